@@ -1,0 +1,22 @@
+// Package mutant plants bugs, so that the simulator can show that it finds them.
+//
+// A mutant is a place in the code that misbehaves when its name is switched on. In an ordinary build
+// [On] is a constant function, so the compiler removes every mutant; only a build with the tag
+// "mutants" can switch one on, and only the tests of the simulator do.
+package mutant
+
+// The planted bugs. Each is a mistake that a real system of this kind has made or could make.
+const (
+	VoteNotPersisted   = "vote-not-persisted"    // a vote and a term are answered but never written
+	SendBeforePersist  = "send-before-persist"   // answers leave before what they rest on is durable
+	FenceOnlyAtPropose = "fence-only-at-propose" // a stale batch already in the log is applied
+	LeaseFromRaft      = "lease-from-raft"       // whoever raft calls leader believes it holds the lease
+	NoRestartGuard     = "no-restart-guard"      // a restarted voter votes at once, having forgotten its promise
+	EpochIsTerm        = "epoch-is-term"         // the raft term serves as epoch
+	IndexHoles         = "index-holes"           // a batch skips an index and nobody checks at apply
+	AckBeforeApply     = "ack-before-apply"      // an append is acknowledged once it is in the leader's own log
+	NoPromise          = "no-promise"            // a voter votes whenever it is asked, whatever it has promised
+	NoBarrier          = "no-barrier"            // OnActive starts before older records are applied
+	StaleFate          = "stale-fate"            // losing leadership is reported as "never in the log"
+	NoFsync            = "no-fsync"              // writes are reported durable before they are synced
+)

@@ -1,0 +1,536 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/baton-ha/baton/internal/mutant"
+)
+
+// CoreConfig says who a core is and how fast its clocks run.
+type CoreConfig struct {
+	ID   uint64 // raft id, not 0
+	Name string // the member's name, which it puts into the epochs it opens
+
+	Heartbeat       time.Duration // between two rounds of heartbeats
+	ElectionTimeout time.Duration // silence after which a leader is replaced; a multiple of Heartbeat
+	MaxClockDrift   float64       // by which the rates of two members' clocks may differ, e.g. 0.01
+
+	Fresh  bool   // first start of a new directory: there is no forgotten promise
+	Seed   uint64 // of the jitter of elections
+	Logger *slog.Logger
+}
+
+// Limits of raft's flow control, in bytes where they say so.
+const (
+	maxMessageBytes     = 1 << 20  // of entries in one append message
+	maxInflightMessages = 512      // to one follower, unanswered
+	maxInflightBytes    = 32 << 20 // to one follower, unanswered
+	maxUncommittedBytes = 256 << 20
+	maxApplyingBytes    = 16 << 20 // handed out to be applied, not yet answered
+)
+
+// A Core is one member's replicated log as a pure state machine: it has no goroutine, no clock, no
+// input or output of its own and no randomness but its seed. What it is told in the same order at the
+// same times, it answers with the same effects. It is raft's RawNode with asynchronous storage
+// writes, and on top of it: elections on the clock instead of ticks, the promises that make a lease
+// (promise.go), epochs and fencing (position.go), and the fate of every proposal.
+//
+// A Core is owned by one goroutine.
+type Core struct {
+	cfg    CoreConfig
+	node   *raft.RawNode
+	store  *window
+	voters []uint64
+	jitter *rand.Rand
+	eff    Effects
+
+	// What was last seen of raft.
+	leader, term uint64
+	state        raft.StateType
+
+	// Follower: when to campaign, and what is owed to others.
+	electAt time.Duration
+	heardAt time.Duration // when the leader last showed that it is alive
+	promise promise
+	forced  release // that was received with TimeoutNow
+
+	// Leader: heartbeats and the lease.
+	beatAt       time.Duration
+	stamp        int64 // of the last stamped round
+	echoes       map[uint64]int64
+	released     int64         // no lease rests on stamps up to this one
+	transferring time.Duration // until when a transfer may be under way; 0: none
+	lease        time.Duration
+
+	pos  position // committed up to here
+	next uint64   // leader: index the next proposed record gets
+	open []*Batch // proposed, fate unknown, in log order
+	held int      // of open: not yet committed
+
+	writes []*Write // not yet durable, in order
+}
+
+type release struct {
+	term  uint64
+	stamp int64
+}
+
+// NewCore builds a core on what a storage has recovered, keeping up to cacheBytes of recent entries in
+// memory. now is the time of its start.
+func NewCore(cfg CoreConfig, disk Storage, cacheBytes int, now time.Duration) (c *Core, err error) {
+	defer catch("start raft", &err)
+	store, err := newWindow(disk, cacheBytes)
+	if err != nil {
+		return nil, err
+	}
+	c = &Core{
+		cfg: cfg, store: store, voters: store.snap.GetMetadata().GetConfState().GetVoters(),
+		jitter: rand.New(rand.NewPCG(cfg.Seed, cfg.ID)), pos: store.pos, beatAt: now,
+	}
+	c.node, err = raft.NewRawNode(&raft.Config{
+		ID:                        cfg.ID,
+		ElectionTick:              max(2, int(cfg.ElectionTimeout/cfg.Heartbeat)),
+		HeartbeatTick:             1,
+		Storage:                   store,
+		Applied:                   store.pos.Raft,
+		AsyncStorageWrites:        true,
+		MaxSizePerMsg:             maxMessageBytes,
+		MaxCommittedSizePerReady:  maxApplyingBytes,
+		MaxUncommittedEntriesSize: maxUncommittedBytes,
+		MaxInflightMsgs:           maxInflightMessages,
+		MaxInflightBytes:          maxInflightBytes,
+		CheckQuorum:               true,
+		PreVote:                   true,
+		DisableProposalForwarding: true,
+		Logger:                    raftLogger{cfg.Logger},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start raft: %w", err)
+	}
+	c.look()
+	switch {
+	case len(c.voters) == 1:
+		c.electAt = now
+	case cfg.Fresh || mutant.On(mutant.NoRestartGuard):
+		c.electAt = now + c.cfg.Heartbeat + c.random(cfg.ElectionTimeout/2)
+	default:
+		c.promise = promise{stamp: unreleasable, until: now + cfg.ElectionTimeout}
+		c.electAt = now + cfg.ElectionTimeout + c.random(cfg.ElectionTimeout)
+	}
+	return c, nil
+}
+
+// Deadline is when the core wants its next Tick.
+func (c *Core) Deadline() time.Duration {
+	if c.state == raft.StateLeader {
+		return c.beatAt
+	}
+	return c.electAt
+}
+
+// Room reports whether a batch of the given size should be proposed now or had better wait and grow.
+// While a batch is under way the next one gathers; only full ones are sent after it. Where a batch
+// would be refused there is always room.
+func (c *Core) Room(size int) bool {
+	return c.held == 0 || size >= FullBatch && c.held < maxInflightBatches || c.state != raft.StateLeader
+}
+
+// FullBatch is the size in bytes from which a batch does not wait for more records.
+const FullBatch = 256 << 10
+
+// maxInflightBatches bounds the batches that are proposed and not committed.
+const maxInflightBatches = 64
+
+// Step tells the core what has happened, in order, and returns what is to be done. The effects are
+// valid until the next Step. After an error the core is not to be stepped again.
+func (c *Core) Step(now time.Duration, events ...Event) (eff Effects, err error) {
+	defer catch("raft", &err)
+	c.eff = Effects{}
+	for _, ev := range events {
+		if err := c.handle(now, ev); err != nil {
+			return c.eff, err
+		}
+	}
+	for c.node.HasReady() {
+		if err := c.ready(now, c.node.Ready()); err != nil {
+			return c.eff, err
+		}
+	}
+	c.look()
+	c.renew(now)
+	return c.eff, nil
+}
+
+// handle steps one event.
+func (c *Core) handle(now time.Duration, ev Event) error {
+	switch ev := ev.(type) {
+	case Tick:
+		c.look()
+		c.tick(now)
+	case Receive:
+		c.receive(now, ev.Message)
+	case Propose:
+		c.look()
+		c.propose(ev.Batch)
+	case StartEpoch:
+		c.look()
+		c.startEpoch(ev)
+	case Written:
+		return c.written(now, ev.Write)
+	case Applied:
+		c.applied(ev.Apply)
+	case Transfer:
+		c.look()
+		c.transfer(now, ev.To)
+	case AskTransfer:
+		c.node.TransferLeader(c.cfg.ID)
+	case Unreachable:
+		c.node.ReportUnreachable(ev.ID)
+	case Gone:
+		c.gone(now, ev)
+	case SnapshotSent:
+		status := raft.SnapshotFailure
+		if ev.OK {
+			status = raft.SnapshotFinish
+		}
+		c.node.ReportSnapshot(ev.ID, status)
+	}
+	return nil
+}
+
+// ready takes one batch of raft's output apart.
+func (c *Core) ready(now time.Duration, rd raft.Ready) error {
+	for _, m := range rd.Messages {
+		switch m.GetTo() {
+		case raft.LocalAppendThread:
+			c.write(now, m)
+		case raft.LocalApplyThread:
+			if err := c.commit(m); err != nil {
+				return err
+			}
+		default:
+			c.send(now, m)
+		}
+	}
+	return nil
+}
+
+// send finishes a message with its stamp and hands it out.
+func (c *Core) send(now time.Duration, m *raftpb.Message) {
+	switch m.GetType() {
+	case raftpb.MsgHeartbeat:
+		m.Context = nil
+		if c.transferring == 0 && c.stamp > 0 {
+			m.Context = withStamp(nil, c.stamp)
+		}
+	case raftpb.MsgTimeoutNow:
+		m.Context = withStamp(nil, c.released)
+	case raftpb.MsgVote:
+		if isForced(m) && c.forced.term+1 == m.GetTerm() {
+			m.Context = withStamp(campaignTransfer, c.forced.stamp)
+		}
+	case raftpb.MsgVoteResp:
+		if !m.GetReject() {
+			c.deferElection(now)
+		}
+	}
+	c.eff.Send = append(c.eff.Send, m)
+}
+
+// write hands out what raft wants to be durable.
+func (c *Core) write(now time.Duration, m *raftpb.Message) {
+	w := &Write{Entries: m.GetEntries(), Snapshot: m.GetSnapshot(), responses: m.GetResponses(), issued: now}
+	if m.Term != nil {
+		w.Hard = &raftpb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit}
+	}
+	if mutant.On(mutant.VoteNotPersisted) && w.Hard != nil {
+		hard, _, _ := c.store.InitialState()
+		w.Hard = &raftpb.HardState{Term: hard.Term, Vote: hard.Vote, Commit: m.Commit}
+	}
+	if mutant.On(mutant.SendBeforePersist) {
+		for _, r := range w.responses {
+			if r.GetTo() != c.cfg.ID {
+				c.send(now, r)
+			}
+		}
+	}
+	c.writes = append(c.writes, w)
+	c.eff.Writes = append(c.eff.Writes, w)
+}
+
+// written sends and steps what had to wait for a write.
+func (c *Core) written(now time.Duration, w *Write) error {
+	if len(c.writes) == 0 || c.writes[0] != w {
+		return errors.New("baton: writes answered out of order") // a driver's bug
+	}
+	c.writes[0], c.writes = nil, c.writes[1:]
+	for _, m := range w.responses {
+		switch {
+		case m.GetTo() == c.cfg.ID:
+			if err := c.node.Step(m); err != nil {
+				return fmt.Errorf("raft: own response: %w", err)
+			}
+		case !mutant.On(mutant.SendBeforePersist):
+			c.send(now, m)
+		}
+	}
+	if w.Snapshot != nil {
+		return c.install(w.Snapshot)
+	}
+	return nil
+}
+
+// look notices what has changed in raft's view of who leads.
+func (c *Core) look() {
+	st := c.node.BasicStatus()
+	if st.Lead == c.leader && st.HardState.GetTerm() == c.term && st.RaftState == c.state {
+		return
+	}
+	was := c.state == raft.StateLeader
+	if term := st.HardState.GetTerm(); term != c.term || st.RaftState != c.state {
+		// A new term, or a new role in it: nothing of an old lease counts.
+		c.echoes, c.stamp, c.transferring = nil, 0, 0
+		if st.RaftState == raft.StateLeader && !was {
+			c.beatAt = 0
+		}
+	}
+	c.leader, c.term, c.state = st.Lead, st.HardState.GetTerm(), st.RaftState
+	if c.state != raft.StateLeader {
+		c.setLease(0)
+		if mutant.On(mutant.StaleFate) && was {
+			for _, b := range c.open {
+				c.eff.Done = append(c.eff.Done, Done{b, ErrNotActive})
+			}
+			c.open, c.held = nil, 0
+		}
+	}
+	c.eff.Changes = append(c.eff.Changes, Leadership{Leader: c.leader, Term: c.term, Leading: c.state == raft.StateLeader})
+}
+
+// receive steps a message of another member, past the promises.
+func (c *Core) receive(now time.Duration, m *raftpb.Message) {
+	from, term := m.GetFrom(), m.GetTerm()
+	switch m.GetType() {
+	case raftpb.MsgVote, raftpb.MsgPreVote:
+		var released int64
+		if isForced(m) {
+			released = stampOf(m)
+			m = proto.Clone(m).(*raftpb.Message)
+			m.Context = campaignTransfer
+		}
+		if c.promise.forbids(now, term, released) && !mutant.On(mutant.NoPromise) {
+			return
+		}
+		// The promise is over, so the leader that raft still believes in must not hinder the vote.
+		if term > c.term && c.state == raft.StateFollower {
+			_ = c.node.ForgetLeader()
+		}
+	case raftpb.MsgTimeoutNow:
+		r := release{term: term, stamp: stampOf(m)}
+		if c.promise.forbids(now, term+1, r.stamp) || term != c.term {
+			return
+		}
+		c.forced = r
+	case raftpb.MsgTransferLeader:
+		if c.state == raft.StateLeader {
+			c.eff.Changes = append(c.eff.Changes, TransferAsked{By: from})
+		}
+		return
+	case raftpb.MsgHeartbeatResp:
+		if stamp := stampOf(m); stamp > 0 {
+			if c.state == raft.StateLeader && term == c.term && stamp <= c.stamp && stamp > c.echoes[from] {
+				c.echoes[from] = stamp
+			}
+		}
+		// Raft would take the stamp for one of its own read requests.
+		m = &raftpb.Message{Type: m.Type, To: m.To, From: m.From, Term: m.Term}
+	}
+	// Errors mean that the message is of no use any more, e.g. a response from a stranger.
+	_ = c.node.Step(m)
+	switch m.GetType() {
+	case raftpb.MsgHeartbeat, raftpb.MsgApp, raftpb.MsgSnap:
+		st := c.node.BasicStatus()
+		if st.Lead != from || st.HardState.GetTerm() != term {
+			return
+		}
+		c.heardAt = now
+		c.deferElection(now)
+		if stamp := stampOf(m); m.GetType() == raftpb.MsgHeartbeat && stamp > 0 {
+			c.promise = promise{leader: from, term: term, stamp: stamp, until: now + c.cfg.ElectionTimeout}
+		}
+	}
+}
+
+// tick does what the clock asks for.
+func (c *Core) tick(now time.Duration) {
+	if c.state == raft.StateLeader {
+		if now < c.beatAt {
+			return
+		}
+		c.beatAt = now + c.cfg.Heartbeat
+		if c.transferring != 0 && now >= c.transferring {
+			c.transferring = 0
+		}
+		if c.stalled(now) {
+			return // a leader whose disk hangs is not alive: let it be replaced
+		}
+		if c.transferring == 0 {
+			c.stampRound(now)
+		}
+		c.node.Tick()
+		return
+	}
+	if now < c.electAt {
+		return
+	}
+	c.deferElection(now)
+	if !c.stalled(now) {
+		c.campaign()
+	}
+}
+
+// campaign asks for votes.
+func (c *Core) campaign() {
+	_ = c.node.ForgetLeader()
+	_ = c.node.Campaign()
+}
+
+// gone voids what is owed to a dead leader, and campaigns soon: at once on the member with the first
+// id, a little later on the next, so that they do not split the vote.
+func (c *Core) gone(now time.Duration, ev Gone) {
+	id := ev.ID
+	if c.heardAt > ev.At || c.leader != id || c.state != raft.StateFollower {
+		return // not the leader, or a new process of that name has led since
+	}
+	if c.promise.leader == id {
+		c.promise = promise{}
+	}
+	rank := 0
+	for _, v := range c.voters {
+		if v != id && v < c.cfg.ID {
+			rank++
+		}
+	}
+	_ = c.node.ForgetLeader()
+	c.electAt = now + time.Duration(rank)*rankDelay + c.random(rankDelay/2)
+}
+
+// rankDelay is by how much longer each next member waits before it replaces a dead leader.
+const rankDelay = 10 * time.Millisecond
+
+// stalled reports whether the disk has not answered for so long that this member must not lead.
+func (c *Core) stalled(now time.Duration) bool {
+	return len(c.writes) > 0 && now-c.writes[0].issued > c.cfg.ElectionTimeout/2
+}
+
+// stampRound begins a round of heartbeats that the lease may rest on.
+func (c *Core) stampRound(now time.Duration) {
+	c.stamp = int64(now)
+	if c.echoes == nil {
+		c.echoes = make(map[uint64]int64, len(c.voters))
+	}
+	c.echoes[c.cfg.ID] = c.stamp
+	c.promise = promise{leader: c.cfg.ID, term: c.term, stamp: c.stamp, until: now + c.cfg.ElectionTimeout}
+}
+
+// renew works out the lease.
+func (c *Core) renew(now time.Duration) {
+	if c.state != raft.StateLeader {
+		return
+	}
+	if mutant.On(mutant.LeaseFromRaft) {
+		c.setLease(now + c.cfg.ElectionTimeout)
+		return
+	}
+	s := quorumStamp(c.voters, c.echoes)
+	if s == 0 || s <= c.released || c.transferring != 0 {
+		c.setLease(0)
+		return
+	}
+	c.setLease(time.Duration(s) + leaseLength(c.cfg))
+}
+
+// leaseLength is how long a lease lasts from the stamp it rests on.
+func leaseLength(cfg CoreConfig) time.Duration {
+	return cfg.ElectionTimeout - cfg.Heartbeat - time.Duration(float64(cfg.ElectionTimeout)*cfg.MaxClockDrift)
+}
+
+func (c *Core) setLease(until time.Duration) {
+	if until != c.lease {
+		c.lease = until
+		c.eff.Changes = append(c.eff.Changes, Lease{Until: until})
+	}
+}
+
+// transfer gives up the lease and lets raft hand leadership on. Raft sends TimeoutNow when the other
+// has caught up; if that does not happen within an election timeout, it gives up.
+func (c *Core) transfer(now time.Duration, to uint64) {
+	if c.state != raft.StateLeader || to == c.cfg.ID {
+		return
+	}
+	c.released = max(c.stamp, 1)
+	c.promise = promise{}
+	c.setLease(0)
+	c.transferring = now + c.cfg.ElectionTimeout + 2*c.cfg.Heartbeat
+	c.node.TransferLeader(to)
+}
+
+// ErrNoSuccessor is returned by Successor, and matched by what wraps it, when nobody could take over.
+var ErrNoSuccessor = errors.New("baton: no other member is alive and caught up")
+
+// maxHandoverLag is how many raft entries a successor may be behind: few, since nothing can be
+// appended while it catches up.
+const maxHandoverLag = 1024
+
+// Successor picks the voter to which leadership could be handed now: the one wanted if it is alive and
+// caught up, or if want is 0 the best of those. It changes nothing.
+func (c *Core) Successor(now time.Duration, want uint64) (uint64, error) {
+	var best, match, last uint64
+	c.node.WithProgress(func(id uint64, typ raft.ProgressType, p tracker.Progress) {
+		if id == c.cfg.ID {
+			last = p.Match
+		}
+	})
+	c.node.WithProgress(func(id uint64, typ raft.ProgressType, p tracker.Progress) {
+		alive := time.Duration(c.echoes[id]) > now-4*c.cfg.Heartbeat && c.echoes[id] > 0
+		if id == c.cfg.ID || typ != raft.ProgressTypePeer || want != 0 && id != want || !alive || p.Match+maxHandoverLag < last {
+			return
+		}
+		if p.Match > match || p.Match == match && id < best || best == 0 {
+			best, match = id, p.Match
+		}
+	})
+	if best == 0 {
+		return 0, ErrNoSuccessor
+	}
+	return best, nil
+}
+
+// deferElection starts the wait for the leader's next sign of life anew.
+func (c *Core) deferElection(now time.Duration) {
+	c.electAt = now + c.cfg.ElectionTimeout + c.random(c.cfg.ElectionTimeout)
+}
+
+func (c *Core) random(below time.Duration) time.Duration {
+	if below <= 0 {
+		return 0
+	}
+	return time.Duration(c.jitter.Int64N(int64(below)))
+}
+
+// catch turns a panic of raft into an error. Raft panics when an invariant of its own is broken, by
+// damaged data or a bug; the member must stop then, and the process must not.
+func catch(what string, err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("baton: %s: panic: %v", what, p)
+	}
+}

@@ -1,0 +1,160 @@
+package log
+
+import (
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// An Event is something that happens to a [Core].
+type Event interface{ event() }
+
+type (
+	// Tick lets the core look at its clock. Due once [Core.Deadline] has come, harmless before.
+	Tick struct{}
+	// Receive brings a message of another member.
+	Receive struct{ Message *raftpb.Message }
+	// Propose asks for a batch to be appended. Its fate comes as a [Done], exactly once.
+	Propose struct{ Batch *Batch }
+	// StartEpoch asks the leader to open a new epoch for itself. ClusterID is the id the cluster gets
+	// if this is its first epoch.
+	StartEpoch struct{ ClusterID [16]byte }
+	// Written says that a [Write] is durable. Writes are answered in their order.
+	Written struct{ Write *Write }
+	// Applied says that an [Apply] is done. Applies are answered in their order.
+	Applied struct{ Apply *Apply }
+	// Transfer asks the leader to hand leadership to another voter. The lease is given up first: from
+	// this step on the leader holds none until the transfer has failed.
+	Transfer struct{ To uint64 }
+	// AskTransfer asks the leader, through a message, to hand leadership to this member.
+	AskTransfer struct{}
+	// Unreachable says that messages to a member were lost.
+	Unreachable struct{ ID uint64 }
+	// Gone says that the process that was a member at a time on this member's clock has ended: its
+	// address refused a connection after that time. A promise to it from before is void.
+	Gone struct {
+		ID uint64
+		At time.Duration
+	}
+	// SnapshotSent says how sending a snapshot ended.
+	SnapshotSent struct {
+		ID uint64
+		OK bool
+	}
+)
+
+func (Tick) event()         {}
+func (Receive) event()      {}
+func (Propose) event()      {}
+func (StartEpoch) event()   {}
+func (Written) event()      {}
+func (Applied) event()      {}
+func (Transfer) event()     {}
+func (AskTransfer) event()  {}
+func (Unreachable) event()  {}
+func (Gone) event()         {}
+func (SnapshotSent) event() {}
+
+// Effects is what a step asks the driver to do. The driver lets its [Observer] see the changes first
+// (a role that ends must have ended before anything that depends on it leaves), then does the rest in
+// any order between the fields, in the given order within each.
+type Effects struct {
+	Changes []Change
+	Send    []*raftpb.Message
+	Writes  []*Write
+	Applies []*Apply
+	Done    []Done
+}
+
+// A Write is to be made durable, in order, and then answered with [Written].
+type Write struct {
+	Hard     *raftpb.HardState // nil: unchanged
+	Entries  []*raftpb.Entry
+	Snapshot *raftpb.Snapshot // nil, or a staged one to bring into force first
+
+	responses []*raftpb.Message // to be sent or stepped once it is durable
+	issued    time.Duration
+}
+
+// An Apply is to be given to the state machine, in order, and then answered with [Applied].
+type Apply struct {
+	Snapshot *raftpb.Snapshot // if not nil, restore from it
+	Entries  []Entry          // the accepted records
+	Bytes    int              // of the raft entries they came in
+
+	pos       position // after it
+	term      uint64   // of the raft entry at pos
+	epochs    []Epoch  // started in it
+	batches   []*Batch // of this member, accepted in it
+	responses []*raftpb.Message
+	total     int64 // bytes applied up to here since the start, if a checkpoint is made after it
+}
+
+// Done is the fate of a proposed batch: a nil Err means that it is in the log from Batch.First on,
+// and applied on this member. Any other is definite (G3).
+type Done struct {
+	Batch *Batch
+	Err   error
+}
+
+// A Change is something that the role of the member may depend on.
+type Change interface{ change() }
+
+type (
+	// Leadership says who leads now; Leader is 0 while nobody is known to.
+	Leadership struct {
+		Leader, Term uint64
+		Leading      bool // this member leads
+	}
+	// EpochStarted says that an epoch has started and everything before it has been applied here.
+	EpochStarted struct{ Epoch Epoch }
+	// Lease says until when, on this member's clock, nobody else can be elected. Zero: no lease.
+	Lease struct{ Until time.Duration }
+	// TransferAsked says that another member asks this one, the leader, for leadership.
+	TransferAsked struct{ By uint64 }
+	// StartRefused says that a StartEpoch could not be proposed now.
+	StartRefused struct{}
+)
+
+func (Leadership) change()    {}
+func (EpochStarted) change()  {}
+func (Lease) change()         {}
+func (TransferAsked) change() {}
+func (StartRefused) change()  {}
+
+// An Observer is stepped, on the log's own loop, with every change and with every event posted to the
+// log that is not its own. It returns events for the core to be stepped with next. It must not block.
+type Observer interface {
+	Observe(now time.Duration, what any) []Event
+}
+
+// Drive steps the core with events, and the observer with what changes and with what is not for the
+// core, until both have nothing more to say. It returns the effects of all steps in order. It is what
+// makes core and observer one machine with one mailbox, in the product and in the simulator alike.
+func Drive(c *Core, o Observer, now time.Duration, events []any) (Effects, error) {
+	var all Effects
+	var own []Event
+	for _, ev := range events {
+		if e, ok := ev.(Event); ok {
+			own = append(own, e)
+		} else {
+			own = append(own, o.Observe(now, ev)...)
+		}
+	}
+	for len(own) > 0 {
+		eff, err := c.Step(now, own...)
+		own = nil
+		for _, ch := range eff.Changes {
+			own = append(own, o.Observe(now, ch)...)
+		}
+		all.Changes = append(all.Changes, eff.Changes...)
+		all.Send = append(all.Send, eff.Send...)
+		all.Writes = append(all.Writes, eff.Writes...)
+		all.Applies = append(all.Applies, eff.Applies...)
+		all.Done = append(all.Done, eff.Done...)
+		if err != nil {
+			return all, err
+		}
+	}
+	return all, nil
+}

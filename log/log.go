@@ -1,0 +1,211 @@
+package log
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// Config says what a [Log] is made of. All fields but StateMachine are required.
+type Config struct {
+	Core     CoreConfig
+	Storage  Storage // owned by the log from Open on
+	Observer Observer
+	// Clock is monotonic, counts the time in which the machine sleeps, and is never 0.
+	Clock        func() time.Duration
+	StateMachine StateMachine // optional
+
+	MaxRecord       int   // bytes of one record
+	MaxPending      int64 // bytes of appends whose fate is unknown; more get [ErrBusy]
+	CacheBytes      int   // bytes of recent entries kept in memory
+	CheckpointBytes int64 // bytes of entries applied between two checkpoints
+	RetainBytes     int64 // bytes of entries kept behind a checkpoint, at least
+	Logger          *slog.Logger
+}
+
+// Stopped is what the [Observer] sees, last, when the log has stopped: Err is nil after Close, and
+// otherwise says what broke.
+type Stopped struct{ Err error }
+
+// A Log is one member's replicated log: the driver around a [Core]. It owns the goroutines, the
+// clock and the files; the core decides. All methods may be called by any goroutine at any time.
+type Log struct {
+	cfg     Config
+	store   *window
+	core    *Core // owned by run
+	inbox   inbox
+	gather  gatherer
+	writes  queue[*Write]
+	applies queue[*Apply]
+	net     Transport
+	check   *Checkpointer
+
+	flying map[*Batch]struct{} // proposed, not answered; owned by run
+
+	workers sync.WaitGroup
+	saving  sync.WaitGroup // of checkpoints
+	stopped chan struct{}  // closed when everything has ended
+	once    sync.Once
+	err     error // why it ended; read after stopped is closed
+}
+
+// Open builds a log on what the storage has recovered: the state machine, if there is one, is restored
+// from the newest snapshot before Open returns. Nothing runs before Start. When Open fails, the
+// storage is still the caller's.
+func Open(cfg Config) (*Log, error) {
+	core, err := NewCore(cfg.Core, cfg.Storage, cfg.CacheBytes, cfg.Clock())
+	if err != nil {
+		return nil, err
+	}
+	l := &Log{
+		cfg: cfg, store: core.store, core: core,
+		inbox:   inbox{wake: make(chan struct{}, 1), drained: make(chan struct{}, 1)},
+		gather:  gatherer{limit: cfg.MaxPending},
+		writes:  newQueue[*Write](),
+		applies: newQueue[*Apply](),
+		flying:  make(map[*Batch]struct{}),
+		stopped: make(chan struct{}),
+	}
+	l.check = NewCheckpointer(core, cfg.CheckpointBytes, cfg.RetainBytes)
+	if cfg.StateMachine != nil {
+		if err := l.restore(core.store.latest()); err != nil {
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+// Start starts the log's goroutines. Messages go out through net; what comes in is handed to Receive.
+func (l *Log) Start(net Transport) {
+	l.net = net
+	l.workers.Add(2)
+	go l.runWriter()
+	go l.runApplier()
+	go l.run()
+}
+
+// Close stops the log, waits for its goroutines and closes the storage. Appends that are under way get
+// [ErrUnknown] or, if they never got as far as the log, [ErrClosed]. It is idempotent.
+func (l *Log) Close() error {
+	l.inbox.close(nil)
+	if l.net == nil { // never started
+		l.once.Do(func() { l.err = l.cfg.Storage.Close(); close(l.stopped) })
+	}
+	<-l.stopped
+	return l.err
+}
+
+// Append appends a copy of one record in an epoch. It returns the record's index once the record is on
+// stable storage of a majority and applied here. Otherwise the error is one of this package's: all but
+// [ErrUnknown] mean that the record is not in the log and never will be; so does the error of a ctx
+// that had ended before the call.
+func (l *Log) Append(ctx context.Context, epoch uint64, record []byte) (uint64, error) {
+	if len(record) > l.cfg.MaxRecord {
+		return 0, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(record), l.cfg.MaxRecord)
+	}
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
+	}
+	w, first, err := l.gather.add(epoch, record)
+	if err != nil {
+		return 0, err
+	}
+	if first {
+		l.inbox.poke()
+	}
+	select {
+	case r := <-w.result:
+		waiters.Put(w)
+		return r.index, r.err
+	case <-ctx.Done():
+		return 0, fmt.Errorf("%w: %w", ErrUnknown, context.Cause(ctx))
+	}
+}
+
+// Done is closed when the log has stopped and every goroutine of it has ended.
+func (l *Log) Done() <-chan struct{} { return l.stopped }
+
+// Fail stops the log because of an error outside it. The first error counts.
+func (l *Log) Fail(err error) { l.inbox.close(err) }
+
+// Post hands an event to the loop: one of this package's for the core, anything else for the observer.
+func (l *Log) Post(event any) { l.inbox.post(event, 0) }
+
+// Successor is [Core.Successor]. It may be called by the observer only, from within Observe.
+func (l *Log) Successor(now time.Duration, want uint64) (uint64, error) {
+	return l.core.Successor(now, want)
+}
+
+// Position returns the last committed record's index and the epoch in force, as this member knows.
+func (l *Log) Position() (index uint64, epoch Epoch) {
+	l.store.mu.RLock()
+	defer l.store.mu.RUnlock()
+	return l.store.pos.Index, l.store.pos.epoch()
+}
+
+// ClusterID returns the id that the cluster was given in its first epoch, zero before.
+func (l *Log) ClusterID() [16]byte {
+	l.store.mu.RLock()
+	defer l.store.mu.RUnlock()
+	return l.store.pos.ClusterID
+}
+
+// Epochs returns the history of epochs, oldest first, as far as it is kept.
+func (l *Log) Epochs() []Epoch {
+	l.store.mu.RLock()
+	defer l.store.mu.RUnlock()
+	return append([]Epoch(nil), l.store.pos.Epochs...)
+}
+
+// The methods by which a transport brings what it receives.
+
+// Receive takes a message of another member. Messages with entries wait while the inbox is full.
+func (l *Log) Receive(m *raftpb.Message) {
+	size := 0
+	for _, e := range m.GetEntries() {
+		size += len(e.GetData())
+	}
+	l.inbox.post(Receive{m}, size)
+}
+
+// Unreachable takes note that messages to a member were lost.
+func (l *Log) Unreachable(id uint64) { l.Post(Unreachable{id}) }
+
+// Now reads the log's clock, for Gone.
+func (l *Log) Now() time.Duration { return l.cfg.Clock() }
+
+// Gone takes note that the process that was a member at a time has ended.
+func (l *Log) Gone(id uint64, at time.Duration) { l.Post(Gone{ID: id, At: at}) }
+
+// SnapshotSent takes note of how sending a snapshot ended.
+func (l *Log) SnapshotSent(to uint64, err error) { l.Post(SnapshotSent{ID: to, OK: err == nil}) }
+
+// OpenSnapshot opens the body of a snapshot that is to be sent.
+func (l *Log) OpenSnapshot(want *raftpb.Snapshot) (io.ReadCloser, int64, error) {
+	have, body, size, err := l.cfg.Storage.OpenSnapshot()
+	if err != nil {
+		return nil, 0, err
+	}
+	if h, w := have.GetMetadata().GetIndex(), want.GetMetadata().GetIndex(); h != w {
+		body.Close()
+		return nil, 0, fmt.Errorf("snapshot at raft index %d was replaced by one at %d", w, h)
+	}
+	return body, size, nil
+}
+
+// ReceiveSnapshot takes a snapshot message whose body is read from r.
+func (l *Log) ReceiveSnapshot(m *raftpb.Message, _ int64, r io.Reader) error {
+	if _, err := parseCheckpoint(m.GetSnapshot()); err != nil {
+		return err
+	}
+	if err := l.cfg.Storage.StageSnapshot(m.GetSnapshot(), r); err != nil {
+		return err
+	}
+	l.Post(Receive{m})
+	return nil
+}

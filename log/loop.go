@@ -1,0 +1,218 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// run is the loop. It owns the core: whatever happens to the member passes through the inbox and is
+// stepped here.
+func (l *Log) run() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var err error
+	for err == nil {
+		events, closed := l.inbox.take()
+		if closed {
+			err = l.inbox.reason()
+			break
+		}
+		now := l.cfg.Clock()
+		if now >= l.core.Deadline() {
+			events = append(events, Tick{})
+		}
+		if b := l.gather.take(l.core.Room); b != nil {
+			l.flying[b] = struct{}{}
+			events = append(events, Propose{b})
+		}
+		if len(events) == 0 {
+			timer.Reset(l.core.Deadline() - now)
+			select {
+			case <-l.inbox.wake:
+			case <-timer.C:
+			}
+			continue
+		}
+		var eff Effects
+		eff, err = Drive(l.core, l.cfg.Observer, now, events)
+		if err == nil {
+			l.dispatch(eff)
+		}
+	}
+	l.shutDown(err)
+}
+
+// dispatch hands the effects of a step out.
+func (l *Log) dispatch(eff Effects) {
+	l.writes.put(eff.Writes...) // first: the disk works while the messages leave
+	if len(eff.Send) > 0 {
+		l.net.Send(eff.Send)
+	}
+	l.applies.put(eff.Applies...)
+	for _, d := range eff.Done {
+		delete(l.flying, d.Batch)
+		l.gather.settle(d.Batch, d.Err)
+	}
+}
+
+// errStopped is the error of a loop that was told to stop.
+var errStopped = errors.New("stopped")
+
+// shutDown answers everyone and ends the workers.
+func (l *Log) shutDown(err error) {
+	if errors.Is(err, errStopped) {
+		err = nil
+	}
+	why := error(ErrClosed)
+	if err != nil {
+		why = fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	l.cfg.Observer.Observe(l.cfg.Clock(), Stopped{Err: err})
+	l.inbox.close(err)
+	for b := range l.flying {
+		l.gather.settle(b, fmt.Errorf("%w: %w", ErrUnknown, why))
+	}
+	for _, b := range l.gather.close(why) {
+		l.gather.settle(b, why)
+	}
+	l.store.stop(why)
+	l.writes.close()
+	l.applies.close()
+	l.workers.Wait()
+	l.saving.Wait()
+	if cerr := l.cfg.Storage.Close(); err == nil {
+		err = cerr
+	}
+	l.err = err
+	close(l.stopped)
+}
+
+// An inbox is the member's one mailbox.
+type inbox struct {
+	wake    chan struct{} // size 1: a token says that there may be something to take
+	drained chan struct{} // size 1: a token says that there may be room again
+
+	mu     sync.Mutex // guards everything below
+	events []any
+	spare  []any // the slice that take returned last, to be filled again
+	bytes  int
+	closed bool
+	err    error
+}
+
+// inboxBytes is how many bytes of entries wait in the inbox before the connections that bring them
+// are no longer read.
+const inboxBytes = 64 << 20
+
+// post adds an event. One that brings bytes waits while the inbox is full.
+func (b *inbox) post(event any, bytes int) {
+	b.mu.Lock()
+	for bytes > 0 && b.bytes > inboxBytes && !b.closed {
+		b.mu.Unlock()
+		<-b.drained
+		b.mu.Lock()
+	}
+	if b.closed {
+		b.mu.Unlock()
+		token(b.drained) // another may be waiting
+		return
+	}
+	b.events = append(b.events, event)
+	b.bytes += bytes
+	again := b.bytes <= inboxBytes
+	b.mu.Unlock()
+	if bytes > 0 && again {
+		token(b.drained)
+	}
+	token(b.wake)
+}
+
+// take returns all events. The slice is valid until the next take.
+func (b *inbox) take() (events []any, closed bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	events = b.events
+	clear(b.spare[:cap(b.spare)])
+	b.events, b.spare = b.spare[:0], events
+	if b.bytes > 0 {
+		b.bytes = 0
+		token(b.drained)
+	}
+	return events, b.closed
+}
+
+// poke wakes the loop.
+func (b *inbox) poke() { token(b.wake) }
+
+// close makes the loop stop. The first reason counts.
+func (b *inbox) close(err error) {
+	b.mu.Lock()
+	if !b.closed {
+		b.closed, b.err = true, err
+	}
+	b.mu.Unlock()
+	token(b.drained)
+	token(b.wake)
+}
+
+func (b *inbox) reason() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err == nil {
+		return errStopped
+	}
+	return b.err
+}
+
+// token leaves a token in a channel of size 1.
+func token(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// A queue hands work from the loop to a worker, all that has gathered at a time. It is bounded by what
+// raft leaves uncommitted and unapplied.
+type queue[T any] struct {
+	mu     *sync.Mutex
+	more   *sync.Cond
+	items  []T
+	closed bool
+}
+
+func newQueue[T any]() queue[T] {
+	mu := new(sync.Mutex)
+	return queue[T]{mu: mu, more: sync.NewCond(mu)}
+}
+
+func (q *queue[T]) put(items ...T) {
+	if len(items) == 0 {
+		return
+	}
+	q.mu.Lock()
+	q.items = append(q.items, items...)
+	q.mu.Unlock()
+	q.more.Signal()
+}
+
+// take waits for work and returns all of it; false when the queue is closed.
+func (q *queue[T]) take() ([]T, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.items) == 0 && !q.closed {
+		q.more.Wait()
+	}
+	items := q.items
+	q.items = nil
+	return items, !q.closed
+}
+
+func (q *queue[T]) close() {
+	q.mu.Lock()
+	q.closed = true
+	q.mu.Unlock()
+	q.more.Signal()
+}

@@ -1,0 +1,174 @@
+package log
+
+import (
+	"fmt"
+	"sort"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/baton-ha/baton/internal/mutant"
+)
+
+// An Epoch is one row of the cluster's history: who became Active, and where in the log.
+type Epoch struct {
+	Epoch  uint64 `codec:"e"`
+	Holder string `codec:"h"` // the member that opened it
+	Term   uint64 `codec:"t"` // the raft term in which it was opened
+	Raft   uint64 `codec:"r"` // raft index of its start
+	First  uint64 `codec:"f"` // the index that the first record after its start has or will have
+}
+
+// maxEpochs bounds the history that is kept. Older records than it reaches back cannot be read.
+const maxEpochs = 4096
+
+// A position is the replicated state of the log itself after some raft entry: the same on every
+// member that has come as far. It is a value: moving on returns another.
+type position struct {
+	Raft      uint64   `codec:"raft"`  // the raft entry it stands after
+	Index     uint64   `codec:"index"` // the last record
+	ClusterID [16]byte `codec:"cluster_id"`
+	Epochs    []Epoch  `codec:"epochs"` // the last maxEpochs, ascending; append-only, so copies may share it
+}
+
+// epoch is the epoch in force, the zero Epoch before the first.
+func (p *position) epoch() Epoch {
+	if len(p.Epochs) == 0 {
+		return Epoch{}
+	}
+	return p.Epochs[len(p.Epochs)-1]
+}
+
+// next moves over one committed raft entry. It is here, and only here, that records are fenced
+// (G2): a batch counts if its epoch is the one in force, on every member alike. Accepted records
+// are appended to dst.
+func (p *position) next(e *raftpb.Entry, dst []Entry) ([]Entry, error) {
+	if e.GetIndex() != p.Raft+1 {
+		return dst, fmt.Errorf("%w: raft entry %d follows %d", ErrFormat, e.GetIndex(), p.Raft)
+	}
+	p.Raft = e.GetIndex()
+	data := e.GetData()
+	if e.GetType() != raftpb.EntryNormal {
+		return dst, fmt.Errorf("%w: raft entry %d has type %v", ErrFormat, p.Raft, e.GetType())
+	}
+	if len(data) == 0 {
+		return dst, nil
+	}
+	switch data[0] {
+	case kindBatch:
+		h, err := parseHeader(data)
+		if err != nil {
+			return dst, fmt.Errorf("raft entry %d: %w", p.Raft, err)
+		}
+		if h.epoch != p.epoch().Epoch && !mutant.On(mutant.FenceOnlyAtPropose) {
+			return dst, nil // fenced
+		}
+		if h.first != p.Index+1 && !mutant.On(mutant.FenceOnlyAtPropose) && !mutant.On(mutant.IndexHoles) {
+			return dst, fmt.Errorf("%w: raft entry %d begins with record %d after record %d", ErrFormat, p.Raft, h.first, p.Index)
+		}
+		if dst, err = appendRecords(dst, h, data); err != nil {
+			return dst, fmt.Errorf("raft entry %d: %w", p.Raft, err)
+		}
+		p.Index = h.first + uint64(h.count) - 1
+	case kindEpochStart:
+		var s epochStart
+		if err := decodeMsgpack(data[1:], &s); err != nil {
+			return dst, fmt.Errorf("raft entry %d: %w", p.Raft, err)
+		}
+		next := Epoch{Epoch: p.epoch().Epoch + 1, Holder: s.Holder, Term: e.GetTerm(), Raft: p.Raft, First: p.Index + 1}
+		if mutant.On(mutant.EpochIsTerm) {
+			next.Epoch = e.GetTerm()
+		}
+		old := p.Epochs
+		if len(old) >= maxEpochs {
+			old = old[len(old)-maxEpochs+1:]
+		}
+		p.Epochs = append(old[:len(old):len(old)], next)
+		if p.ClusterID == ([16]byte{}) {
+			copy(p.ClusterID[:], s.ClusterID)
+		}
+	default:
+		return dst, fmt.Errorf("%w: raft entry %d is of kind %d: written by a newer version?", ErrFormat, p.Raft, data[0])
+	}
+	return dst, nil
+}
+
+// epochAt returns the epoch in force at a raft index, the zero Epoch if the history does not reach
+// back to it.
+func epochAt(history []Epoch, raftIndex uint64) Epoch {
+	i := sort.Search(len(history), func(i int) bool { return history[i].Raft > raftIndex })
+	if i == 0 {
+		return Epoch{}
+	}
+	return history[i-1]
+}
+
+// after returns the first row of the history with a later epoch than e.
+func after(history []Epoch, e uint64) (Epoch, bool) {
+	i := sort.Search(len(history), func(i int) bool { return history[i].Epoch > e })
+	if i == len(history) {
+		return Epoch{}, false
+	}
+	return history[i], true
+}
+
+// A checkpoint is the header of a snapshot: everything a restart needs but the state machine's own
+// bytes, which follow it.
+type checkpoint struct {
+	Version  int       `codec:"v"`
+	Position position  `codec:"p"`
+	Base     base      `codec:"b"` // where the log this member keeps begins
+	Terms    []termRun `codec:"t"` // the terms of the entries between Base and Position
+}
+
+// base is the raft entry before the first one kept.
+type base struct {
+	Raft  uint64 `codec:"r"`
+	Term  uint64 `codec:"t"`
+	Index uint64 `codec:"i"` // the last record at or before it
+}
+
+// termRun says that from raft index From on, entries have Term, up to the next run.
+type termRun struct {
+	From uint64 `codec:"f"`
+	Term uint64 `codec:"t"`
+}
+
+const checkpointVersion = 1
+
+// A Member is one voter as raft knows it.
+type Member struct {
+	ID   uint64
+	Name string
+}
+
+// Boot returns the checkpoint with which every member of a new cluster begins: its voters at raft
+// index 1, term 1, and an empty log. The same members give the same bytes everywhere.
+func Boot(members []Member) *raftpb.Snapshot {
+	voters := make([]uint64, len(members))
+	for i, m := range members {
+		voters[i] = m.ID
+	}
+	sort.Slice(voters, func(i, j int) bool { return voters[i] < voters[j] })
+	return newSnapshot(1, &raftpb.ConfState{Voters: voters}, checkpoint{
+		Version: checkpointVersion, Position: position{Raft: 1}, Base: base{Raft: 1, Term: 1},
+	})
+}
+
+func newSnapshot(term uint64, cs *raftpb.ConfState, c checkpoint) *raftpb.Snapshot {
+	return &raftpb.Snapshot{
+		Data:     encodeMsgpack(nil, c),
+		Metadata: &raftpb.SnapshotMetadata{Index: new(c.Position.Raft), Term: &term, ConfState: cs},
+	}
+}
+
+func parseCheckpoint(s *raftpb.Snapshot) (checkpoint, error) {
+	var c checkpoint
+	if err := decodeMsgpack(s.GetData(), &c); err != nil {
+		return c, fmt.Errorf("checkpoint at raft index %d: %w", s.GetMetadata().GetIndex(), err)
+	}
+	if c.Version != checkpointVersion || c.Position.Raft != s.GetMetadata().GetIndex() || c.Base.Raft > c.Position.Raft {
+		return c, fmt.Errorf("%w: checkpoint at raft index %d has version %d, position %d, base %d",
+			ErrFormat, s.GetMetadata().GetIndex(), c.Version, c.Position.Raft, c.Base.Raft)
+	}
+	return c, nil
+}

@@ -1,0 +1,85 @@
+package log
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math"
+	"slices"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// The lease.
+//
+// A leader stamps each round of heartbeats with the time on its own clock, and a follower that has
+// taken a heartbeat echoes its stamp. With the echo the follower promises to help nobody else become
+// leader for one election timeout of its own clock. So once a quorum has echoed stamp s, nobody else
+// can be elected before s + election timeout: every quorum contains a voter that promised. The
+// leader subtracts one heartbeat interval, because timers fire late, and the share by which clocks
+// may drift apart (Gray and Cheriton's leases; raft's own check of its quorum is no lease, since
+// a voter forgets its leader as soon as it hears of a higher term).
+//
+// Invariant: a promise outlives the process. What a crashed voter promised is unknown when it comes
+// back, so it begins with a promise to nobody in particular that lasts one election timeout.
+//
+// A leader that hands over releases the promises: TimeoutNow, and the forced votes that follow it,
+// carry the last stamp for which the leader has given up the lease. A voter that has promised a later
+// stamp since, because the leader changed its mind, refuses them, however late they arrive.
+
+// A promise is what a voter owes.
+type promise struct {
+	leader, term uint64
+	stamp        int64
+	until        time.Duration // on the voter's own clock
+}
+
+// unreleasable is the stamp of the promise that a restarted voter begins with.
+const unreleasable = math.MaxInt64
+
+// forbids reports whether the promise forbids helping an election in a term at this moment. released
+// is the stamp up to which the leader of the term before has released its voters, 0 if it has not.
+func (p promise) forbids(now time.Duration, term uint64, released int64) bool {
+	if now >= p.until {
+		return false
+	}
+	if released == 0 || p.stamp == unreleasable {
+		return true
+	}
+	// A leader of term-1 existed, so the lease of any earlier term had ended before.
+	return !(p.term+1 < term || p.term+1 == term && p.stamp <= released)
+}
+
+// quorumStamp returns the latest stamp that a quorum of the voters has echoed.
+func quorumStamp(voters []uint64, echoes map[uint64]int64) int64 {
+	stamps := make([]int64, 0, 8)
+	for _, id := range voters {
+		stamps = append(stamps, echoes[id])
+	}
+	slices.Sort(stamps)
+	return stamps[(len(stamps)-1)/2]
+}
+
+// Stamps travel in the Context of raft's messages. Raft itself echoes the Context of a heartbeat, and
+// marks a forced vote by a word in it, behind which the stamp stands.
+
+var campaignTransfer = []byte("CampaignTransfer")
+
+func stampOf(m *raftpb.Message) int64 {
+	b := m.GetContext()
+	if m.GetType() == raftpb.MsgVote {
+		b = bytes.TrimPrefix(b, campaignTransfer)
+	}
+	if len(b) != 8 {
+		return 0
+	}
+	return int64(binary.LittleEndian.Uint64(b))
+}
+
+func withStamp(prefix []byte, stamp int64) []byte {
+	return binary.LittleEndian.AppendUint64(slices.Clip(prefix), uint64(stamp))
+}
+
+func isForced(m *raftpb.Message) bool {
+	return m.GetType() == raftpb.MsgVote && bytes.HasPrefix(m.GetContext(), campaignTransfer)
+}

@@ -1,0 +1,173 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/baton-ha/baton/internal/mutant"
+)
+
+// This file follows a batch through the core: proposed, committed, applied or fenced, answered.
+
+// propose appends a batch to the leader's log. What fails here is definite: it never got there.
+func (c *Core) propose(b *Batch) {
+	if err := c.mayPropose(b); err != nil {
+		c.eff.Done = append(c.eff.Done, Done{b, err})
+		return
+	}
+	first := c.next
+	if mutant.On(mutant.IndexHoles) && first%7 == 0 {
+		first++
+	}
+	if err := c.node.Propose(b.seal(first)); err != nil {
+		if errors.Is(err, raft.ErrProposalDropped) {
+			err = ErrBusy
+			if c.transferring != 0 {
+				err = ErrFenced
+			}
+		}
+		c.eff.Done = append(c.eff.Done, Done{b, err})
+		return
+	}
+	c.next = first + uint64(b.Count)
+	c.open = append(c.open, b)
+	c.held++
+	if mutant.On(mutant.AckBeforeApply) {
+		c.eff.Done = append(c.eff.Done, Done{b, nil})
+	}
+}
+
+// mayPropose says whether a batch can possibly count: its epoch is in force, and it is this leader
+// that opened it, in this term. The check that counts is made again when the batch is applied.
+func (c *Core) mayPropose(b *Batch) error {
+	epoch := c.pos.epoch()
+	switch {
+	case b.Epoch < epoch.Epoch:
+		return ErrFenced
+	case b.Epoch > epoch.Epoch || epoch.Holder != c.cfg.Name:
+		return ErrNotActive
+	case c.state != raft.StateLeader || epoch.Term != c.term:
+		return ErrFenced // this member's role of that epoch has ended
+	}
+	return nil
+}
+
+// startEpoch proposes the entry that opens this leader's epoch.
+func (c *Core) startEpoch(ev StartEpoch) {
+	s := epochStart{Holder: c.cfg.Name}
+	if c.pos.ClusterID == ([16]byte{}) {
+		s.ClusterID = ev.ClusterID[:]
+	}
+	if c.state != raft.StateLeader || c.node.Propose(encodeMsgpack([]byte{kindEpochStart}, s)) != nil {
+		c.eff.Changes = append(c.eff.Changes, StartRefused{})
+	}
+}
+
+// commit moves over committed entries and hands out what they hold.
+func (c *Core) commit(m *raftpb.Message) error {
+	a := &Apply{responses: m.GetResponses()}
+	var marks []mark
+	for _, e := range m.GetEntries() {
+		records, epochs := len(a.Entries), c.pos.epoch().Epoch
+		var err error
+		if a.Entries, err = c.pos.next(e, a.Entries); err != nil {
+			return err
+		}
+		a.Bytes += len(e.GetData())
+		a.term = e.GetTerm()
+		if len(a.Entries) > records {
+			marks = append(marks, mark{index: a.Entries[records].Index, raft: e.GetIndex()})
+			c.accepted(a, a.Entries[records])
+		}
+		if now := c.pos.epoch(); now.Epoch != epochs {
+			a.epochs = append(a.epochs, now)
+			c.settle(a)
+			if mutant.On(mutant.NoBarrier) {
+				c.eff.Changes = append(c.eff.Changes, EpochStarted{Epoch: now})
+			}
+			c.next = c.pos.Index + 1
+		}
+	}
+	a.pos = c.pos
+	c.store.commit(c.pos, marks)
+	c.eff.Applies = append(c.eff.Applies, a)
+	return nil
+}
+
+// accepted notes that the batch that begins with a record is committed and counts. If it is this
+// member's own, it is the oldest open one: batches are open in log order, and only the batches that
+// this member proposed in this epoch carry it.
+func (c *Core) accepted(a *Apply, first Entry) {
+	if len(c.open) == 0 || c.open[0].Epoch != first.Epoch || c.open[0].First != first.Index {
+		return
+	}
+	a.batches = append(a.batches, c.open[0])
+	c.open[0], c.open = nil, c.open[1:]
+	c.held--
+}
+
+// settle tells the fate of every open batch of an epoch that is over (G3). Within its epoch the
+// indexes of a member's batches are its own and dense. So those below the first index of the next
+// epoch are in the log, even where this member has seen it only in a snapshot, and the others
+// never will be.
+func (c *Core) settle(a *Apply) {
+	for len(c.open) > 0 {
+		b := c.open[0]
+		next, over := after(c.pos.Epochs, b.Epoch)
+		if !over {
+			return
+		}
+		c.open[0], c.open = nil, c.open[1:]
+		c.held--
+		switch {
+		case b.First >= next.First:
+			c.eff.Done = append(c.eff.Done, Done{b, ErrFenced})
+		case next.Epoch == b.Epoch+1:
+			a.batches = append(a.batches, b) // to be answered once the snapshot is restored
+		default: // the history does not reach back
+			c.eff.Done = append(c.eff.Done, Done{b, fmt.Errorf("%w: epoch %d is no longer in the history", ErrUnknown, b.Epoch)})
+		}
+	}
+}
+
+// applied answers what an apply has decided.
+func (c *Core) applied(a *Apply) {
+	for _, m := range a.responses {
+		_ = c.node.Step(m)
+	}
+	if !mutant.On(mutant.AckBeforeApply) {
+		for _, b := range a.batches {
+			c.eff.Done = append(c.eff.Done, Done{b, nil})
+		}
+	}
+	if mutant.On(mutant.NoBarrier) {
+		return
+	}
+	for _, e := range a.epochs {
+		c.eff.Changes = append(c.eff.Changes, EpochStarted{Epoch: e})
+	}
+}
+
+// install goes on from a leader's checkpoint, which is in force on disk now.
+func (c *Core) install(snap *raftpb.Snapshot) error {
+	cp, err := parseCheckpoint(snap)
+	if err != nil {
+		return err
+	}
+	if cp.Position.Raft <= c.pos.Raft {
+		return fmt.Errorf("%w: snapshot at raft index %d installed behind %d", ErrFormat, cp.Position.Raft, c.pos.Raft)
+	}
+	old := c.pos.epoch().Epoch
+	c.pos = cp.Position
+	a := &Apply{Snapshot: snap, pos: c.pos, term: snap.GetMetadata().GetTerm()}
+	if now := c.pos.epoch(); now.Epoch != old {
+		a.epochs = []Epoch{now}
+	}
+	c.settle(a)
+	c.store.commit(c.pos, nil)
+	c.eff.Applies = append(c.eff.Applies, a)
+	return nil
+}

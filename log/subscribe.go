@@ -1,0 +1,192 @@
+package log
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"sort"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// readBytes is how much a subscriber reads at a time.
+const readBytes = 1 << 20
+
+// Subscribe yields the committed records from an index on (0 means 1), and then each new one as it is
+// committed on this member, until ctx ends or the log is closed: without gap or duplicate, the same on
+// every member (G6). The error comes once, last: the cause of ctx, [ErrClosed], or a
+// *[CompactedError] when the next record is no longer held.
+//
+// A subscriber pulls. It reads recent records from memory and older ones from disk at its own speed,
+// and holds nothing of the log back: a slow one delays nobody, and may find at last that the log
+// has been compacted past it. Any number may run at a time.
+func (l *Log) Subscribe(ctx context.Context, from uint64) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		r := reader{store: l.store, next: max(from, 1)}
+		for {
+			records, changed, err := r.read()
+			for _, e := range records {
+				if ctx.Err() != nil {
+					break
+				}
+				if !yield(e, nil) {
+					return
+				}
+			}
+			switch {
+			case ctx.Err() != nil:
+				err = context.Cause(ctx)
+			case err == nil && changed != nil:
+				select {
+				case <-changed:
+				case <-ctx.Done():
+				}
+			}
+			if err != nil {
+				yield(Entry{}, err)
+				return
+			}
+		}
+	}
+}
+
+// A reader is one subscriber's place in the log.
+type reader struct {
+	store   *window
+	next    uint64 // record to be read next
+	raft    uint64 // raft index of the entry to look at next; 0: not known yet
+	records []Entry
+}
+
+// read returns the next committed records. When there are none it returns a channel that is closed
+// when there may be more.
+func (r *reader) read() ([]Entry, <-chan struct{}, error) {
+	w := r.store
+	w.mu.RLock()
+	pos, b, changed, stopped := w.pos, w.base, w.changed, w.err
+	w.mu.RUnlock()
+	if r.next <= b.Index {
+		return nil, nil, &CompactedError{Index: r.next, First: b.Index + 1}
+	}
+	if r.next > pos.Index {
+		return nil, changed, stopped
+	}
+	if r.raft == 0 {
+		var err error
+		if r.raft, err = w.locate(r.next, pos); err != nil {
+			return nil, nil, err
+		}
+	}
+	r.records = r.records[:0]
+	for len(r.records) == 0 {
+		if r.raft <= b.Raft {
+			r.raft = b.Raft + 1
+		}
+		ents, err := w.entries(r.raft, pos.Raft+1, readBytes)
+		if errors.Is(err, raft.ErrCompacted) {
+			return nil, nil, &CompactedError{Index: r.next, First: w.oldest().Index + 1}
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("read records from %d on: %w", r.next, err)
+		}
+		for _, e := range ents {
+			if err := r.take(e, pos.Epochs); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	return r.records, nil, nil
+}
+
+// take takes the records of one raft entry that count and are not behind the reader.
+func (r *reader) take(e *raftpb.Entry, history []Epoch) error {
+	r.raft = e.GetIndex() + 1
+	h, ok, err := counts(e, history)
+	if err != nil || !ok || h.first+uint64(h.count) <= r.next {
+		return err
+	}
+	if h.first > r.next {
+		return fmt.Errorf("%w: raft entry %d begins with record %d, wanted %d", ErrFormat, e.GetIndex(), h.first, r.next)
+	}
+	before := len(r.records)
+	if r.records, err = appendRecords(r.records, h, e.GetData()); err != nil {
+		return fmt.Errorf("raft entry %d: %w", e.GetIndex(), err)
+	}
+	if skip := int(r.next - h.first); skip > 0 {
+		r.records = append(r.records[:before], r.records[before+skip:]...)
+	}
+	r.next = h.first + uint64(h.count)
+	return nil
+}
+
+// counts reports whether a committed raft entry is a batch that was not fenced, by the same rule by
+// which it was applied.
+func counts(e *raftpb.Entry, history []Epoch) (header, bool, error) {
+	data := e.GetData()
+	if len(data) == 0 || data[0] != kindBatch {
+		return header{}, false, nil
+	}
+	h, err := parseHeader(data)
+	if err != nil {
+		return header{}, false, fmt.Errorf("raft entry %d: %w", e.GetIndex(), err)
+	}
+	return h, h.epoch == epochAt(history, e.GetIndex()).Epoch, nil
+}
+
+// locate returns a raft index at or before the entry that holds a record, from where it is not far.
+func (w *window) locate(record uint64, pos position) (uint64, error) {
+	w.mu.RLock()
+	low, high := w.base.Raft+1, pos.Raft+1 // the entry is in [low, high)
+	i := sort.Search(len(w.marks), func(i int) bool { return w.marks[i].index > record })
+	if i > 0 {
+		low = max(low, w.marks[i-1].raft)
+	}
+	if i < len(w.marks) {
+		high = w.marks[i].raft
+	}
+	w.mu.RUnlock()
+	// The history of epochs narrows it further: row i's records begin behind its start.
+	j := sort.Search(len(pos.Epochs), func(j int) bool { return pos.Epochs[j].First > record })
+	if j > 0 {
+		low = max(low, pos.Epochs[j-1].Raft)
+	}
+	if j < len(pos.Epochs) {
+		high = min(high, pos.Epochs[j].Raft)
+	}
+	// What a restart has left without marks is searched on disk.
+	for high-low > 256 {
+		mid := low + (high-low)/2
+		at, first, err := w.batchFrom(mid, high, pos.Epochs)
+		if err != nil {
+			return 0, err
+		}
+		if at == 0 || first > record {
+			high = mid
+		} else {
+			low = at
+		}
+	}
+	return low, nil
+}
+
+// batchFrom finds the first batch that counts in [lo, hi) and its first record; 0 if there is none.
+func (w *window) batchFrom(lo, hi uint64, history []Epoch) (at, first uint64, err error) {
+	for lo < hi {
+		ents, err := w.entries(lo, hi, 4<<10)
+		if errors.Is(err, raft.ErrCompacted) {
+			return 0, 0, &CompactedError{First: w.oldest().Index + 1}
+		}
+		if err != nil {
+			return 0, 0, err
+		}
+		for _, e := range ents {
+			if h, ok, err := counts(e, history); err != nil || ok {
+				return e.GetIndex(), h.first, err
+			}
+		}
+		lo += uint64(len(ents))
+	}
+	return 0, 0, nil
+}

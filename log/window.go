@@ -1,0 +1,314 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"sync"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// A window is what this member holds of the log: recent entries in memory, older ones on disk down to
+// the base, and how far the log is committed. Raft reads it (it is a raft.Storage), the writer
+// extends it, and subscribers read it.
+type window struct {
+	disk  Storage
+	limit int // of the bytes in memory
+
+	mu      sync.RWMutex // guards everything below
+	hard    *raftpb.HardState
+	snap    *raftpb.Snapshot // the newest checkpoint, without body
+	base    base             // entries after it are readable
+	terms   []termRun        // of the entries after base, ascending
+	first   uint64           // raft index of ents[0]
+	ents    []*raftpb.Entry  // the recent ones
+	bytes   int
+	pos     position      // committed up to here
+	changed chan struct{} // closed and replaced when pos or base moves
+	marks   []mark        // sparse, ascending
+	err     error         // why no more will come
+}
+
+// A mark says that the batch at a raft index begins with a record: a place to begin a search from.
+type mark struct {
+	index, raft uint64
+}
+
+// markEvery is how many records lie between two marks, at least.
+const markEvery = 4096
+
+// newWindow takes over what the disk has recovered.
+func newWindow(disk Storage, limit int) (*window, error) {
+	hard, snap, ents := disk.Recovered()
+	c, err := parseCheckpoint(snap)
+	if err != nil {
+		return nil, err
+	}
+	// A checkpoint is made of committed entries, but the commit index may not have been written yet.
+	hard = &raftpb.HardState{
+		Term: new(hard.GetTerm()), Vote: new(hard.GetVote()), Commit: new(max(hard.GetCommit(), c.Position.Raft)),
+	}
+	w := &window{
+		disk: disk, limit: limit, hard: hard, snap: snap, base: c.Base, terms: c.Terms,
+		first: c.Position.Raft + 1, pos: c.Position, changed: make(chan struct{}),
+	}
+	if len(w.terms) == 0 || w.terms[0].From != c.Base.Raft {
+		w.terms = slices.Insert(w.terms, 0, termRun{From: c.Base.Raft, Term: c.Base.Term})
+	}
+	w.append(ents)
+	return w, nil
+}
+
+// Persist makes writes durable, as a group and in order, and visible to readers. It runs beside the
+// goroutine that steps the core; what has queued up goes into one sync (group commit).
+func (c *Core) Persist(writes []*Write) (err error) {
+	defer catch("storage", &err)
+	return c.store.persist(writes)
+}
+
+func (w *window) persist(writes []*Write) error {
+	var hard *raftpb.HardState
+	var ents []*raftpb.Entry
+	save := func() error {
+		if hard == nil && len(ents) == 0 {
+			return nil
+		}
+		if err := w.disk.Save(hard, ents); err != nil {
+			return err
+		}
+		w.append(ents)
+		hard, ents = nil, nil
+		return nil
+	}
+	for _, wr := range writes {
+		if wr.Snapshot != nil {
+			if err := save(); err != nil {
+				return err
+			}
+			cp, err := parseCheckpoint(wr.Snapshot)
+			if err != nil {
+				return err
+			}
+			if err := w.disk.InstallSnapshot(wr.Snapshot, wr.Hard); err != nil {
+				return err
+			}
+			w.installed(wr.Snapshot, cp)
+		} else if wr.Hard != nil {
+			hard = wr.Hard
+		}
+		ents = append(ents, wr.Entries...)
+	}
+	return save()
+}
+
+// append adds entries that are durable, replacing what they overwrite.
+func (w *window) append(ents []*raftpb.Entry) {
+	if len(ents) == 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range ents {
+		i, next := e.GetIndex(), w.first+uint64(len(w.ents))
+		if i < next { // a new leader overwrites an uncommitted tail
+			keep := uint64(0)
+			if i > w.first {
+				keep = i - w.first
+			} else {
+				w.first = i
+			}
+			for _, old := range w.ents[keep:] {
+				w.bytes -= len(old.GetData())
+			}
+			w.ents = slices.Clone(w.ents[:keep]) // readers may hold the old array
+			for len(w.terms) > 1 && w.terms[len(w.terms)-1].From >= i {
+				w.terms = w.terms[:len(w.terms)-1]
+			}
+		}
+		w.ents = append(w.ents, e)
+		w.bytes += len(e.GetData())
+		if w.terms[len(w.terms)-1].Term != e.GetTerm() {
+			w.terms = append(w.terms, termRun{From: i, Term: e.GetTerm()})
+		}
+	}
+	drop := 0
+	for w.bytes > w.limit && drop < len(w.ents)-1 {
+		w.bytes -= len(w.ents[drop].GetData())
+		drop++
+	}
+	if drop > 0 {
+		w.first += uint64(drop)
+		w.ents = w.ents[drop:] // what was dropped is freed when append next moves the slice
+	}
+}
+
+// entries returns durable entries [lo, hi), at least one and otherwise at most maxBytes, from memory
+// or disk.
+func (w *window) entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
+	w.mu.RLock()
+	if lo <= w.base.Raft {
+		w.mu.RUnlock()
+		return nil, raft.ErrCompacted
+	}
+	next := w.first + uint64(len(w.ents))
+	if hi > next || lo >= hi {
+		w.mu.RUnlock()
+		return nil, raft.ErrUnavailable
+	}
+	if lo < w.first {
+		hi = min(hi, w.first)
+		w.mu.RUnlock()
+		return w.disk.Entries(lo, hi, maxBytes)
+	}
+	defer w.mu.RUnlock()
+	ents, size := w.ents[lo-w.first:hi-w.first], uint64(0)
+	for i, e := range ents {
+		if size += uint64(len(e.GetData())) + 24; size > maxBytes && i > 0 {
+			return ents[:i:i], nil
+		}
+	}
+	return ents[:len(ents):len(ents)], nil
+}
+
+// commit publishes how far the log is committed and wakes the subscribers.
+func (w *window) commit(p position, marks []mark) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pos = p
+	for _, m := range marks {
+		if len(w.marks) == 0 || m.index >= w.marks[len(w.marks)-1].index+markEvery {
+			w.marks = append(w.marks, m)
+		}
+	}
+	w.wakeLocked()
+}
+
+func (w *window) wakeLocked() {
+	close(w.changed)
+	w.changed = make(chan struct{})
+}
+
+// stop makes subscribers that have read everything return err.
+func (w *window) stop(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		w.err = err
+		w.wakeLocked()
+	}
+}
+
+// checkpointed takes note of a newer checkpoint of this member's own, and of the base that the log
+// is to be cut to.
+func (w *window) checkpointed(snap *raftpb.Snapshot, b base) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if snap.GetMetadata().GetIndex() > w.snap.GetMetadata().GetIndex() {
+		w.snap = snap
+	}
+	if b.Raft <= w.base.Raft {
+		return
+	}
+	w.base = b
+	w.terms = termsAfter(w.terms, b)
+	if drop := int(b.Raft+1) - int(w.first); drop > 0 {
+		drop = min(drop, len(w.ents))
+		for _, e := range w.ents[:drop] {
+			w.bytes -= len(e.GetData())
+		}
+		w.first += uint64(drop)
+		w.ents = slices.Clone(w.ents[drop:])
+	}
+	w.marks = slices.DeleteFunc(w.marks, func(m mark) bool { return m.raft <= b.Raft })
+}
+
+// installed replaces everything by a leader's checkpoint.
+func (w *window) installed(snap *raftpb.Snapshot, c checkpoint) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	meta := snap.GetMetadata()
+	w.snap = snap
+	w.base = base{Raft: meta.GetIndex(), Term: meta.GetTerm(), Index: c.Position.Index}
+	w.terms = []termRun{{From: meta.GetIndex(), Term: meta.GetTerm()}}
+	w.first, w.ents, w.bytes, w.marks = meta.GetIndex()+1, nil, 0, nil
+	w.wakeLocked()
+}
+
+// termsAfter returns the runs that tell the terms of b and of what follows it.
+func termsAfter(terms []termRun, b base) []termRun {
+	i := sort.Search(len(terms), func(i int) bool { return terms[i].From > b.Raft })
+	return append([]termRun{{From: b.Raft, Term: b.Term}}, terms[i:]...)
+}
+
+// termsUpTo returns the runs between b and a raft index.
+func (w *window) termsUpTo(b base, raftIndex uint64) []termRun {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	terms := termsAfter(w.terms, b)
+	i := sort.Search(len(terms), func(i int) bool { return terms[i].From > raftIndex })
+	return slices.Clone(terms[:i])
+}
+
+// oldest returns where the log that is kept begins.
+func (w *window) oldest() base {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.base
+}
+
+// latest returns the newest checkpoint.
+func (w *window) latest() *raftpb.Snapshot {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.snap
+}
+
+// The methods of raft.Storage. They run on the goroutine that owns the raft node.
+
+// InitialState implements [raft.Storage].
+func (w *window) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
+	return w.hard, w.snap.GetMetadata().GetConfState(), nil
+}
+
+// Entries implements [raft.Storage].
+func (w *window) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
+	ents, err := w.entries(lo, hi, maxBytes)
+	if err == nil || errors.Is(err, raft.ErrCompacted) || errors.Is(err, raft.ErrUnavailable) {
+		return ents, err
+	}
+	return nil, fmt.Errorf("read raft entries [%d, %d): %w", lo, hi, err)
+}
+
+// Term implements [raft.Storage].
+func (w *window) Term(i uint64) (uint64, error) {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	if i < w.base.Raft {
+		return 0, raft.ErrCompacted
+	}
+	if i >= w.first+uint64(len(w.ents)) {
+		return 0, raft.ErrUnavailable
+	}
+	j := sort.Search(len(w.terms), func(j int) bool { return w.terms[j].From > i })
+	return w.terms[j-1].Term, nil
+}
+
+// LastIndex implements [raft.Storage].
+func (w *window) LastIndex() (uint64, error) {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.first + uint64(len(w.ents)) - 1, nil
+}
+
+// FirstIndex implements [raft.Storage].
+func (w *window) FirstIndex() (uint64, error) {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.base.Raft + 1, nil
+}
+
+// Snapshot implements [raft.Storage].
+func (w *window) Snapshot() (*raftpb.Snapshot, error) { return w.latest(), nil }

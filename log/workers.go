@@ -1,0 +1,110 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// runWriter makes writes durable. What has queued up while the last one was synced goes into one
+// sync (group commit).
+func (l *Log) runWriter() {
+	defer l.workers.Done()
+	for {
+		writes, ok := l.writes.take()
+		if !ok {
+			return
+		}
+		if err := l.core.Persist(writes); err != nil {
+			l.Fail(fmt.Errorf("write the log: %w", err))
+			return
+		}
+		for _, w := range writes {
+			l.Post(Written{w})
+		}
+	}
+}
+
+// runApplier gives committed records to the state machine.
+func (l *Log) runApplier() {
+	defer l.workers.Done()
+	for {
+		applies, ok := l.applies.take()
+		if !ok {
+			return
+		}
+		for _, a := range applies {
+			if err := l.apply(a); err != nil {
+				l.Fail(err)
+				return
+			}
+			l.Post(Applied{a})
+		}
+	}
+}
+
+// apply does one apply, and a checkpoint after it if one is due.
+func (l *Log) apply(a *Apply) (err error) {
+	defer catch("state machine", &err)
+	if sm := l.cfg.StateMachine; sm != nil {
+		if a.Snapshot != nil {
+			if err := l.restore(a.Snapshot); err != nil {
+				return err
+			}
+		}
+		if len(a.Entries) > 0 {
+			if err := sm.Apply(a.Entries); err != nil {
+				return fmt.Errorf("state machine: apply records %d to %d: %w", a.Entries[0].Index, a.pos.Index, err)
+			}
+		}
+	}
+	return l.checkpoint(a)
+}
+
+// checkpoint begins a checkpoint after an apply if one is due. It is written by a goroutine of its own.
+func (l *Log) checkpoint(a *Apply) error {
+	if !l.check.Due(a) {
+		return nil
+	}
+	var body io.WriterTo
+	if sm := l.cfg.StateMachine; sm != nil {
+		var err error
+		if body, err = sm.Snapshot(); err != nil {
+			return fmt.Errorf("state machine: snapshot at record %d: %w", a.pos.Index, err)
+		}
+	}
+	l.saving.Go(func() {
+		if err := l.check.Save(a, body); err != nil {
+			l.Fail(fmt.Errorf("checkpoint at record %d: %w", a.pos.Index, err))
+		}
+	})
+	return nil
+}
+
+// restore puts the state machine into the state of a snapshot.
+func (l *Log) restore(want *raftpb.Snapshot) (err error) {
+	defer catch("state machine", &err)
+	have, body, size, err := l.cfg.Storage.OpenSnapshot()
+	if err != nil {
+		return fmt.Errorf("open snapshot: %w", err)
+	}
+	defer body.Close()
+	if h, w := have.GetMetadata().GetIndex(), want.GetMetadata().GetIndex(); h != w {
+		return fmt.Errorf("%w: the newest snapshot is at raft index %d, wanted %d", ErrFormat, h, w)
+	}
+	if size == 0 {
+		if cp, err := parseCheckpoint(have); err != nil || cp.Position.Index == 0 {
+			return err
+		}
+		return errors.New("baton: the directory was kept without a state machine: its checkpoint has no state to restore")
+	}
+	if err := l.cfg.StateMachine.Restore(body); err != nil {
+		return fmt.Errorf("state machine: restore: %w", err)
+	}
+	if _, err := io.Copy(io.Discard, body); err != nil { // the end carries the checksum
+		return fmt.Errorf("state machine: restore: %w", err)
+	}
+	return nil
+}
