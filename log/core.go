@@ -177,7 +177,7 @@ func (c *Core) handle(now time.Duration, ev Event) error {
 		c.look()
 		c.tick(now)
 	case Receive:
-		c.receive(now, ev.Message)
+		c.receive(now, ev)
 	case Propose:
 		c.look()
 		c.propose(ev.Batch)
@@ -317,13 +317,14 @@ func (c *Core) look() {
 }
 
 // receive steps a message of another member, past the promises.
-func (c *Core) receive(now time.Duration, m *raftpb.Message) {
+func (c *Core) receive(now time.Duration, ev Receive) {
+	m := ev.Message
 	from, term := m.GetFrom(), m.GetTerm()
 	switch m.GetType() {
 	case raftpb.MsgVote, raftpb.MsgPreVote:
 		var released int64
 		if isForced(m) {
-			released = stampOf(m)
+			released = releasedBy(m)
 			m = proto.Clone(m).(*raftpb.Message)
 			m.Context = campaignTransfer
 		}
@@ -335,7 +336,7 @@ func (c *Core) receive(now time.Duration, m *raftpb.Message) {
 			_ = c.node.ForgetLeader()
 		}
 	case raftpb.MsgTimeoutNow:
-		r := release{term: term, stamp: stampOf(m)}
+		r := release{term: term, stamp: releasedBy(m)}
 		if c.promise.forbids(now, term+1, r.stamp) || term != c.term {
 			return
 		}
@@ -362,7 +363,7 @@ func (c *Core) receive(now time.Duration, m *raftpb.Message) {
 		if st.Lead != from || st.HardState.GetTerm() != term {
 			return
 		}
-		c.heardAt = now
+		c.heardAt = max(c.heardAt, ev.At)
 		c.deferElection(now)
 		if stamp := stampOf(m); m.GetType() == raftpb.MsgHeartbeat && stamp > 0 {
 			c.promise = promise{leader: from, term: term, stamp: stamp, until: now + c.cfg.ElectionTimeout}

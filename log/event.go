@@ -12,8 +12,11 @@ type Event interface{ event() }
 type (
 	// Tick lets the core look at its clock. Due once [Core.Deadline] has come, harmless before.
 	Tick struct{}
-	// Receive brings a message of another member.
-	Receive struct{ Message *raftpb.Message }
+	// Receive brings a message of another member. At is when it came in, on this member's clock.
+	Receive struct {
+		Message *raftpb.Message
+		At      time.Duration
+	}
 	// Propose asks for a batch to be appended. Its fate comes as a [Done], exactly once.
 	Propose struct{ Batch *Batch }
 	// StartEpoch asks the leader to open a new epoch for itself. ClusterID is the id the cluster gets

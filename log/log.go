@@ -170,7 +170,7 @@ func (l *Log) Receive(m *raftpb.Message) {
 	for _, e := range m.GetEntries() {
 		size += len(e.GetData())
 	}
-	l.inbox.post(Receive{m}, size)
+	l.inbox.post(Receive{m, l.cfg.Clock()}, size)
 }
 
 // Unreachable takes note that messages to a member were lost.
@@ -206,6 +206,6 @@ func (l *Log) ReceiveSnapshot(m *raftpb.Message, _ int64, r io.Reader) error {
 	if err := l.cfg.Storage.StageSnapshot(m.GetSnapshot(), r); err != nil {
 		return err
 	}
-	l.Post(Receive{m})
+	l.Post(Receive{m, l.cfg.Clock()})
 	return nil
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/baton-ha/baton/internal/mutant"
 )
 
 // The lease.
@@ -74,6 +76,14 @@ func stampOf(m *raftpb.Message) int64 {
 		return 0
 	}
 	return int64(binary.LittleEndian.Uint64(b))
+}
+
+// releasedBy returns up to which stamp the sender of TimeoutNow, or of a forced vote, is released.
+func releasedBy(m *raftpb.Message) int64 {
+	if mutant.On(mutant.EndlessRelease) {
+		return unreleasable - 1
+	}
+	return stampOf(m)
 }
 
 func withStamp(prefix []byte, stamp int64) []byte {

@@ -16,6 +16,7 @@ const (
 	IndexHoles         = "index-holes"           // a batch skips an index and nobody checks at apply
 	AckBeforeApply     = "ack-before-apply"      // an append is acknowledged once it is in the leader's own log
 	NoPromise          = "no-promise"            // a voter votes whenever it is asked, whatever it has promised
+	EndlessRelease     = "endless-release"       // a hand-over releases a voter for good, also after the leader changed its mind
 	NoBarrier          = "no-barrier"            // OnActive starts before older records are applied
 	StaleFate          = "stale-fate"            // losing leadership is reported as "never in the log"
 	NoFsync            = "no-fsync"              // writes are reported durable before they are synced
