@@ -1,0 +1,166 @@
+package storage
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+
+	"go.etcd.io/etcd/server/v3/storage/wal"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// First returns the lowest raft index that Entries can read.
+func (w *WAL) First() uint64 {
+	w.indexMu.Lock()
+	defer w.indexMu.Unlock()
+	return w.firstLocked()
+}
+
+func (w *WAL) firstLocked() uint64 { return max(w.segs[0].index, w.floor+1) }
+
+// Entries reads the raft entries [lo, hi) back from disk: at least one, as many as fit in maxBytes, none beyond the last
+// durable one. It returns the current version of each and verifies its checksum. The entries are the caller's. Errors:
+// ErrCompacted when lo is below First, ErrUnavailable when lo is beyond the last durable entry, *CorruptError.
+// It may run concurrently with everything else; it blocks for the disk, but never Save.
+func (w *WAL) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
+	var out []*raftpb.Entry
+	var size uint64
+	for lo < hi {
+		part, more, err := w.entriesOnce(lo, hi, maxBytes, &size)
+		if err != nil {
+			if len(out) > 0 && errors.Is(err, ErrUnavailable) {
+				return out, nil
+			}
+			if lo < w.First() && !errors.Is(err, ErrClosed) {
+				err = fmt.Errorf("%w: %d is below %d", ErrCompacted, lo, w.First())
+			}
+			return nil, err
+		}
+		out, lo = append(out, part...), lo+uint64(len(part))
+		if !more {
+			break
+		}
+	}
+	return out, nil
+}
+
+// entriesOnce reads from one run. more is false when the budget is used up.
+func (w *WAL) entriesOnce(lo, hi, maxBytes uint64, size *uint64) (out []*raftpb.Entry, more bool, err error) {
+	if w.closed.Load() {
+		return nil, false, ErrClosed
+	}
+	s, r, end, err := w.lookup(lo)
+	if err != nil {
+		return nil, false, err
+	}
+	hi = min(hi, r.last+1)
+	f, err := os.Open(s.path)
+	if err != nil {
+		return nil, false, fileError(s.path, 0, err)
+	}
+	defer f.Close()
+	fr := newFrameReader(s.path, f, r.off, end)
+	fr.crc, fr.chained = r.crc, true
+	for next := r.first; next < hi; {
+		rec, err := fr.next()
+		if errors.Is(err, io.EOF) {
+			return nil, false, corrupt(s.path, fr.off, "entry %d is missing", next)
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		if rec.typ != wal.EntryType {
+			continue
+		}
+		typ, term, index, data, err := decodeEntry(rec.data)
+		if err == nil && index != next {
+			err = fmt.Errorf("entry %d where %d should be", index, next)
+		}
+		if err != nil {
+			return nil, false, &CorruptError{File: s.path, Offset: rec.off, Err: err}
+		}
+		next++
+		if index < lo {
+			continue
+		}
+		if n := uint64(len(rec.data)); *size == 0 || n <= maxBytes && *size <= maxBytes-n {
+			*size += n
+		} else {
+			return out, false, nil
+		}
+		e := &raftpb.Entry{Type: new(typ), Term: new(term), Index: new(index)}
+		if len(data) > 0 {
+			e.Data = bytes.Clone(data)
+		}
+		out = append(out, e)
+	}
+	return out, true, nil
+}
+
+// lookup returns the run with the current version of entry lo, cut to what is durable and current.
+func (w *WAL) lookup(lo uint64) (*segment, run, int64, error) {
+	for {
+		w.indexMu.Lock()
+		segs, first, last, rewrites := w.segs, w.firstLocked(), w.last, w.rewrites
+		w.indexMu.Unlock()
+		if lo < first {
+			return nil, run{}, 0, ErrCompacted
+		}
+		if lo > last {
+			return nil, run{}, 0, fmt.Errorf("%w: %d is beyond %d", ErrUnavailable, lo, last)
+		}
+		s, r, end, err := locate(segs, lo)
+		w.indexMu.Lock()
+		same := rewrites == w.rewrites
+		w.indexMu.Unlock()
+		if same {
+			r.last = min(r.last, last)
+			return s, r, end, err
+		}
+	}
+}
+
+// locate finds the current version of entry i: the one written last. The run is cut where later segments may hold newer
+// versions of its entries.
+//
+// A segment's name says that no current entry from there on is in an earlier segment; the commit in its head says that no
+// entry up to there is in it or a later one. So i is between two segments, nearly always in the first of them.
+func locate(segs []*segment, i uint64) (*segment, run, int64, error) {
+	k := len(segs) - 1
+	for k > 0 && segs[k].index > i {
+		k--
+	}
+	settled := uint64(math.MaxUint64)
+	m := k
+	for ; m+1 < len(segs); m++ {
+		commit, err := segs[m+1].head()
+		if err != nil {
+			return nil, run{}, 0, err
+		}
+		if commit >= i {
+			settled = commit
+			break
+		}
+	}
+	for ; m >= k; m-- {
+		s := segs[m]
+		if m+1 < len(segs) {
+			if err := s.load(segs[m+1]); err != nil {
+				return nil, run{}, 0, err
+			}
+		}
+		s.mu.Lock()
+		r, ok := s.findLocked(i)
+		end, low := s.end, s.low
+		s.mu.Unlock()
+		if ok {
+			r.last = min(r.last, settled)
+			return s, r, end, nil
+		}
+		settled = min(settled, low-1)
+	}
+	return nil, run{}, 0, corrupt(segs[k].path, 0, "entry %d is in no segment", i)
+}

@@ -1,0 +1,211 @@
+package storage
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"io"
+	"math"
+
+	"go.etcd.io/etcd/server/v3/storage/wal"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// record is one record of a segment. before and after are the running checksum around it.
+type record struct {
+	typ           int64
+	before, after uint32
+	off, end      int64
+	data          []byte // valid until the next call of next
+}
+
+// frameReader decodes the records of one segment. It accepts exactly what etcd's encoder writes and nothing else: the
+// checksum of etcd's records does not cover their type, their frame or their padding.
+type frameReader struct {
+	path      string
+	r         *bufio.Reader
+	off, size int64
+	crc       uint32
+	chained   bool // crc is the checksum of what came before; false at the start of the first segment read
+	buf       []byte
+}
+
+func newFrameReader(path string, r io.ReaderAt, off, size int64) *frameReader {
+	return &frameReader{path: path, r: bufio.NewReaderSize(io.NewSectionReader(r, off, size-off), 128<<10), off: off, size: size}
+}
+
+// next returns io.EOF at the end of the file or of its written part, and a *CorruptError at anything it cannot decode.
+func (f *frameReader) next() (record, error) {
+	rest := f.size - f.off
+	if rest == 0 {
+		return record{}, io.EOF
+	}
+	var head [8]byte
+	if rest < 8 {
+		return record{}, corrupt(f.path, f.off, "frame of %d bytes", rest)
+	}
+	if _, err := io.ReadFull(f.r, head[:]); err != nil {
+		return record{}, f.readError(err)
+	}
+	if head == [8]byte{} {
+		return record{}, io.EOF
+	}
+	n, pad, ok := frameSize(head[:])
+	if !ok || n > rest-8-pad {
+		return record{}, corrupt(f.path, f.off, "bad frame length %x, %d bytes left", head, rest)
+	}
+	if int64(cap(f.buf)) < n+pad {
+		f.buf = make([]byte, n+pad)
+	}
+	b := f.buf[:n+pad]
+	if _, err := io.ReadFull(f.r, b); err != nil {
+		return record{}, f.readError(err)
+	}
+	if !zero(b[n:]) {
+		return record{}, corrupt(f.path, f.off, "padding is not zero")
+	}
+	typ, sum, at, ok := recordHead(b[:n])
+	if !ok {
+		return record{}, corrupt(f.path, f.off, "bad record header")
+	}
+	rec := record{typ: typ, before: f.crc, after: sum, off: f.off, end: f.off + 8 + n + pad}
+	if int64(at) < n {
+		c := cursor{b: b[at:n]}
+		if size := c.tagged(0x1a); !c.bad && size == uint64(len(c.b)) {
+			rec.data = c.b
+		} else {
+			return record{}, corrupt(f.path, f.off, "bad record data")
+		}
+	}
+	if typ == wal.CrcType {
+		if rec.data != nil || f.chained && sum != f.crc {
+			return record{}, corrupt(f.path, f.off, "checksum chain is broken: %08x follows %08x", sum, f.crc)
+		}
+	} else if want := crc32.Update(f.crc, castagnoli, rec.data); want != sum {
+		return record{}, corrupt(f.path, f.off, "checksum is %08x, record says %08x", want, sum)
+	}
+	f.crc, f.chained, f.off = sum, true, rec.end
+	return rec, nil
+}
+
+// restIsZero reads to the end of the file after next returned io.EOF.
+func (f *frameReader) restIsZero() error {
+	b := make([]byte, 64<<10)
+	for {
+		n, err := f.r.Read(b)
+		if !zero(b[:n]) {
+			return corrupt(f.path, f.off, "bytes follow the end of the segment")
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return f.readError(err)
+		}
+	}
+}
+
+func (f *frameReader) readError(err error) error {
+	return fileError(f.path, f.off, err)
+}
+
+// frameSize decodes the length word: 56 bits of size, then 0x80|padding when there is padding to 8 bytes.
+func frameSize(b []byte) (n, pad int64, ok bool) {
+	l := binary.LittleEndian.Uint64(b)
+	n, top := int64(l&(1<<56-1)), byte(l>>56)
+	pad = (8 - n%8) % 8
+	want := byte(0)
+	if pad != 0 {
+		want = 0x80 | byte(pad)
+	}
+	return n, pad, top == want && n >= 4
+}
+
+// recordHead decodes type and checksum of a walpb.Record and returns where its data field starts.
+func recordHead(b []byte) (typ int64, sum uint32, at int, ok bool) {
+	c := cursor{b: b}
+	t, s := c.tagged(0x08), c.tagged(0x10)
+	if c.bad || t < uint64(wal.MetadataType) || t > uint64(wal.SnapshotType) || s > math.MaxUint32 {
+		return 0, 0, 0, false
+	}
+	return int64(t), uint32(s), len(b) - len(c.b), true
+}
+
+// cursor reads protobuf fields in the one order in which they were written.
+type cursor struct {
+	b   []byte
+	bad bool
+}
+
+func (c *cursor) tagged(tag byte) uint64 {
+	if c.bad || len(c.b) < 2 || c.b[0] != tag {
+		c.bad = true
+		return 0
+	}
+	v, n := binary.Uvarint(c.b[1:])
+	if n <= 0 {
+		c.bad = true
+		return 0
+	}
+	c.b = c.b[1+n:]
+	return v
+}
+
+var errRecord = errors.New("record does not hold what its type says")
+
+// decodeEntry reads an entry as fullEntry wrote it: all four fields present. A hard state never has the fourth one, so
+// that a damaged record type cannot turn one into the other.
+func decodeEntry(b []byte) (typ raftpb.EntryType, term, index uint64, data []byte, err error) {
+	c := cursor{b: b}
+	t := c.tagged(0x08)
+	term, index = c.tagged(0x10), c.tagged(0x18)
+	if n := c.tagged(0x22); c.bad || t > uint64(raftpb.EntryConfChangeV2) || n != uint64(len(c.b)) {
+		return 0, 0, 0, nil, errRecord
+	}
+	return raftpb.EntryType(t), term, index, c.b, nil
+}
+
+func decodeState(b []byte) (hardState, error) {
+	c := cursor{b: b}
+	h := hardState{term: c.tagged(0x08), vote: c.tagged(0x10), commit: c.tagged(0x18)}
+	if c.bad || len(c.b) != 0 {
+		return hardState{}, errRecord
+	}
+	return h, nil
+}
+
+// decodeSnapshot reads index and term of a walpb.Snapshot. The ConfState is kept in the snapshot file.
+func decodeSnapshot(b []byte) (index, term uint64, err error) {
+	c := cursor{b: b}
+	index, term = c.tagged(0x08), c.tagged(0x10)
+	if c.bad || index == 0 && len(c.b) != 0 {
+		return 0, 0, errRecord
+	}
+	if index != 0 {
+		if n := c.tagged(0x1a); c.bad || n != uint64(len(c.b)) {
+			return 0, 0, errRecord
+		}
+	}
+	return index, term, nil
+}
+
+// fullEntry returns e with all fields present, as decodeEntry wants them. It shares Data with e.
+func fullEntry(e *raftpb.Entry) *raftpb.Entry {
+	data := e.GetData()
+	if data == nil {
+		data = []byte{}
+	}
+	return &raftpb.Entry{Type: new(e.GetType()), Term: new(e.GetTerm()), Index: new(e.GetIndex()), Data: data}
+}
+
+func zero(b []byte) bool {
+	for _, v := range b {
+		if v != 0 {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,265 @@
+package storage
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/hashicorp/go-msgpack/v2/codec"
+)
+
+// The names in a member's directory.
+const (
+	lockName     = "LOCK"
+	creatingName = "creating" // there from before the first to after the last step of the creation
+	identityName = "identity"
+	markName     = "mark"
+	walName      = "wal"
+	snapName     = "snap"
+)
+
+const formatVersion = 1
+
+// Identity says whose directory it is. It is written once, at the creation.
+type Identity struct {
+	Cluster     string
+	Member      string
+	ID          uint64 // raft id, not zero
+	Incarnation uint64 // random, not zero, chosen by the caller at the creation
+}
+
+func (id Identity) validate() error {
+	if id.Cluster == "" || id.Member == "" || id.ID == 0 || id.Incarnation == 0 {
+		return fmt.Errorf("storage: incomplete identity %+v", id)
+	}
+	return nil
+}
+
+// identityBody is what the identity file holds.
+type identityBody struct {
+	Identity  Identity          `codec:"identity"`
+	ClusterID []byte            `codec:"cluster_id"`
+	Peers     map[string]uint64 `codec:"peers"`
+}
+
+var identityMagic = []byte("BATONID\x00")
+
+func newHandle() *codec.MsgpackHandle {
+	h := &codec.MsgpackHandle{WriteExt: true}
+	h.Canonical = true
+	return h
+}
+
+func (b *identityBody) encode() ([]byte, error) {
+	var body []byte
+	if err := codec.NewEncoderBytes(&body, newHandle()).Encode(b); err != nil {
+		return nil, err
+	}
+	out := append([]byte{}, identityMagic...)
+	out = binary.LittleEndian.AppendUint32(out, formatVersion)
+	out = binary.LittleEndian.AppendUint32(out, uint32(len(body)))
+	out = append(out, body...)
+	return binary.LittleEndian.AppendUint32(out, crc32.Checksum(out, castagnoli)), nil
+}
+
+func readIdentity(dir string) (*identityBody, error) {
+	name := filepath.Join(dir, identityName)
+	b, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, corrupt(name, 0, "missing")
+	}
+	if err != nil {
+		return nil, fileError(name, 0, err)
+	}
+	end := len(b) - 4
+	if end < 16 || crc32.Checksum(b[:end], castagnoli) != binary.LittleEndian.Uint32(b[end:]) {
+		return nil, corrupt(name, 0, "bad checksum")
+	}
+	if !bytes.Equal(b[:8], identityMagic) {
+		return nil, corrupt(name, 0, "bad magic")
+	}
+	if v := binary.LittleEndian.Uint32(b[8:]); v != formatVersion {
+		return nil, fmt.Errorf("storage: %s has format version %d, this program knows %d", name, v, formatVersion)
+	}
+	if int(binary.LittleEndian.Uint32(b[12:])) != end-16 {
+		return nil, corrupt(name, 12, "bad length")
+	}
+	var body identityBody
+	err = guard("decode", func() error { return codec.NewDecoderBytes(b[16:end], newHandle()).Decode(&body) })
+	if err != nil {
+		return nil, &CorruptError{File: name, Offset: 16, Err: err}
+	}
+	if len(body.ClusterID) != 0 && len(body.ClusterID) != 16 {
+		return nil, corrupt(name, 16, "cluster id of %d bytes", len(body.ClusterID))
+	}
+	return &body, nil
+}
+
+// metadata is the identity as each WAL segment carries it. The zero byte in front is no valid protobuf, so that a damaged
+// record type cannot make a hard state or an entry of it.
+func (id Identity) metadata() []byte {
+	out := []byte{0, formatVersion}
+	out = binary.LittleEndian.AppendUint64(out, id.ID)
+	out = binary.LittleEndian.AppendUint64(out, id.Incarnation)
+	out = binary.LittleEndian.AppendUint16(out, uint16(len(id.Cluster)))
+	out = append(out, id.Cluster...)
+	return append(out, id.Member...)
+}
+
+func parseMetadata(b []byte) (Identity, bool) {
+	if len(b) < 20 || b[0] != 0 || b[1] != formatVersion {
+		return Identity{}, false
+	}
+	n := int(binary.LittleEndian.Uint16(b[18:]))
+	if n > len(b)-20 {
+		return Identity{}, false
+	}
+	return Identity{
+		Cluster: string(b[20 : 20+n]), Member: string(b[20+n:]),
+		ID: binary.LittleEndian.Uint64(b[2:]), Incarnation: binary.LittleEndian.Uint64(b[10:]),
+	}, true
+}
+
+type dirState int
+
+const (
+	dirEmpty    dirState = iota // absent, nothing in it, or the leftovers of an unfinished creation
+	dirComplete                 // has an identity
+	dirHeadless                 // ours, but the identity is gone
+)
+
+func classify(dir string) (dirState, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return dirEmpty, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("storage: %w", err)
+	}
+	var creating, content, foreign bool
+	for _, e := range entries {
+		switch name := e.Name(); {
+		case name == identityName:
+			return dirComplete, nil
+		case name == creatingName:
+			creating = true
+		case name == lockName, name == "lost+found":
+		case name == markName, name == snapName, name == walName, name == walName+".tmp", name == identityName+".tmp",
+			strings.HasPrefix(name, walName+".broken."):
+			content = true
+		default:
+			foreign = true
+		}
+	}
+	switch {
+	case foreign:
+		return 0, fmt.Errorf("%w: %s", ErrForeign, dir)
+	case content && !creating:
+		return dirHeadless, nil
+	}
+	return dirEmpty, nil
+}
+
+// Empty tells whether Open would create a new member in dir: dir is absent, holds nothing, or only what an interrupted
+// creation left. It writes nothing. The error is ErrForeign when dir holds files that are not ours.
+func Empty(dir string) (bool, error) {
+	s, err := classify(dir)
+	return s == dirEmpty && err == nil, err
+}
+
+// Read returns whose directory dir is. It neither locks nor writes. The error matches os.ErrNotExist when dir is empty.
+func Read(dir string) (Identity, error) {
+	s, err := classify(dir)
+	if err != nil {
+		return Identity{}, err
+	}
+	if s == dirEmpty {
+		return Identity{}, fmt.Errorf("storage: no identity in %s: %w", dir, os.ErrNotExist)
+	}
+	body, err := readIdentity(dir)
+	if err != nil {
+		return Identity{}, err
+	}
+	return body.Identity, nil
+}
+
+// Identity returns whose directory it is.
+func (w *WAL) Identity() Identity { return w.id }
+
+// ClusterID returns the id set with SetClusterID, zero until then.
+func (w *WAL) ClusterID() (id [16]byte) {
+	w.idMu.Lock()
+	defer w.idMu.Unlock()
+	copy(id[:], w.body.ClusterID)
+	return id
+}
+
+// SetClusterID makes the cluster id durable. Setting the same one again is nothing; another one is ErrClusterID.
+func (w *WAL) SetClusterID(id [16]byte) error {
+	w.idMu.Lock()
+	defer w.idMu.Unlock()
+	if id == [16]byte{} {
+		return errors.New("storage: zero cluster id")
+	}
+	if w.body.ClusterID != nil && !bytes.Equal(w.body.ClusterID, make([]byte, 16)) {
+		if bytes.Equal(w.body.ClusterID, id[:]) {
+			return nil
+		}
+		return fmt.Errorf("%w: %s has %x, not %x", ErrClusterID, w.dir, w.body.ClusterID, id)
+	}
+	next := *w.body
+	next.ClusterID = id[:]
+	return w.putBodyLocked(&next)
+}
+
+// Peers returns the incarnation of each member met so far. The map is the caller's.
+func (w *WAL) Peers() map[string]uint64 {
+	w.idMu.Lock()
+	defer w.idMu.Unlock()
+	out := maps.Clone(w.body.Peers)
+	if out == nil {
+		out = map[string]uint64{}
+	}
+	return out
+}
+
+// Meet remembers, durably, the incarnation of a member at the first meeting. It returns a *StrangerError when the member
+// was met before with another one.
+func (w *WAL) Meet(name string, incarnation uint64) error {
+	w.idMu.Lock()
+	defer w.idMu.Unlock()
+	if known, ok := w.body.Peers[name]; ok {
+		if known == incarnation {
+			return nil
+		}
+		return &StrangerError{Member: name, Known: known, Got: incarnation}
+	}
+	next := *w.body
+	next.Peers = maps.Clone(w.body.Peers)
+	if next.Peers == nil {
+		next.Peers = map[string]uint64{}
+	}
+	next.Peers[name] = incarnation
+	return w.putBodyLocked(&next)
+}
+
+func (w *WAL) putBodyLocked(next *identityBody) error {
+	if err := w.usable(); err != nil {
+		return err
+	}
+	b, err := next.encode()
+	if err != nil {
+		return fmt.Errorf("storage: encode identity: %w", err)
+	}
+	if err := writeFile(filepath.Join(w.dir, identityName), b); err != nil {
+		return w.fail(fmt.Errorf("storage: write identity: %w", err))
+	}
+	w.body = next
+	return nil
+}

@@ -1,0 +1,246 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"go.etcd.io/etcd/client/pkg/v3/fileutil"
+	"go.etcd.io/etcd/server/v3/storage/wal"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// holds tells whether the log can go on from snapshot id: it is recorded, and all entries after it are there.
+func (v *view) holds(id snapID) bool {
+	if !v.snapshotRecords[[2]uint64{id.index, id.term}] || !v.known {
+		return false
+	}
+	if id.index == v.base && (!v.exact || v.baseTerm == id.term) {
+		return true
+	}
+	return v.matches(id.index, id.term)
+}
+
+// recover brings the WAL up from its directory. Until openLog it only reads.
+//
+//  1. The identity and the mark.
+//  2. The newest snapshot file that is intact and recorded in the WAL; the WAL from its segment on decodes up to the mark.
+//  3. A torn tail after the mark is cut off.
+//  4. etcd's WAL is opened, and must see the same.
+//  5. Everything is synced, the mark set to the end, leftovers are deleted.
+func (w *WAL) recover() (err error) {
+	if w.body, err = readIdentity(w.dir); err != nil {
+		return err
+	}
+	w.id = w.body.Identity
+	var m markState
+	if w.mark, m, err = readMark(filepath.Join(w.dir, markName), w.id.Incarnation); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			w.mark.f.Close()
+		}
+	}()
+	if w.segs, err = listSegments(filepath.Join(w.dir, walName)); err != nil {
+		return err
+	}
+	sc, snap, err := w.choose(&m)
+	if err != nil {
+		return err
+	}
+	id, ok := parseMetadata(sc.meta)
+	if !ok {
+		return fmt.Errorf("storage: %s has metadata of another format version", sc.tail().path)
+	}
+	if id != w.id {
+		return &IdentityError{Dir: filepath.Join(w.dir, walName), Want: w.id, Have: id}
+	}
+	w.view, w.floor = sc.view, max(m.floor, sc.view.floor)
+	revised := w.reviseState(idOf(snap))
+	if w.view.hs.commit > w.view.last {
+		return corrupt(sc.tail().path, sc.tail().end, "commit %d is beyond the last entry %d", w.view.hs.commit, w.view.last)
+	}
+	if sc.torn != nil {
+		w.logger.Warn("cutting off a torn write that was never acknowledged", "file", sc.tail().path, "offset", sc.tail().end, "cause", sc.torn)
+		if err := cutTorn(sc.tail()); err != nil {
+			return fmt.Errorf("storage: cut torn tail: %w", err)
+		}
+	}
+	return w.openLog(sc, snap, revised)
+}
+
+// choose finds the newest snapshot from which the log goes on. The empty one stands for the start of a log without any.
+func (w *WAL) choose(m *markState) (*scanned, *raftpb.Snapshot, error) {
+	dir := filepath.Join(w.dir, snapName)
+	ids, err := listSnapshots(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	var damage error
+	for k, id := range append(ids, snapID{}) {
+		snap := &raftpb.Snapshot{}
+		if id != (snapID{}) {
+			if snap, err = verifySnapshotFile(filepath.Join(dir, id.file(snapExt)), id); err != nil {
+				damage = firstError(damage, err)
+				continue
+			}
+		}
+		start := len(w.segs) - 1
+		for start > 0 && w.segs[start].index > id.index {
+			start--
+		}
+		if w.segs[start].index > id.index {
+			damage = firstError(damage, corrupt(w.segs[0].path, 0, "no earlier segment, and no snapshot from which it goes on"))
+			continue
+		}
+		sc, err := scan(w.segs[start:], m)
+		if err != nil {
+			return nil, nil, err
+		}
+		if sc.view.holds(id) {
+			if damage != nil {
+				w.logger.Warn("recovering from an older snapshot and the log after it", "index", id.index, "cause", damage)
+			}
+			w.snaps = ids[k:min(len(ids), k+keepSnapshots)]
+			return sc, snap, nil
+		}
+		if newest := (snapID{sc.view.snap, sc.view.snapTerm}); newest.index > id.index {
+			damage = firstError(damage, corrupt(filepath.Join(dir, newest.file(snapExt)), 0, "missing"))
+		}
+	}
+	if damage == nil {
+		damage = corrupt(dir, 0, "no snapshot from which the log goes on")
+	}
+	return nil, nil, damage
+}
+
+func firstError(a, b error) error {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// reviseState makes up for what a crash between two records leaves: a snapshot without the commit that it implies, entries
+// without the term in which they came. Nothing was acknowledged in that term, in particular no vote.
+func (w *WAL) reviseState(snap snapID) bool {
+	v, old := w.view, w.view.hs
+	v.hs.commit = max(v.hs.commit, snap.index)
+	if t := max(v.lastTerm(), snap.term); t > v.hs.term {
+		v.hs.term, v.hs.vote = t, 0
+	}
+	return v.hs != old
+}
+
+// cutTorn cuts the last segment at the end of what decodes. The size stays: the rest becomes zeros.
+func cutTorn(s *segment) error {
+	f, err := os.OpenFile(s.path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	fi, err := f.Stat()
+	if err == nil {
+		err = f.Truncate(s.end)
+	}
+	if err == nil {
+		err = f.Truncate(fi.Size() &^ 7) // etcd fails at a rest that is shorter than a frame's length
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// openLog opens etcd's WAL for appending and makes sure that all that was read is durable.
+func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, revised bool) (err error) {
+	dir, id, tail := filepath.Join(w.dir, walName), idOf(snap), sc.tail()
+	if err := removeTemporary(dir); err != nil {
+		return fmt.Errorf("storage: %w", err)
+	}
+	if tail.f, err = os.Open(tail.path); err != nil {
+		return fmt.Errorf("storage: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			w.segs[len(w.segs)-1].f.Close()
+			if w.wal != nil {
+				_ = guard("close", w.wal.Close)
+			}
+		}
+	}()
+	var ents []*raftpb.Entry
+	err = guard("open wal", func() (err error) {
+		if w.wal, err = wal.Open(newZap(w.logger), dir, id.record(nil)); err != nil {
+			return err
+		}
+		_, _, ents, err = w.wal.ReadAll()
+		return err
+	})
+	if err == nil {
+		ents, err = w.compare(id, ents)
+	}
+	if errors.Is(err, fileutil.ErrLocked) {
+		return fmt.Errorf("%w: %w", ErrLocked, err)
+	}
+	if err != nil {
+		return fileError(tail.path, tail.end, err)
+	}
+	w.recovered = &recovered{hs: w.view.hs.proto(), ents: ents}
+	if id != (snapID{}) {
+		w.recovered.snap = snap
+	}
+	// etcd names the next segment after the last entry record it has read; without one it needs the snapshot again.
+	if w.enti = w.view.lastEntry; w.enti < id.index {
+		if err := w.recordLocked(snap); err != nil {
+			return err
+		}
+	}
+	if revised {
+		if err := w.saveLocked(w.view.hs.proto(), nil); err != nil {
+			return err
+		}
+	}
+	if err := guard("sync", w.wal.Sync); err != nil {
+		return fmt.Errorf("storage: %w", err)
+	}
+	if err := syncDir(dir); err != nil {
+		return fmt.Errorf("storage: %w", err)
+	}
+	if err := w.durableLocked(); err != nil {
+		return err
+	}
+	if err := w.mark.write(w.markStateLocked()); err != nil { // both slots: an older damage is healed
+		return err
+	}
+	if err := w.mark.sync(); err != nil {
+		return err
+	}
+	if err := w.sweepSnapshots(""); err != nil {
+		return err
+	}
+	if err := finishCreation(w.dir); err != nil {
+		return fmt.Errorf("storage: %w", err)
+	}
+	return nil
+}
+
+// compare checks etcd's reading against ours. etcd also returns entries that a snapshot of the leader has cut off.
+func (w *WAL) compare(snap snapID, ents []*raftpb.Entry) ([]*raftpb.Entry, error) {
+	n := w.view.last - min(w.view.last, snap.index)
+	if uint64(len(ents)) < n {
+		return nil, fmt.Errorf("%d entries after snapshot %d, want %d", len(ents), snap.index, n)
+	}
+	ents = ents[:n]
+	for i, e := range ents {
+		index := snap.index + 1 + uint64(i)
+		if t, _ := w.view.term(index); e.GetIndex() != index || e.GetTerm() != t {
+			return nil, fmt.Errorf("entry %d of term %d, want %d of term %d", e.GetIndex(), e.GetTerm(), index, t)
+		}
+		if len(e.Data) == 0 {
+			e.Data = nil
+		}
+	}
+	return ents, nil
+}

@@ -1,0 +1,271 @@
+package storage
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"sync"
+
+	"go.etcd.io/etcd/server/v3/storage/wal"
+)
+
+const runBytes = 64 << 10
+
+// run is a stretch of consecutive entries in a segment with no superseded one in between.
+type run struct {
+	first, last uint64
+	off         int64  // of the record of first
+	crc         uint32 // running checksum before it
+}
+
+// segment is one file of the WAL with a sparse index of its entries. The last one grows with Save; the others never change.
+type segment struct {
+	path  string
+	seq   uint64
+	index uint64 // from the name: the current version of no entry from here on is in an earlier segment
+
+	mu     sync.Mutex // guards what follows; held while an old segment is loaded, never by Save then
+	loaded bool
+	f      *os.File // open for reading while it is the last segment
+	end    int64    // durable and decoded up to here
+	crc    uint32   // running checksum at end
+	commit uint64   // commit in the head: entries up to it are in earlier segments, and final
+	headed bool     // commit is known
+	low    uint64   // lowest entry in it; MaxUint64 when there is none
+	runs   []run    // ascending in first and in off
+}
+
+func segmentName(seq, index uint64) string { return fmt.Sprintf("%016x-%016x.wal", seq, index) }
+
+func parseSegmentName(name string) (seq, index uint64, ok bool) {
+	if len(name) != 37 || name[16] != '-' || name[33:] != ".wal" || strings.ToLower(name) != name {
+		return 0, 0, false
+	}
+	a, err1 := hex.DecodeString(name[:16])
+	b, err2 := hex.DecodeString(name[17:33])
+	if err1 != nil || err2 != nil {
+		return 0, 0, false
+	}
+	return binary.BigEndian.Uint64(a), binary.BigEndian.Uint64(b), true
+}
+
+// listSegments returns the segments of a WAL directory, oldest first.
+func listSegments(dir string) ([]*segment, error) {
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fileError(dir, 0, err)
+	}
+	var segs []*segment
+	for _, e := range names {
+		if seq, index, ok := parseSegmentName(e.Name()); ok {
+			segs = append(segs, newSegment(dir, seq, index))
+		}
+	}
+	if len(segs) == 0 {
+		return nil, corrupt(dir, 0, "no segment")
+	}
+	sort.Slice(segs, func(i, j int) bool { return segs[i].seq < segs[j].seq })
+	for i, s := range segs[1:] {
+		if s.seq != segs[i].seq+1 {
+			return nil, corrupt(filepath.Join(dir, fmt.Sprintf("%016x-*.wal", segs[i].seq+1)), 0, "missing or double")
+		}
+	}
+	return segs, nil
+}
+
+func newSegment(dir string, seq, index uint64) *segment {
+	return &segment{path: filepath.Join(dir, segmentName(seq, index)), seq: seq, index: index, low: math.MaxUint64}
+}
+
+// headTypes are the records that etcd puts in front of every segment. A snapshot stands in for the state in the first one.
+func (s *segment) headTypes() [3]int64 {
+	if s.seq == 0 {
+		return [3]int64{wal.CrcType, wal.MetadataType, wal.SnapshotType}
+	}
+	return [3]int64{wal.CrcType, wal.MetadataType, wal.StateType}
+}
+
+// note adds entry index, whose record starts at off, to the sparse index.
+func (s *segment) note(index uint64, off int64, crc uint32) {
+	s.low = min(s.low, index)
+	fresh := len(s.runs) == 0
+	for len(s.runs) > 0 && s.runs[len(s.runs)-1].first >= index {
+		s.runs, fresh = s.runs[:len(s.runs)-1], true
+	}
+	if n := len(s.runs); n > 0 {
+		r := &s.runs[n-1]
+		if r.last >= index {
+			r.last, fresh = index-1, true
+		}
+		if !fresh && r.last+1 == index && off-r.off < runBytes {
+			r.last = index
+			return
+		}
+	}
+	s.runs = append(s.runs, run{first: index, last: index, off: off, crc: crc})
+}
+
+// findLocked returns the run that holds entry i. s.mu is held.
+func (s *segment) findLocked(i uint64) (run, bool) {
+	k := sort.Search(len(s.runs), func(k int) bool { return s.runs[k].first > i })
+	if k == 0 || s.runs[k-1].last < i {
+		return run{}, false
+	}
+	return s.runs[k-1], true
+}
+
+// written is a record that was handed to etcd's WAL: index is that of an entry, zero for the other types.
+type written struct {
+	typ   int64
+	index uint64
+}
+
+// advance reads back the heads of records that have just become durable, to learn where they are. It fails when the file
+// does not hold what was written.
+func (s *segment) advance(recs []written) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var b [32]byte
+	for _, want := range recs {
+		n, err := s.f.ReadAt(b[:], s.end)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return fileError(s.path, s.end, err)
+		}
+		if n < 16 {
+			return corrupt(s.path, s.end, "a durable record is missing")
+		}
+		size, pad, ok := frameSize(b[:])
+		typ, crc, _, ok2 := recordHead(b[8:n])
+		if !ok || !ok2 || typ != want.typ {
+			return corrupt(s.path, s.end, "a durable record of type %d reads back as %x", want.typ, b[:n])
+		}
+		if want.index != 0 {
+			s.note(want.index, s.end, s.crc)
+		}
+		s.end, s.crc = s.end+8+size+pad, crc
+	}
+	return nil
+}
+
+// head reads the commit index in front of the segment.
+func (s *segment) head() (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.headed {
+		return s.commit, nil
+	}
+	f, size, err := openSized(s.path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	r := newFrameReader(s.path, f, 0, size)
+	for _, typ := range s.headTypes() {
+		rec, err := r.next()
+		if err := s.headError(rec, typ, err); err != nil {
+			return 0, err
+		}
+		if typ == wal.StateType {
+			h, err := decodeState(rec.data)
+			if err != nil {
+				return 0, &CorruptError{File: s.path, Offset: rec.off, Err: err}
+			}
+			s.commit = h.commit
+		}
+	}
+	s.headed = true
+	return s.commit, nil
+}
+
+func (s *segment) headError(rec record, typ int64, err error) error {
+	switch {
+	case errors.Is(err, io.EOF):
+		return corrupt(s.path, 0, "incomplete segment header")
+	case err != nil:
+		return err
+	case rec.typ != typ:
+		return corrupt(s.path, rec.off, "record of type %d in the segment header", rec.typ)
+	}
+	return nil
+}
+
+// load reads an old segment once, verifies it and builds its index. next is the segment after it.
+func (s *segment) load(next *segment) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.loaded {
+		return nil
+	}
+	f, size, err := openSized(s.path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	r := newFrameReader(s.path, f, 0, size)
+	s.runs, s.low = nil, math.MaxUint64
+	for n := 0; ; n++ {
+		rec, err := r.next()
+		if n < 3 {
+			if err := s.headError(rec, s.headTypes()[n], err); err != nil {
+				return err
+			}
+			continue
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if rec.typ == wal.EntryType {
+			_, _, index, _, err := decodeEntry(rec.data)
+			if err != nil {
+				return &CorruptError{File: s.path, Offset: rec.off, Err: err}
+			}
+			s.note(index, rec.off, rec.before)
+		}
+	}
+	sum, err := next.startSum()
+	if err != nil {
+		return err
+	}
+	if sum != r.crc {
+		return corrupt(s.path, r.off, "checksum chain to the next segment is broken: %08x, then %08x", r.crc, sum)
+	}
+	s.end, s.crc, s.loaded = r.off, r.crc, true
+	return nil
+}
+
+// startSum returns the checksum with which the segment continues the one before it.
+func (s *segment) startSum() (uint32, error) {
+	f, size, err := openSized(s.path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	rec, err := newFrameReader(s.path, f, 0, size).next()
+	if err := s.headError(rec, wal.CrcType, err); err != nil {
+		return 0, err
+	}
+	return rec.after, nil
+}
+
+func openSized(path string) (*os.File, int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, fileError(path, 0, err)
+	}
+	fi, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, 0, fileError(path, 0, err)
+	}
+	return f, fi.Size(), nil
+}
