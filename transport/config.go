@@ -1,0 +1,184 @@
+package transport
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"time"
+)
+
+const (
+	defaultQueueBytes = 64 << 20
+	defaultMaxFrame   = 65 << 20
+	minMaxFrame       = 64 << 10
+	maxMaxFrame       = 1 << 30
+	maxName           = 255
+)
+
+// Peer is one member of the cluster.
+type Peer struct {
+	ID   uint64 // raft id; not 0 and not one of raft's two highest, reserved ids
+	Name string // 1 to 255 bytes
+	Addr string // host:port, resolved at every dial, never before
+}
+
+// Config is what [Listen] and [Probe] need. It is copied; what it points to must not change afterwards.
+type Config struct {
+	// Self is this member. Required.
+	Self Peer
+
+	// Peers are the members to talk to; an entry equal to Self is skipped. [TCP.SetPeers] changes them later.
+	Peers []Peer
+
+	// Bind is the address to listen on, host:port. Empty: Self.Addr.
+	Bind string
+
+	// TLS, if not nil, makes all connections mutual TLS 1.3 or newer. It needs a certificate and RootCAs; ClientCAs
+	// default to RootCAs. ServerName defaults to the host of the address dialled. Nil: plain TCP.
+	TLS *tls.Config
+
+	// Hello says what we tell about ourselves now, at each handshake: Cluster, ClusterID, Incarnation, Members, Extra.
+	// The transport fills the other fields. Called from many goroutines. Required.
+	Hello func() Hello
+
+	// Admit decides, after the built-in checks, whether we may talk to the one who said this: at dials and at accepts. An
+	// error refuses, and its text is told to the other side. Called from many goroutines, must not block. Nil: yes.
+	Admit func(Hello) error
+
+	// Refused is told each time a peer refused us, or we refused one; err is a *RefusedError. The name is what the other
+	// side claims, or the one dialled. Called from many goroutines, must not block. Nil: only logged.
+	Refused func(name string, err error)
+
+	// QueueBytes bounds each peer's bulk queue, in bytes on the wire. 0: 64 MiB.
+	QueueBytes int64
+
+	// MaxFrame bounds one frame's body in bytes, sent and received; all members should have the same. 0: 65 MiB, for
+	// entries of 64 MiB. From 64 KiB to 1 GiB.
+	MaxFrame int
+
+	DialTimeout      time.Duration // resolving and connecting. 0: 1 s
+	HandshakeTimeout time.Duration // from connection to admission. 0: 3 s
+	WriteTimeout     time.Duration // time in which 256 KiB must find room; on control connections at most 1 s. 0: 5 s
+	SnapshotTimeout  time.Duration // longest standstill of a snapshot, and longest wait for its acknowledgement. 0: 60 s
+	Backoff          time.Duration // first pause before a redial, doubling with jitter. 0: 10 ms
+	MaxBackoff       time.Duration // longest such pause. 0: 1 s, or Backoff if that is longer
+
+	// CrashEvidence turns on [Handler.Gone]. Leave it off where a proxy, a firewall or a container's port mapping can
+	// answer "connection refused" for a host whose process is alive.
+	CrashEvidence bool
+
+	// Logger gets a line for connections made, lost and refused. Nil: slog.Default().
+	Logger *slog.Logger
+}
+
+// Validate reports all faults of c at once, or nil. It resolves no names.
+func (c Config) Validate() error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf("transport: "+format, args...)) }
+
+	faults = append(faults, validatePeers(c.Self, c.Peers)...)
+	if c.Bind != "" {
+		if err := validAddr(c.Bind, true); err != nil {
+			fault("Bind: %w", err)
+		}
+	}
+	if c.Hello == nil {
+		fault("Hello is required")
+	}
+	if c.QueueBytes < 0 {
+		fault("QueueBytes is negative: %d", c.QueueBytes)
+	}
+	if c.MaxFrame != 0 && (c.MaxFrame < minMaxFrame || c.MaxFrame > maxMaxFrame) {
+		fault("MaxFrame is %d, not in [%d, %d]", c.MaxFrame, minMaxFrame, maxMaxFrame)
+	}
+	for _, d := range []struct {
+		name string
+		d    time.Duration
+	}{
+		{"DialTimeout", c.DialTimeout}, {"HandshakeTimeout", c.HandshakeTimeout}, {"WriteTimeout", c.WriteTimeout},
+		{"SnapshotTimeout", c.SnapshotTimeout}, {"Backoff", c.Backoff}, {"MaxBackoff", c.MaxBackoff},
+	} {
+		if d.d < 0 {
+			fault("%s is negative: %v", d.name, d.d)
+		}
+	}
+	faults = append(faults, validateTLS(c.TLS)...)
+	return errors.Join(faults...)
+}
+
+func validatePeers(self Peer, peers []Peer) []error {
+	var faults []error
+	one := func(what string, p Peer) {
+		if p.ID == 0 || p.ID >= math.MaxUint64-1 {
+			faults = append(faults, fmt.Errorf("transport: %s: id %d is reserved", what, p.ID))
+		}
+		if p.Name == "" || len(p.Name) > maxName {
+			faults = append(faults, fmt.Errorf("transport: %s: name %q is not 1 to %d bytes long", what, p.Name, maxName))
+		}
+		if err := validAddr(p.Addr, false); err != nil {
+			faults = append(faults, fmt.Errorf("transport: %s: %w", what, err))
+		}
+	}
+	one("Self", self)
+	ids := map[uint64]string{self.ID: self.Name}
+	names := map[string]bool{self.Name: true}
+	for i, p := range peers {
+		if p == self {
+			continue
+		}
+		one(fmt.Sprintf("peer %d (%q)", i, p.Name), p)
+		if other, ok := ids[p.ID]; ok {
+			faults = append(faults, fmt.Errorf("transport: members %q and %q have the same id %d", other, p.Name, p.ID))
+		}
+		if names[p.Name] {
+			faults = append(faults, fmt.Errorf("transport: two members are named %q", p.Name))
+		}
+		ids[p.ID], names[p.Name] = p.Name, true
+	}
+	return faults
+}
+
+func validAddr(addr string, bind bool) error {
+	host, port, err := net.SplitHostPort(addr)
+	switch {
+	case err != nil:
+		return err
+	case port == "":
+		return fmt.Errorf("address %q has no port", addr)
+	case host == "" && !bind:
+		return fmt.Errorf("address %q has no host", addr)
+	}
+	return nil
+}
+
+// withDefaults returns c with every zero value that has a default replaced by it.
+func (c Config) withDefaults() Config {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	def(&c.DialTimeout, time.Second)
+	def(&c.HandshakeTimeout, 3*time.Second)
+	def(&c.WriteTimeout, 5*time.Second)
+	def(&c.SnapshotTimeout, time.Minute)
+	def(&c.Backoff, 10*time.Millisecond)
+	def(&c.MaxBackoff, max(time.Second, c.Backoff))
+	if c.QueueBytes == 0 {
+		c.QueueBytes = defaultQueueBytes
+	}
+	if c.MaxFrame == 0 {
+		c.MaxFrame = defaultMaxFrame
+	}
+	if c.Bind == "" {
+		c.Bind = c.Self.Addr
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	c.Logger = c.Logger.With("member", c.Self.Name)
+	return c
+}

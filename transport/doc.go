@@ -1,0 +1,69 @@
+// Package transport carries raft messages and snapshots between the members of a cluster, over TCP or mutual TLS.
+//
+// [Listen] binds the address of this member; [TCP.Group] registers a raft group and starts everything; [Group.Send]
+// queues messages and never blocks; what arrives goes to the group's [Handler]. [Probe] asks one address who is there.
+// Every frame names its group, so that one listener and one set of connections serves many groups.
+//
+// # Connections
+//
+// Each member dials each other member; a connection carries messages in the direction of the dial only, and is one of:
+//
+//	control   heartbeats, votes, pre-votes, their responses, TimeoutNow, TransferLeader. Never behind bulk data.
+//	bulk      MsgApp, MsgAppResp, ReadIndex. MsgAppResp is here because the direction follower → leader is free of
+//	          entries, so that it waits behind nothing, and because its loss is reported as every bulk loss is.
+//	snapshot  one MsgSnap, its body in chunks, an acknowledgement back. Dialled for the purpose.
+//	probe     the handshake and nothing else.
+//
+// Names are resolved at every dial. Control and bulk connections are dialled at the start and kept: an election does not
+// wait for a dial. Redials back off from 10 ms to 1 s (after a refusal from 1 s to 5 s), and happen at once when the peer
+// dials us. From one peer the newest connection of a purpose replaces the older one.
+//
+// # Handshake and frames
+//
+// All integers are big-endian. Both sides begin with 8 bytes, the dialler first: BA 'b' 'a' 't' 'o' 'n', then the layout
+// version as uint16. Then the dialler sends a hello frame; the listener answers with hello, which admits the dialler, or
+// with refuse. The dialler may answer hello with refuse. The prefix, the frame header, hello and refuse keep their form in
+// all versions. A frame is a header of 24 bytes and a body:
+//
+//	0   1  BA
+//	1   1  type: 1 hello, 2 refuse, 3 message, 4 snapshot, 5 chunk, 6 end, 7 ack
+//	2   2  flags, zero
+//	4   4  length of the body
+//	8   8  group id (zero in the handshake)
+//	16  4  CRC32C of the body
+//	20  4  CRC32C of bytes 0–19: a damaged length is found before a byte of the body is awaited
+//	24  …  body
+//
+//	hello     msgpack map, see [Hello]; at most 64 KiB
+//	refuse    uint16 code, then text
+//	message   protobuf raftpb.Message, any accepted type but MsgSnap
+//	snapshot  int64 size of the body (−1: unknown), then protobuf raftpb.Message of type MsgSnap
+//	chunk     1 byte … 256 KiB of the snapshot's body
+//	end       int64 size of the whole body, uint32 CRC32C of the whole body
+//	ack       uint16 code (0: taken, 1: failed), then text
+//
+// # Limits (guarantee G8)
+//
+// A bulk queue holds Config.QueueBytes per peer, or one message if that is larger; what does not fit is dropped and
+// reported with [Handler.Unreachable]. A control queue holds 1 MiB and drops its oldest. Both counts include what is being
+// written. Lengths are checked before anything is allocated, and a large body's buffer grows only as its bytes arrive. 64
+// connections may be in the handshake; one more ends the oldest of them.
+//
+// While disconnected, bulk messages wait in the queue: raft then has at most a probe in flight to that peer, and it is
+// better sent at the first moment than asked for again. At a break everything queued is dropped, because what follows a
+// gap would only be rejected. Of control messages the newest 8, younger than 100 ms, are kept, and never a TimeoutNow.
+//
+// # Concurrency
+//
+// All methods may be called from any goroutine. Each connection has one writing goroutine, which takes all that is queued
+// at once, and one reading goroutine, so a dead, slow or silent peer delays nobody else. Handler methods are called from
+// these; see [Handler] for which may block. [TCP.Close] waits for all of them.
+//
+// # Not guaranteed
+//
+// Delivery: messages get lost at breaks and overflows; they are never altered, and never reordered within a connection.
+// Order between control and bulk. Without TLS, anything about who is at the other end; with TLS, that a holder of a
+// certificate of the cluster is the member it says it is. Groups share the queue and the connections of a peer: a group
+// whose Receive blocks holds up the bulk messages of the others from that peer. [Handler.Gone] is true only where nothing
+// but the host itself answers a dial with "connection refused".
+package transport

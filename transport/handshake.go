@@ -1,0 +1,308 @@
+package transport
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+)
+
+const (
+	openingMagic = "\xBAbaton"
+	layout       = 1 // version of the frame layout
+	openingSize  = len(openingMagic) + 2
+
+	// lingerTime is how long a side that refuses waits for the other to read why.
+	lingerTime = 500 * time.Millisecond
+)
+
+// errStranger: the other side does not speak our protocol at all. It gets no answer.
+var errStranger = errors.New("not a baton member")
+
+// endpoint makes handshakes for one member. It is immutable.
+type endpoint struct {
+	cfg      Config
+	instance uint64
+	dialTCP  func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+func newEndpoint(c Config) *endpoint {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	d := &net.Dialer{}
+	return &endpoint{cfg: c.withDefaults(), instance: binary.BigEndian.Uint64(b[:]) | 1, dialTCP: d.DialContext}
+}
+
+// link is a connection after its handshake, or in it.
+type link struct {
+	net.Conn // TLS, or the same as raw
+	raw      net.Conn
+	r        *frameReader
+	peer     Hello // what the other side said
+	due      time.Time
+}
+
+func newLink(conn, raw net.Conn) *link {
+	return &link{Conn: conn, raw: raw, r: newFrameReader(conn)}
+}
+
+// Close ends the connection at once. It does not say goodbye on TLS, because that can block when the peer does not read.
+func (l *link) Close() error { return l.raw.Close() }
+
+// write writes b in pieces, each of which must find room within the timeout.
+func (l *link) write(b []byte, timeout time.Duration) error {
+	const piece = 256 << 10
+	for len(b) > 0 {
+		// A deadline costs more than reading the clock, so one is set for several writes.
+		if now := time.Now(); l.due.Sub(now) < timeout {
+			l.due = now.Add(timeout + timeout/4)
+			if err := l.SetWriteDeadline(l.due); err != nil {
+				return err
+			}
+		}
+		n := min(len(b), piece)
+		if _, err := l.Conn.Write(b[:n]); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// linger lets the other side read what was written last, before the connection is closed: closing with unread input
+// would reset it and discard that.
+func (l *link) linger(ctx context.Context) {
+	stop := context.AfterFunc(ctx, func() { l.raw.Close() })
+	defer stop()
+	_ = l.SetDeadline(time.Now().Add(lingerTime))
+	if c, ok := l.Conn.(interface{ CloseWrite() error }); ok {
+		_ = c.CloseWrite()
+	}
+	_, _ = io.CopyN(io.Discard, l.Conn, 64<<20)
+}
+
+func appendOpening(b []byte) []byte {
+	return binary.BigEndian.AppendUint16(append(b, openingMagic...), layout)
+}
+
+// readOpening returns the other side's layout version.
+func readOpening(r io.Reader) (uint16, error) {
+	var b [openingSize]byte
+	// The first byte alone tells most strangers, who may send less than an opening and wait.
+	if _, err := io.ReadFull(r, b[:1]); err != nil {
+		return 0, err
+	}
+	if b[0] != openingMagic[0] {
+		return 0, fmt.Errorf("%w: begins with %#02x", errStranger, b[0])
+	}
+	if _, err := io.ReadFull(r, b[1:]); err != nil {
+		return 0, err
+	}
+	if string(b[:len(openingMagic)]) != openingMagic {
+		return 0, fmt.Errorf("%w: begins with %q", errStranger, b[:len(openingMagic)])
+	}
+	return binary.BigEndian.Uint16(b[len(openingMagic):]), nil
+}
+
+func (e *endpoint) hello(purpose Purpose, to string) Hello {
+	h := e.cfg.Hello()
+	h.Version, h.Name, h.ID, h.Instance = Version, e.cfg.Self.Name, e.cfg.Self.ID, e.instance
+	h.Purpose, h.To = purpose, to
+	return h
+}
+
+// judge adds Admit to the built-in checks.
+func (e *endpoint) judge(own, other Hello, want string, known func(string) (Peer, bool)) *RefusedError {
+	if r := judge(own, other, want, known); r != nil {
+		return r
+	}
+	if e.cfg.Admit != nil {
+		if err := e.cfg.Admit(other); err != nil {
+			return &RefusedError{Peer: other.Name, Code: CodeNotAdmitted, Text: err.Error(), Local: true}
+		}
+	}
+	return nil
+}
+
+func (e *endpoint) refused(r *RefusedError) {
+	if e.cfg.Refused != nil {
+		e.cfg.Refused(r.Peer, r)
+	}
+}
+
+// dial connects to p and makes the handshake. Its errors are of the dial, of the handshake, or *RefusedError.
+func (e *endpoint) dial(ctx context.Context, p Peer, purpose Purpose) (*link, error) {
+	dctx, cancel := context.WithTimeout(ctx, e.cfg.DialTimeout)
+	raw, err := e.dialTCP(dctx, "tcp", p.Addr)
+	cancel()
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { raw.Close() })
+	l, err := e.greet(ctx, raw, p, purpose)
+	var r *RefusedError
+	refused := errors.As(err, &r)
+	if !stop() && !refused {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		raw.Close()
+		if refused {
+			return nil, r
+		}
+		return nil, fmt.Errorf("handshake with member %q at %s: %w", p.Name, p.Addr, err)
+	}
+	return l, nil
+}
+
+// greet is the dialler's side of the handshake.
+func (e *endpoint) greet(ctx context.Context, raw net.Conn, p Peer, purpose Purpose) (*link, error) {
+	if err := raw.SetDeadline(time.Now().Add(e.cfg.HandshakeTimeout)); err != nil {
+		return nil, err
+	}
+	conn := raw
+	if e.cfg.TLS != nil {
+		c := tls.Client(raw, clientTLS(e.cfg.TLS, p.Addr))
+		if err := c.HandshakeContext(ctx); err != nil {
+			return nil, err
+		}
+		conn = c
+	}
+	own := e.hello(purpose, p.Name)
+	body, err := encodeHello(own)
+	if err != nil {
+		return nil, err
+	}
+	l := newLink(conn, raw)
+	if _, err := l.Conn.Write(appendFrame(appendOpening(nil), kindHello, 0, body)); err != nil {
+		return nil, err
+	}
+	theirs, err := readOpening(l.r.r)
+	if err != nil {
+		return nil, err
+	}
+	f, err := l.r.next(maxHello)
+	if err != nil {
+		return nil, err
+	}
+	refuse := func(r *RefusedError) (*link, error) {
+		r.Peer, r.Addr = p.Name, p.Addr
+		_, _ = l.Conn.Write(appendFrame(nil, kindRefuse, 0, appendCoded(nil, uint16(r.Code), r.Text)))
+		return nil, r
+	}
+	switch {
+	case f.kind == kindRefuse:
+		code, text, err := decodeCoded(f.body)
+		if err != nil {
+			return nil, err
+		}
+		return nil, &RefusedError{Peer: p.Name, Addr: p.Addr, Code: Code(code), Text: text}
+	case theirs != layout:
+		return refuse(wrongLayout(own.Name, theirs))
+	case f.kind != kindHello:
+		return nil, fmt.Errorf("%w: type %d in the handshake", errFrame, f.kind)
+	}
+	other, err := decodeHello(f.body)
+	if err != nil {
+		return refuse(&RefusedError{Code: CodeProtocol, Text: err.Error(), Local: true})
+	}
+	known := func(name string) (Peer, bool) { return p, name == p.Name }
+	if r := e.judge(own, other, p.Name, known); r != nil {
+		return refuse(r)
+	}
+	l.peer = other
+	return l, raw.SetDeadline(time.Time{})
+}
+
+func wrongLayout(own string, theirs uint16) *RefusedError {
+	return &RefusedError{Code: CodeVersion, Local: true, Text: fmt.Sprintf("%q speaks frame layout %d, the other side %d", own, layout, theirs)}
+}
+
+// answer is the listener's side of the handshake. On a refusal the link is returned too, and is to linger. The last check,
+// register, makes the connection known; what it registered must be undone by the caller when answer fails after it.
+func (e *endpoint) answer(ctx context.Context, raw net.Conn, known func(string) (Peer, bool), register func(*link) *RefusedError) (*link, error) {
+	if err := raw.SetDeadline(time.Now().Add(e.cfg.HandshakeTimeout)); err != nil {
+		return nil, err
+	}
+	conn := raw
+	if e.cfg.TLS != nil {
+		c := tls.Server(raw, serverTLS(e.cfg.TLS))
+		if err := c.HandshakeContext(ctx); err != nil {
+			return nil, fmt.Errorf("TLS handshake: %w", err)
+		}
+		conn = c
+	}
+	l := newLink(conn, raw)
+	theirs, err := readOpening(l.r.r)
+	if err != nil {
+		return nil, err
+	}
+	refuse := func(r *RefusedError) (*link, error) {
+		r.Addr = raw.RemoteAddr().String()
+		body := appendCoded(nil, uint16(r.Code), r.Text)
+		if _, err := l.Conn.Write(appendFrame(appendOpening(nil), kindRefuse, 0, body)); err != nil {
+			return nil, errors.Join(r, err)
+		}
+		return l, r
+	}
+	if theirs != layout {
+		return refuse(wrongLayout(e.cfg.Self.Name, theirs))
+	}
+	f, err := l.r.next(maxHello)
+	if err != nil {
+		if errors.Is(err, errFrame) {
+			return refuse(&RefusedError{Code: CodeProtocol, Text: err.Error(), Local: true})
+		}
+		return nil, err
+	}
+	if f.kind != kindHello {
+		return refuse(&RefusedError{Code: CodeProtocol, Text: fmt.Sprintf("type %d instead of hello", f.kind), Local: true})
+	}
+	other, err := decodeHello(f.body)
+	if err != nil {
+		return refuse(&RefusedError{Code: CodeProtocol, Text: err.Error(), Local: true})
+	}
+	l.peer = other
+	own := e.hello(other.Purpose, "")
+	if other.Purpose < PurposeControl || other.Purpose > PurposeProbe {
+		return refuse(&RefusedError{Peer: other.Name, Code: CodeProtocol, Text: fmt.Sprintf("unknown %v", other.Purpose), Local: true})
+	}
+	r := e.judge(own, other, "", known)
+	if r == nil {
+		r = register(l)
+	}
+	if r != nil {
+		return refuse(r)
+	}
+	body, err := encodeHello(own)
+	if err != nil {
+		return nil, err
+	}
+	// Cleared before the answer, so that nobody clears a deadline that was set since.
+	if err := raw.SetDeadline(time.Time{}); err != nil {
+		return nil, err
+	}
+	if err := l.write(appendFrame(appendOpening(nil), kindHello, 0, body), e.cfg.HandshakeTimeout); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// Probe dials p, makes a handshake of purpose probe, and returns what p says of itself. It fails with a *RefusedError
+// when either side refuses, with the error of the dial, or with ctx's; c.Refused is not called. It needs no Listen and
+// registers nothing at p: a fresh member can ask before it writes its first byte.
+func Probe(ctx context.Context, c Config, p Peer) (Hello, error) {
+	if err := errors.Join(c.Validate(), validAddr(p.Addr, false)); err != nil {
+		return Hello{}, err
+	}
+	l, err := newEndpoint(c).dial(ctx, p, PurposeProbe)
+	if err != nil {
+		return Hello{}, err
+	}
+	return l.peer, l.Close()
+}

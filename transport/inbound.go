@@ -1,0 +1,192 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"sync"
+	"time"
+)
+
+// maxHandshakes bounds the connections that have not said who they are.
+const maxHandshakes = 64
+
+// lobby holds the connections in the handshake. When it is full the oldest must go: one that says who it is at once, as
+// members do, gets in even while strangers fill the lobby and say nothing.
+type lobby struct {
+	mu      sync.Mutex // guards waiting
+	waiting []net.Conn // oldest first
+}
+
+func (l *lobby) enter(c net.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.waiting) == maxHandshakes {
+		l.waiting[0].Close()
+		l.waiting = slices.Delete(l.waiting, 0, 1)
+	}
+	l.waiting = append(l.waiting, c)
+}
+
+func (l *lobby) leave(c net.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting = slices.DeleteFunc(l.waiting, func(o net.Conn) bool { return o == c })
+}
+
+// accept takes connections until the listener is closed.
+func (t *TCP) accept(ctx context.Context) {
+	var (
+		waiting lobby
+		pause   backoff
+	)
+	for {
+		conn, err := t.listener.Accept()
+		if err == nil {
+			pause = backoff{}
+			if !t.spawnServe(ctx, &waiting, conn) {
+				conn.Close()
+			}
+			continue
+		}
+		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			return
+		}
+		// Out of file descriptors, most likely. The listener stays open: closing it would say that we are gone.
+		t.cfg.Logger.Error("cannot accept", "error", err)
+		select {
+		case <-time.After(pause.next(5*time.Millisecond, time.Second)):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (t *TCP) spawnServe(ctx context.Context, waiting *lobby, conn net.Conn) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return false
+	}
+	// Entered here and not in the goroutine, so that there are never more of them than the lobby has places.
+	waiting.enter(conn)
+	t.wg.Go(func() { t.serve(ctx, waiting, conn) })
+	return true
+}
+
+// serve handles one incoming connection from its first byte to its last.
+func (t *TCP) serve(ctx context.Context, waiting *lobby, raw net.Conn) {
+	defer raw.Close()
+	stop := context.AfterFunc(ctx, func() { raw.Close() })
+	defer stop()
+
+	p, l, err := t.welcome(ctx, raw)
+	waiting.leave(raw)
+	if err != nil || p == nil {
+		return
+	}
+	switch l.peer.Purpose {
+	case PurposeSnapshot:
+		err = t.takeSnapshot(ctx, p, l)
+	default:
+		err = t.readMessages(p, l)
+	}
+	current := p.forget(l)
+	if ctx.Err() != nil || !current {
+		return
+	}
+	logger := t.cfg.Logger.With("peer", p.Name, "connection", l.peer.Purpose.String(), "from", raw.RemoteAddr())
+	switch {
+	case errors.Is(err, errFrame):
+		logger.Error("malformed bytes, connection closed", "error", err)
+	case l.peer.Purpose == PurposeSnapshot:
+		if err != nil {
+			logger.Warn("snapshot not taken", "error", err)
+		}
+	default:
+		logger.Debug("incoming connection ended", "error", err)
+		if hungUp(err) {
+			p.ended(ctx)
+		}
+	}
+}
+
+// welcome makes the handshake of an incoming connection. The peer is nil when the connection was a probe, and done.
+func (t *TCP) welcome(ctx context.Context, raw net.Conn) (*peer, *link, error) {
+	var p *peer
+	var admitted *link
+	l, err := t.answer(ctx, raw, t.known, func(l *link) *RefusedError {
+		if l.peer.Purpose == PurposeProbe {
+			return nil
+		}
+		q := t.dir.Load().byName[l.peer.Name]
+		if q == nil {
+			return &RefusedError{Peer: l.peer.Name, Code: CodeUnknownMember, Text: "no longer a member", Local: true}
+		}
+		r := q.admit(l)
+		if r == nil {
+			p, admitted = q, l
+		}
+		return r
+	})
+	var r *RefusedError
+	switch {
+	case err == nil:
+	case errors.As(err, &r):
+		t.cfg.Logger.Warn("refused a connection", "error", r)
+		t.refused(r)
+	case ctx.Err() != nil, errors.Is(err, io.EOF):
+		// Also how a check for crash evidence looks from here.
+	default:
+		t.cfg.Logger.Warn("handshake failed", "from", raw.RemoteAddr(), "error", err)
+	}
+	if err != nil && p != nil {
+		p.forget(admitted)
+	}
+	if l != nil && p == nil {
+		l.linger(ctx)
+	}
+	return p, l, err
+}
+
+// readMessages delivers what comes on a control or bulk connection until its end.
+func (t *TCP) readMessages(p *peer, l *link) error {
+	limit := t.cfg.MaxFrame
+	if l.peer.Purpose == PurposeControl {
+		limit = maxControl
+	}
+	for {
+		f, err := l.r.next(limit)
+		if err != nil {
+			return err
+		}
+		switch f.kind {
+		case kindMessage:
+		case kindRefuse:
+			return t.turnedAway(p, l, f)
+		default:
+			return fmt.Errorf("%w: type %d on a %v connection", errFrame, f.kind, l.peer.Purpose)
+		}
+		m, err := decodeMessage(f.body, l.peer.Purpose, p.ID, t.cfg.Self.ID)
+		if err != nil {
+			return err
+		}
+		if g := t.dir.Load().groups[f.group]; g != nil {
+			g.h.Receive(m)
+		}
+	}
+}
+
+// turnedAway reports that the dialler refused us after our hello.
+func (t *TCP) turnedAway(p *peer, l *link, f frame) error {
+	code, text, err := decodeCoded(f.body)
+	if err != nil {
+		return err
+	}
+	r := &RefusedError{Peer: p.Name, Addr: l.raw.RemoteAddr().String(), Code: Code(code), Text: text}
+	t.refused(r)
+	return r
+}

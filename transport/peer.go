@@ -1,0 +1,227 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	// evidenceTries and evidenceWait: a dying process may close our connection before its listener. A dial in between is
+	// taken by the kernel and ended at once, and is tried again; a dial that stays open for the wait is a live listener.
+	evidenceTries = 3
+	evidenceWait  = 20 * time.Millisecond
+
+	keepRetired = 16 // instances of a peer that are remembered
+)
+
+// peer is a member we talk to: its outgoing lanes, and the connections that came from it.
+type peer struct {
+	Peer
+	t         *TCP
+	control   *lane
+	bulk      *lane
+	snapshots *outbox
+	taking    chan struct{} // 1: a token while a snapshot from it is received
+
+	cancel context.CancelFunc // nil before the start; guarded by TCP.mu
+
+	mu       sync.Mutex // guards what follows
+	removed  bool
+	live     map[Purpose]*link // newest connection from it
+	instance uint64            // the process that is connected
+	retired  []uint64          // processes that it replaced, oldest first
+	addr     string            // where we last reached it, resolved
+	session  int               // grows whenever a connection in either direction is established
+	checking bool              // a check for crash evidence is under way
+	again    bool              // something ended during the check
+	gone     bool              // Gone was told in this session
+}
+
+func newPeer(t *TCP, p Peer) *peer {
+	q := &peer{Peer: p, t: t, taking: make(chan struct{}, 1), live: map[Purpose]*link{}}
+	q.control, q.bulk = newLane(q, PurposeControl), newLane(q, PurposeBulk)
+	q.snapshots = &outbox{p: q, wake: make(chan struct{}, 1)}
+	return q
+}
+
+// startLocked starts the peer's goroutines, once. TCP.mu is held.
+func (p *peer) startLocked(ctx context.Context) {
+	if p.cancel != nil {
+		return
+	}
+	ctx, p.cancel = context.WithCancel(ctx)
+	p.t.wg.Go(func() { p.control.run(ctx) })
+	p.t.wg.Go(func() { p.bulk.run(ctx) })
+	p.t.wg.Go(func() { p.snapshots.run(ctx) })
+}
+
+// remove ends everything of the peer. TCP.mu is held.
+func (p *peer) remove() {
+	if p.cancel == nil {
+		p.cancel = func() {}
+	}
+	p.cancel()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.removed = true
+	for _, l := range p.live {
+		l.Close()
+	}
+}
+
+// admit makes l the connection of its purpose from the peer, in place of an older one. A process that was replaced by
+// another one is refused as long as the other is connected: a successor has no living predecessor, so these are two
+// processes with one name.
+func (p *peer) admit(l *link) *RefusedError {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.removed {
+		return &RefusedError{Peer: p.Name, Code: CodeUnknownMember, Text: "no longer a member", Local: true}
+	}
+	if l.peer.Instance != p.instance {
+		if len(p.live) > 0 && slices.Contains(p.retired, l.peer.Instance) {
+			return &RefusedError{Peer: p.Name, Code: CodeDuplicate, Local: true,
+				Text: "two processes named \"" + p.Name + "\" connect to \"" + p.t.cfg.Self.Name + "\", and the other one came later"}
+		}
+		if p.instance != 0 {
+			p.retired = append(p.retired, p.instance)
+			p.retired = p.retired[max(0, len(p.retired)-keepRetired):]
+		}
+		p.instance = l.peer.Instance
+		for purpose, old := range p.live {
+			old.Close()
+			delete(p.live, purpose)
+		}
+	}
+	if old := p.live[l.peer.Purpose]; old != nil {
+		old.Close()
+	}
+	p.live[l.peer.Purpose] = l
+	p.session++
+	p.gone = false
+	// It lives, so a lane that pauses before the next dial need not.
+	for _, lane := range []*lane{p.control, p.bulk} {
+		lane.mu.Lock()
+		if !lane.up {
+			signal(lane.redial)
+		}
+		lane.mu.Unlock()
+	}
+	return nil
+}
+
+// forget undoes admit, and says whether l had not been replaced.
+func (p *peer) forget(l *link) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.live[l.peer.Purpose] != l {
+		return false
+	}
+	delete(p.live, l.peer.Purpose)
+	return !p.removed
+}
+
+// attached notes that a connection to the peer was established.
+func (p *peer) attached(l *link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.addr = l.raw.RemoteAddr().String()
+	p.session++
+	p.gone = false
+}
+
+func (p *peer) status() PeerStatus {
+	s := PeerStatus{Peer: p.Peer}
+	for _, l := range []*lane{p.control, p.bulk} {
+		l.mu.Lock()
+		s.Queued += l.bytes
+		if l.purpose == PurposeControl {
+			s.Control = l.up
+		} else {
+			s.Bulk = l.up
+		}
+		l.mu.Unlock()
+	}
+	p.mu.Lock()
+	s.Inbound = len(p.live)
+	p.mu.Unlock()
+	return s
+}
+
+// ended is called when the peer ended an established connection, in either direction. One check serves all that end
+// together; one that ends during the check starts it again.
+func (p *peer) ended(ctx context.Context) {
+	if !p.t.cfg.CrashEvidence {
+		return
+	}
+	p.mu.Lock()
+	p.again = true
+	// Without a connection of our own there is no address that is known to be the peer's.
+	start := !p.gone && !p.checking && p.addr != ""
+	p.checking = p.checking || start
+	p.mu.Unlock() // before spawn, which takes TCP.mu: that comes before p.mu
+	if start {
+		p.t.spawn(func() { p.check(ctx) })
+	}
+}
+
+func (p *peer) check(ctx context.Context) {
+	for {
+		p.mu.Lock()
+		if !p.again || p.gone || ctx.Err() != nil {
+			p.checking = false
+			p.mu.Unlock()
+			return
+		}
+		p.again = false
+		addr, session := p.addr, p.session
+		p.mu.Unlock()
+
+		groups := p.t.dir.Load().groups
+		at := make(map[uint64]time.Duration, len(groups))
+		look := func() {
+			for id, g := range groups {
+				at[id] = g.h.Now()
+			}
+		}
+		if !nobodyListens(ctx, p.t.dialTCP, addr, p.t.cfg.DialTimeout, look) {
+			continue
+		}
+		p.mu.Lock()
+		p.gone = p.session == session
+		tell := p.gone
+		p.mu.Unlock()
+		if tell {
+			p.t.cfg.Logger.Warn("peer is gone: connection ended and its address refuses", "peer", p.Name, "addr", addr)
+			for id, g := range groups {
+				p.t.inbox.add(notice{g: g, what: noticeGone, id: p.ID, at: at[id]})
+			}
+		}
+	}
+}
+
+// nobodyListens says whether the host of addr answers that no process listens there. It calls before ahead of each dial.
+func nobodyListens(ctx context.Context, dial func(context.Context, string, string) (net.Conn, error), addr string, timeout time.Duration, before func()) bool {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	for range evidenceTries {
+		before()
+		conn, err := dial(ctx, "tcp", addr)
+		if err != nil {
+			return errors.Is(err, syscall.ECONNREFUSED)
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(evidenceWait))
+		var b [1]byte
+		_, err = conn.Read(b[:])
+		conn.Close()
+		if !hungUp(err) {
+			return false
+		}
+	}
+	return false
+}

@@ -1,0 +1,92 @@
+package transport
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Code is the reason of a refusal as it is on the wire. Numbers are never reused.
+type Code uint16
+
+// The reasons of refusals. Each has a sentinel error of the same name for errors.Is.
+const (
+	CodeProtocol      Code = 1
+	CodeVersion       Code = 2
+	CodeWrongCluster  Code = 3
+	CodeClusterID     Code = 4
+	CodeSelf          Code = 5
+	CodeDuplicate     Code = 6
+	CodeWrongMember   Code = 7
+	CodeUnknownMember Code = 8
+	CodeIDMismatch    Code = 9
+	CodeMemberList    Code = 10
+	CodeNotAdmitted   Code = 11
+)
+
+// Sentinels that a *RefusedError matches with errors.Is, by its code.
+var (
+	ErrRefused       = errors.New("refused")                     // every refusal, also of codes unknown here
+	ErrProtocol      = errors.New("handshake is malformed")      // the hello could not be read, or asks for what there is not
+	ErrVersion       = errors.New("version too old")             // one side's protocol is too old for the other
+	ErrWrongCluster  = errors.New("wrong cluster")               // the cluster names differ
+	ErrClusterID     = errors.New("wrong cluster id")            // same name, but another cluster
+	ErrSelf          = errors.New("address leads to ourselves")  // we dialled ourselves
+	ErrDuplicate     = errors.New("two processes with one name") // another process has the name, and is connected or dialled
+	ErrWrongMember   = errors.New("wrong member at the address") // another member answers than the one dialled
+	ErrUnknownMember = errors.New("unknown member")              // the name is not among the peers
+	ErrIDMismatch    = errors.New("wrong member id")             // the name is known with another id
+	ErrMemberList    = errors.New("member lists differ")         // the initial member lists differ; the text has both
+	ErrNotAdmitted   = errors.New("not admitted")                // Config.Admit said no; the text is its error
+)
+
+var sentinels = map[Code]error{
+	CodeProtocol: ErrProtocol, CodeVersion: ErrVersion, CodeWrongCluster: ErrWrongCluster, CodeClusterID: ErrClusterID,
+	CodeSelf: ErrSelf, CodeDuplicate: ErrDuplicate, CodeWrongMember: ErrWrongMember, CodeUnknownMember: ErrUnknownMember,
+	CodeIDMismatch: ErrIDMismatch, CodeMemberList: ErrMemberList, CodeNotAdmitted: ErrNotAdmitted,
+}
+
+func (c Code) String() string {
+	if err, ok := sentinels[c]; ok {
+		return err.Error()
+	}
+	return fmt.Sprintf("code %d", uint16(c))
+}
+
+// RefusedError says that one side of a handshake would not talk to the other. It is returned by [Probe], and given to
+// Config.Refused and, for a snapshot, to [Handler.SnapshotSent].
+type RefusedError struct {
+	Peer  string // name of the other side: the one dialled, or the one it says
+	Addr  string // its address
+	Code  Code
+	Text  string // says what is wrong, for people; from the refusing side
+	Local bool   // we refused the peer; false: the peer refused us
+}
+
+func (e *RefusedError) Error() string {
+	if e.Local {
+		return fmt.Sprintf("transport: refused member %q at %s: %v: %s", e.Peer, e.Addr, e.Code, e.Text)
+	}
+	return fmt.Sprintf("transport: refused by member %q at %s: %v: %s", e.Peer, e.Addr, e.Code, e.Text)
+}
+
+// Is matches ErrRefused and the sentinel of the code.
+func (e *RefusedError) Is(target error) bool {
+	return target == ErrRefused || target == sentinels[e.Code]
+}
+
+const maxText = 8 << 10
+
+// appendCoded appends a body of a code and a text, as refuse and ack have it.
+func appendCoded(b []byte, code uint16, text string) []byte {
+	b = binary.BigEndian.AppendUint16(b, code)
+	return append(b, text[:min(len(text), maxText)]...)
+}
+
+func decodeCoded(body []byte) (code uint16, text string, err error) {
+	if len(body) < 2 || len(body) > 2+maxText {
+		return 0, "", fmt.Errorf("%w: code and text of %d bytes", errFrame, len(body))
+	}
+	return binary.BigEndian.Uint16(body), strings.ToValidUTF8(string(body[2:]), "?"), nil
+}

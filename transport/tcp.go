@@ -1,0 +1,375 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// ErrClosed is returned by [TCP.Group] and [TCP.SetPeers] after Close, and told to SnapshotSent for what Close cut off, or
+// SetPeers by removing the peer.
+var ErrClosed = errors.New("transport: closed")
+
+// Handler takes what arrives for one group. Its methods are called from transport goroutines, several at once, and never
+// from inside Send. It must not call Close, which waits for it.
+type Handler interface {
+	// Receive takes a message, which is the handler's from now on. In order for each peer and connection. It may block on
+	// messages of the bulk connection (see laneOf: MsgApp, MsgAppResp, MsgReadIndex and its response), and holds up the
+	// bulk messages of that peer meanwhile; it must not block on others.
+	Receive(m *raftpb.Message)
+	// Unreachable says that bulk messages to the peer were lost: its connection broke (once for each break, to all
+	// groups), or its queue overflowed (once until the queue moves again). Must not block.
+	Unreachable(id uint64)
+	// Gone is crash evidence: an established connection to or from the peer ended, and a dial of the same address right
+	// after it was refused by its host, so no process listens there. at is what Now said just before that dial: whoever
+	// was heard from later is another process. Once until a connection to it is established again. Only with
+	// Config.CrashEvidence. Must not block.
+	Gone(id uint64, at time.Duration)
+	// Now reads the handler's clock, for Gone. Must not block.
+	Now() time.Duration
+	// OpenSnapshot returns the body of a snapshot that is to be sent, and its size, -1 if unknown. It may block. The
+	// transport closes the body.
+	OpenSnapshot(snap *raftpb.Snapshot) (body io.ReadCloser, size int64, err error)
+	// ReceiveSnapshot takes a MsgSnap and reads its body to the end; size is -1 if unknown. Reading fails if the body is
+	// damaged or cut: what was read before is then to be thrown away. io.EOF, or the last of size bytes, means that the
+	// whole body was verified. The error is told to the sender. It may block. One at a time for each peer.
+	ReceiveSnapshot(m *raftpb.Message, size int64, body io.Reader) error
+	// SnapshotSent is the fate of a MsgSnap given to Send, exactly one for each until Close: nil when the receiver's ReceiveSnapshot
+	// returned nil. With an error the receiver may still have it. Must not block.
+	SnapshotSent(to uint64, err error)
+}
+
+// TCP connects this member with its peers. Its methods may be called from any goroutine.
+type TCP struct {
+	*endpoint
+	listener net.Listener
+	inbox    notices
+	changed  chan struct{} // 1: the peers changed; the supervisor starts what is new
+	dir      atomic.Pointer[directory]
+
+	wg     sync.WaitGroup
+	mu     sync.Mutex         // guards what follows, replacing dir, and wg.Add against Wait
+	cancel context.CancelFunc // nil before the start
+	closed bool
+}
+
+// directory is who and what is registered. It is immutable; changes replace it.
+type directory struct {
+	groups map[uint64]*Group
+	byID   map[uint64]*peer
+	byName map[string]*peer
+}
+
+// Listen validates c, reporting all its faults, and binds the address. Until the first [TCP.Group] nothing else happens:
+// who dials us waits in the listener's backlog. An address that is taken is an error that matches syscall.EADDRINUSE.
+func Listen(c Config) (*TCP, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	e := newEndpoint(c)
+	ln, err := net.Listen("tcp", e.cfg.Bind)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("transport: address %s is in use, by another member or program on this host: %w", e.cfg.Bind, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("transport: bind %s: %w", e.cfg.Bind, err)
+	}
+	t := &TCP{endpoint: e, listener: ln, changed: make(chan struct{}, 1)}
+	t.inbox.wake = make(chan struct{}, 1)
+	t.dir.Store(&directory{groups: map[uint64]*Group{}, byID: map[uint64]*peer{}, byName: map[string]*peer{}})
+	t.setPeersLocked(c.Peers)
+	return t, nil
+}
+
+// Addr returns the address that is listened on.
+func (t *TCP) Addr() net.Addr { return t.listener.Addr() }
+
+// Group registers a group of raft members. The first one starts accepting and dialling. It fails if the id is taken, or
+// with ErrClosed. Messages for a group that is not registered are dropped.
+func (t *TCP) Group(id uint64, h Handler) (*Group, error) {
+	if h == nil {
+		return nil, errors.New("transport: group needs a handler")
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return nil, ErrClosed
+	}
+	d := *t.dir.Load()
+	if _, ok := d.groups[id]; ok {
+		return nil, fmt.Errorf("transport: group %d is registered already", id)
+	}
+	g := &Group{t: t, id: id, h: h}
+	d.groups = maps.Clone(d.groups)
+	d.groups[id] = g
+	t.dir.Store(&d)
+	if t.cancel == nil {
+		var ctx context.Context
+		ctx, t.cancel = context.WithCancel(context.Background())
+		t.wg.Go(func() { t.accept(ctx) })
+		t.wg.Go(func() { t.inbox.deliver(ctx) })
+		t.wg.Go(func() { t.supervise(ctx) })
+	}
+	return g, nil
+}
+
+// SetPeers replaces the peers: connections to and from those that are gone or changed end, and those that are new or
+// changed are dialled. It fails with all faults of the list, or with ErrClosed.
+func (t *TCP) SetPeers(peers []Peer) error {
+	if err := errors.Join(validatePeers(t.cfg.Self, peers)...); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return ErrClosed
+	}
+	t.setPeersLocked(peers)
+	signal(t.changed)
+	return nil
+}
+
+func (t *TCP) setPeersLocked(peers []Peer) {
+	old := t.dir.Load()
+	d := &directory{groups: old.groups, byID: map[uint64]*peer{}, byName: map[string]*peer{}}
+	for _, p := range peers {
+		if p == t.cfg.Self {
+			continue
+		}
+		q := old.byID[p.ID]
+		if q == nil || q.Peer != p {
+			q = newPeer(t, p)
+		}
+		d.byID[p.ID], d.byName[p.Name] = q, q
+	}
+	t.dir.Store(d)
+	for id, p := range old.byID {
+		if q := d.byID[id]; q != p {
+			p.remove()
+			if q != nil {
+				t.unreachable(id) // what was on the way to the old address is lost
+			}
+		}
+	}
+}
+
+// supervise starts the peers. All goroutines of a peer but the checks for crash evidence start here.
+func (t *TCP) supervise(ctx context.Context) {
+	for {
+		t.mu.Lock()
+		if !t.closed {
+			for _, p := range t.dir.Load().byID {
+				p.startLocked(ctx)
+			}
+		}
+		t.mu.Unlock()
+		select {
+		case <-t.changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Close ends all connections and the listener, and waits for all goroutines, so also for running Handler methods. It may
+// be called again. A listener that closes is what makes others see this member as gone: give up every role before.
+func (t *TCP) Close() error {
+	t.mu.Lock()
+	first := !t.closed
+	var err error
+	if first {
+		t.closed = true
+		err = t.listener.Close()
+		if t.cancel != nil {
+			t.cancel()
+		}
+		d := t.dir.Load()
+		t.dir.Store(&directory{groups: d.groups})
+		for _, p := range d.byID {
+			p.remove()
+		}
+	}
+	t.mu.Unlock()
+	t.wg.Wait()
+	return err
+}
+
+// spawn runs f in a goroutine that Close waits for, or not at all after Close.
+func (t *TCP) spawn(f func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.closed {
+		t.wg.Go(f)
+	}
+}
+
+func (t *TCP) known(name string) (Peer, bool) {
+	if p := t.dir.Load().byName[name]; p != nil {
+		return p.Peer, true
+	}
+	return Peer{}, false
+}
+
+func (t *TCP) unreachable(id uint64) {
+	for _, g := range t.dir.Load().groups {
+		t.inbox.add(notice{g: g, what: noticeUnreachable, id: id})
+	}
+}
+
+// PeerStatus is what the transport knows about a peer.
+type PeerStatus struct {
+	Peer
+	Control, Bulk bool  // connected for sending
+	Inbound       int   // connections from it
+	Queued        int64 // bytes in both queues and being written
+}
+
+// Status returns the state of all peers, by id.
+func (t *TCP) Status() []PeerStatus {
+	var all []PeerStatus
+	for _, p := range t.dir.Load().byID {
+		all = append(all, p.status())
+	}
+	slices.SortFunc(all, func(a, b PeerStatus) int {
+		if a.ID < b.ID {
+			return -1
+		}
+		return 1
+	})
+	return all
+}
+
+// Group sends the messages of one raft group.
+type Group struct {
+	t  *TCP
+	id uint64
+	h  Handler
+}
+
+// Send queues messages for the peers they are to, and never blocks. Those that cannot be sent are dropped: no room, not
+// connected, unknown peer, not for the wire, larger than Config.MaxFrame. The messages belong to the transport from now on
+// and must not change; the slice does not, and their entries may be shared with others who only read them.
+func (g *Group) Send(msgs []*raftpb.Message) {
+	d := g.t.dir.Load()
+	for _, m := range msgs {
+		lane, ok := laneOf(m.GetType())
+		if !ok || m.GetFrom() != g.t.cfg.Self.ID {
+			g.t.cfg.Logger.Error("message is not for the wire, dropped", "type", m.GetType(), "from", m.GetFrom())
+			continue
+		}
+		p := d.byID[m.GetTo()]
+		if p == nil {
+			if lane == PurposeSnapshot {
+				g.t.inbox.add(notice{g: g, what: noticeSnapshot, id: m.GetTo(), err: fmt.Errorf("transport: no peer with id %x", m.GetTo())})
+			}
+			continue
+		}
+		size := proto.Size(m)
+		limit := g.t.cfg.MaxFrame
+		if lane == PurposeControl {
+			limit = maxControl
+		}
+		if size > limit || len(m.GetEntries()) > maxEntries {
+			err := fmt.Errorf("transport: %v of %d bytes and %d entries is over the limit", m.GetType(), size, len(m.GetEntries()))
+			g.t.cfg.Logger.LogAttrs(context.Background(), slog.LevelError, "message is too large, dropped", slog.Any("error", err))
+			switch lane {
+			case PurposeSnapshot:
+				g.t.inbox.add(notice{g: g, what: noticeSnapshot, id: p.ID, err: err})
+			case PurposeBulk:
+				g.t.inbox.add(notice{g: g, what: noticeUnreachable, id: p.ID})
+			}
+			continue
+		}
+		switch lane {
+		case PurposeControl:
+			p.control.push(g, m, int64(size+headerSize))
+		case PurposeBulk:
+			p.bulk.push(g, m, int64(size+headerSize))
+		case PurposeSnapshot:
+			p.snapshots.push(g, m)
+		}
+	}
+}
+
+type noticeKind byte
+
+const (
+	noticeUnreachable noticeKind = iota
+	noticeGone
+	noticeSnapshot
+)
+
+type notice struct {
+	g    *Group
+	what noticeKind
+	id   uint64
+	at   time.Duration // of noticeGone
+	err  error
+}
+
+// notices hands news to handlers from one goroutine, so that Send and the writers call no foreign code. What is waiting
+// is at most one of each kind for each group and peer, snapshots apart: those are answers to calls of Send.
+type notices struct {
+	wake    chan struct{} // 1: something is pending
+	mu      sync.Mutex    // guards pending
+	pending []notice
+}
+
+func (n *notices) add(one notice) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if one.what != noticeSnapshot && slices.ContainsFunc(n.pending, func(o notice) bool {
+		return o.g == one.g && o.what == one.what && o.id == one.id
+	}) {
+		return
+	}
+	n.pending = append(n.pending, one)
+	signal(n.wake)
+}
+
+func (n *notices) deliver(ctx context.Context) {
+	for {
+		n.mu.Lock()
+		now := n.pending
+		n.pending = nil
+		n.mu.Unlock()
+		for _, one := range now {
+			if ctx.Err() != nil {
+				return
+			}
+			switch one.what {
+			case noticeUnreachable:
+				one.g.h.Unreachable(one.id)
+			case noticeGone:
+				one.g.h.Gone(one.id, one.at)
+			case noticeSnapshot:
+				one.g.h.SnapshotSent(one.id, one.err)
+			}
+		}
+		select {
+		case <-n.wake:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// signal puts a token into a channel of size 1, if there is none.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
