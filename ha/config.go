@@ -1,0 +1,228 @@
+package ha
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"math"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/baton-ha/baton/fence"
+	"github.com/baton-ha/baton/log"
+)
+
+// A Member is one voter of the cluster.
+type Member struct {
+	// Name is unique in the cluster and stays with the member's directory: 1 to 128 bytes of ASCII
+	// letters, digits, '.', '_' and '-'.
+	Name string
+	// Addr is where the other members reach it, host:port. A host name is resolved at every dial.
+	Addr string
+}
+
+// Config says what a [Node] is. It is passed by value and not changed. The zero value of every
+// optional field is the safe default.
+type Config struct {
+	// Name is this member's name, one of Members.
+	Name string
+	// Dir is the member's directory, made if it is absent. It belongs to this member alone.
+	Dir string
+	// Cluster names the cluster, by the same rule as a member's name. Members of other clusters are
+	// refused.
+	Cluster string
+	// Members are all the voters, the same list on each: 2N+1 of them survive the loss of N. One is
+	// enough for development. Two survive nothing; an even number survives no more than one less.
+	Members []Member
+
+	// StateMachine, if not nil, is built from the log on every member.
+	StateMachine StateMachine
+	// OnActive is called on the member that becomes Active, with the token of its epoch. ctx ends with
+	// the role, [context.Cause] says why; OnActive must return then. It may also return before: nil
+	// keeps the role; an error gives it up, and the member stays away for CoolDown. A panic counts
+	// as an error. Optional.
+	OnActive func(ctx context.Context, t fence.Token) error
+	// OnStandby is called when the member starts and after each time it was Active. ctx ends when it
+	// is about to become Active or closes; OnStandby must return then, since OnActive waits for it.
+	// Its errors are only reported. Optional.
+	OnStandby func(ctx context.Context) error
+
+	// Bind is the address to listen on, host:port; "" is this member's Addr.
+	Bind string
+	// TLS, if not nil, secures all connections between the members, both sides with certificates. See
+	// the transport package. Nil: anyone who reaches the port can speak to this member.
+	TLS *tls.Config
+
+	// Heartbeat is the interval in which the leader shows that it is alive. 0: 50 ms. At least 5 ms.
+	// Well above a network round trip.
+	Heartbeat time.Duration
+	// ElectionTimeout is the silence after which the leader is replaced, and bounds the lease: an
+	// Active that is cut off ends within it. 0: ten heartbeats. 4 to 1,000 heartbeats. Longer than any
+	// pause (garbage collection, scheduling, disk) that is to be ridden out.
+	ElectionTimeout time.Duration
+	// MaxClockDrift is by how much the rates of two members' clocks may differ for G4 to hold: 0.01
+	// is a hundredth. 0: 0.01. Below 0.5.
+	MaxClockDrift float64
+	// DrainTimeout is how long a callback may take to return once its ctx has ended, before the role
+	// moves on to another member without waiting for it. 0: 10 s.
+	DrainTimeout time.Duration
+	// CoolDown is how long a member stays away from the role after OnActive has failed. 0: 10 s.
+	CoolDown time.Duration
+	// NoCrashEvidence turns off the replacement of a leader as soon as its address refuses
+	// connections. Set it where "connection refused" can come from something else than the leader's
+	// host, as behind a proxy.
+	NoCrashEvidence bool
+
+	// MaxRecord bounds one record, in bytes. 0: 4 MiB. At most 32 MiB.
+	MaxRecord int
+	// MaxPending bounds the records, in bytes, whose Append has not returned. 0: 64 MiB.
+	MaxPending int64
+	// CacheBytes bounds the recent part of the log that is kept in memory. 0: 64 MiB.
+	CacheBytes int
+	// CheckpointBytes is after how much log a checkpoint is written, a snapshot of the state machine if
+	// there is one. 0: 64 MiB.
+	CheckpointBytes int64
+	// RetainBytes is how much log is kept behind a checkpoint, at least, for subscribers and for
+	// members that lag. 0: 256 MiB.
+	RetainBytes int64
+
+	// Logger gets what happens. Nil: slog.Default().
+	Logger *slog.Logger
+}
+
+// StateMachine, Entry, Epoch and CompactedError are the log's, so that programs need not import it.
+type (
+	StateMachine   = log.StateMachine
+	Entry          = log.Entry
+	Epoch          = log.Epoch
+	CompactedError = log.CompactedError
+)
+
+// Validate reports everything that is wrong with the configuration, at once. It changes nothing and
+// resolves no names.
+func (c Config) Validate() error {
+	var errs []error
+	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf("baton: Config."+format, args...)) }
+
+	if !fence.ValidName(c.Cluster) {
+		wrong("Cluster: %q is not a name", c.Cluster)
+	}
+	if c.Dir == "" {
+		wrong("Dir: is empty")
+	}
+	names, ids, addrs := map[string]bool{}, map[uint64]string{}, map[string]string{}
+	for i, m := range c.Members {
+		if !fence.ValidName(m.Name) {
+			wrong("Members[%d].Name: %q is not a name", i, m.Name)
+		} else if names[m.Name] {
+			wrong("Members[%d].Name: %q is there twice", i, m.Name)
+		} else if other, taken := ids[memberID(m.Name)]; taken {
+			wrong("Members[%d].Name: %q and %q have the same id; rename one", i, m.Name, other)
+		}
+		if err := checkAddr(m.Addr, true); err != nil {
+			wrong("Members[%d].Addr: %w", i, err)
+		} else if other, taken := addrs[m.Addr]; taken {
+			wrong("Members[%d].Addr: %q is that of %q too", i, m.Addr, other)
+		}
+		names[m.Name], ids[memberID(m.Name)], addrs[m.Addr] = true, m.Name, m.Name
+	}
+	switch {
+	case len(c.Members) == 0:
+		wrong("Members: is empty")
+	case !names[c.Name]:
+		wrong("Name: %q is none of Members", c.Name)
+	}
+	if c.Bind != "" {
+		if err := checkAddr(c.Bind, false); err != nil {
+			wrong("Bind: %w", err)
+		}
+	}
+	if c.TLS != nil && (c.TLS.RootCAs == nil || len(c.TLS.Certificates) == 0 && c.TLS.GetCertificate == nil) {
+		wrong("TLS: needs a certificate and RootCAs: both sides identify themselves")
+	}
+	d := c.withDefaults()
+	if d.Heartbeat < 5*time.Millisecond {
+		wrong("Heartbeat: %v is below 5ms", c.Heartbeat)
+	} else if r := d.ElectionTimeout / d.Heartbeat; r < 4 || r > 1000 {
+		wrong("ElectionTimeout: %v is not 4 to 1,000 times the Heartbeat of %v", d.ElectionTimeout, d.Heartbeat)
+	}
+	if !(d.MaxClockDrift > 0 && d.MaxClockDrift < 0.5) {
+		wrong("MaxClockDrift: %v is not between 0 and 0.5", c.MaxClockDrift)
+	}
+	if d.DrainTimeout < 0 {
+		wrong("DrainTimeout: %v is negative", c.DrainTimeout)
+	}
+	if d.CoolDown < 0 {
+		wrong("CoolDown: %v is negative", c.CoolDown)
+	}
+	if d.MaxRecord < 1 || d.MaxRecord > 32<<20 {
+		wrong("MaxRecord: %d is not 1 to 32 MiB", c.MaxRecord)
+	}
+	for _, b := range []struct {
+		name string
+		v    int64
+	}{{"MaxPending", d.MaxPending}, {"CacheBytes", int64(d.CacheBytes)}, {"CheckpointBytes", d.CheckpointBytes}, {"RetainBytes", d.RetainBytes}} {
+		if b.v < 0 {
+			wrong("%s: %d is negative", b.name, b.v)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// withDefaults fills in what was left zero.
+func (c Config) withDefaults() Config {
+	setDefault(&c.Heartbeat, 50*time.Millisecond)
+	setDefault(&c.ElectionTimeout, 10*c.Heartbeat)
+	setDefault(&c.MaxClockDrift, 0.01)
+	setDefault(&c.DrainTimeout, 10*time.Second)
+	setDefault(&c.CoolDown, 10*time.Second)
+	setDefault(&c.MaxRecord, 4<<20)
+	setDefault(&c.MaxPending, 64<<20)
+	setDefault(&c.CacheBytes, 64<<20)
+	setDefault(&c.CheckpointBytes, 64<<20)
+	setDefault(&c.RetainBytes, 256<<20)
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// checkAddr reports what is wrong with a host:port.
+func checkAddr(addr string, needHost bool) error {
+	host, port, err := net.SplitHostPort(addr)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%q is not host:port: %w", addr, err)
+	case needHost && host == "":
+		return fmt.Errorf("%q has no host", addr)
+	case port == "" || needHost && port == "0" || strings.HasPrefix(port, "-"):
+		return fmt.Errorf("%q has no port", addr)
+	}
+	if _, err := net.LookupPort("tcp", port); err != nil {
+		return fmt.Errorf("%q: %w", addr, err)
+	}
+	return nil
+}
+
+// memberID derives the id by which raft knows a member from its name, so that nobody has to give
+// numbers: FNV-1a of 64 bits. Raft reserves 0 and the two highest.
+func memberID(name string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(name))
+	id := h.Sum64()
+	if id == 0 || id >= math.MaxUint64-1 {
+		id = 1
+	}
+	return id
+}

@@ -1,0 +1,80 @@
+package ha
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/baton-ha/baton/log"
+)
+
+// The errors of Append; all but [ErrUnknown] are definite: the record is not in the log and never
+// will be (G3).
+var (
+	// ErrFenced: the token's epoch is over.
+	ErrFenced = log.ErrFenced
+	// ErrNotActive: this member is not the Active. The error is a *[NotActiveError], which says who
+	// is, as far as this member knows.
+	ErrNotActive = log.ErrNotActive
+	// ErrTooLarge: the record is larger than Config.MaxRecord.
+	ErrTooLarge = log.ErrTooLarge
+	// ErrBusy: Config.MaxPending bytes of appends are waiting already. Returned at once.
+	ErrBusy = log.ErrBusy
+	// ErrUnknown: ctx ended, or the node closed, before the fate of the record was known.
+	ErrUnknown = log.ErrUnknown
+	// ErrClosed: the node is closed or has failed; Status says why.
+	ErrClosed = log.ErrClosed
+	// ErrCompacted is matched by the *[CompactedError] that Subscribe yields when a record is no
+	// longer held.
+	ErrCompacted = log.ErrCompacted
+)
+
+// Why the ctx of a callback ended: [context.Cause] tells. Of OnActive's ctx it is one of these, or the
+// error that OnActive itself returned.
+var (
+	// ErrLeaseExpired: no majority of the members answered in time.
+	ErrLeaseExpired = fmt.Errorf("%w: the lease expired", errEnded)
+	// ErrDeposed: another member leads, or a newer epoch has started.
+	ErrDeposed = fmt.Errorf("%w: deposed", errEnded)
+	// ErrHandedOver: the role is being handed to another member.
+	ErrHandedOver = fmt.Errorf("%w: handed over", errEnded)
+	// ErrActivating ends OnStandby's ctx: this member is about to become Active.
+	ErrActivating = fmt.Errorf("%w: about to become active", errEnded)
+)
+
+// errEnded is in the cause of every ctx that ended in the ordinary course of things.
+var errEnded = errors.New("baton: the role has ended")
+
+// The errors of Become, Open and the node's start.
+var (
+	// ErrNoSuccessor is returned by Become when no other member is alive and caught up, so that there
+	// is nobody to hand the role to. The role stays where it is.
+	ErrNoSuccessor = log.ErrNoSuccessor
+	// ErrNotHandedOver is returned by Become when the other member did not take over in time. This
+	// member goes on, in a new epoch.
+	ErrNotHandedOver = errors.New("baton: the other member did not take over")
+	// ErrNotChosen is returned by Become when the Active did not hand its role to this member in
+	// time, for instance because this member lags behind.
+	ErrNotChosen = errors.New("baton: the active did not hand over to this member")
+)
+
+// A NotActiveError says who is the Active, so that a client can be sent there.
+type NotActiveError struct {
+	Active string // name of the Active, "" if not known
+	Addr   string // its address as in Config.Members
+}
+
+func (e *NotActiveError) Error() string {
+	if e.Active == "" {
+		return "baton: not active; no active is known"
+	}
+	return fmt.Sprintf("baton: not active; the active is %s at %s", e.Active, e.Addr)
+}
+
+// Is reports a match with [ErrNotActive].
+func (e *NotActiveError) Is(target error) bool { return target == ErrNotActive }
+
+// isEnd reports whether a callback's error only says that its ctx has ended.
+func isEnd(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, errEnded)
+}

@@ -1,0 +1,63 @@
+//go:build mutants
+
+package ha
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/baton-ha/baton/internal/mutant"
+)
+
+// TestMutants plants one bug after the other and expects the simulator to find it. A planted bug that
+// is not found is a hole in the simulator. Run it with: go test -tags mutants ./ha -run TestMutants -v
+func TestMutants(t *testing.T) {
+	for _, name := range []string{
+		mutant.VoteNotPersisted, mutant.SendBeforePersist, mutant.FenceOnlyAtPropose, mutant.LeaseFromRaft,
+		mutant.NoRestartGuard, mutant.EpochIsTerm, mutant.IndexHoles, mutant.AckBeforeApply, mutant.NoPromise,
+		mutant.EndlessRelease, mutant.NoBarrier, mutant.StaleFate, mutant.NoFsync,
+	} {
+		t.Run(name, func(t *testing.T) {
+			mutant.Enabled = name
+			defer func() { mutant.Enabled = "" }()
+			began := time.Now()
+			for seed := uint64(1); seed <= 200; seed++ {
+				for _, s := range []struct {
+					name string
+					run  func() *simCluster
+				}{
+					{"T2", func() *simCluster { return runT2(seed, 20*time.Second) }},
+					{"T4", func() *simCluster { return t4(seed, 50, false) }},
+					{"T7", func() *simCluster { return t7(seed) }},
+					{"T4 with a restart", func() *simCluster { return t4(seed, 50, true) }},
+				} {
+					if c := s.run(); len(c.check.faults) > 0 {
+						t.Logf("found by seed %d of %s after %v: %.300s", seed, s.name, time.Since(began).Round(10*time.Millisecond), c.check.faults[0])
+						return
+					}
+				}
+			}
+			t.Errorf("not found by 200 seeds in %v", time.Since(began).Round(time.Second))
+		})
+	}
+}
+
+// TestT4_NeedsTheLease: the same partitions that TestT4_NoOverlap survives bring two Actives about when
+// the lease, or the guard of a restarted voter, is switched off.
+func TestT4_NeedsTheLease(t *testing.T) {
+	for name, restart := range map[string]bool{mutant.LeaseFromRaft: false, mutant.NoRestartGuard: true} {
+		mutant.Enabled = name
+		overlaps := 0
+		for seed := uint64(1); seed <= 20; seed++ {
+			if c := t4(seed, 50, restart); len(c.check.faults) > 0 && strings.Contains(c.check.faults[0], "(G4)") {
+				overlaps++
+			}
+		}
+		mutant.Enabled = ""
+		t.Logf("%s: %d of 20 seeds saw two actives", name, overlaps)
+		if overlaps == 0 {
+			t.Errorf("%s: no overlap in 20 seeds: the test would not notice", name)
+		}
+	}
+}

@@ -1,0 +1,397 @@
+package ha
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/baton-ha/baton/fence"
+	"github.com/baton-ha/baton/log"
+	"github.com/baton-ha/baton/storage"
+	"github.com/baton-ha/baton/transport"
+)
+
+// A Node is this process's member of the cluster. Its methods may be called by any goroutine at any
+// time, from within the callbacks too, except where they say otherwise.
+type Node struct {
+	cfg   Config
+	log   *log.Log
+	disk  *storage.WAL
+	net   *transport.TCP
+	clock func() time.Duration
+
+	role      role                    // owned by the log's loop
+	cancel    context.CancelCauseFunc // of the present phase's ctx; owned by the log's loop
+	alarm     *time.Timer             // for the role's deadline; owned by the log's loop
+	alarmAt   time.Duration
+	callbacks sync.WaitGroup
+
+	tenure  atomic.Pointer[tenure]
+	status  atomic.Pointer[Status]
+	changed atomic.Pointer[chan struct{}] // closed and replaced after each change of status
+	closed  chan struct{}
+	once    sync.Once
+
+	mu     sync.Mutex // guards wishes and lastID
+	wishes map[int]chan error
+	lastID int
+}
+
+// A tenure is one time of being Active. Its lease is extended by the loop and watched by a timer
+// beside it, so that a loop that hangs cannot keep an Active alive.
+type tenure struct {
+	token  fence.Token
+	until  atomic.Int64 // end of the lease on the node's clock
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+}
+
+// Open starts this process's member and returns at once; the election goes on in the background. An
+// error means that nothing was started, and, unless the directory is this member's already, that nothing
+// was written: it reports all faults of the configuration, a port or a directory in use, a directory of
+// somebody else, damaged files ([storage.CorruptError] names file and offset), and an empty directory
+// of a member that the others have met before ([ErrForgotten]).
+func Open(cfg Config) (*Node, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	fresh, err := storage.Empty(cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("baton: open %s: %w", cfg.Dir, err)
+	}
+	id := storage.Identity{Cluster: cfg.Cluster, Member: cfg.Name, ID: memberID(cfg.Name)}
+	if fresh {
+		id.Incarnation = random64()
+	} else {
+		have, err := storage.Read(cfg.Dir)
+		if err != nil {
+			return nil, fmt.Errorf("baton: open %s: %w", cfg.Dir, err)
+		}
+		id.Incarnation = have.Incarnation
+	}
+	n := &Node{cfg: cfg, clock: bootTime, closed: make(chan struct{}), wishes: make(map[int]chan error)}
+	n.changed.Store(new(make(chan struct{})))
+	if err := n.open(id, fresh); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// open opens the parts in an order in which a failure leaves nothing behind: first what only looks,
+// then the port, then the directory.
+func (n *Node) open(id storage.Identity, fresh bool) (err error) {
+	tc := n.transportConfig(id)
+	if fresh {
+		if err := probe(tc); err != nil {
+			return err
+		}
+	}
+	if n.net, err = transport.Listen(tc); err != nil {
+		return fmt.Errorf("baton: %w", err)
+	}
+	var members []log.Member
+	for _, m := range n.cfg.Members {
+		members = append(members, log.Member{ID: memberID(m.Name), Name: m.Name})
+	}
+	n.disk, err = storage.Open(n.cfg.Dir, storage.Options{Identity: id, Boot: log.Boot(members), Logger: n.cfg.Logger})
+	if err != nil {
+		return errors.Join(fmt.Errorf("baton: open %s: %w", n.cfg.Dir, err), n.net.Close())
+	}
+	n.role = newRole(roleConfig{
+		name: n.cfg.Name, cluster: n.cfg.Cluster, heartbeat: n.cfg.Heartbeat, electionTimeout: n.cfg.ElectionTimeout,
+		drainTimeout: n.cfg.DrainTimeout, coolDown: n.cfg.CoolDown, clusterID: [16]byte(randomBytes(16)),
+	})
+	n.publish(n.clock())
+	n.log, err = log.Open(log.Config{
+		Core: log.CoreConfig{
+			ID: id.ID, Name: n.cfg.Name, Heartbeat: n.cfg.Heartbeat, ElectionTimeout: n.cfg.ElectionTimeout,
+			MaxClockDrift: n.cfg.MaxClockDrift, Fresh: fresh, Seed: random64(), Logger: n.cfg.Logger,
+		},
+		Storage: n.disk, Observer: observer{n}, Clock: n.clock, StateMachine: n.cfg.StateMachine,
+		MaxRecord: n.cfg.MaxRecord, MaxPending: n.cfg.MaxPending, CacheBytes: n.cfg.CacheBytes,
+		CheckpointBytes: n.cfg.CheckpointBytes, RetainBytes: n.cfg.RetainBytes, Logger: n.cfg.Logger,
+	})
+	if err != nil {
+		return errors.Join(fmt.Errorf("baton: open %s: %w", n.cfg.Dir, err), n.net.Close(), n.disk.Close())
+	}
+	n.role.cfg.successor = n.log.Successor
+	group, err := n.net.Group(groupID, n.log)
+	if err != nil {
+		return errors.Join(fmt.Errorf("baton: %w", err), n.net.Close(), n.log.Close())
+	}
+	n.log.Start(group)
+	n.log.Post(wake{})
+	return nil
+}
+
+// groupID is the log's group in the frames of the transport; a node has one.
+const groupID = 1
+
+// Append appends a record and returns its index once it is on stable storage of a majority and applied
+// to this member's StateMachine: nothing can take it back (G1). The token must be the one that the
+// present OnActive was given. The record is copied.
+//
+// Any other outcome is definite, the record is not in the log and never will be ([ErrFenced],
+// *[NotActiveError], [ErrTooLarge], [ErrBusy], [ErrClosed], or the cause of a ctx that had ended
+// before), or it is [ErrUnknown] because ctx ended or the node closed too early (G3).
+func (n *Node) Append(ctx context.Context, t fence.Token, record []byte) (uint64, error) {
+	if err := n.Check(t); err != nil {
+		return 0, err
+	}
+	index, err := n.log.Append(ctx, t.Epoch, record)
+	if err == log.ErrNotActive {
+		err = n.notActive()
+	}
+	return index, err
+}
+
+// Check returns nil if the token is the Active's of this moment, here: this member is the Active, in the
+// token's epoch, and its lease has not ended by its clock, which is read at each call. Otherwise the
+// error is [ErrFenced] if the token's time is over, or *[NotActiveError]. It costs a clock reading.
+//
+// nil means that no other member was Active when the clock was read (G4). It can be otherwise by the
+// time that the caller acts on it; a guard that compares tokens cannot be fooled in this way.
+func (n *Node) Check(t fence.Token) error {
+	if now := n.tenure.Load(); now != nil && now.token == t && n.clock() < time.Duration(now.until.Load()) {
+		return nil
+	}
+	s := n.status.Load()
+	switch {
+	case s.State == Failed:
+		return ErrClosed
+	case t.Cluster != n.cfg.Cluster || t.Epoch == 0:
+		return n.notActive()
+	case t.Holder == n.cfg.Name || t.Epoch < s.Epoch:
+		return ErrFenced
+	}
+	return n.notActive()
+}
+
+func (n *Node) notActive() error {
+	s := n.status.Load()
+	if s.State == Failed {
+		return ErrClosed
+	}
+	return &NotActiveError{Active: s.Active, Addr: s.ActiveAddr}
+}
+
+// Subscribe yields the committed records from an index on, 0 meaning 1, and then each new one as it is
+// committed on this member, until ctx ends: 1, 2, 3 … without gap or duplicate, the same on every member
+// (G6). It works on every member in every state. The error comes once, last: the cause of ctx,
+// [ErrClosed], or a *[CompactedError] when the next record is no longer held. A slow subscriber slows
+// nobody. It does not wait for the StateMachine: a record may be seen here before it is applied.
+func (n *Node) Subscribe(ctx context.Context, from uint64) iter.Seq2[Entry, error] {
+	return n.log.Subscribe(ctx, from)
+}
+
+// Become asks for a planned change of roles and waits for it.
+//
+// Become(ctx, Standby) on the Active ends OnActive's ctx, waits until it has returned, and hands over to
+// the member that is best caught up; it returns nil when that one leads. [ErrNoSuccessor] means that
+// there is none, and that nothing has changed; [ErrNotHandedOver] that it did not take over, and this
+// member goes on in a new epoch. On any other member it returns nil at once.
+//
+// Become(ctx, Active) on a Standby asks the Active to hand over to this member in the same way, and
+// returns nil once OnActive has been called here; [ErrNotChosen] means that the Active did not.
+//
+// When ctx ends first, its cause is returned, and what was begun goes on. Become must not be called
+// and waited for within OnActive: it waits for OnActive to return.
+func (n *Node) Become(ctx context.Context, s State) error {
+	if s != Standby && s != Active {
+		return fmt.Errorf("baton: Become(%v): only Active and Standby can be asked for", s)
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	done := make(chan error, 1)
+	n.mu.Lock()
+	n.lastID++
+	id := n.lastID
+	n.wishes[id] = done
+	n.mu.Unlock()
+	defer func() {
+		n.mu.Lock()
+		delete(n.wishes, id)
+		n.mu.Unlock()
+	}()
+	n.log.Post(become{id: id, active: s == Active})
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-n.log.Done():
+		return ErrClosed
+	}
+}
+
+// Close leaves in good order: an Active hands over to another member if there is one, so that nobody
+// has to notice that it is gone; then everything is stopped and waited for, the callbacks too, except
+// that no more than Config.DrainTimeout is spent on the handover. Appends that are under way get
+// [ErrUnknown]. Close is idempotent; it must not be called and waited for within a callback. It
+// returns the error that the node had failed with, if it had.
+func (n *Node) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.DrainTimeout)
+	defer cancel()
+	_ = n.Become(ctx, Standby) // where it cannot be done, the others will notice
+	n.once.Do(func() {
+		err := n.log.Close()
+		n.callbacks.Wait()
+		if cerr := n.net.Close(); err == nil && cerr != nil {
+			n.cfg.Logger.Warn("close the transport", "err", cerr)
+		}
+		close(n.closed)
+	})
+	<-n.closed
+	return n.log.Close()
+}
+
+// observer is the node as the log steps it, on the log's loop.
+type observer struct{ *Node }
+
+// Observe implements [log.Observer].
+func (n observer) Observe(now time.Duration, what any) []log.Event {
+	out := n.role.step(now, what)
+	for _, a := range out.actions {
+		n.do(a)
+	}
+	switch what := what.(type) {
+	case log.Lease:
+		if t := n.tenure.Load(); t != nil {
+			t.until.Store(int64(what.Until))
+		}
+	case log.EpochStarted:
+		n.learnClusterID()
+	case log.Stopped:
+		if what.Err != nil {
+			n.cfg.Logger.Error("the member has stopped", "member", n.cfg.Name, "err", what.Err)
+		}
+	}
+	if at := n.role.deadline(now); at != n.alarmAt {
+		n.alarmAt = at
+		if n.alarm != nil {
+			n.alarm.Stop()
+		}
+		if at != 0 {
+			n.alarm = time.AfterFunc(at-now, func() { n.log.Post(wake{}) })
+		}
+	}
+	n.publish(now)
+	return out.events
+}
+
+// do carries out what the role machine wants.
+func (n *Node) do(action any) {
+	switch a := action.(type) {
+	case run:
+		n.run(a.phase)
+	case end:
+		if t := n.tenure.Swap(nil); t != nil {
+			t.timer.Stop()
+		}
+		n.cancel(a.cause)
+		n.cfg.Logger.Info("role ends", "member", n.cfg.Name, "cause", a.cause)
+	case answer:
+		n.mu.Lock()
+		done := n.wishes[a.id]
+		n.mu.Unlock()
+		if done != nil {
+			done <- a.err // of size 1, answered once
+		}
+	case report:
+		n.cfg.Logger.Error("callback failed", "member", n.cfg.Name, "err", a.err)
+	}
+}
+
+// run starts the callback of a phase.
+func (n *Node) run(p phase) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	n.cancel = cancel
+	call := func() error { return nil }
+	switch {
+	case p.active:
+		t := &tenure{token: p.token, cancel: cancel}
+		t.until.Store(int64(n.role.lease))
+		t.timer = time.AfterFunc(time.Hour, func() { n.watchLease(t) })
+		t.timer.Reset(n.role.lease - n.clock()) // only now: it uses itself
+		n.tenure.Store(t)
+		n.cfg.Logger.Info("active", "member", n.cfg.Name, "token", p.token)
+		if n.cfg.OnActive != nil {
+			call = func() error { return n.cfg.OnActive(ctx, p.token) }
+		}
+	case n.cfg.OnStandby != nil:
+		call = func() error { return n.cfg.OnStandby(ctx) }
+	}
+	n.callbacks.Go(func() { n.log.Post(callbackDone{protect(call)}) })
+}
+
+// watchLease ends the tenure when its lease has ended, and else sleeps until it will.
+func (n *Node) watchLease(t *tenure) {
+	if left := time.Duration(t.until.Load()) - n.clock(); left > 0 {
+		t.timer.Reset(left)
+		return
+	}
+	t.cancel(ErrLeaseExpired)
+	n.log.Post(wake{})
+}
+
+// protect calls f and turns a panic into an error.
+func protect(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return f()
+}
+
+// publish lets everyone see the present status.
+func (n *Node) publish(now time.Duration) {
+	r := &n.role
+	s := Status{Name: n.cfg.Name, State: r.state(now), Epoch: r.epoch.Epoch, Leader: n.nameOf(r.leader), Err: r.err}
+	if s.State == Active {
+		s.Token = r.phase.token
+	}
+	if r.epoch.Holder != "" && r.epoch.Holder == s.Leader && (s.Leader != n.cfg.Name || s.State == Active) {
+		s.Active, s.ActiveAddr = s.Leader, n.addrOf(s.Leader)
+	}
+	if old := n.status.Load(); old != nil && *old == s {
+		return
+	}
+	n.status.Store(&s)
+	close(*n.changed.Swap(new(make(chan struct{}))))
+}
+
+func (n *Node) nameOf(id uint64) string {
+	for _, m := range n.cfg.Members {
+		if memberID(m.Name) == id {
+			return m.Name
+		}
+	}
+	return ""
+}
+
+func (n *Node) addrOf(name string) string {
+	for _, m := range n.cfg.Members {
+		if m.Name == name {
+			return m.Addr
+		}
+	}
+	return ""
+}
+
+func randomBytes(size int) []byte {
+	b := make([]byte, size)
+	rand.Read(b) // never fails
+	return b
+}
+
+func random64() uint64 { return binary.LittleEndian.Uint64(randomBytes(8)) | 1 }

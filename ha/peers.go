@@ -1,0 +1,119 @@
+package ha
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/baton-ha/baton/storage"
+	"github.com/baton-ha/baton/transport"
+)
+
+// This file decides who may be talked to: it is the formatZK guard of ZKFC and the registration of the
+// quorum journal's storage directories in one.
+
+// ErrForgotten is the error of a member that the others know under another incarnation: its directory
+// was emptied or replaced, or a second process uses its name. It has forgotten its votes and the
+// records that it acknowledged, so it must not vote again under this name; replace the member.
+var ErrForgotten = errors.New("baton: the others know this member with another directory")
+
+// probeTimeout bounds the time in which a fresh member asks the others whether they know it.
+const probeTimeout = time.Second
+
+// transportConfig describes this member to the transport.
+func (n *Node) transportConfig(id storage.Identity) transport.Config {
+	var peers []transport.Peer
+	var names []string
+	for _, m := range n.cfg.Members {
+		peers = append(peers, transport.Peer{ID: memberID(m.Name), Name: m.Name, Addr: m.Addr})
+		names = append(names, m.Name)
+	}
+	slices.Sort(names)
+	return transport.Config{
+		Self:  transport.Peer{ID: id.ID, Name: n.cfg.Name, Addr: n.addrOf(n.cfg.Name)},
+		Peers: peers, Bind: n.cfg.Bind, TLS: n.cfg.TLS, CrashEvidence: !n.cfg.NoCrashEvidence, Logger: n.cfg.Logger,
+		QueueBytes: 64 << 20, WriteTimeout: max(time.Second, 2*n.cfg.ElectionTimeout),
+		Hello: func() transport.Hello {
+			h := transport.Hello{Cluster: n.cfg.Cluster, Incarnation: id.Incarnation, Members: names}
+			if n.disk != nil {
+				if c := n.disk.ClusterID(); c != ([16]byte{}) {
+					h.ClusterID = c[:]
+				}
+			}
+			return h
+		},
+		Admit: n.admit, Refused: n.refused,
+	}
+}
+
+// probe asks the other members, before a fresh member writes its first byte, whether they would have
+// it. Members that do not answer are not waited for: they refuse it later, if they have to.
+func probe(tc transport.Config) error {
+	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
+	defer cancel()
+	tc.Refused = nil
+	tc.Admit = nil
+	var mu sync.Mutex
+	var errs []error
+	var asked sync.WaitGroup
+	for _, p := range tc.Peers {
+		if p == tc.Self {
+			continue
+		}
+		asked.Go(func() {
+			_, err := transport.Probe(ctx, tc, p)
+			var refused *transport.RefusedError
+			if errors.As(err, &refused) {
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, refusal(p.Name, refused))
+			}
+		})
+	}
+	asked.Wait()
+	return errors.Join(errs...)
+}
+
+// refusal says in our words why a peer will not talk to us.
+func refusal(name string, err *transport.RefusedError) error {
+	if errors.Is(err, transport.ErrNotAdmitted) && !err.Local {
+		return fmt.Errorf("%w: refused by %s: %w", ErrForgotten, name, err)
+	}
+	return fmt.Errorf("baton: refused by %s: %w", name, err)
+}
+
+// admit decides whether to talk to another member: not if it has changed its directory.
+func (n *Node) admit(h transport.Hello) error {
+	if h.Purpose == transport.PurposeProbe {
+		if met := n.disk.Peers()[h.Name]; met != 0 && met != h.Incarnation {
+			return fmt.Errorf("%s is known here with another directory", h.Name)
+		}
+		return nil
+	}
+	return n.disk.Meet(h.Name, h.Incarnation)
+}
+
+// refused is told when we and a peer do not talk. If it is we who have lost our directory, we stop.
+func (n *Node) refused(name string, err error) {
+	n.cfg.Logger.Warn("refused", "member", n.cfg.Name, "peer", name, "err", err)
+	var r *transport.RefusedError
+	if errors.As(err, &r) && !r.Local && errors.Is(err, transport.ErrNotAdmitted) {
+		n.log.Fail(refusal(name, r))
+	}
+}
+
+// learnClusterID writes the cluster's id into our identity once the first epoch has made it.
+func (n *Node) learnClusterID() {
+	id := n.log.ClusterID()
+	if id == ([16]byte{}) || id == n.disk.ClusterID() {
+		return
+	}
+	n.callbacks.Go(func() {
+		if err := n.disk.SetClusterID(id); err != nil && !errors.Is(err, storage.ErrClosed) {
+			n.log.Fail(fmt.Errorf("baton: keep the cluster's id: %w", err))
+		}
+	})
+}

@@ -1,0 +1,340 @@
+package ha
+
+import (
+	"flag"
+	"testing"
+	"time"
+
+	"github.com/baton-ha/baton/log"
+)
+
+var (
+	simSeed  = flag.Uint64("sim.seed", 0, "replay this one seed of the simulator")
+	simSeeds = flag.Int("sim.seeds", 20, "how many seeds the simulator runs per scenario")
+	simFirst = flag.Uint64("sim.first", 1, "the first of them")
+	simTime  = flag.Duration("sim.time", 20*time.Second, "virtual time of each seed of T2")
+)
+
+// seeds calls f for each seed that is asked for, as a subtest that names it.
+func seeds(t *testing.T, f func(seed uint64) *simCluster) {
+	t.Helper()
+	first, n := *simFirst, *simSeeds
+	if *simSeed != 0 {
+		first, n = *simSeed, 1
+	}
+	var tenures, acks, events int
+	for seed := first; seed < first+uint64(n); seed++ {
+		c := f(seed)
+		tenures, acks, events = tenures+c.check.tenures, acks+c.check.acks, events+c.w.Events()
+		if len(c.check.faults) > 0 {
+			for _, fault := range c.check.faults {
+				t.Error(fault)
+			}
+			t.Fatalf("seed %d failed; replay it with: go test ./ha -run '^%s$' -sim.seed=%d", seed, t.Name(), seed)
+		}
+	}
+	t.Logf("%d seeds: %d tenures, %d records acknowledged, %d events", n, tenures, acks, events)
+}
+
+// t2 is a configuration whose faults come from the seed too.
+func t2(seed uint64) simConfig {
+	cfg := defaultSim(seed)
+	r := func(n uint64) float64 { return float64(seed*0x9e3779b97f4a7c15>>(n*7)&0x7f) / 127 }
+	cfg.drop, cfg.dup, cfg.late = 0.15*r(0)*r(1), 0.1*r(2), 0.02*r(3)
+	cfg.delay = time.Millisecond + time.Duration(r(4)*float64(40*time.Millisecond))
+	cfg.fault = 300*time.Millisecond + time.Duration(r(5)*float64(2*time.Second))
+	cfg.slowApply = time.Duration(r(6) * float64(5*time.Millisecond))
+	if seed%4 == 0 {
+		cfg.members = 5
+	}
+	return cfg
+}
+
+// TestT2_RandomGenerations: hundreds of failovers with everything that can go wrong at once.
+func TestT2_RandomGenerations(t *testing.T) {
+	seeds(t, func(seed uint64) *simCluster { return runT2(seed, *simTime) })
+}
+
+func runT2(seed uint64, d time.Duration) *simCluster {
+	c := newSim(t2(seed))
+	c.w.Run(d, func() bool { return len(c.check.faults) > 0 })
+	c.finish()
+	return c
+}
+
+// TestT2_SameSeedSameRun: a seed replays its run to the last event.
+func TestT2_SameSeedSameRun(t *testing.T) {
+	for seed := uint64(1); seed <= 3; seed++ {
+		var hashes [2]uint64
+		for i := range hashes {
+			hashes[i] = runT2(seed, 5*time.Second).w.Hash()
+		}
+		if hashes[0] != hashes[1] {
+			t.Errorf("seed %d ran as %x and as %x", seed, hashes[0], hashes[1])
+		}
+	}
+}
+
+// await runs the simulation until something holds, for a minute at most.
+func (c *simCluster) await(what string, ok func() bool) bool {
+	stop := func() bool { return len(c.check.faults) > 0 || ok() }
+	c.w.Run(c.w.Now()+time.Minute, stop)
+	if len(c.check.faults) == 0 && !ok() {
+		c.check.fail("no %s within a minute", what)
+	}
+	return len(c.check.faults) == 0
+}
+
+// active is the member that is active now, nil if none is.
+func (c *simCluster) active() *simMember {
+	for _, m := range c.members {
+		if m.up && !m.paused && m.tenure != nil && m.tenure.open {
+			return m
+		}
+	}
+	return nil
+}
+
+// put appends n records, one after the other, each again under another value until it is acknowledged.
+func (c *simCluster) put(n int) bool {
+	for range n {
+		ok := false
+		for try := 0; try < 20 && !ok; try++ {
+			if !c.await("active", func() bool { return c.active() != nil }) {
+				return false
+			}
+			a := c.active()
+			v := a.append(a.tenure.token)
+			limit := c.w.Now() + 5*time.Second
+			fate := func() bool {
+				_, ended := c.check.ended[v]
+				ok = c.check.lastAcked == v
+				return ok || ended || !a.up || c.w.Now() > limit
+			}
+			c.w.Run(limit+time.Second, fate)
+		}
+		if !ok {
+			c.check.fail("a record was not acknowledged in twenty tries")
+			return false
+		}
+	}
+	return len(c.check.faults) == 0
+}
+
+// link names the connection between two members, whoever sends.
+type link struct{ lo, hi int }
+
+// t1 runs the workload of T1 and loses one message on each of two links; n < 0 loses none. It returns
+// how many messages went over each link before the active is crashed.
+func t1(links [2]link, nth [2]int) (*simCluster, map[link]int) {
+	cfg := defaultSim(1)
+	cfg.calm, cfg.appendEvery, cfg.checkpoint = true, 0, 1
+	c := newSim(cfg)
+	count := map[link]int{}
+	c.lose = func(from, to *simMember, _ int) bool {
+		l := link{min(from.i, to.i), max(from.i, to.i)}
+		n := count[l]
+		count[l]++
+		return l == links[0] && n == nth[0] || l == links[1] && n == nth[1]
+	}
+	c.put(6) // a checkpoint follows each
+	sent := map[link]int{}
+	for l, n := range count {
+		sent[l] = n
+	}
+	if a := c.active(); a != nil {
+		a.crash()
+		c.w.After(3*time.Second, func() { a.start(false) })
+	}
+	c.put(3)
+	c.heal()
+	c.put(1) // so that everybody has something to catch up with
+	c.await("standby that has caught up", func() bool {
+		for _, m := range c.members {
+			if int(m.sm.last) != len(c.check.canon) {
+				return false
+			}
+		}
+		return true
+	})
+	c.check.end()
+	return c, sent
+}
+
+// TestT1_ExhaustiveDrops: every pair of messages, on each pair of links, is lost once.
+func TestT1_ExhaustiveDrops(t *testing.T) {
+	clean, sent := t1([2]link{}, [2]int{-1, -1})
+	if len(clean.check.faults) > 0 {
+		t.Fatal(clean.check.faults)
+	}
+	runs := 0
+	all := []link{{0, 1}, {0, 2}, {1, 2}}
+	for x := range all {
+		for y := range x {
+			for i := range sent[all[x]] {
+				for j := range sent[all[y]] {
+					runs++
+					c, _ := t1([2]link{all[x], all[y]}, [2]int{i, j})
+					if len(c.check.faults) > 0 {
+						t.Fatalf("message %d on %v and %d on %v lost: %v", i, all[x], j, all[y], c.check.faults)
+					}
+				}
+			}
+		}
+	}
+	t.Logf("messages per link %v: %d pairs", sent, runs)
+}
+
+// t4 partitions the active again and again at random phases, and in every second round has a voter
+// restart inside the lease while the third member, who has not heard the active for a while, is waiting
+// to be elected.
+func t4(seed uint64, rounds int, restart bool) *simCluster {
+	cfg := defaultSim(seed)
+	cfg.calm, cfg.appendEvery = true, 0
+	if seed%2 == 0 {
+		cfg.drift = 0.1 // at the limit that the lease allows for
+	}
+	c := newSim(cfg)
+	for range rounds {
+		if !c.await("active", func() bool { return c.active() != nil }) {
+			return c
+		}
+		c.w.Run(c.w.Now()+c.w.Between(0, cfg.election), nil)
+		a := c.active()
+		if a == nil {
+			continue
+		}
+		b, third := c.members[(a.i+1)%3], c.members[(a.i+2)%3]
+		if restart {
+			c.partition(a, third, true, true, time.Hour)
+			c.w.Run(c.w.Now()+c.w.Between(0, 3*cfg.election), nil)
+			c.partition(a, b, true, true, time.Hour)
+			b.crash()
+			c.w.After(c.w.Between(time.Millisecond, cfg.heartbeat), func() { b.start(false) })
+		} else {
+			out := c.w.Rand.IntN(3)
+			for _, o := range []*simMember{b, third} {
+				c.partition(a, o, out != 0, out != 1, time.Hour)
+			}
+		}
+		c.await("new active", func() bool { n := c.active(); return n != nil && n != a })
+		for i := range c.cut {
+			clear(c.cut[i])
+		}
+	}
+	c.finishQuietly()
+	return c
+}
+
+// finishQuietly heals without asking for another append.
+func (c *simCluster) finishQuietly() {
+	c.heal()
+	c.check.end()
+}
+
+// TestT4_NoOverlap: a thousand partitions of the active, and as many with a voter restarting inside the
+// lease; half of all with clocks that drift by a tenth.
+func TestT4_NoOverlap(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		seeds(t, func(seed uint64) *simCluster { return t4(seed, 50, restart) })
+	}
+}
+
+// t7 asks for one handover after the other, under load, on a network that loses, repeats and holds up
+// messages, so that many a handover is begun, given up, and finished too late.
+func t7(seed uint64) *simCluster {
+	cfg := defaultSim(seed)
+	cfg.calm, cfg.drop, cfg.dup, cfg.late = true, 0.1, 0.2, 0.2
+	c := newSim(cfg)
+	for range 50 {
+		if !c.await("active", func() bool { return c.active() != nil }) {
+			return c
+		}
+		c.w.Run(c.w.Now()+c.w.Between(0, 2*cfg.election), nil)
+		if a := c.active(); a != nil {
+			if c.w.Chance(0.5) {
+				a.post(become{active: false})
+			} else {
+				c.members[c.w.Rand.IntN(3)].post(become{active: true})
+			}
+			c.w.Run(c.w.Now()+c.w.Between(0, 4*cfg.election), nil)
+			for _, o := range c.members { // what comes too late, it may not hear of
+				c.partition(a, o, false, true, cfg.election)
+			}
+		}
+	}
+	c.finish()
+	return c
+}
+
+// TestT7_HandOver: hand-overs that succeed, are refused, or are given up half-way, break nothing.
+func TestT7_HandOver(t *testing.T) { seeds(t, t7) }
+
+// TestT5_Barrier: a standby that is 100,000 records behind in applying when the active dies applies them
+// all before its OnActive.
+func TestT5_Barrier(t *testing.T) {
+	cfg := defaultSim(1)
+	cfg.calm, cfg.appendEvery, cfg.checkpoint = true, 0, 1<<30
+	c := newSim(cfg)
+	if !c.await("active", func() bool { return c.active() != nil }) {
+		t.Fatal(c.check.faults)
+	}
+	a := c.active()
+	slow, third := c.members[(a.i+1)%3], c.members[(a.i+2)%3]
+	third.crash() // so that the slow one must take over
+	slow.applyEvery = 2 * time.Second
+	for i := range 100_000 {
+		a.append(a.tenure.token)
+		if i%100 == 0 {
+			c.w.Run(c.w.Now()+time.Millisecond, nil)
+		}
+	}
+	c.await("acknowledgement of all", func() bool { return c.check.acks == 100_000 })
+	behind := 100_000 - int(slow.sm.last)
+	a.crash()
+	third.start(false)
+	slow.applyEvery = 5 * time.Millisecond
+	c.await("new active", func() bool { return c.active() == slow || c.active() == third })
+	if n := c.active(); len(c.check.faults) == 0 && n.sm.last != 100_000 {
+		c.check.fail("%s is active with %d records applied", n.name, n.sm.last)
+	}
+	if behind < 50_000 {
+		t.Errorf("the standby was only %d records behind", behind)
+	}
+	if len(c.check.faults) > 0 {
+		t.Fatal(c.check.faults)
+	}
+}
+
+// TestT6_UnknownOutcome: appends that reached the active's own disk and no other end as fenced once
+// the active sees the next epoch.
+func TestT6_UnknownOutcome(t *testing.T) {
+	seeds(t, func(seed uint64) *simCluster {
+		cfg := defaultSim(seed)
+		cfg.calm, cfg.appendEvery = true, 0
+		c := newSim(cfg)
+		c.put(3)
+		a := c.active()
+		if a == nil {
+			c.check.fail("no active")
+			return c
+		}
+		for _, o := range c.members {
+			c.partition(a, o, true, true, 3*time.Second)
+		}
+		var open []uint64
+		for range 5 {
+			open = append(open, a.append(a.tenure.token))
+			c.w.Run(c.w.Now()+c.w.Between(0, 40*time.Millisecond), nil)
+		}
+		c.await("fate of all appends", func() bool { return len(c.check.ended) == len(open) })
+		for _, v := range open {
+			if err := c.check.ended[v]; err != log.ErrFenced {
+				c.check.fail("the append of value %d ended with %v", v, err)
+			}
+		}
+		c.put(1)
+		c.finishQuietly()
+		return c
+	})
+}

@@ -1,0 +1,690 @@
+package ha
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/baton-ha/baton/fence"
+	"github.com/baton-ha/baton/internal/mutant"
+	"github.com/baton-ha/baton/internal/sim"
+	"github.com/baton-ha/baton/log"
+)
+
+// This is a whole cluster in one goroutine on virtual time: the very cores and role machines of the
+// product, stepped through log.Drive as the product does, on a network and on disks that fail from a
+// seed. Nothing here decides anything that the product decides; it carries messages, completes writes,
+// plays the callbacks and the appending user, and the checker looks at everything.
+
+// simConfig is a cluster and what happens to it.
+type simConfig struct {
+	seed    uint64
+	members int
+
+	heartbeat, election time.Duration
+	drift               float64 // by which clock rates differ, and are allowed to
+
+	drop, dup, late float64       // chances of each message; late ones take up to two seconds
+	delay           time.Duration // of a message, at most
+	fault           time.Duration // mean time between two faults, 0: none
+	appendEvery     time.Duration // mean time between two appends of an active, 0: none
+	slowApply       time.Duration // of a batch, at most
+	checkpoint      int64         // bytes between two checkpoints
+	calm            bool          // callbacks return at once and never fail
+}
+
+func defaultSim(seed uint64) simConfig {
+	return simConfig{
+		seed: seed, members: 3, heartbeat: 50 * time.Millisecond, election: 500 * time.Millisecond, drift: 0.01,
+		delay: 3 * time.Millisecond, appendEvery: 20 * time.Millisecond, slowApply: time.Millisecond, checkpoint: 8 << 10,
+	}
+}
+
+// simCluster is a running simulation.
+type simCluster struct {
+	cfg     simConfig
+	w       *sim.World
+	members []*simMember
+	byID    map[uint64]*simMember
+	cut     [][]bool                              // cut[from][to]
+	lose    func(from, to *simMember, n int) bool // the n-th message from one to another, counted from 0
+	sent    [][]int
+	check   checker
+	value   uint64 // the last value that was appended
+	healed  bool
+}
+
+// simMember is one member: the pure parts of a process, and what survives it.
+type simMember struct {
+	c    *simCluster
+	i    int
+	name string
+	id   uint64
+	disk *sim.Disk
+	safe sim.Disk // what a disk that lies about syncing would keep
+
+	rate   float64 // of its clock
+	offset time.Duration
+
+	// Of the present process; life tells it from the ones before.
+	life      int
+	up        bool
+	paused    bool
+	missed    []func() // what happened while it was paused
+	core      *log.Core
+	role      role
+	sm        *simMachine
+	checks    *log.Checkpointer
+	inbox     []any
+	scheduled bool
+	alarm     time.Duration // on virtual time, 0: none
+
+	writes    []*log.Write
+	writing   []*log.Write
+	stalledTo time.Duration
+	applies   []*log.Apply
+	applying  bool
+
+	applyEvery time.Duration // the least time that an apply takes
+
+	queue  []*simBatch
+	flying map[*log.Batch]*simBatch
+
+	tenure *simTenure
+}
+
+// simTenure is one time in which OnActive's ctx is open.
+type simTenure struct {
+	token fence.Token
+	until time.Duration // lease, on the member's clock
+	open  bool          // the ctx is not done
+}
+
+type simBatch struct {
+	batch  *log.Batch
+	values []uint64
+}
+
+// simMachine adds records to a hash.
+type simMachine struct {
+	last, hash uint64
+}
+
+func (s *simMachine) apply(e log.Entry) {
+	s.last = e.Index
+	s.hash = s.hash*1099511628211 ^ valueOf(e) ^ e.Index<<32
+}
+
+// WriteTo implements io.WriterTo; a simMachine is its own snapshot.
+func (s simMachine) WriteTo(w io.Writer) (int64, error) {
+	b := binary.LittleEndian.AppendUint64(nil, s.last)
+	n, err := w.Write(binary.LittleEndian.AppendUint64(b, s.hash))
+	return int64(n), err
+}
+
+func valueOf(e log.Entry) uint64 { return binary.LittleEndian.Uint64(e.Data) }
+
+// newSim starts a cluster.
+func newSim(cfg simConfig) *simCluster {
+	c := &simCluster{cfg: cfg, w: sim.NewWorld(cfg.seed), byID: map[uint64]*simMember{}}
+	c.check.init(c)
+	var members []log.Member
+	for i := range cfg.members {
+		name := string(rune('a' + i))
+		members = append(members, log.Member{ID: memberID(name), Name: name})
+	}
+	boot := log.Boot(members)
+	for i, m := range members {
+		// The rates of two clocks differ by a factor of at most 1+drift.
+		rate := 1 + cfg.drift*(c.w.Rand.Float64()-0.5)
+		sm := &simMember{
+			c: c, i: i, name: m.Name, id: m.ID, disk: sim.NewDisk(boot), rate: rate,
+			offset: time.Hour + c.w.Between(0, time.Hour),
+		}
+		sm.safe = *sm.disk
+		c.members, c.byID[m.ID] = append(c.members, sm), sm
+		c.cut, c.sent = append(c.cut, make([]bool, cfg.members)), append(c.sent, make([]int, cfg.members))
+	}
+	for _, m := range c.members {
+		c.w.After(c.w.Between(0, 20*time.Millisecond), func() { m.start(true) })
+	}
+	if cfg.fault > 0 {
+		c.w.After(c.w.Between(0, cfg.fault), c.misfortune)
+	}
+	return c
+}
+
+// local is the member's clock.
+func (m *simMember) local() time.Duration {
+	return m.offset + time.Duration(float64(m.c.w.Now())*m.rate)
+}
+
+// until is how long it takes in virtual time until the member's clock shows a time.
+func (m *simMember) until(local time.Duration) time.Duration {
+	return time.Duration(float64(local-m.local())/m.rate) + 1
+}
+
+// after lets f happen to this process, unless it has died by then; if it is paused, when it goes on.
+func (m *simMember) after(d time.Duration, f func()) {
+	life := m.life
+	m.c.w.After(d, func() {
+		switch {
+		case m.life != life:
+		case m.paused:
+			m.missed = append(m.missed, f)
+		default:
+			f()
+		}
+	})
+}
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// start starts the member's process.
+func (m *simMember) start(fresh bool) {
+	if m.up {
+		return
+	}
+	cfg := m.c.cfg
+	m.life++
+	m.up, m.paused, m.missed = true, false, nil
+	m.inbox, m.scheduled, m.alarm = nil, false, 0
+	m.writes, m.writing, m.applies, m.applying = nil, nil, nil, false
+	m.queue, m.flying, m.tenure = nil, map[*log.Batch]*simBatch{}, nil
+	core, err := log.NewCore(log.CoreConfig{
+		ID: m.id, Name: m.name, Heartbeat: cfg.heartbeat, ElectionTimeout: cfg.election, MaxClockDrift: cfg.drift,
+		Fresh: fresh, Seed: m.c.w.Rand.Uint64(), Logger: quiet,
+	}, m.disk, 4<<10, m.local())
+	if err != nil {
+		m.c.check.fail("%s: start: %v", m.name, err)
+		return
+	}
+	m.core = core
+	m.checks = log.NewCheckpointer(core, cfg.checkpoint, 2*cfg.checkpoint)
+	m.sm = new(simMachine)
+	if err := m.restore(); err != nil {
+		m.c.check.fail("%s: restore: %v", m.name, err)
+	}
+	m.role = newRole(roleConfig{
+		name: m.name, cluster: "sim", heartbeat: cfg.heartbeat, electionTimeout: cfg.election,
+		drainTimeout: time.Second, coolDown: time.Second, clusterID: [16]byte{byte(m.i + 1)}, successor: core.Successor,
+	})
+	m.post(wake{})
+	m.client()
+}
+
+func (m *simMember) restore() error {
+	_, body, size, err := m.disk.OpenSnapshot()
+	if err != nil || size == 0 {
+		return err
+	}
+	b, err := io.ReadAll(body)
+	if err != nil {
+		return err
+	}
+	m.sm.last, m.sm.hash = binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])
+	return nil
+}
+
+// crash ends the member's process. What it was writing reaches the disk not at all, in part, or wholly.
+func (m *simMember) crash() {
+	if !m.up {
+		return
+	}
+	m.endTenure()
+	for _, w := range m.writing {
+		if part := m.c.w.Rand.IntN(len(w.Entries) + 2); w.Snapshot == nil && part > 0 {
+			if part > len(w.Entries) {
+				_ = m.disk.Save(w.Hard, w.Entries)
+				continue
+			}
+			_ = m.disk.Save(nil, w.Entries[:part])
+		}
+		break
+	}
+	if mutant.On(mutant.NoFsync) {
+		*m.disk = m.safe
+	}
+	m.life++
+	m.up, m.paused = false, false
+	// The others see the connection end, and are refused when they dial again.
+	for _, o := range m.c.members {
+		if o != m && o.up && !m.c.cut[m.i][o.i] && !m.c.cut[o.i][m.i] && m.c.w.Chance(0.7) {
+			o.after(m.c.w.Between(100*time.Microsecond, 5*time.Millisecond), func() {
+				if at := o.local(); !m.up { // refused, if nobody listens again yet
+					o.after(m.c.w.Between(0, time.Millisecond), func() { o.post(log.Gone{ID: m.id, At: at}) })
+				}
+			})
+		}
+	}
+}
+
+// post puts an event into the member's mailbox.
+func (m *simMember) post(event any) {
+	m.inbox = append(m.inbox, event)
+	if !m.scheduled {
+		m.scheduled = true
+		m.after(m.c.w.Between(5*time.Microsecond, 200*time.Microsecond), m.step)
+	}
+}
+
+// step is one turn of the loop.
+func (m *simMember) step() {
+	m.scheduled = false
+	now := m.local()
+	events := m.inbox
+	m.inbox = nil
+	if now >= m.core.Deadline() {
+		events = append(events, log.Tick{})
+	}
+	if len(m.queue) > 0 && m.core.Room(m.queue[0].batch.Size()) {
+		b := m.queue[0]
+		m.queue = m.queue[1:]
+		m.flying[b.batch] = b
+		events = append(events, log.Propose{Batch: b.batch})
+	}
+	eff, err := log.Drive(m.core, m, now, events)
+	if err != nil {
+		m.c.check.fail("%s: step: %v", m.name, err)
+		m.up = false
+		m.life++
+		return
+	}
+	m.c.w.Trace(uint64(m.i), uint64(len(events)), uint64(len(eff.Send)), uint64(len(eff.Writes)), uint64(len(eff.Done)), m.sm.last)
+	m.writes = append(m.writes, eff.Writes...)
+	m.write()
+	for _, msg := range eff.Send {
+		m.c.carry(m, msg)
+	}
+	m.applies = append(m.applies, eff.Applies...)
+	m.apply()
+	for _, d := range eff.Done {
+		m.settle(d)
+	}
+	if len(m.queue) > 0 && m.core.Room(m.queue[0].batch.Size()) {
+		m.post(log.Tick{})
+	}
+	next := m.core.Deadline()
+	if at := m.role.deadline(now); at != 0 && at < next {
+		next = at
+	}
+	due := m.c.w.Now() + max(0, m.until(next))
+	if m.alarm > m.c.w.Now() && m.alarm <= due {
+		return
+	}
+	m.alarm = due
+	m.after(due-m.c.w.Now(), func() { m.post(wake{}) })
+}
+
+// Observe implements [log.Observer], as Node does.
+func (m *simMember) Observe(now time.Duration, what any) []log.Event {
+	out := m.role.step(now, what)
+	for _, a := range out.actions {
+		switch a := a.(type) {
+		case run:
+			m.run(a.phase)
+		case end:
+			m.endTenure()
+			m.afterCallback(nil)
+		}
+	}
+	if l, ok := what.(log.Lease); ok && m.tenure != nil {
+		m.tenure.until = l.Until
+	}
+	return out.events
+}
+
+// run plays a callback.
+func (m *simMember) run(p phase) {
+	if !p.active {
+		return
+	}
+	t := &simTenure{token: p.token, until: m.role.lease, open: true}
+	m.tenure = t
+	m.c.check.active(m, p.token)
+	m.watchLease(t)
+	if !m.c.cfg.calm && m.c.w.Chance(0.05) { // OnActive fails after a while
+		m.after(m.c.w.Between(0, time.Second), func() {
+			if m.tenure == t {
+				m.post(callbackDone{errors.New("planned failure")})
+			}
+		})
+	}
+}
+
+// watchLease is the timer beside the loop. A paused process does not run it, but its ctx counts as done
+// by its own clock.
+func (m *simMember) watchLease(t *simTenure) {
+	life := m.life
+	m.c.w.After(m.until(t.until), func() {
+		if m.life != life || !t.open {
+			return
+		}
+		if m.local() < t.until {
+			m.watchLease(t)
+			return
+		}
+		t.open = false
+		m.after(0, func() { m.post(wake{}) })
+	})
+}
+
+func (m *simMember) endTenure() {
+	if m.tenure != nil {
+		m.tenure.open = false
+		m.tenure = nil
+	}
+}
+
+// afterCallback lets the callback return whose ctx has ended.
+func (m *simMember) afterCallback(err error) {
+	if m.role.phase.returned {
+		return
+	}
+	d := time.Duration(0)
+	if !m.c.cfg.calm {
+		d = m.c.w.Between(0, 20*time.Millisecond)
+		if m.c.w.Chance(0.02) {
+			d = 2 * time.Second // hangs past the drain timeout
+		}
+	}
+	m.after(d, func() { m.post(callbackDone{err}) })
+}
+
+// write completes writes, as a group, after a while.
+func (m *simMember) write() {
+	if len(m.writing) > 0 || len(m.writes) == 0 {
+		return
+	}
+	m.writing, m.writes = m.writes, nil
+	d := m.c.w.Between(50*time.Microsecond, 2*time.Millisecond)
+	if left := m.stalledTo - m.c.w.Now(); left > 0 {
+		d += left
+	}
+	m.after(d, func() {
+		if err := m.core.Persist(m.writing); err != nil {
+			m.c.check.fail("%s: persist: %v", m.name, err)
+		}
+		if m.c.w.Chance(0.05) {
+			m.safe = *m.disk
+		}
+		for _, w := range m.writing {
+			m.post(log.Written{Write: w})
+		}
+		m.writing = nil
+		m.write()
+	})
+}
+
+// apply completes applies, one after the other.
+func (m *simMember) apply() {
+	if m.applying || len(m.applies) == 0 {
+		return
+	}
+	m.applying = true
+	m.after(m.applyEvery+m.c.w.Between(0, m.c.cfg.slowApply), func() {
+		a := m.applies[0]
+		m.applies = m.applies[1:]
+		m.applying = false
+		if a.Snapshot != nil {
+			if err := m.restore(); err != nil {
+				m.c.check.fail("%s: restore: %v", m.name, err)
+			}
+			m.c.check.restored(m)
+		}
+		for _, e := range a.Entries {
+			m.c.check.applied(m, e)
+			m.sm.apply(e)
+		}
+		if m.checks.Due(a) {
+			capture := *m.sm
+			m.after(m.c.w.Between(0, 20*time.Millisecond), func() {
+				if err := m.checks.Save(a, capture); err != nil {
+					m.c.check.fail("%s: checkpoint: %v", m.name, err)
+				}
+			})
+		}
+		m.post(log.Applied{Apply: a})
+		m.apply()
+	})
+}
+
+// client plays the program that appends while it is active.
+func (m *simMember) client() {
+	every := m.c.cfg.appendEvery
+	if every == 0 {
+		return
+	}
+	m.after(time.Duration(m.c.w.Rand.ExpFloat64()*float64(every))+1, func() {
+		if t := m.tenure; t != nil && t.open && m.local() < t.until {
+			for range 1 + m.c.w.Rand.IntN(3) {
+				m.append(t.token)
+			}
+		}
+		m.client()
+	})
+}
+
+// append does what Node.Append does. Now and then some time passes between the check of the token and
+// the arrival at the loop.
+func (m *simMember) append(t fence.Token) uint64 {
+	m.c.value++
+	v := m.c.value
+	m.c.check.began(v)
+	record := binary.LittleEndian.AppendUint64(nil, v)
+	record = append(record, make([]byte, m.c.w.Rand.IntN(64))...)
+	arrive := func() {
+		if n := len(m.queue); n > 0 && m.queue[n-1].batch.Epoch == t.Epoch {
+			m.queue[n-1].batch.Add(record)
+			m.queue[n-1].values = append(m.queue[n-1].values, v)
+		} else {
+			b := &simBatch{batch: log.NewBatch(t.Epoch, len(record)), values: []uint64{v}}
+			b.batch.Add(record)
+			m.queue = append(m.queue, b)
+		}
+		m.post(log.Tick{})
+	}
+	if m.c.w.Chance(0.05) {
+		m.after(m.c.w.Between(0, 2*m.c.cfg.election), arrive)
+	} else {
+		arrive()
+	}
+	return v
+}
+
+// settle tells the checker the fate of a batch.
+func (m *simMember) settle(d log.Done) {
+	b := m.flying[d.Batch]
+	delete(m.flying, d.Batch)
+	for i, v := range b.values {
+		switch {
+		case d.Err == nil:
+			m.c.check.acked(m, d.Batch.First+uint64(i), v)
+		case !errors.Is(d.Err, log.ErrUnknown):
+			m.c.check.refused(v, d.Err)
+		}
+	}
+}
+
+// carry takes a message through the network.
+func (c *simCluster) carry(from *simMember, msg *raftpb.Message) {
+	to := c.byID[msg.GetTo()]
+	n := c.sent[from.i][to.i]
+	c.sent[from.i][to.i]++
+	if c.lose != nil && c.lose(from, to, n) {
+		return
+	}
+	lost := c.cut[from.i][to.i] || !to.up
+	if lost || !c.healed && c.w.Chance(c.cfg.drop) {
+		if lost && c.w.Chance(0.1) {
+			from.after(c.w.Between(0, 10*time.Millisecond), func() { from.post(log.Unreachable{ID: to.id}) })
+		}
+		if msg.GetType() == raftpb.MsgSnap {
+			from.after(c.w.Between(0, 100*time.Millisecond), func() { from.post(log.SnapshotSent{ID: to.id}) })
+		}
+		return
+	}
+	times := 1
+	if !c.healed && c.w.Chance(c.cfg.dup) {
+		times = 2
+	}
+	for range times {
+		d := c.w.Between(50*time.Microsecond, c.cfg.delay)
+		if !c.healed && c.w.Chance(c.cfg.late) {
+			d = c.w.Between(0, 2*time.Second)
+		}
+		c.w.After(d, func() { c.deliver(from, to, msg) })
+	}
+}
+
+func (c *simCluster) deliver(from, to *simMember, msg *raftpb.Message) {
+	if c.cut[from.i][to.i] || !to.up {
+		return
+	}
+	if msg.GetType() == raftpb.MsgSnap {
+		have, body, _, _ := from.disk.OpenSnapshot()
+		ok := have.GetMetadata().GetIndex() == msg.GetSnapshot().GetMetadata().GetIndex()
+		if from.up {
+			from.after(0, func() { from.post(log.SnapshotSent{ID: to.id, OK: ok}) })
+		}
+		if !ok {
+			return
+		}
+		b, _ := io.ReadAll(body)
+		_ = to.disk.StageSnapshot(msg.GetSnapshot(), bytes.NewReader(b))
+	}
+	to.after(0, func() { to.post(log.Receive{Message: msg, At: to.local()}) })
+}
+
+// misfortune does one bad thing, and sees to it that another follows.
+func (c *simCluster) misfortune() {
+	if c.healed {
+		return
+	}
+	w := c.w
+	m := c.members[w.Rand.IntN(len(c.members))]
+	for _, a := range c.members { // the active is the most interesting victim
+		if a.tenure != nil && w.Chance(0.5) {
+			m = a
+		}
+	}
+	o := c.members[w.Rand.IntN(len(c.members))]
+	lasts := time.Duration(w.Rand.ExpFloat64() * float64(c.cfg.election))
+	switch w.Rand.IntN(9) {
+	case 0, 1:
+		m.crash()
+		w.After(lasts, func() { m.start(false) })
+	case 2: // cut off from all
+		for _, p := range c.members {
+			c.partition(m, p, true, true, lasts)
+		}
+	case 3: // a partial partition
+		c.partition(m, o, true, true, lasts)
+	case 4: // one way, from or to all
+		out := w.Chance(0.5)
+		for _, p := range c.members {
+			c.partition(m, p, out, !out, lasts)
+		}
+	case 5:
+		m.pause(lasts)
+	case 6:
+		m.stalledTo = w.Now() + lasts
+	case 7:
+		if m.up && !m.paused {
+			m.post(become{id: int(c.w.Rand.Uint32()), active: w.Chance(0.5)})
+		}
+	case 8: // two at once
+		m.crash()
+		w.After(lasts, func() { m.start(false) })
+		if o != m {
+			o.crash()
+			w.After(lasts/2, func() { o.start(false) })
+		}
+	}
+	w.After(time.Duration(w.Rand.ExpFloat64()*float64(c.cfg.fault)), c.misfortune)
+}
+
+// partition cuts links for a while.
+func (c *simCluster) partition(a, b *simMember, out, in bool, lasts time.Duration) {
+	if a == b {
+		return
+	}
+	if out {
+		c.cut[a.i][b.i] = true
+	}
+	if in {
+		c.cut[b.i][a.i] = true
+	}
+	c.w.After(lasts, func() { c.cut[a.i][b.i], c.cut[b.i][a.i] = false, false })
+}
+
+// pause stops the process for a while, as SIGSTOP does.
+func (m *simMember) pause(lasts time.Duration) {
+	if !m.up || m.paused {
+		return
+	}
+	m.paused = true
+	life := m.life
+	m.c.w.After(lasts, func() {
+		if m.life == life {
+			m.goOn()
+		}
+	})
+}
+
+func (m *simMember) goOn() {
+	m.paused = false
+	missed := m.missed
+	m.missed = nil
+	for _, f := range missed {
+		m.after(m.c.w.Between(0, 100*time.Microsecond), f)
+	}
+}
+
+// heal ends all faults and starts everyone.
+func (c *simCluster) heal() {
+	c.healed = true
+	for i, m := range c.members {
+		clear(c.cut[i])
+		m.stalledTo = 0
+		if m.paused {
+			m.goOn()
+		}
+		m.start(false)
+	}
+}
+
+// finish heals the cluster, waits until it works again, and checks the end.
+func (c *simCluster) finish() {
+	c.heal()
+	mark := c.value
+	done := func() bool {
+		if len(c.check.faults) > 0 {
+			return true
+		}
+		if c.check.lastAcked <= mark {
+			return false
+		}
+		for _, m := range c.members {
+			if m.sm.last < c.members[0].sm.last || m.sm.last > c.members[0].sm.last {
+				return false
+			}
+		}
+		return true
+	}
+	c.w.Run(c.w.Now()+60*time.Second, done)
+	if !done() {
+		state := ""
+		for _, m := range c.members {
+			state += fmt.Sprintf("\n%s: up %v, %v, leader %x, record %d, role %+v", m.name, m.up, m.role.state(m.local()), m.role.leader, m.sm.last, m.role)
+		}
+		c.check.fail("the cluster does not work again within a minute after all faults ended%s", state)
+	}
+	c.check.end()
+}

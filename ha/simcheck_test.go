@@ -1,0 +1,160 @@
+package ha
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/baton-ha/baton/fence"
+	"github.com/baton-ha/baton/log"
+)
+
+// checker holds a simulation to what SCENARIOS calls "Check".
+type checker struct {
+	c      *simCluster
+	faults []string
+
+	canon  []log.Entry          // the one log, as the first member that applied a record saw it
+	hashes []uint64             // the state machine's hash after each record
+	where  map[uint64]uint64    // value → index
+	epochs map[uint64]log.Epoch // as started
+	ended  map[uint64]error     // values with a definite error
+	sure   map[uint64]uint64    // acked: index → value
+
+	lastAcked uint64 // the latest value acked
+	acks      int
+	newest    fence.Token // of the latest OnActive
+	tenures   int
+	gap       time.Duration // unused time between two tenures, at most
+}
+
+func (k *checker) init(c *simCluster) {
+	*k = checker{
+		c: c, where: map[uint64]uint64{}, epochs: map[uint64]log.Epoch{}, ended: map[uint64]error{}, sure: map[uint64]uint64{},
+	}
+}
+
+func (k *checker) fail(format string, args ...any) {
+	if len(k.faults) < 10 {
+		k.faults = append(k.faults, fmt.Sprintf("at %v: ", k.c.w.Now())+fmt.Sprintf(format, args...))
+	}
+}
+
+func (k *checker) began(uint64) {}
+
+// applied sees a record that a member is about to apply.
+func (k *checker) applied(m *simMember, e log.Entry) {
+	if e.Index != m.sm.last+1 {
+		k.fail("%s applies record %d after %d (G6)", m.name, e.Index, m.sm.last)
+		return
+	}
+	v := valueOf(e)
+	if int(e.Index) <= len(k.canon) {
+		if c := k.canon[e.Index-1]; valueOf(c) != v || c.Epoch != e.Epoch {
+			k.fail("%s has value %d of epoch %d as record %d, another has %d of %d (G1)", m.name, v, e.Epoch, e.Index, valueOf(c), c.Epoch)
+		}
+	} else {
+		k.canon = append(k.canon, e)
+		next := *m.sm
+		next.apply(e)
+		k.hashes = append(k.hashes, next.hash)
+		if at, twice := k.where[v]; twice {
+			k.fail("value %d is record %d and record %d (G3)", v, at, e.Index)
+		}
+		k.where[v] = e.Index
+		if err, over := k.ended[v]; over {
+			k.fail("value %d became record %d after its append had failed with: %v (G3)", v, e.Index, err)
+		}
+	}
+	if e.Index > 1 && m.sm.hash != k.hashes[e.Index-2] {
+		k.fail("%s has another state than its peers before record %d", m.name, e.Index)
+	}
+}
+
+// restored sees a member that has taken a snapshot.
+func (k *checker) restored(m *simMember) {
+	if n := m.sm.last; n > 0 && (int(n) > len(k.hashes) || k.hashes[n-1] != m.sm.hash) {
+		k.fail("%s restored a state at record %d that its peers never had", m.name, n)
+	}
+}
+
+// acked sees an append that was acknowledged.
+func (k *checker) acked(m *simMember, index, v uint64) {
+	k.acks++
+	k.lastAcked = max(k.lastAcked, v)
+	k.sure[index] = v
+	if m.sm.last < index {
+		k.fail("%s acknowledged record %d with only %d applied", m.name, index, m.sm.last)
+	}
+	data := binary.LittleEndian.AppendUint64(nil, v)
+	have := 0
+	for _, o := range k.c.members {
+		if o.disk.Has(data) || o.snapshotHas(index) {
+			have++
+		}
+	}
+	if have <= len(k.c.members)/2 {
+		k.fail("%s acknowledged record %d when it was on %d disks of %d (G1)", m.name, index, have, len(k.c.members))
+	}
+}
+
+// snapshotHas reports whether a member's snapshot includes a record.
+func (m *simMember) snapshotHas(index uint64) bool {
+	_, body, size, _ := m.disk.OpenSnapshot()
+	if size == 0 {
+		return false
+	}
+	var b [8]byte
+	_, _ = body.Read(b[:])
+	return binary.LittleEndian.Uint64(b[:]) >= index
+}
+
+// refused sees an append that ended with a definite error.
+func (k *checker) refused(v uint64, err error) {
+	k.ended[v] = err
+	if at, there := k.where[v]; there {
+		k.fail("the append of value %d failed with %v, and it is record %d (G3)", v, err, at)
+	}
+}
+
+// active sees OnActive being called.
+func (k *checker) active(m *simMember, t fence.Token) {
+	k.tenures++
+	for _, o := range k.c.members {
+		if o != m && o.up && o.tenure != nil && o.tenure.open {
+			k.fail("%s becomes active with %v while %s is, with %v and a lease until %v from now (G4)",
+				m.name, t, o.name, o.tenure.token, o.tenure.until-o.local())
+		}
+	}
+	if k.newest.Valid() && !t.Supersedes(k.newest) {
+		k.fail("%s becomes active with %v after %v (G9)", m.name, t, k.newest)
+	}
+	k.newest = t
+	e := m.role.epoch
+	if m.sm.last+1 < e.First {
+		k.fail("%s becomes active in epoch %d, which begins with record %d, with %d applied (G5)", m.name, e.Epoch, e.First, m.sm.last)
+	}
+	k.epochs[e.Epoch] = e
+}
+
+// end looks at the whole when the cluster has come to rest.
+func (k *checker) end() {
+	for i, v := range k.sure {
+		if int(i) > len(k.canon) || valueOf(k.canon[i-1]) != v {
+			k.fail("record %d was acknowledged with value %d and is gone (G1)", i, v)
+		}
+	}
+	for _, e := range k.epochs {
+		for i := int(e.First) - 1; i < len(k.canon); i++ {
+			if k.canon[i].Epoch < e.Epoch {
+				k.fail("record %d is of epoch %d, after the start of %d at %d (G2)", i+1, k.canon[i].Epoch, e.Epoch, e.First)
+				break
+			}
+		}
+	}
+	for i := 1; i < len(k.canon); i++ {
+		if k.canon[i].Epoch < k.canon[i-1].Epoch {
+			k.fail("record %d is of epoch %d, after one of %d (G2)", i+1, k.canon[i].Epoch, k.canon[i-1].Epoch)
+		}
+	}
+}

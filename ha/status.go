@@ -1,0 +1,103 @@
+package ha
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"github.com/baton-ha/baton/fence"
+)
+
+// A State is what a member is at the moment.
+type State uint8
+
+// The states of a member. [Active] and [Standby] are also what Become is told.
+const (
+	// Electing: no leader is known. Without a majority it stays so.
+	Electing State = iota + 1
+	// Standby: another member leads, and this one follows the log.
+	Standby
+	// Activating: this member leads, and an epoch, the lease or OnStandby's return is still missing.
+	Activating
+	// Active: OnActive runs or has returned nil, the token is good.
+	Active
+	// Draining: the role has ended and OnActive has not returned, or a handover is under way.
+	Draining
+	// Failed: the node is closed, or something broke: Status.Err says what.
+	Failed
+)
+
+var stateNames = [...]string{"Unknown", "Electing", "Standby", "Activating", "Active", "Draining", "Failed"}
+
+func (s State) String() string {
+	if int(s) < len(stateNames) {
+		return stateNames[s]
+	}
+	return stateNames[0]
+}
+
+// MarshalText implements [encoding.TextMarshaler].
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Status is what a member knows about itself and its cluster at one moment.
+type Status struct {
+	Name  string
+	State State
+	// Token is this member's token while it is Active, otherwise zero.
+	Token fence.Token
+	// Epoch is the epoch in force as far as this member knows, 0 before the first.
+	Epoch uint64
+	// Active is the member that opened Epoch if it still leads, "" if none is known; ActiveAddr is
+	// its address.
+	Active, ActiveAddr string
+	// Leader is the member that leads the raft group, "" if none is known. A leader that is not
+	// Active keeps the log alive.
+	Leader string
+	// Index is the last record that this member knows to be committed.
+	Index uint64
+	// Lease is how much longer the role is sure to last without any further answer; only of an Active.
+	Lease time.Duration
+	// Err is why the node failed, or the last error of a callback.
+	Err error
+}
+
+// Status returns the member's present status. It never blocks.
+func (n *Node) Status() Status {
+	s := *n.status.Load()
+	s.Index, _ = n.log.Position()
+	if t := n.tenure.Load(); t != nil && s.State == Active {
+		s.Lease = max(0, time.Duration(t.until.Load())-n.clock())
+	}
+	return s
+}
+
+// Watch yields the present status, and then each time State, Token, Epoch, Active, Leader or Err has
+// changed the status of that moment, until ctx ends or the node is closed. It is level-triggered: a
+// slow watcher does not see every step in between, but always the last one; epochs that it has missed
+// are in [Node.Epochs]. Any number of watchers may run.
+func (n *Node) Watch(ctx context.Context) iter.Seq[Status] {
+	return func(yield func(Status) bool) {
+		for {
+			changed := *n.changed.Load()
+			s := n.Status()
+			if !yield(s) {
+				return
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			case <-n.closed:
+				if s.State != Failed {
+					yield(n.Status())
+				}
+				return
+			}
+		}
+	}
+}
+
+// Epochs returns the history of the cluster, oldest first: who became Active in which epoch, and with
+// which record its time began. The last 4,096 epochs are kept. It answers "why did we fail over, and
+// when" together with the records around.
+func (n *Node) Epochs() []Epoch { return n.log.Epochs() }
