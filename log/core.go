@@ -9,8 +9,6 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
-	"go.etcd.io/raft/v3/tracker"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/baton-ha/baton/internal/mutant"
 )
@@ -116,7 +114,7 @@ func NewCore(cfg CoreConfig, disk Storage, cacheBytes int, now time.Duration) (c
 	if err != nil {
 		return nil, fmt.Errorf("start raft: %w", err)
 	}
-	c.look()
+	c.look(now)
 	switch {
 	case len(c.voters) == 1:
 		c.electAt = now
@@ -165,7 +163,7 @@ func (c *Core) Step(now time.Duration, events ...Event) (eff Effects, err error)
 			return c.eff, err
 		}
 	}
-	c.look()
+	c.look(now)
 	c.renew(now)
 	return c.eff, nil
 }
@@ -174,22 +172,22 @@ func (c *Core) Step(now time.Duration, events ...Event) (eff Effects, err error)
 func (c *Core) handle(now time.Duration, ev Event) error {
 	switch ev := ev.(type) {
 	case Tick:
-		c.look()
+		c.look(now)
 		c.tick(now)
 	case Receive:
 		c.receive(now, ev)
 	case Propose:
-		c.look()
+		c.look(now)
 		c.propose(ev.Batch)
 	case StartEpoch:
-		c.look()
+		c.look(now)
 		c.startEpoch(ev)
 	case Written:
 		return c.written(now, ev.Write)
 	case Applied:
 		c.applied(ev.Apply)
 	case Transfer:
-		c.look()
+		c.look(now)
 		c.transfer(now, ev.To)
 	case AskTransfer:
 		c.node.TransferLeader(c.cfg.ID)
@@ -290,7 +288,7 @@ func (c *Core) written(now time.Duration, w *Write) error {
 }
 
 // look notices what has changed in raft's view of who leads.
-func (c *Core) look() {
+func (c *Core) look(now time.Duration) {
 	st := c.node.BasicStatus()
 	if st.Lead == c.leader && st.HardState.GetTerm() == c.term && st.RaftState == c.state {
 		return
@@ -305,6 +303,9 @@ func (c *Core) look() {
 	}
 	c.leader, c.term, c.state = st.Lead, st.HardState.GetTerm(), st.RaftState
 	if c.state != raft.StateLeader {
+		if was {
+			c.deferElection(now)
+		}
 		c.setLease(0)
 		if mutant.On(mutant.StaleFate) && was {
 			for _, b := range c.open {
@@ -314,218 +315,6 @@ func (c *Core) look() {
 		}
 	}
 	c.eff.Changes = append(c.eff.Changes, Leadership{Leader: c.leader, Term: c.term, Leading: c.state == raft.StateLeader})
-}
-
-// receive steps a message of another member, past the promises.
-func (c *Core) receive(now time.Duration, ev Receive) {
-	m := ev.Message
-	from, term := m.GetFrom(), m.GetTerm()
-	switch m.GetType() {
-	case raftpb.MsgVote, raftpb.MsgPreVote:
-		var released int64
-		if isForced(m) {
-			released = releasedBy(m)
-			m = proto.Clone(m).(*raftpb.Message)
-			m.Context = campaignTransfer
-		}
-		if c.promise.forbids(now, term, released) && !mutant.On(mutant.NoPromise) {
-			return
-		}
-		// The promise is over, so the leader that raft still believes in must not hinder the vote.
-		if term > c.term && c.state == raft.StateFollower {
-			_ = c.node.ForgetLeader()
-		}
-	case raftpb.MsgTimeoutNow:
-		r := release{term: term, stamp: releasedBy(m)}
-		if c.promise.forbids(now, term+1, r.stamp) || term != c.term {
-			return
-		}
-		c.forced = r
-	case raftpb.MsgTransferLeader:
-		if c.state == raft.StateLeader {
-			c.eff.Changes = append(c.eff.Changes, TransferAsked{By: from})
-		}
-		return
-	case raftpb.MsgHeartbeatResp:
-		if stamp := stampOf(m); stamp > 0 {
-			if c.state == raft.StateLeader && term == c.term && stamp <= c.stamp && stamp > c.echoes[from] {
-				c.echoes[from] = stamp
-			}
-		}
-		// Raft would take the stamp for one of its own read requests.
-		m = &raftpb.Message{Type: m.Type, To: m.To, From: m.From, Term: m.Term}
-	}
-	// Errors mean that the message is of no use any more, e.g. a response from a stranger.
-	_ = c.node.Step(m)
-	switch m.GetType() {
-	case raftpb.MsgHeartbeat, raftpb.MsgApp, raftpb.MsgSnap:
-		st := c.node.BasicStatus()
-		if st.Lead != from || st.HardState.GetTerm() != term {
-			return
-		}
-		c.heardAt = max(c.heardAt, ev.At)
-		c.deferElection(now)
-		if stamp := stampOf(m); m.GetType() == raftpb.MsgHeartbeat && stamp > 0 {
-			c.promise = promise{leader: from, term: term, stamp: stamp, until: now + c.cfg.ElectionTimeout}
-		}
-	}
-}
-
-// tick does what the clock asks for.
-func (c *Core) tick(now time.Duration) {
-	if c.state == raft.StateLeader {
-		if now < c.beatAt {
-			return
-		}
-		c.beatAt = now + c.cfg.Heartbeat
-		if c.transferring != 0 && now >= c.transferring {
-			c.transferring = 0
-		}
-		if c.stalled(now) {
-			return // a leader whose disk hangs is not alive: let it be replaced
-		}
-		if c.transferring == 0 {
-			c.stampRound(now)
-		}
-		c.node.Tick()
-		return
-	}
-	if now < c.electAt {
-		return
-	}
-	c.deferElection(now)
-	if !c.stalled(now) {
-		c.campaign()
-	}
-}
-
-// campaign asks for votes.
-func (c *Core) campaign() {
-	_ = c.node.ForgetLeader()
-	_ = c.node.Campaign()
-}
-
-// gone voids what is owed to a dead leader, and campaigns soon: at once on the member with the first
-// id, a little later on the next, so that they do not split the vote.
-func (c *Core) gone(now time.Duration, ev Gone) {
-	id := ev.ID
-	if c.heardAt > ev.At || c.leader != id || c.state != raft.StateFollower {
-		return // not the leader, or a new process of that name has led since
-	}
-	if c.promise.leader == id {
-		c.promise = promise{}
-	}
-	rank := 0
-	for _, v := range c.voters {
-		if v != id && v < c.cfg.ID {
-			rank++
-		}
-	}
-	_ = c.node.ForgetLeader()
-	c.electAt = now + time.Duration(rank)*rankDelay + c.random(rankDelay/2)
-}
-
-// rankDelay is by how much longer each next member waits before it replaces a dead leader.
-const rankDelay = 10 * time.Millisecond
-
-// stalled reports whether the disk has not answered for so long that this member must not lead.
-func (c *Core) stalled(now time.Duration) bool {
-	return len(c.writes) > 0 && now-c.writes[0].issued > c.cfg.ElectionTimeout/2
-}
-
-// stampRound begins a round of heartbeats that the lease may rest on.
-func (c *Core) stampRound(now time.Duration) {
-	c.stamp = int64(now)
-	if c.echoes == nil {
-		c.echoes = make(map[uint64]int64, len(c.voters))
-	}
-	c.echoes[c.cfg.ID] = c.stamp
-	c.promise = promise{leader: c.cfg.ID, term: c.term, stamp: c.stamp, until: now + c.cfg.ElectionTimeout}
-}
-
-// renew works out the lease.
-func (c *Core) renew(now time.Duration) {
-	if c.state != raft.StateLeader {
-		return
-	}
-	if mutant.On(mutant.LeaseFromRaft) {
-		c.setLease(now + c.cfg.ElectionTimeout)
-		return
-	}
-	s := quorumStamp(c.voters, c.echoes)
-	if s == 0 || s <= c.released || c.transferring != 0 {
-		c.setLease(0)
-		return
-	}
-	c.setLease(time.Duration(s) + leaseLength(c.cfg))
-}
-
-// leaseLength is how long a lease lasts from the stamp it rests on.
-func leaseLength(cfg CoreConfig) time.Duration {
-	return cfg.ElectionTimeout - cfg.Heartbeat - time.Duration(float64(cfg.ElectionTimeout)*cfg.MaxClockDrift)
-}
-
-func (c *Core) setLease(until time.Duration) {
-	if until != c.lease {
-		c.lease = until
-		c.eff.Changes = append(c.eff.Changes, Lease{Until: until})
-	}
-}
-
-// transfer gives up the lease and lets raft hand leadership on. Raft sends TimeoutNow when the other
-// has caught up; if that does not happen within an election timeout, it gives up.
-func (c *Core) transfer(now time.Duration, to uint64) {
-	if c.state != raft.StateLeader || to == c.cfg.ID {
-		return
-	}
-	c.released = max(c.stamp, 1)
-	c.promise = promise{}
-	c.setLease(0)
-	c.transferring = now + c.cfg.ElectionTimeout + 2*c.cfg.Heartbeat
-	c.node.TransferLeader(to)
-}
-
-// ErrNoSuccessor is returned by Successor, and matched by what wraps it, when nobody could take over.
-var ErrNoSuccessor = errors.New("baton: no other member is alive and caught up")
-
-// maxHandoverLag is how many raft entries a successor may be behind: few, since nothing can be
-// appended while it catches up.
-const maxHandoverLag = 1024
-
-// Successor picks the voter to which leadership could be handed now: the one wanted if it is alive and
-// caught up, or if want is 0 the best of those. It changes nothing.
-func (c *Core) Successor(now time.Duration, want uint64) (uint64, error) {
-	var best, match, last uint64
-	c.node.WithProgress(func(id uint64, typ raft.ProgressType, p tracker.Progress) {
-		if id == c.cfg.ID {
-			last = p.Match
-		}
-	})
-	c.node.WithProgress(func(id uint64, typ raft.ProgressType, p tracker.Progress) {
-		alive := time.Duration(c.echoes[id]) > now-4*c.cfg.Heartbeat && c.echoes[id] > 0
-		if id == c.cfg.ID || typ != raft.ProgressTypePeer || want != 0 && id != want || !alive || p.Match+maxHandoverLag < last {
-			return
-		}
-		if p.Match > match || p.Match == match && id < best || best == 0 {
-			best, match = id, p.Match
-		}
-	})
-	if best == 0 {
-		return 0, ErrNoSuccessor
-	}
-	return best, nil
-}
-
-// deferElection starts the wait for the leader's next sign of life anew.
-func (c *Core) deferElection(now time.Duration) {
-	c.electAt = now + c.cfg.ElectionTimeout + c.random(c.cfg.ElectionTimeout)
-}
-
-func (c *Core) random(below time.Duration) time.Duration {
-	if below <= 0 {
-		return 0
-	}
-	return time.Duration(c.jitter.Int64N(int64(below)))
 }
 
 // catch turns a panic of raft into an error. Raft panics when an invariant of its own is broken, by

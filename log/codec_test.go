@@ -1,0 +1,267 @@
+package log
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+func batchOf(epoch, first uint64, records ...string) []byte {
+	b := NewBatch(epoch, 16)
+	for _, r := range records {
+		b.Add([]byte(r))
+	}
+	return b.seal(first)
+}
+
+func TestBatchLayout(t *testing.T) {
+	got := batchOf(7, 3, "ab", "", "c")
+	want := []byte{
+		1, 7, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0,
+		2, 0, 0, 0, 'a', 'b', 0, 0, 0, 0, 1, 0, 0, 0, 'c',
+	}
+	if !bytes.Equal(got, want) {
+		t.Fatalf("the layout has changed:\n got %v\nwant %v", got, want)
+	}
+	h, err := parseHeader(got)
+	if err != nil || h != (header{epoch: 7, first: 3, count: 3}) {
+		t.Fatalf("parseHeader: %+v, %v", h, err)
+	}
+	records, err := appendRecords(nil, h, got)
+	if err != nil || len(records) != 3 || records[2].Index != 5 || records[2].Epoch != 7 || string(records[2].Data) != "c" || len(records[1].Data) != 0 {
+		t.Fatalf("appendRecords: %+v, %v", records, err)
+	}
+}
+
+// TestT17_DamagedBatch: no byte of a batch can be changed or cut off so that reading it panics, allocates
+// without bound, or yields more bytes than there are.
+func TestT17_DamagedBatch(t *testing.T) {
+	good := batchOf(7, 3, "hello", "", "world")
+	check := func(data []byte) {
+		h, err := parseHeader(data)
+		if err != nil {
+			if !errors.Is(err, ErrFormat) {
+				t.Fatalf("%x: %v", data, err)
+			}
+			return
+		}
+		records, err := appendRecords(nil, h, data)
+		if err != nil && !errors.Is(err, ErrFormat) {
+			t.Fatalf("%x: %v", data, err)
+		}
+		size := batchHeader
+		for _, r := range records {
+			size += recordHeader + len(r.Data)
+		}
+		if size > len(data) || err == nil && size != len(data) {
+			t.Fatalf("%x: %d bytes of records out of %d, %v", data, size, len(data), err)
+		}
+	}
+	for n := range good {
+		check(good[:n])
+		for bit := range 8 {
+			bad := slices.Clone(good)
+			bad[n] ^= 1 << bit
+			check(bad)
+		}
+	}
+}
+
+func FuzzBatch(f *testing.F) {
+	f.Add(batchOf(1, 1, "a"))
+	f.Add(batchOf(7, 3, "hello", "", "world"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		p := position{Raft: 4, Index: 2, Epochs: []Epoch{{Epoch: 7, Raft: 3, First: 3}}}
+		before := p.Index
+		records, err := p.next(&raftpb.Entry{Index: new(uint64(5)), Term: new(uint64(1)), Data: data}, nil)
+		if err == nil && p.Index != before+uint64(len(records)) {
+			t.Fatalf("%d records moved the index from %d to %d", len(records), before, p.Index)
+		}
+	})
+}
+
+// TestG2_FencedAtApply: the epoch in force decides at apply, whatever stands in the log.
+func TestG2_FencedAtApply(t *testing.T) {
+	var p position
+	var records []Entry
+	apply := func(term uint64, data []byte) {
+		t.Helper()
+		var err error
+		records, err = p.next(&raftpb.Entry{Index: new(p.Raft + 1), Term: &term, Data: data}, records)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	start := func(holder string) []byte { return encodeMsgpack([]byte{kindEpochStart}, epochStart{Holder: holder}) }
+	apply(1, nil) // raft's own
+	apply(1, batchOf(1, 1, "before any epoch"))
+	apply(1, start("a"))
+	apply(1, batchOf(1, 1, "one", "two"))
+	apply(1, start("a")) // again, in the same term
+	apply(1, batchOf(1, 3, "stale"))
+	apply(1, batchOf(2, 3, "three"))
+	apply(2, start("b"))
+	apply(2, batchOf(2, 4, "stale"))
+	apply(2, batchOf(4, 4, "from the future"))
+	apply(2, batchOf(3, 4, "four"))
+	var got []string
+	for i, r := range records {
+		if r.Index != uint64(i+1) {
+			t.Errorf("record %d has index %d", i+1, r.Index)
+		}
+		got = append(got, string(r.Data))
+	}
+	if want := []string{"one", "two", "three", "four"}; !slices.Equal(got, want) {
+		t.Errorf("applied %q, want %q", got, want)
+	}
+	if e := p.epoch(); e.Epoch != 3 || e.Holder != "b" || e.Term != 2 || e.First != 4 {
+		t.Errorf("in force: %+v", e)
+	}
+	if e := epochAt(p.Epochs, 6); e.Epoch != 2 {
+		t.Errorf("at raft index 6: %+v", e)
+	}
+	bad := &raftpb.Entry{Index: new(p.Raft + 1), Term: new(uint64(2)), Data: batchOf(3, 9, "a hole before it")}
+	if _, err := p.next(bad, nil); !errors.Is(err, ErrFormat) {
+		t.Errorf("a batch with a hole before it: %v", err)
+	}
+}
+
+func TestCheckpointRoundTrip(t *testing.T) {
+	c := checkpoint{
+		Version: checkpointVersion,
+		Position: position{Raft: 90, Index: 70, ClusterID: [16]byte{1, 2, 3}, Epochs: []Epoch{
+			{Epoch: 1, Holder: "a", Term: 2, Raft: 3, First: 1}, {Epoch: 2, Holder: "b", Term: 4, Raft: 50, First: 40},
+		}},
+		Base: base{Raft: 10, Term: 2, Index: 7}, Terms: []termRun{{From: 10, Term: 2}, {From: 49, Term: 4}},
+	}
+	snap := newSnapshot(4, &raftpb.ConfState{Voters: []uint64{1, 2, 3}}, c)
+	got, err := parseCheckpoint(snap)
+	if err != nil || got.Base != c.Base || got.Position.Index != 70 || got.Position.ClusterID != c.Position.ClusterID ||
+		!slices.Equal(got.Position.Epochs, c.Position.Epochs) || !slices.Equal(got.Terms, c.Terms) {
+		t.Fatalf("came back as %+v, %v", got, err)
+	}
+	data := snap.Data
+	for n := range data {
+		snap.Data = data[:n]
+		if _, err := parseCheckpoint(snap); !errors.Is(err, ErrFormat) {
+			t.Fatalf("first %d bytes: %v", n, err)
+		}
+	}
+	a, b := Boot([]Member{{1, "a"}, {2, "b"}}), Boot([]Member{{2, "b"}, {1, "a"}})
+	if !bytes.Equal(a.Data, b.Data) || !slices.Equal(a.Metadata.ConfState.Voters, b.Metadata.ConfState.Voters) {
+		t.Error("the order of the members changes the first checkpoint")
+	}
+}
+
+func TestQuorumStamp(t *testing.T) {
+	for _, c := range []struct {
+		echoes map[uint64]int64
+		voters []uint64
+		want   int64
+	}{
+		{map[uint64]int64{1: 5}, []uint64{1}, 5},
+		{map[uint64]int64{1: 5}, []uint64{1, 2}, 0},
+		{map[uint64]int64{1: 5, 2: 4}, []uint64{1, 2}, 4},
+		{map[uint64]int64{1: 5, 2: 4}, []uint64{1, 2, 3}, 4},
+		{map[uint64]int64{1: 5, 2: 4, 9: 9}, []uint64{1, 2, 3, 4}, 0}, // 9 does not vote
+		{map[uint64]int64{1: 5, 2: 4, 3: 2}, []uint64{1, 2, 3, 4}, 2},
+		{map[uint64]int64{1: 5, 2: 4, 3: 2}, []uint64{1, 2, 3, 4, 5}, 2},
+	} {
+		if got := quorumStamp(c.voters, c.echoes); got != c.want {
+			t.Errorf("quorumStamp(%v, %v) = %d, want %d", c.voters, c.echoes, got, c.want)
+		}
+	}
+}
+
+func TestPromise(t *testing.T) {
+	p := promise{leader: 1, term: 5, stamp: 100, until: 1000}
+	restarted := promise{stamp: unreleasable, until: 1000}
+	for _, c := range []struct {
+		p        promise
+		now      int64
+		term     uint64
+		released int64
+		want     bool
+	}{
+		{p, 999, 6, 0, true},    // an ordinary vote
+		{p, 1000, 6, 0, false},  // the promise is over
+		{p, 500, 6, 99, true},   // the leader changed its mind after releasing 99
+		{p, 500, 6, 100, false}, // released
+		{p, 500, 7, 1, false},   // a later leader released it: the promise was void before
+		{p, 500, 5, 1000, true}, // a leader of an older term has nothing to release
+		{restarted, 500, 9, 1 << 40, true},
+		{restarted, 1000, 9, 0, false},
+		{promise{}, 0, 1, 0, false},
+	} {
+		if got := c.p.forbids(durationOf(c.now), c.term, c.released); got != c.want {
+			t.Errorf("%+v.forbids(%d, term %d, released %d) = %v", c.p, c.now, c.term, c.released, got)
+		}
+	}
+}
+
+// TestWindowAgainstModel checks the window on random appends, overwrites and cuts.
+func TestWindowAgainstModel(t *testing.T) {
+	seed := rand.Uint64()
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	defer func() {
+		if t.Failed() {
+			t.Logf("seed %d", seed)
+		}
+	}()
+	disk := newModelDisk()
+	w, err := newWindow(disk, 200)
+	if err != nil {
+		t.Fatal(err)
+	}
+	term := uint64(1)
+	for range 600 {
+		last := disk.last()
+		switch rnd.IntN(10) {
+		default:
+			var ents []*raftpb.Entry
+			for range 1 + rnd.IntN(4) {
+				last++
+				ents = append(ents, &raftpb.Entry{Index: new(last), Term: new(term), Data: make([]byte, rnd.IntN(40))})
+			}
+			disk.save(ents)
+			w.append(ents)
+		case 0: // a new leader overwrites a tail
+			term++
+			from := max(disk.base+1, last-min(last, uint64(rnd.IntN(12))))
+			e := []*raftpb.Entry{{Index: new(from), Term: new(term), Data: []byte("new")}}
+			disk.save(e)
+			w.append(e)
+		case 1:
+			if at := disk.base + uint64(rnd.IntN(40)); at <= last && at > disk.base {
+				b := base{Raft: at, Term: disk.term(at)}
+				disk.base = at
+				w.checkpointed(w.latest(), b)
+			}
+		}
+		first, _ := w.FirstIndex()
+		if got, _ := w.LastIndex(); got != disk.last() || first != disk.base+1 {
+			t.Fatalf("window [%d, %d], model [%d, %d]", first, got, disk.base+1, disk.last())
+		}
+		end := disk.last()
+		for i := disk.base; i <= end; i++ {
+			if got, err := w.Term(i); err != nil || got != disk.term(i) {
+				t.Fatalf("term of %d is %d, %v, want %d", i, got, err, disk.term(i))
+			}
+		}
+		if lo := disk.base + 1 + uint64(rnd.IntN(10)); lo <= disk.last() {
+			ents, err := w.Entries(lo, disk.last()+1, 100)
+			if err != nil || len(ents) == 0 {
+				t.Fatalf("entries from %d: %d, %v", lo, len(ents), err)
+			}
+			for i, e := range ents {
+				if e != disk.ents[lo+uint64(i)] {
+					t.Fatalf("entry %d is %v, want %v", lo+uint64(i), e, disk.ents[lo+uint64(i)])
+				}
+			}
+		}
+	}
+}
