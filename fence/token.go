@@ -82,16 +82,24 @@ func Parse(s string) (Token, error) {
 	return t, nil
 }
 
-// MarshalText implements [encoding.TextMarshaler].
+// MarshalText implements [encoding.TextMarshaler]. The zero Token becomes the empty text.
 func (t Token) MarshalText() ([]byte, error) {
+	if t == (Token{}) {
+		return nil, nil
+	}
 	if !t.Valid() {
 		return nil, fmt.Errorf("%w: %s", ErrInvalid, clip(t.String()))
 	}
 	return []byte(t.String()), nil
 }
 
-// UnmarshalText implements [encoding.TextUnmarshaler]. On an error t is unchanged.
+// UnmarshalText implements [encoding.TextUnmarshaler]: the empty text becomes the zero Token. On an error
+// t is unchanged.
 func (t *Token) UnmarshalText(b []byte) error {
+	if len(b) == 0 {
+		*t = Token{}
+		return nil
+	}
 	p, err := Parse(string(b))
 	if err != nil {
 		return err

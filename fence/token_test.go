@@ -60,8 +60,15 @@ func TestTokenInvalid(t *testing.T) {
 	if zero.Valid() {
 		t.Error("the zero token is valid")
 	}
-	if _, err := zero.MarshalText(); !errors.Is(err, fence.ErrInvalid) {
-		t.Errorf("MarshalText of the zero token: %v", err)
+	if b, err := zero.MarshalText(); err != nil || len(b) != 0 {
+		t.Errorf("MarshalText of the zero token: %q, %v", b, err)
+	}
+	if b, err := (fence.Token{Cluster: "jobs"}).MarshalText(); !errors.Is(err, fence.ErrInvalid) {
+		t.Errorf("MarshalText of half a token: %q, %v", b, err)
+	}
+	read := fence.Token{Cluster: "jobs", Epoch: 3, Holder: "a"}
+	if err := read.UnmarshalText(nil); err != nil || read != zero {
+		t.Errorf("UnmarshalText of nothing: %v, %v", read, err)
 	}
 	if _, err := zero.MarshalBinary(); !errors.Is(err, fence.ErrInvalid) {
 		t.Errorf("MarshalBinary of the zero token: %v", err)
