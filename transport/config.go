@@ -45,7 +45,8 @@ type Config struct {
 	Hello func() Hello
 
 	// Admit decides, after the built-in checks, whether we may talk to the one who said this: at dials and at accepts. An
-	// error refuses, and its text is told to the other side. Called from many goroutines, must not block. Nil: yes.
+	// error refuses, and its text is told to the other side; one that wraps [ErrNotNow] says that it is not the other's
+	// fault. Called from many goroutines, must not block. Nil: yes.
 	Admit func(Hello) error
 
 	// Refused is told each time a peer refused us, or we refused one; err is a *RefusedError. The name is what the other

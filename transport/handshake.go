@@ -123,7 +123,11 @@ func (e *endpoint) judge(own, other Hello, want string, known func(string) (Peer
 	}
 	if e.cfg.Admit != nil {
 		if err := e.cfg.Admit(other); err != nil {
-			return &RefusedError{Peer: other.Name, Code: CodeNotAdmitted, Text: err.Error(), Local: true}
+			code := CodeNotAdmitted
+			if errors.Is(err, ErrNotNow) {
+				code = CodeNotNow
+			}
+			return &RefusedError{Peer: other.Name, Code: code, Text: err.Error(), Local: true}
 		}
 	}
 	return nil

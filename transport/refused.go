@@ -23,6 +23,7 @@ const (
 	CodeIDMismatch    Code = 9
 	CodeMemberList    Code = 10
 	CodeNotAdmitted   Code = 11
+	CodeNotNow        Code = 12
 )
 
 // Sentinels that a *RefusedError matches with errors.Is, by its code.
@@ -39,12 +40,14 @@ var (
 	ErrIDMismatch    = errors.New("wrong member id")             // the name is known with another id
 	ErrMemberList    = errors.New("member lists differ")         // the initial member lists differ; the text has both
 	ErrNotAdmitted   = errors.New("not admitted")                // Config.Admit said no; the text is its error
+	ErrNotNow        = errors.New("not now")                     // Config.Admit could not tell: its error wraps ErrNotNow
 )
 
 var sentinels = map[Code]error{
 	CodeProtocol: ErrProtocol, CodeVersion: ErrVersion, CodeWrongCluster: ErrWrongCluster, CodeClusterID: ErrClusterID,
 	CodeSelf: ErrSelf, CodeDuplicate: ErrDuplicate, CodeWrongMember: ErrWrongMember, CodeUnknownMember: ErrUnknownMember,
 	CodeIDMismatch: ErrIDMismatch, CodeMemberList: ErrMemberList, CodeNotAdmitted: ErrNotAdmitted,
+	CodeNotNow: ErrNotNow,
 }
 
 func (c Code) String() string {
