@@ -41,7 +41,8 @@ type Config struct {
 
 	// StateMachine, if not nil, is built from the log on every member.
 	StateMachine StateMachine
-	// OnActive is called on the member that becomes Active, with the token of its epoch. ctx ends with
+	// OnActive is called on the member that becomes Active, with the token of its epoch. It may be called
+	// before Open has returned: [FromContext] gives it the node. ctx ends with
 	// the role, [context.Cause] says why; OnActive must return then. It may also return before: nil
 	// keeps the role; an error gives it up, and the member stays away for CoolDown. A panic counts
 	// as an error. Optional.

@@ -254,6 +254,15 @@ func (n *Node) Close() error {
 	return n.log.Close()
 }
 
+// FromContext returns the node whose callback was given ctx, or a ctx made from it; nil if there is none.
+// A callback may run before Open has returned, and finds its node in this way.
+func FromContext(ctx context.Context) *Node {
+	n, _ := ctx.Value(nodeKey{}).(*Node)
+	return n
+}
+
+type nodeKey struct{}
+
 // observer is the node as the log steps it, on the log's loop.
 type observer struct{ *Node }
 
@@ -313,7 +322,7 @@ func (n *Node) do(action any) {
 
 // run starts the callback of a phase.
 func (n *Node) run(p phase) {
-	ctx, cancel := context.WithCancelCause(context.Background())
+	ctx, cancel := context.WithCancelCause(context.WithValue(context.Background(), nodeKey{}, n))
 	n.cancel = cancel
 	call := func() error { return nil }
 	switch {

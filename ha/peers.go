@@ -93,7 +93,12 @@ func (n *Node) admit(h transport.Hello) error {
 		}
 		return nil
 	}
-	return n.disk.Meet(h.Name, h.Incarnation)
+	err := n.disk.Meet(h.Name, h.Incarnation)
+	var stranger *storage.StrangerError
+	if err != nil && !errors.As(err, &stranger) {
+		return fmt.Errorf("%w: %w", transport.ErrNotNow, err) // we cannot tell: we are closing, or our disk fails
+	}
+	return err
 }
 
 // refused is told when we and a peer do not talk. If it is we who have lost our directory, we stop.

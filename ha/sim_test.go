@@ -576,7 +576,7 @@ func (c *simCluster) misfortune() {
 	}
 	o := c.members[w.Rand.IntN(len(c.members))]
 	lasts := time.Duration(w.Rand.ExpFloat64() * float64(c.cfg.election))
-	switch w.Rand.IntN(9) {
+	switch w.Rand.IntN(10) {
 	case 0, 1:
 		m.crash()
 		w.After(lasts, func() { m.start(false) })
@@ -599,6 +599,11 @@ func (c *simCluster) misfortune() {
 		if m.up && !m.paused {
 			m.post(become{id: int(c.w.Rand.Uint32()), active: w.Chance(0.5)})
 		}
+	case 9: // cut off, with a disk that comes back later than the network
+		for _, p := range c.members {
+			c.partition(m, p, true, true, lasts)
+		}
+		m.stalledTo = w.Now() + lasts + lasts/2
 	case 8: // two at once
 		m.crash()
 		w.After(lasts, func() { m.start(false) })

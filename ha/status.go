@@ -2,6 +2,7 @@ package ha
 
 import (
 	"context"
+	"encoding/json"
 	"iter"
 	"time"
 
@@ -53,18 +54,41 @@ type Status struct {
 	// Leader is the member that leads the raft group, "" if none is known. A leader that is not
 	// Active keeps the log alive.
 	Leader string
-	// Index is the last record that this member knows to be committed.
-	Index uint64
+	// Index is the last record that this member knows to be committed, Applied the last that its
+	// StateMachine was given.
+	Index, Applied uint64
 	// Lease is how much longer the role is sure to last without any further answer; only of an Active.
 	Lease time.Duration
 	// Err is why the node failed, or the last error of a callback.
 	Err error
 }
 
+// MarshalJSON writes the status with lower-case names; the lease is in seconds, the error a text.
+func (s Status) MarshalJSON() ([]byte, error) {
+	var failure string
+	if s.Err != nil {
+		failure = s.Err.Error()
+	}
+	return json.Marshal(struct {
+		Name       string      `json:"name"`
+		State      State       `json:"state"`
+		Token      fence.Token `json:"token"`
+		Epoch      uint64      `json:"epoch"`
+		Active     string      `json:"active"`
+		ActiveAddr string      `json:"active_addr"`
+		Leader     string      `json:"leader"`
+		Index      uint64      `json:"index"`
+		Applied    uint64      `json:"applied"`
+		Lease      float64     `json:"lease_seconds"`
+		Err        string      `json:"error,omitempty"`
+	}{s.Name, s.State, s.Token, s.Epoch, s.Active, s.ActiveAddr, s.Leader, s.Index, s.Applied, s.Lease.Seconds(), failure})
+}
+
 // Status returns the member's present status. It never blocks.
 func (n *Node) Status() Status {
 	s := *n.status.Load()
 	s.Index, _ = n.log.Position()
+	s.Applied = n.log.Applied()
 	if t := n.tenure.Load(); t != nil && s.State == Active {
 		s.Lease = max(0, time.Duration(t.until.Load())-n.clock())
 	}

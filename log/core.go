@@ -58,6 +58,7 @@ type Core struct {
 	// Follower: when to campaign, and what is owed to others.
 	electAt time.Duration
 	heardAt time.Duration // when the leader last showed that it is alive
+	hunts   int           // quick campaigns left, to replace a dead leader
 	promise promise
 	forced  release // that was received with TimeoutNow
 

@@ -63,6 +63,7 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 			return
 		}
 		c.heardAt = max(c.heardAt, ev.At)
+		c.hunts = 0
 		c.deferElection(now)
 		if stamp := stampOf(m); m.GetType() == raftpb.MsgHeartbeat && stamp > 0 {
 			c.promise = promise{leader: from, term: term, stamp: stamp, until: now + c.cfg.ElectionTimeout}
@@ -93,6 +94,10 @@ func (c *Core) tick(now time.Duration) {
 		return
 	}
 	c.deferElection(now)
+	if c.hunts > 0 {
+		c.hunts--
+		c.electAt = now + time.Duration(len(c.voters))*rankDelay + c.random(rankDelay)
+	}
 	if !c.stalled(now) {
 		c.campaign()
 	}
@@ -105,7 +110,8 @@ func (c *Core) campaign() {
 }
 
 // gone voids what is owed to a dead leader, and campaigns soon: at once on the member with the first
-// id, a little later on the next, so that they do not split the vote.
+// id, a little later on the next, so that they do not split the vote. The others may get the evidence
+// a little later and refuse until then, so it tries a few times.
 func (c *Core) gone(now time.Duration, ev Gone) {
 	id := ev.ID
 	if c.heardAt > ev.At || c.leader != id || c.state != raft.StateFollower {
@@ -121,11 +127,15 @@ func (c *Core) gone(now time.Duration, ev Gone) {
 		}
 	}
 	_ = c.node.ForgetLeader()
+	c.hunts = maxHunts
 	c.electAt = now + time.Duration(rank)*rankDelay + c.random(rankDelay/2)
 }
 
 // rankDelay is by how much longer each next member waits before it replaces a dead leader.
 const rankDelay = 10 * time.Millisecond
+
+// maxHunts is how often a member campaigns in quick succession to replace a dead leader.
+const maxHunts = 8
 
 // stalled reports whether the disk has not answered for so long that this member must not lead.
 func (c *Core) stalled(now time.Duration) bool {

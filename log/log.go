@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -45,6 +46,8 @@ type Log struct {
 	net     Transport
 	check   *Checkpointer
 
+	applied atomic.Uint64 // the last record that the state machine was given
+
 	flying map[*Batch]struct{} // proposed, not answered; owned by run
 
 	workers sync.WaitGroup
@@ -77,6 +80,7 @@ func Open(cfg Config) (*Log, error) {
 			return nil, err
 		}
 	}
+	l.applied.Store(core.store.pos.Index)
 	return l, nil
 }
 
@@ -147,6 +151,9 @@ func (l *Log) Position() (index uint64, epoch Epoch) {
 	defer l.store.mu.RUnlock()
 	return l.store.pos.Index, l.store.pos.epoch()
 }
+
+// Applied returns the index of the last record that is applied to the state machine here.
+func (l *Log) Applied() uint64 { return l.applied.Load() }
 
 // ClusterID returns the id that the cluster was given in its first epoch, zero before.
 func (l *Log) ClusterID() [16]byte {

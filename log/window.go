@@ -9,6 +9,8 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/baton-ha/baton/internal/mutant"
 )
 
 // A window is what this member holds of the log: recent entries in memory, older ones on disk down to
@@ -71,7 +73,7 @@ func (c *Core) Persist(writes []*Write) (err error) {
 
 func (w *window) persist(writes []*Write) error {
 	var hard *raftpb.HardState
-	var ents []*raftpb.Entry
+	var ents []*raftpb.Entry // contiguous
 	save := func() error {
 		if hard == nil && len(ents) == 0 {
 			return nil
@@ -98,6 +100,10 @@ func (w *window) persist(writes []*Write) error {
 			w.installed(wr.Snapshot, cp)
 		} else if wr.Hard != nil {
 			hard = wr.Hard
+		}
+		// What a later write of the group overwrites need not be written at all.
+		for n := len(ents); n > 0 && len(wr.Entries) > 0 && ents[n-1].GetIndex() >= wr.Entries[0].GetIndex() && !mutant.On(mutant.MergeOverlap); n-- {
+			ents = ents[:n-1]
 		}
 		ents = append(ents, wr.Entries...)
 	}

@@ -60,6 +60,7 @@ func (l *Log) apply(a *Apply) (err error) {
 			}
 		}
 	}
+	l.applied.Store(a.pos.Index)
 	return l.checkpoint(a)
 }
 

@@ -36,10 +36,16 @@ func (d *Disk) Recovered() (*raftpb.HardState, *raftpb.Snapshot, []*raftpb.Entry
 	return d.hard, d.snap, slices.Clone(d.ents[after-d.first:])
 }
 
-// Save implements log.Storage.
+// Save implements log.Storage. It is as strict as the real one.
 func (d *Disk) Save(hard *raftpb.HardState, ents []*raftpb.Entry) error {
-	for _, e := range ents {
+	for n, e := range ents {
 		i := e.GetIndex()
+		if n > 0 && i != ents[n-1].GetIndex()+1 {
+			return fmt.Errorf("sim: entry %d follows entry %d in one write", i, ents[n-1].GetIndex())
+		}
+		if i <= d.hard.GetCommit() {
+			return fmt.Errorf("sim: entry %d is committed", i)
+		}
 		if i < d.first || i > d.first+uint64(len(d.ents)) {
 			return fmt.Errorf("sim: entry %d does not follow [%d, %d)", i, d.first, d.first+uint64(len(d.ents)))
 		}
