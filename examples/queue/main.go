@@ -1,0 +1,144 @@
+// Queue is a replicated work queue: jobs are pushed, taken with a lease, and acked; a job whose worker
+// dies comes back when its lease has ended. It is a service to copy: three copies run, one is Active,
+// and each can take over with every job that was ever acknowledged.
+//
+// See it at work, with nothing else installed:
+//
+//	go run ./examples/queue
+//
+// This starts three members as processes on this machine, with producers and workers, kills the Active
+// and a worker, and checks in the end that every job was done. It takes about 10 seconds and leaves
+// nothing behind.
+//
+// Run it for real, the same command on three machines but for the name:
+//
+//	go build ./examples/queue
+//	M=a=10.0.0.1:7000@10.0.0.1:8000,b=10.0.0.2:7000@10.0.0.2:8000,c=10.0.0.3:7000@10.0.0.3:8000
+//	./queue -name a -dir /var/lib/queue -members $M    # on 10.0.0.1
+//	./queue -name b -dir /var/lib/queue -members $M    # on 10.0.0.2
+//	./queue -name c -dir /var/lib/queue -members $M    # on 10.0.0.3
+//
+// and use it through any of them; -L follows a standby's redirect to the Active:
+//
+//	curl -L --data 'resize cat.png' 'http://10.0.0.2:8000/push?key=cat-1'
+//	curl -L -X POST 'http://10.0.0.3:8000/take?worker=w1&wait=10s'
+//	curl -L -X POST 'http://10.0.0.3:8000/ack?id=1&lease=2'
+//
+// What it promises: a push that was answered is kept. A job is given out at least once, and again
+// whenever a lease ends without an ack, so workers must bear to do a job twice. It is acked exactly
+// once. A lease is a number that grows, for workers to pass on as a fencing token.
+//
+// The files: main.go has the flags and the member, http.go what it serves, machine.go the state
+// machine; demo.go is the demonstration.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/baton-ha/baton/ha"
+)
+
+func main() {
+	var cfg ha.Config
+	flag.StringVar(&cfg.Name, "name", "", "this member's `name`, one of -members")
+	flag.StringVar(&cfg.Dir, "dir", "", "this member's `directory`")
+	flag.StringVar(&cfg.Cluster, "cluster", "queue", "the cluster's `name`")
+	flag.DurationVar(&cfg.Heartbeat, "heartbeat", 0, "how often the leader shows that it is alive (0: 50ms)")
+	flag.DurationVar(&cfg.ElectionTimeout, "election", 0, "the silence after which it is replaced (0: ten heartbeats)")
+	flag.Int64Var(&cfg.CheckpointBytes, "checkpoint", 0, "after how many `bytes` of log a snapshot is written (0: 64 MiB)")
+	attempts := flag.Int("attempts", 5, "how `often` a job is given out before it is dead")
+	members := flag.String("members", "", "all members, the same on each: `name=host:port@host:port,…`, the second address for HTTP")
+	listen := flag.String("http", "", "`host:port` to serve HTTP on, if not the one in -members")
+	supervised := flag.Bool("supervised", false, "stop at the end of standard input")
+	flag.Parse()
+	if flag.NFlag() == 0 && flag.NArg() == 0 {
+		os.Exit(runDemo())
+	}
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if *supervised {
+		go func() { io.Copy(io.Discard, os.Stdin); stop() }()
+	}
+	web, err := parseMembers(*members, &cfg)
+	if err == nil {
+		if *listen == "" {
+			*listen = web[cfg.Name]
+		}
+		err = runMember(ctx, cfg, web, *listen, *attempts)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "queue:", err)
+		os.Exit(1)
+	}
+}
+
+// parseMembers reads -members into the configuration. It returns where each member serves HTTP.
+func parseMembers(list string, cfg *ha.Config) (web map[string]string, err error) {
+	web = make(map[string]string)
+	for m := range strings.SplitSeq(list, ",") {
+		name, addrs, ok1 := strings.Cut(m, "=")
+		addr, httpAddr, ok2 := strings.Cut(addrs, "@")
+		if !ok1 || !ok2 {
+			return nil, fmt.Errorf("-members: %q is not name=host:port@host:port", m)
+		}
+		cfg.Members = append(cfg.Members, ha.Member{Name: name, Addr: addr})
+		web[name] = httpAddr
+	}
+	return web, nil // Open checks the rest
+}
+
+// runMember runs this process's member until ctx ends or the member fails.
+func runMember(ctx context.Context, cfg ha.Config, web map[string]string, listen string, attempts int) error {
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	s := &server{name: cfg.Name, web: web, attempts: attempts, queue: newQueue()}
+	cfg.StateMachine = s.queue
+	cfg.OnActive = s.takeBack
+	s.node, err = ha.Open(cfg)
+	if err != nil {
+		return err
+	}
+	srv := &http.Server{Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		defer cancel()
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			slog.Error("serve HTTP", "err", err)
+		}
+	}()
+
+	for st := range s.node.Watch(ctx) {
+		slog.Info("status", "state", st.State, "epoch", st.Epoch, "active", st.Active)
+		if st.State == ha.Failed {
+			break // end the process: whoever supervises it starts it again
+		}
+	}
+
+	// Hand over first, so that clients are sent on to the next Active while they still reach us.
+	bounded, done := context.WithTimeout(context.Background(), 5*time.Second)
+	defer done()
+	if err := s.node.Become(bounded, ha.Standby); err != nil {
+		slog.Info("leave without handing over", "err", err)
+	}
+	if err := srv.Shutdown(bounded); err != nil {
+		slog.Info("leave with requests open", "err", err)
+	}
+	return s.node.Close()
+}
