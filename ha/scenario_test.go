@@ -69,6 +69,7 @@ func TestT2_SameSeedSameRun(t *testing.T) {
 		for i := range hashes {
 			hashes[i] = runT2(seed, 5*time.Second).w.Hash()
 		}
+		t.Logf("seed %d: hash %016x", seed, hashes[0])
 		if hashes[0] != hashes[1] {
 			t.Errorf("seed %d ran as %x and as %x", seed, hashes[0], hashes[1])
 		}
