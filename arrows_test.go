@@ -1,0 +1,215 @@
+package baton_test
+
+import (
+	"fmt"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+const module = "github.com/baton-ha/baton"
+
+// arrows says which packages of ours each package may import. A name that ends in "/..." stands for the
+// whole tree. Packages in internal may be imported by every test besides.
+var arrows = map[string][]string{
+	".":               nil,
+	"fence":           nil,
+	"log":             {"fence", "internal/mutant"},
+	"ha":              {"log", "fence", "storage", "transport"},
+	"storage":         nil,
+	"transport":       nil,
+	"internal/mutant": nil,
+	"internal/sim":    nil,
+	"examples/...":    {"ha", "fence", "examples/internal/..."},
+}
+
+// outside says who may import packages of others. The first line that fits an import decides; what fits
+// none is free. A package that is followed by "_test" is meant in its tests only.
+var outside = []struct {
+	imports string
+	by      []string
+}{
+	{"log", nil}, // the standard logger: we use log/slog
+	{"go.etcd.io/raft/v3/raftpb", []string{"log", "storage", "transport", "ha_test", "internal/sim"}},
+	{"go.etcd.io/raft/v3/...", []string{"log"}},
+	{"go.etcd.io/etcd/...", []string{"storage"}},
+	{"go.uber.org/zap/...", []string{"storage"}},
+}
+
+// TestImportArrows reads the imports of every file of the module and fails on those that the design does
+// not allow.
+func TestImportArrows(t *testing.T) {
+	wrong, err := wrongImports(os.DirFS("."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range wrong {
+		t.Error(w)
+	}
+}
+
+// wrongImports returns "file: import: why" for each import that is not allowed.
+func wrongImports(tree fs.FS) (wrong []string, err error) {
+	err = fs.WalkDir(tree, ".", func(name string, d fs.DirEntry, err error) error {
+		switch base := path.Base(name); {
+		case err != nil:
+			return err
+		case d.IsDir() && name != ".":
+			_, err := fs.Stat(tree, path.Join(name, "go.mod"))
+			if err == nil || base == "testdata" || strings.HasPrefix(base, ".") || strings.HasPrefix(base, "_") {
+				return fs.SkipDir // another module, or not of the build
+			}
+			return nil
+		case d.IsDir() || !strings.HasSuffix(base, ".go"):
+			return nil
+		}
+		src, err := fs.ReadFile(tree, name)
+		if err != nil {
+			return err
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), name, src, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, spec := range f.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			if why := forbidden(path.Dir(name), strings.HasSuffix(name, "_test.go"), imported); why != "" {
+				wrong = append(wrong, fmt.Sprintf("%s: imports %s: %s", name, imported, why))
+			}
+		}
+		return nil
+	})
+	return wrong, err
+}
+
+// forbidden says why a package, or a test of it, must not import another; "" if it may.
+func forbidden(pkg string, test bool, imported string) string {
+	if own, ok := strings.CutPrefix(imported+"/", module+"/"); ok {
+		own = strings.TrimSuffix(own, "/")
+		rule, ok := ruleOf(pkg)
+		switch {
+		case !ok:
+			return fmt.Sprintf("no rule says what package %s may import", pkg)
+		case test && (own == pkg || strings.HasPrefix(own, "internal/")):
+			return ""
+		case !anyFits(rule, own):
+			return fmt.Sprintf("package %s may import of ours: %s", pkg, list(rule))
+		}
+		return ""
+	}
+	for _, line := range outside {
+		if !fits(line.imports, imported) {
+			continue
+		}
+		if anyFits(line.by, pkg) || test && anyFits(line.by, pkg+"_test") {
+			return ""
+		}
+		return fmt.Sprintf("only these may: %s", list(line.by))
+	}
+	return ""
+}
+
+func ruleOf(pkg string) (may []string, ok bool) {
+	for pattern, may := range arrows {
+		if fits(pattern, pkg) {
+			return may, true
+		}
+	}
+	return nil, false
+}
+
+func anyFits(patterns []string, name string) bool {
+	for _, p := range patterns {
+		if fits(p, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// fits reports whether a name is the pattern, or below it if the pattern ends in "/...".
+func fits(pattern, name string) bool {
+	root, tree := strings.CutSuffix(pattern, "/...")
+	return name == root || tree && strings.HasPrefix(name, root+"/")
+}
+
+func list(names []string) string {
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}
+
+// TestImportArrows_Planted plants one import after the other into an empty tree.
+func TestImportArrows_Planted(t *testing.T) {
+	for _, c := range []struct {
+		file, imports string
+		allowed       bool
+	}{
+		{"fence/x.go", module + "/log", false},
+		{"fence/x_test.go", module + "/fence", true},
+		{"log/x.go", module + "/fence", true},
+		{"log/x.go", module + "/storage", false},
+		{"log/x_test.go", module + "/storage", false},
+		{"log/x_test.go", module + "/internal/sim", true},
+		{"log/x.go", module + "/internal/mutant", true},
+		{"log/x.go", module + "/internal/sim", false},
+		{"log/x.go", "go.etcd.io/raft/v3", true},
+		{"log/x.go", "go.etcd.io/raft/v3/tracker", true},
+		{"log/x.go", "go.uber.org/zap", false},
+		{"storage/x.go", module + "/log", false},
+		{"storage/x.go", "go.etcd.io/raft/v3", false},
+		{"storage/x.go", "go.etcd.io/raft/v3/raftpb", true},
+		{"storage/x.go", "go.etcd.io/etcd/server/v3/storage/wal", true},
+		{"storage/x.go", "go.uber.org/zap/zapcore", true},
+		{"transport/x.go", module + "/storage", false},
+		{"transport/x_test.go", module + "/ha", false},
+		{"transport/x.go", "go.etcd.io/etcd/server/v3/storage/wal", false},
+		{"ha/x.go", module + "/storage", true},
+		{"ha/x.go", module + "/internal/mutant", false},
+		{"ha/x.go", "go.etcd.io/raft/v3/raftpb", false},
+		{"ha/x_test.go", "go.etcd.io/raft/v3/raftpb", true},
+		{"ha/x_test.go", "go.etcd.io/raft/v3", false},
+		{"ha/x.go", "log", false},
+		{"ha/x.go", "log/slog", true},
+		{"internal/sim/x.go", module + "/log", false},
+		{"examples/counter/x.go", module + "/ha", true},
+		{"examples/counter/x.go", module + "/log", false},
+		{"examples/counter/x.go", module + "/examples/internal/demo", true},
+		{"examples/counter/x_test.go", module + "/examples/queue", false},
+		{"x.go", module + "/ha", false},
+		{"util/x.go", module + "/fence", false}, // no rule
+		{"ha/x.go", module, false},
+		{"ha/x.go", module + "-else/log", true}, // not ours
+	} {
+		wrong, err := wrongImports(fstest.MapFS{c.file: {Data: fmt.Appendf(nil, "package x\n\nimport _ %q\n", c.imports)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.allowed && len(wrong) > 0 {
+			t.Errorf("%v", wrong)
+		}
+		if !c.allowed && (len(wrong) != 1 || !strings.Contains(wrong[0], c.file) || !strings.Contains(wrong[0], c.imports)) {
+			t.Errorf("%s may import %s: %v", c.file, c.imports, wrong)
+		}
+	}
+	other := fstest.MapFS{
+		"benchmarks/go.mod":  {Data: []byte("module x\n")},
+		"benchmarks/x.go":    {Data: []byte("package x\n\nimport _ \"log\"\n")},
+		"log/testdata/x.go":  {Data: []byte("package x\n\nimport _ \"log\"\n")},
+		".hidden/x.go":       {Data: []byte("package x\n\nimport _ \"log\"\n")},
+		"storage/readme.txt": {Data: []byte("import \"log\"\n")},
+	}
+	if wrong, err := wrongImports(other); err != nil || len(wrong) > 0 {
+		t.Errorf("what is not of the module: %v, %v", wrong, err)
+	}
+}
