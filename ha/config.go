@@ -14,6 +14,7 @@ import (
 
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/log"
+	"github.com/baton-ha/baton/transport"
 )
 
 // A Member is one voter of the cluster.
@@ -142,8 +143,8 @@ func (c Config) Validate() error {
 			wrong("Bind: %w", err)
 		}
 	}
-	if c.TLS != nil && (c.TLS.RootCAs == nil || len(c.TLS.Certificates) == 0 && c.TLS.GetCertificate == nil) {
-		wrong("TLS: needs a certificate and RootCAs: both sides identify themselves")
+	if err := transport.ValidateTLS(c.TLS); err != nil {
+		wrong("TLS: %w", err)
 	}
 	d := c.withDefaults()
 	if d.Heartbeat < 5*time.Millisecond {

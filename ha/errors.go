@@ -29,8 +29,8 @@ var (
 	ErrCompacted = log.ErrCompacted
 )
 
-// Why the ctx of a callback ended: [context.Cause] tells. Of OnActive's ctx it is one of these, or the
-// error that OnActive itself returned.
+// Why the ctx of a callback ended: [context.Cause] tells. It is one of these, [ErrClosed], or the error
+// that OnActive itself returned.
 var (
 	// ErrLeaseExpired: no majority of the members answered in time.
 	ErrLeaseExpired = fmt.Errorf("%w: the lease expired", errEnded)
@@ -53,6 +53,9 @@ var (
 	// ErrNotHandedOver is returned by Become when the other member did not take over in time. This
 	// member goes on, in a new epoch.
 	ErrNotHandedOver = errors.New("baton: the other member did not take over")
+	// ErrMembers is returned, wrapped, by Open when Config.Members are not the voters that the directory
+	// was made for. The list is fixed when the directories are made.
+	ErrMembers = errors.New("baton: Config.Members are not the cluster's members")
 	// ErrNotChosen is returned by Become when the Active did not hand its role to this member in
 	// time, for instance because this member lags behind.
 	ErrNotChosen = errors.New("baton: the active did not hand over to this member")

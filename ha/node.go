@@ -105,6 +105,9 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 	if err != nil {
 		return errors.Join(fmt.Errorf("baton: open %s: %w", n.cfg.Dir, err), n.net.Close())
 	}
+	if err := n.checkMembers(members); err != nil {
+		return errors.Join(fmt.Errorf("baton: open %s: %w", n.cfg.Dir, err), n.net.Close(), n.disk.Close())
+	}
 	n.role = newRole(roleConfig{
 		name: n.cfg.Name, cluster: n.cfg.Cluster, heartbeat: n.cfg.Heartbeat, electionTimeout: n.cfg.ElectionTimeout,
 		drainTimeout: n.cfg.DrainTimeout, coolDown: n.cfg.CoolDown, clusterID: [16]byte(randomBytes(16)),

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/baton-ha/baton/log"
 	"github.com/baton-ha/baton/storage"
 	"github.com/baton-ha/baton/transport"
 )
@@ -83,6 +84,27 @@ func refusal(name string, err *transport.RefusedError) error {
 		return fmt.Errorf("%w: refused by %s: %w", ErrForgotten, name, err)
 	}
 	return fmt.Errorf("baton: refused by %s: %w", name, err)
+}
+
+// checkMembers compares the configured members with those that the directory was made for. A list that
+// has grown would let the new ones elect each other, and forget everything.
+func (n *Node) checkMembers(want []log.Member) error {
+	_, snap, _ := n.disk.Recovered()
+	have, err := log.Members(snap)
+	if err != nil {
+		return err
+	}
+	names := func(members []log.Member) (names []string) {
+		for _, m := range members {
+			names = append(names, m.Name)
+		}
+		slices.Sort(names)
+		return names
+	}
+	if h, w := names(have), names(want); !slices.Equal(h, w) {
+		return fmt.Errorf("%w: the directory was made for %q, and the configuration lists %q", ErrMembers, h, w)
+	}
+	return nil
 }
 
 // admit decides whether to talk to another member: not if it has changed its directory.

@@ -162,7 +162,7 @@ func t1(links [2]link, nth [2]int) (*simCluster, map[link]int) {
 	return c, sent
 }
 
-// TestT1_ExhaustiveDrops: every pair of messages, on each pair of links, is lost once.
+// TestT1_ExhaustiveDrops: every pair of messages, on one link or two, is lost once.
 func TestT1_ExhaustiveDrops(t *testing.T) {
 	clean, sent := t1([2]link{}, [2]int{-1, -1})
 	if len(clean.check.faults) > 0 {
@@ -171,9 +171,12 @@ func TestT1_ExhaustiveDrops(t *testing.T) {
 	runs := 0
 	all := []link{{0, 1}, {0, 2}, {1, 2}}
 	for x := range all {
-		for y := range x {
+		for y := range x + 1 {
 			for i := range sent[all[x]] {
 				for j := range sent[all[y]] {
+					if x == y && j >= i {
+						break
+					}
 					runs++
 					c, _ := t1([2]link{all[x], all[y]}, [2]int{i, j})
 					if len(c.check.faults) > 0 {

@@ -3,7 +3,6 @@ package ha
 import (
 	"encoding/binary"
 	"fmt"
-	"time"
 
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/log"
@@ -25,7 +24,6 @@ type checker struct {
 	acks      int
 	newest    fence.Token // of the latest OnActive
 	tenures   int
-	gap       time.Duration // unused time between two tenures, at most
 }
 
 func (k *checker) init(c *simCluster) {

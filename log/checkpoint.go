@@ -69,6 +69,7 @@ func (c *Checkpointer) Save(a *Apply, body io.WriterTo) (err error) {
 	if latest.GetIndex() < a.pos.Raft { // else a leader's snapshot has overtaken this one
 		snap := newSnapshot(a.term, latest.GetConfState(), checkpoint{
 			Version: checkpointVersion, Position: a.pos, Base: cut.base, Terms: c.store.termsUpTo(cut.base, a.pos.Raft),
+			Members: c.store.voters(),
 		})
 		if err := c.store.disk.SaveSnapshot(snap, body); err != nil {
 			return err

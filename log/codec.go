@@ -3,6 +3,8 @@ package log
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
 )
@@ -34,8 +36,9 @@ type Batch struct {
 	Count int
 	First uint64 // index of its first record, given by the core when it proposes the batch
 
-	data    []byte // header (room for it until proposed) and records
-	waiters []*waiter
+	data     []byte // header (room for it until proposed) and records
+	waiters  []*waiter
+	proposed time.Duration
 }
 
 // NewBatch returns an empty batch of the epoch with room for size bytes of records.
@@ -87,6 +90,7 @@ func parseHeader(data []byte) (header, error) {
 // appendRecords appends the batch's records to dst. The records share data's memory.
 func appendRecords(dst []Entry, h header, data []byte) ([]Entry, error) {
 	rest := data[batchHeader:]
+	dst = slices.Grow(dst, int(h.count))
 	for i := range uint64(h.count) {
 		if len(rest) < recordHeader {
 			return dst, fmt.Errorf("%w: batch ends within record %d", ErrFormat, h.first+i)

@@ -75,7 +75,13 @@ type Core struct {
 	open []*Batch // proposed, fate unknown, in log order
 	held int      // of open: not yet committed
 
-	writes []*Write // not yet durable, in order
+	heldBytes             int           // of those
+	writeTime, commitTime time.Duration // of this member's writes and of its batches, on average
+
+	writes    []*Write      // not yet durable, in order
+	writtenAt time.Duration // when a write was last answered, or the first of these was handed out
+	applies   int           // not yet answered
+	appliedAt time.Duration // when an apply was last answered, or the first of these was handed out
 }
 
 type release struct {
@@ -137,17 +143,37 @@ func (c *Core) Deadline() time.Duration {
 }
 
 // Room reports whether a batch of the given size should be proposed now or had better wait and grow.
-// While a batch is under way the next one gathers; only full ones are sent after it. Where a batch
-// would be refused there is always room.
+// While a batch is under way the next one gathers, which makes the fewest and largest batches. Full
+// ones need not wait; nor does any, while the disk is idle, if it is the network that takes the time.
+// Where a batch would be refused there is always room.
 func (c *Core) Room(size int) bool {
-	return c.held == 0 || size >= FullBatch && c.held < maxInflightBatches || c.state != raft.StateLeader
+	if c.held == 0 || c.state != raft.StateLeader {
+		return true
+	}
+	if c.held >= maxInflightBatches || c.heldBytes >= maxInflightSize {
+		return false
+	}
+	return size >= FullBatch || len(c.writes) == 0 && c.commitTime > slowNetwork*c.writeTime
 }
 
 // FullBatch is the size in bytes from which a batch does not wait for more records.
 const FullBatch = 256 << 10
 
-// maxInflightBatches bounds the batches that are proposed and not committed.
-const maxInflightBatches = 64
+// Bounds of the batches that are proposed and not committed: the more bytes, the longer a small record
+// waits behind large ones.
+const (
+	maxInflightBatches = 64
+	maxInflightSize    = 4 << 20
+)
+
+// slowNetwork is how many times longer a commit takes than a write of this member's disk where the
+// network is what is waited for.
+const slowNetwork = 4
+
+// smooth moves an average a little towards what was just measured.
+func smooth(average *time.Duration, measured time.Duration) {
+	*average += (measured - *average) / 8
+}
 
 // Step tells the core what has happened, in order, and returns what is to be done. The effects are
 // valid until the next Step. After an error the core is not to be stepped again.
@@ -179,14 +205,14 @@ func (c *Core) handle(now time.Duration, ev Event) error {
 		c.receive(now, ev)
 	case Propose:
 		c.look(now)
-		c.propose(ev.Batch)
+		c.propose(now, ev.Batch)
 	case StartEpoch:
 		c.look(now)
 		c.startEpoch(ev)
 	case Written:
 		return c.written(now, ev.Write)
 	case Applied:
-		c.applied(ev.Apply)
+		c.applied(now, ev.Apply)
 	case Transfer:
 		c.look(now)
 		c.transfer(now, ev.To)
@@ -213,10 +239,17 @@ func (c *Core) ready(now time.Duration, rd raft.Ready) error {
 		case raft.LocalAppendThread:
 			c.write(now, m)
 		case raft.LocalApplyThread:
-			if err := c.commit(m); err != nil {
+			if err := c.commit(now, m); err != nil {
 				return err
 			}
 		default:
+			if m.GetType() == raftpb.MsgSnap {
+				snap, err := forOthers(m.GetSnapshot())
+				if err != nil {
+					return err
+				}
+				m.Snapshot = snap
+			}
 			c.send(now, m)
 		}
 	}
@@ -262,6 +295,9 @@ func (c *Core) write(now time.Duration, m *raftpb.Message) {
 			}
 		}
 	}
+	if len(c.writes) == 0 {
+		c.writtenAt = now
+	}
 	c.writes = append(c.writes, w)
 	c.eff.Writes = append(c.eff.Writes, w)
 }
@@ -272,6 +308,8 @@ func (c *Core) written(now time.Duration, w *Write) error {
 		return errors.New("baton: writes answered out of order") // a driver's bug
 	}
 	c.writes[0], c.writes = nil, c.writes[1:]
+	smooth(&c.writeTime, now-w.issued)
+	c.writtenAt = now
 	for _, m := range w.responses {
 		switch {
 		case m.GetTo() == c.cfg.ID:
@@ -283,7 +321,7 @@ func (c *Core) written(now time.Duration, w *Write) error {
 		}
 	}
 	if w.Snapshot != nil {
-		return c.install(w.Snapshot)
+		return c.install(now, w.Snapshot)
 	}
 	return nil
 }
@@ -312,7 +350,7 @@ func (c *Core) look(now time.Duration) {
 			for _, b := range c.open {
 				c.eff.Done = append(c.eff.Done, Done{b, ErrNotActive})
 			}
-			c.open, c.held = nil, 0
+			c.open, c.held, c.heldBytes = nil, 0, 0
 		}
 	}
 	c.eff.Changes = append(c.eff.Changes, Leadership{Leader: c.leader, Term: c.term, Leading: c.state == raft.StateLeader})

@@ -12,6 +12,7 @@ type gatherer struct {
 	mu      sync.Mutex // guards everything below
 	queue   []*Batch   // the last one is being filled
 	waiting int64      // bytes of batches whose fate is unknown, those under way included
+	last    int        // size of the batch that was taken last, which the next may well have too
 	err     error      // why nothing more is taken
 }
 
@@ -44,7 +45,7 @@ func (g *gatherer) add(epoch uint64, record []byte) (w *waiter, first bool, err 
 	g.waiting += size
 	n := len(g.queue)
 	if n == 0 || g.queue[n-1].Epoch != epoch || g.queue[n-1].Size() >= FullBatch {
-		g.queue = append(g.queue, NewBatch(epoch, max(len(record)+recordHeader, 1<<10)))
+		g.queue = append(g.queue, NewBatch(epoch, max(len(record)+recordHeader, g.last, 256)))
 		n, first = n+1, true
 	}
 	w = waiters.Get().(*waiter)
@@ -63,6 +64,7 @@ func (g *gatherer) take(room func(size int) bool) *Batch {
 	}
 	b := g.queue[0]
 	g.queue[0], g.queue = nil, g.queue[1:]
+	g.last = b.Size()
 	return b
 }
 

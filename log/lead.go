@@ -137,10 +137,15 @@ const rankDelay = 10 * time.Millisecond
 // maxHunts is how often a member campaigns in quick succession to replace a dead leader.
 const maxHunts = 8
 
-// stalled reports whether the disk has not answered for so long that this member must not lead.
+// stalled reports whether the disk or the state machine has not answered for so long that this member
+// must not lead. A state machine may take its time over what is a lot of records.
 func (c *Core) stalled(now time.Duration) bool {
-	return len(c.writes) > 0 && now-c.writes[0].issued > c.cfg.ElectionTimeout/2
+	return len(c.writes) > 0 && now-c.writtenAt > c.cfg.ElectionTimeout/2 ||
+		c.applies > 0 && now-c.appliedAt > applyPatience*c.cfg.ElectionTimeout
 }
+
+// applyPatience is how many election timeouts one apply may take before the member counts as stalled.
+const applyPatience = 10
 
 // stampRound begins a round of heartbeats that the lease may rest on.
 func (c *Core) stampRound(now time.Duration) {

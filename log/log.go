@@ -122,6 +122,11 @@ func (l *Log) Append(ctx context.Context, epoch uint64, record []byte) (uint64, 
 	if first {
 		l.inbox.poke()
 	}
+	if ctx.Done() == nil {
+		r := <-w.result
+		waiters.Put(w)
+		return r.index, r.err
+	}
 	select {
 	case r := <-w.result:
 		waiters.Put(w)
@@ -207,8 +212,12 @@ func (l *Log) OpenSnapshot(want *raftpb.Snapshot) (io.ReadCloser, int64, error) 
 
 // ReceiveSnapshot takes a snapshot message whose body is read from r.
 func (l *Log) ReceiveSnapshot(m *raftpb.Message, _ int64, r io.Reader) error {
-	if _, err := parseCheckpoint(m.GetSnapshot()); err != nil {
+	cp, err := parseCheckpoint(m.GetSnapshot())
+	if err != nil {
 		return err
+	}
+	if cp.Base.Raft != cp.Position.Raft {
+		return fmt.Errorf("%w: a snapshot that claims a log before it", ErrFormat)
 	}
 	if err := l.cfg.Storage.StageSnapshot(m.GetSnapshot(), r); err != nil {
 		return err

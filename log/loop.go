@@ -129,6 +129,16 @@ func (b *inbox) post(event any, bytes int) {
 	token(b.wake)
 }
 
+// answer posts that writes are durable.
+func (b *inbox) answer(writes []*Write) {
+	b.mu.Lock()
+	for _, w := range writes {
+		b.events = append(b.events, Written{w})
+	}
+	b.mu.Unlock()
+	token(b.wake)
+}
+
 // take returns all events. The slice is valid until the next take.
 func (b *inbox) take() (events []any, closed bool) {
 	b.mu.Lock()

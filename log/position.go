@@ -1,7 +1,9 @@
 package log
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"sort"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -118,6 +120,7 @@ type checkpoint struct {
 	Position position  `codec:"p"`
 	Base     base      `codec:"b"` // where the log this member keeps begins
 	Terms    []termRun `codec:"t"` // the terms of the entries between Base and Position
+	Members  []Member  `codec:"m"` // the voters, by id
 }
 
 // base is the raft entry before the first one kept.
@@ -137,21 +140,40 @@ const checkpointVersion = 1
 
 // A Member is one voter as raft knows it.
 type Member struct {
-	ID   uint64
-	Name string
+	ID   uint64 `codec:"i"`
+	Name string `codec:"n"`
 }
 
 // Boot returns the checkpoint with which every member of a new cluster begins: its voters at raft
 // index 1, term 1, and an empty log. The same members give the same bytes everywhere.
 func Boot(members []Member) *raftpb.Snapshot {
+	members = slices.SortedFunc(slices.Values(members), func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
 	voters := make([]uint64, len(members))
 	for i, m := range members {
 		voters[i] = m.ID
 	}
-	sort.Slice(voters, func(i, j int) bool { return voters[i] < voters[j] })
 	return newSnapshot(1, &raftpb.ConfState{Voters: voters}, checkpoint{
-		Version: checkpointVersion, Position: position{Raft: 1}, Base: base{Raft: 1, Term: 1},
+		Version: checkpointVersion, Position: position{Raft: 1}, Base: base{Raft: 1, Term: 1}, Members: members,
 	})
+}
+
+// Members returns the voters that a checkpoint names.
+func Members(s *raftpb.Snapshot) ([]Member, error) {
+	c, err := parseCheckpoint(s)
+	return c.Members, err
+}
+
+// forOthers returns a member's checkpoint as another member shall have it: its log begins behind the
+// checkpoint, since it has nothing of what the sender keeps before.
+func forOthers(s *raftpb.Snapshot) (*raftpb.Snapshot, error) {
+	c, err := parseCheckpoint(s)
+	if err != nil {
+		return nil, err
+	}
+	meta := s.GetMetadata()
+	c.Base = base{Raft: c.Position.Raft, Term: meta.GetTerm(), Index: c.Position.Index}
+	c.Terms = nil
+	return newSnapshot(meta.GetTerm(), meta.GetConfState(), c), nil
 }
 
 func newSnapshot(term uint64, cs *raftpb.ConfState, c checkpoint) *raftpb.Snapshot {

@@ -3,6 +3,7 @@ package log
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -13,7 +14,7 @@ import (
 // This file follows a batch through the core: proposed, committed, applied or fenced, answered.
 
 // propose appends a batch to the leader's log. What fails here is definite: it never got there.
-func (c *Core) propose(b *Batch) {
+func (c *Core) propose(now time.Duration, b *Batch) {
 	if err := c.mayPropose(b); err != nil {
 		c.eff.Done = append(c.eff.Done, Done{b, err})
 		return
@@ -33,8 +34,10 @@ func (c *Core) propose(b *Batch) {
 		return
 	}
 	c.next = first + uint64(b.Count)
+	b.proposed = now
 	c.open = append(c.open, b)
 	c.held++
+	c.heldBytes += b.Size()
 	if mutant.On(mutant.AckBeforeApply) {
 		c.eff.Done = append(c.eff.Done, Done{b, nil})
 	}
@@ -67,7 +70,7 @@ func (c *Core) startEpoch(ev StartEpoch) {
 }
 
 // commit moves over committed entries and hands out what they hold.
-func (c *Core) commit(m *raftpb.Message) error {
+func (c *Core) commit(now time.Duration, m *raftpb.Message) error {
 	a := &Apply{responses: m.GetResponses()}
 	var marks []mark
 	for _, e := range m.GetEntries() {
@@ -80,33 +83,50 @@ func (c *Core) commit(m *raftpb.Message) error {
 		a.term = e.GetTerm()
 		if len(a.Entries) > records {
 			marks = append(marks, mark{index: a.Entries[records].Index, raft: e.GetIndex()})
-			c.accepted(a, a.Entries[records])
+			c.accepted(now, a, a.Entries[records])
 		}
-		if now := c.pos.epoch(); now.Epoch != epochs {
-			a.epochs = append(a.epochs, now)
+		if e := c.pos.epoch(); e.Epoch != epochs {
+			a.epochs = append(a.epochs, e)
 			c.settle(a)
 			if mutant.On(mutant.NoBarrier) {
-				c.eff.Changes = append(c.eff.Changes, EpochStarted{Epoch: now})
+				c.eff.Changes = append(c.eff.Changes, EpochStarted{Epoch: e})
 			}
 			c.next = c.pos.Index + 1
 		}
 	}
 	a.pos = c.pos
 	c.store.commit(c.pos, marks)
-	c.eff.Applies = append(c.eff.Applies, a)
+	c.handOut(now, a)
 	return nil
+}
+
+// handOut gives an apply to the driver.
+func (c *Core) handOut(now time.Duration, a *Apply) {
+	if c.applies++; c.applies == 1 {
+		c.appliedAt = now
+	}
+	c.eff.Applies = append(c.eff.Applies, a)
 }
 
 // accepted notes that the batch that begins with a record is committed and counts. If it is this
 // member's own, it is the oldest open one: batches are open in log order, and only the batches that
 // this member proposed in this epoch carry it.
-func (c *Core) accepted(a *Apply, first Entry) {
+func (c *Core) accepted(now time.Duration, a *Apply, first Entry) {
 	if len(c.open) == 0 || c.open[0].Epoch != first.Epoch || c.open[0].First != first.Index {
 		return
 	}
 	a.batches = append(a.batches, c.open[0])
+	smooth(&c.commitTime, now-c.open[0].proposed)
+	c.shut()
+}
+
+// shut takes the oldest open batch away: it is committed, or never will be.
+func (c *Core) shut() *Batch {
+	b := c.open[0]
 	c.open[0], c.open = nil, c.open[1:]
 	c.held--
+	c.heldBytes -= b.Size()
+	return b
 }
 
 // settle tells the fate of every open batch of an epoch that is over (G3). Within its epoch the
@@ -120,8 +140,7 @@ func (c *Core) settle(a *Apply) {
 		if !over {
 			return
 		}
-		c.open[0], c.open = nil, c.open[1:]
-		c.held--
+		c.shut()
 		switch {
 		case b.First >= next.First:
 			c.eff.Done = append(c.eff.Done, Done{b, ErrFenced})
@@ -134,7 +153,9 @@ func (c *Core) settle(a *Apply) {
 }
 
 // applied answers what an apply has decided.
-func (c *Core) applied(a *Apply) {
+func (c *Core) applied(now time.Duration, a *Apply) {
+	c.applies--
+	c.appliedAt = now
 	for _, m := range a.responses {
 		_ = c.node.Step(m)
 	}
@@ -152,7 +173,7 @@ func (c *Core) applied(a *Apply) {
 }
 
 // install goes on from a leader's checkpoint, which is in force on disk now.
-func (c *Core) install(snap *raftpb.Snapshot) error {
+func (c *Core) install(now time.Duration, snap *raftpb.Snapshot) error {
 	cp, err := parseCheckpoint(snap)
 	if err != nil {
 		return err
@@ -163,11 +184,11 @@ func (c *Core) install(snap *raftpb.Snapshot) error {
 	old := c.pos.epoch().Epoch
 	c.pos = cp.Position
 	a := &Apply{Snapshot: snap, pos: c.pos, term: snap.GetMetadata().GetTerm()}
-	if now := c.pos.epoch(); now.Epoch != old {
-		a.epochs = []Epoch{now}
+	if e := c.pos.epoch(); e.Epoch != old {
+		a.epochs = []Epoch{e}
 	}
 	c.settle(a)
 	c.store.commit(c.pos, nil)
-	c.eff.Applies = append(c.eff.Applies, a)
+	c.handOut(now, a)
 	return nil
 }

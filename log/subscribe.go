@@ -67,8 +67,12 @@ func (r *reader) read() ([]Entry, <-chan struct{}, error) {
 	w.mu.RLock()
 	pos, b, changed, stopped := w.pos, w.base, w.changed, w.err
 	w.mu.RUnlock()
-	if r.next <= b.Index {
-		return nil, nil, &CompactedError{Index: r.next, First: b.Index + 1}
+	first := b.Index + 1
+	if len(pos.Epochs) > 0 && pos.Epochs[0].Epoch > 1 { // the history says which records count
+		first = max(first, pos.Epochs[0].First)
+	}
+	if r.next < first {
+		return nil, nil, &CompactedError{Index: r.next, First: first}
 	}
 	if r.next > pos.Index {
 		return nil, changed, stopped

@@ -22,6 +22,7 @@ type window struct {
 
 	mu      sync.RWMutex // guards everything below
 	hard    *raftpb.HardState
+	members []Member
 	snap    *raftpb.Snapshot // the newest checkpoint, without body
 	base    base             // entries after it are readable
 	terms   []termRun        // of the entries after base, ascending
@@ -54,7 +55,7 @@ func newWindow(disk Storage, limit int) (*window, error) {
 		Term: new(hard.GetTerm()), Vote: new(hard.GetVote()), Commit: new(max(hard.GetCommit(), c.Position.Raft)),
 	}
 	w := &window{
-		disk: disk, limit: limit, hard: hard, snap: snap, base: c.Base, terms: c.Terms,
+		disk: disk, limit: limit, hard: hard, members: c.Members, snap: snap, base: c.Base, terms: c.Terms,
 		first: c.Position.Raft + 1, pos: c.Position, changed: make(chan struct{}),
 	}
 	if len(w.terms) == 0 || w.terms[0].From != c.Base.Raft {
@@ -239,6 +240,7 @@ func (w *window) installed(snap *raftpb.Snapshot, c checkpoint) {
 	w.snap = snap
 	w.base = base{Raft: meta.GetIndex(), Term: meta.GetTerm(), Index: c.Position.Index}
 	w.terms = []termRun{{From: meta.GetIndex(), Term: meta.GetTerm()}}
+	w.members = c.Members
 	w.first, w.ents, w.bytes, w.marks = meta.GetIndex()+1, nil, 0, nil
 	w.wakeLocked()
 }
@@ -270,6 +272,13 @@ func (w *window) latest() *raftpb.Snapshot {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	return w.snap
+}
+
+// voters returns the members.
+func (w *window) voters() []Member {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.members
 }
 
 // The methods of raft.Storage. They run on the goroutine that owns the raft node.

@@ -8,6 +8,9 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
+// maxSync bounds the bytes that are synced at a time, so that an answer is never far away.
+const maxSync = 1 << 20
+
 // runWriter makes writes durable. What has queued up while the last one was synced goes into one
 // sync (group commit).
 func (l *Log) runWriter() {
@@ -17,12 +20,20 @@ func (l *Log) runWriter() {
 		if !ok {
 			return
 		}
-		if err := l.core.Persist(writes); err != nil {
-			l.Fail(fmt.Errorf("write the log: %w", err))
-			return
-		}
-		for _, w := range writes {
-			l.Post(Written{w})
+		for len(writes) > 0 {
+			n, bytes := 0, 0
+			for n < len(writes) && (n == 0 || bytes < maxSync) {
+				for _, e := range writes[n].Entries {
+					bytes += len(e.GetData())
+				}
+				n++
+			}
+			if err := l.core.Persist(writes[:n]); err != nil {
+				l.Fail(fmt.Errorf("write the log: %w", err))
+				return
+			}
+			l.inbox.answer(writes[:n])
+			writes = writes[n:]
 		}
 	}
 }

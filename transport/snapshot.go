@@ -32,8 +32,9 @@ var ErrSuperseded = errors.New("transport: a newer snapshot is to be sent")
 // outbox sends snapshots to one peer, one at a time. A group has at most one waiting: a newer one takes the place of an
 // older one, and ends one that is being sent.
 type outbox struct {
-	p    *peer
-	wake chan struct{} // 1: something is waiting
+	p       *peer
+	wake    chan struct{} // 1: something is waiting
+	backoff backoff       // after failures; run's
 
 	mu      sync.Mutex // guards what follows
 	waiting []parcel
@@ -94,6 +95,7 @@ func (o *outbox) run(ctx context.Context) {
 				err = ErrClosed
 			}
 			cancel(nil)
+			o.pause(ctx, err)
 			next.g.h.SnapshotSent(o.p.ID, err)
 			continue
 		}
@@ -102,6 +104,23 @@ func (o *outbox) run(ctx context.Context) {
 		case <-o.wake:
 		case <-ctx.Done():
 		}
+	}
+}
+
+// pause waits after a failure before it is told, since the answer is another snapshot.
+func (o *outbox) pause(ctx context.Context, err error) {
+	if err == nil || errors.Is(err, ErrSuperseded) {
+		o.backoff = backoff{}
+		return
+	}
+	cfg := &o.p.t.cfg
+	lo := cfg.Backoff
+	if errors.Is(err, ErrRefused) {
+		lo = cfg.MaxBackoff
+	}
+	select {
+	case <-time.After(o.backoff.next(lo, max(lo, cfg.MaxBackoff))):
+	case <-ctx.Done():
 	}
 }
 

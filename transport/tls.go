@@ -6,6 +6,9 @@ import (
 	"net"
 )
 
+// ValidateTLS reports everything for which [Listen] would refuse a TLS configuration, or nil.
+func ValidateTLS(c *tls.Config) error { return errors.Join(validateTLS(c)...) }
+
 func validateTLS(c *tls.Config) []error {
 	if c == nil {
 		return nil

@@ -21,7 +21,6 @@ const writers = 32
 type script struct {
 	*demo.Cluster
 	acked   atomic.Int64
-	load    context.CancelFunc // ends the load
 	writers sync.WaitGroup
 	result  [writers + 1]result // of the writers, numbered from 1; read when they have ended
 
