@@ -12,7 +12,7 @@
 //
 // # Files
 //
-//	LOCK      flock while open
+//	LOCK      locked while open
 //	creating  there only during the creation
 //	identity  cluster, member, raft id, incarnation, cluster id, peers met: msgpack with a checksum, replaced atomically
 //	mark      two slots in turn: how far the WAL is durable
