@@ -1,0 +1,162 @@
+// Package baton starts clusters of baton for the measurements.
+package baton
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"github.com/baton-ha/baton/benchmarks/internal/harness"
+	"github.com/baton-ha/baton/fence"
+	"github.com/baton-ha/baton/ha"
+)
+
+// A System is a cluster of ha.Nodes.
+type System struct {
+	Nodes    []*ha.Node
+	Machines []*Machine // of the nodes
+	active   atomic.Pointer[active]
+	shims    []*harness.Shim
+}
+
+type active struct {
+	at    int
+	node  *ha.Node
+	token fence.Token
+}
+
+// Machine counts the records and drops them.
+type Machine struct {
+	Records, Calls atomic.Uint64
+	OnApply        func([]ha.Entry) // optional; set it in edit
+}
+
+// Apply implements [ha.StateMachine].
+func (m *Machine) Apply(entries []ha.Entry) error {
+	m.Records.Add(uint64(len(entries)))
+	m.Calls.Add(1)
+	if m.OnApply != nil {
+		m.OnApply(entries)
+	}
+	return nil
+}
+
+type nothing struct{}
+
+func (nothing) WriteTo(w io.Writer) (int64, error) {
+	n, err := w.Write([]byte{0})
+	return int64(n), err
+}
+
+// Snapshot implements [ha.StateMachine].
+func (m *Machine) Snapshot() (io.WriterTo, error) { return nothing{}, nil }
+
+// Restore implements [ha.StateMachine].
+func (m *Machine) Restore(r io.Reader) error {
+	_, err := io.Copy(io.Discard, r)
+	return err
+}
+
+// Start starts a cluster with default settings and waits for its Active. edit, if not nil, may change the settings of
+// each member.
+func Start(o harness.Options, edit func(cfg *ha.Config, m *Machine)) (_ *System, err error) {
+	s := new(System)
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	addrs, err := harness.Ports(o.Count())
+	if err != nil {
+		return nil, err
+	}
+	others, shims, err := o.Shims(addrs)
+	if err != nil {
+		return nil, err
+	}
+	s.shims = shims
+	var members []ha.Member
+	for i, a := range others {
+		members = append(members, ha.Member{Name: string(rune('a' + i)), Addr: a})
+	}
+	for i, m := range members {
+		machine := new(Machine)
+		cfg := ha.Config{
+			Name: m.Name, Dir: filepath.Join(o.Dir, m.Name), Cluster: "bench", Members: members, StateMachine: machine,
+			Bind: addrs[i], NoCrashEvidence: o.Shim, // a proxy's refusals say nothing about the member
+			Logger: slog.New(slog.DiscardHandler),
+		}
+		if edit != nil {
+			edit(&cfg, machine)
+		}
+		n, err := ha.Open(cfg)
+		if err != nil {
+			return nil, err
+		}
+		s.Nodes, s.Machines = append(s.Nodes, n), append(s.Machines, machine)
+	}
+	return s, s.await()
+}
+
+func (s *System) await() error {
+	return harness.Until("active baton", func() bool {
+		for i, n := range s.Nodes {
+			if st := n.Status(); st.State == ha.Active {
+				s.active.Store(&active{i, n, st.Token})
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// Name implements [harness.System].
+func (s *System) Name() string { return "baton" }
+
+// Active returns the Active member and its state machine.
+func (s *System) Active() (*ha.Node, *Machine) {
+	a := s.active.Load()
+	return a.node, s.Machines[a.at]
+}
+
+// Append implements [harness.System].
+func (s *System) Append(ctx context.Context, payload []byte) error {
+	a := s.active.Load()
+	_, err := a.node.Append(ctx, a.token, payload)
+	if err != nil && (errors.Is(err, ha.ErrFenced) || errors.As(err, new(*ha.NotActiveError))) {
+		for i, n := range s.Nodes {
+			if st := n.Status(); st.State == ha.Active {
+				s.active.Store(&active{i, n, st.Token})
+			}
+		}
+	}
+	return err
+}
+
+// StopFollowers implements [harness.Quorum].
+func (s *System) StopFollowers() error {
+	keep := s.active.Load().node
+	var errs []error
+	for _, n := range s.Nodes {
+		if n != keep {
+			errs = append(errs, n.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Close implements [harness.System]. All members close at the same time, so that nobody hands over.
+func (s *System) Close() error {
+	errs := make([]error, len(s.Nodes))
+	var all sync.WaitGroup
+	for i, n := range s.Nodes {
+		all.Go(func() { errs[i] = n.Close() })
+	}
+	all.Wait()
+	harness.CloseShims(s.shims)
+	return errors.Join(errs...)
+}
