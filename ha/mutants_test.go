@@ -16,7 +16,7 @@ func TestMutants(t *testing.T) {
 	for _, name := range []string{
 		mutant.VoteNotPersisted, mutant.SendBeforePersist, mutant.FenceOnlyAtPropose, mutant.LeaseFromRaft,
 		mutant.NoRestartGuard, mutant.EpochIsTerm, mutant.IndexHoles, mutant.AckBeforeApply, mutant.NoPromise,
-		mutant.EndlessRelease, mutant.NoBarrier, mutant.StaleFate, mutant.NoFsync, mutant.MergeOverlap,
+		mutant.EndlessRelease, mutant.NoBarrier, mutant.StaleFate, mutant.NoFsync, mutant.MergeOverlap, mutant.ForeignBase,
 	} {
 		t.Run(name, func(t *testing.T) {
 			mutant.Enabled = name

@@ -22,10 +22,11 @@ func seeds(t *testing.T, f func(seed uint64) *simCluster) {
 	if *simSeed != 0 {
 		first, n = *simSeed, 1
 	}
-	var tenures, acks, events int
+	var tenures, acks, snapshots, events int
 	for seed := first; seed < first+uint64(n); seed++ {
 		c := f(seed)
 		tenures, acks, events = tenures+c.check.tenures, acks+c.check.acks, events+c.w.Events()
+		snapshots += c.check.snapshots
 		if len(c.check.faults) > 0 {
 			for _, fault := range c.check.faults {
 				t.Error(fault)
@@ -33,7 +34,7 @@ func seeds(t *testing.T, f func(seed uint64) *simCluster) {
 			t.Fatalf("seed %d failed; replay it with: go test ./ha -run '^%s$' -sim.seed=%d", seed, t.Name(), seed)
 		}
 	}
-	t.Logf("%d seeds: %d tenures, %d records acknowledged, %d events", n, tenures, acks, events)
+	t.Logf("%d seeds: %d tenures, %d records acknowledged, %d snapshots installed, %d events", n, tenures, acks, snapshots, events)
 }
 
 // t2 is a configuration whose faults come from the seed too.
@@ -44,6 +45,7 @@ func t2(seed uint64) simConfig {
 	cfg.delay = time.Millisecond + time.Duration(r(4)*float64(40*time.Millisecond))
 	cfg.fault = 300*time.Millisecond + time.Duration(r(5)*float64(2*time.Second))
 	cfg.slowApply = time.Duration(r(6) * float64(5*time.Millisecond))
+	cfg.checkpoint = 512 << (seed % 5) // so that members that were away need snapshots
 	if seed%4 == 0 {
 		cfg.members = 5
 	}

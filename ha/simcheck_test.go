@@ -24,6 +24,7 @@ type checker struct {
 	acks      int
 	newest    fence.Token // of the latest OnActive
 	tenures   int
+	snapshots int // installed
 }
 
 func (k *checker) init(c *simCluster) {
@@ -71,6 +72,7 @@ func (k *checker) applied(m *simMember, e log.Entry) {
 
 // restored sees a member that has taken a snapshot.
 func (k *checker) restored(m *simMember) {
+	k.snapshots++
 	if n := m.sm.last; n > 0 && (int(n) > len(k.hashes) || k.hashes[n-1] != m.sm.hash) {
 		k.fail("%s restored a state at record %d that its peers never had", m.name, n)
 	}

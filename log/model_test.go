@@ -53,6 +53,8 @@ func (d *modelDisk) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
 	return ents, nil
 }
 
+func (d *modelDisk) First() uint64 { return d.base + 1 }
+
 func (d *modelDisk) OpenSnapshot() (*raftpb.Snapshot, io.ReadCloser, int64, error) {
 	panic("not called")
 }

@@ -170,6 +170,9 @@ func forOthers(s *raftpb.Snapshot) (*raftpb.Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
+	if mutant.On(mutant.ForeignBase) {
+		return s, nil
+	}
 	meta := s.GetMetadata()
 	c.Base = base{Raft: c.Position.Raft, Term: meta.GetTerm(), Index: c.Position.Index}
 	c.Terms = nil

@@ -19,6 +19,8 @@ type Storage interface {
 	Save(*raftpb.HardState, []*raftpb.Entry) error
 	// Entries reads entries [lo, hi) back: at least one, otherwise at most maxBytes.
 	Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error)
+	// First is the oldest entry that Entries can read.
+	First() uint64
 	// SaveSnapshot makes a checkpoint durable; a nil body means that there is no state machine.
 	SaveSnapshot(snap *raftpb.Snapshot, body io.WriterTo) error
 	// StageSnapshot keeps one that comes from a leader, verified and durable but not yet in force.

@@ -50,6 +50,10 @@ func newWindow(disk Storage, limit int) (*window, error) {
 	if err != nil {
 		return nil, err
 	}
+	if first := disk.First(); first > c.Base.Raft+1 {
+		return nil, fmt.Errorf("%w: the checkpoint at raft index %d counts on entries from %d on, and the first held is %d",
+			ErrFormat, c.Position.Raft, c.Base.Raft+1, first)
+	}
 	// A checkpoint is made of committed entries, but the commit index may not have been written yet.
 	hard = &raftpb.HardState{
 		Term: new(hard.GetTerm()), Vote: new(hard.GetVote()), Commit: new(max(hard.GetCommit(), c.Position.Raft)),

@@ -217,7 +217,7 @@ func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, revised bool) (err err
 	if err := w.mark.sync(); err != nil {
 		return err
 	}
-	if err := w.sweepSnapshots(""); err != nil {
+	if err := w.sweepSnapshots(true); err != nil {
 		return err
 	}
 	if err := finishCreation(w.dir); err != nil {

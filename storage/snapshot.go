@@ -48,8 +48,8 @@ func (w *WAL) SaveSnapshot(snap *raftpb.Snapshot, body io.WriterTo) error {
 	return w.inForce(id)
 }
 
-// StageSnapshot makes a snapshot of the leader durable and verifies it, without bringing it into force. One staged earlier
-// is deleted. It reads body (nil: none) to its end; an error of body leaves everything as it was.
+// StageSnapshot makes a snapshot of the leader durable and verifies it, without bringing it into force. Others that are
+// staged stay, as they may be about to be installed, until one as new as they are is in force. It reads body (nil: none) to its end; an error of body leaves everything as it was.
 func (w *WAL) StageSnapshot(snap *raftpb.Snapshot, body io.Reader) error {
 	w.snapMu.Lock()
 	defer w.snapMu.Unlock()
@@ -73,7 +73,7 @@ func (w *WAL) StageSnapshot(snap *raftpb.Snapshot, body io.Reader) error {
 	if _, err := verifySnapshotFile(filepath.Join(w.dir, snapName, name), idOf(snap)); err != nil {
 		return err
 	}
-	return w.sweepSnapshots(name)
+	return w.sweepSnapshots(false)
 }
 
 // InstallSnapshot brings a staged snapshot into force, together with hs, durably. The log goes on after it: entries before
@@ -238,11 +238,12 @@ func (w *WAL) inForce(id snapID) error {
 	w.snaps = slices.Insert(slices.DeleteFunc(slices.Clone(w.snaps), func(old snapID) bool { return old == id }), 0, id)
 	w.snaps = w.snaps[:min(len(w.snaps), keepSnapshots)]
 	w.indexMu.Unlock()
-	return w.sweepSnapshots("")
+	return w.sweepSnapshots(false)
 }
 
-// sweepSnapshots deletes everything in the snapshot directory but the files in force and the staged one named.
-func (w *WAL) sweepSnapshots(staged string) error {
+// sweepSnapshots deletes everything in the snapshot directory but the files in force and, unless the directory is just
+// being opened, those staged that are newer.
+func (w *WAL) sweepSnapshots(opening bool) error {
 	dir := filepath.Join(w.dir, snapName)
 	names, err := os.ReadDir(dir)
 	if err != nil {
@@ -252,7 +253,9 @@ func (w *WAL) sweepSnapshots(staged string) error {
 		name := e.Name()
 		ours := strings.HasSuffix(name, snapExt) || strings.HasSuffix(name, stagedExt) || strings.HasSuffix(name, ".tmp")
 		inForce := slices.ContainsFunc(w.snaps, func(id snapID) bool { return id.file(snapExt) == name })
-		if !ours || inForce || name == staged {
+		base, isStaged := strings.CutSuffix(name, stagedExt)
+		index, _, _ := parseSegmentName(base + ".wal")
+		if !ours || inForce || isStaged && !opening && index > w.newest().index {
 			continue
 		}
 		if err := os.Remove(filepath.Join(dir, name)); err != nil {

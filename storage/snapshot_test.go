@@ -323,3 +323,31 @@ func BenchmarkSave(b *testing.B) {
 		})
 	}
 }
+
+// TestStagedSnapshotsWait: a snapshot that is staged can be installed whatever is staged or saved meanwhile, and is deleted
+// when a newer one is in force.
+func TestStagedSnapshotsWait(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "m")
+	w := mustOpen(t, dir)
+	defer w.Close()
+	m := &model{snap: 1}
+	m.save(t, w, hard(2, 7, 18), entries(2, 20, 2, 10))
+	cs := &raftpb.ConfState{Voters: []uint64{7}}
+	at := func(index uint64) *raftpb.Snapshot {
+		return &raftpb.Snapshot{Data: []byte("x"), Metadata: &raftpb.SnapshotMetadata{Index: &index, Term: new(uint64(2)), ConfState: cs}}
+	}
+	for _, i := range []uint64{50, 90} {
+		must(t, w.StageSnapshot(at(i), strings.NewReader("state")))
+	}
+	must(t, w.SaveSnapshot(at(15), strings.NewReader("own")))
+	must(t, w.InstallSnapshot(at(50), nil))
+	must(t, w.InstallSnapshot(at(90), nil))
+	must(t, w.StageSnapshot(at(60), strings.NewReader("late")))
+	names, err := os.ReadDir(filepath.Join(dir, snapName))
+	must(t, err)
+	for _, e := range names {
+		if strings.HasSuffix(e.Name(), stagedExt) {
+			t.Errorf("%s is left", e.Name())
+		}
+	}
+}

@@ -18,6 +18,7 @@ const (
 	NoPromise          = "no-promise"            // a voter votes whenever it is asked, whatever it has promised
 	EndlessRelease     = "endless-release"       // a hand-over releases a voter for good, also after the leader changed its mind
 	NoBarrier          = "no-barrier"            // OnActive starts before older records are applied
+	ForeignBase        = "foreign-base"          // a snapshot's receiver believes that it holds the log that its sender holds
 	MergeOverlap       = "merge-overlap"         // writes of which one overwrites another are merged as they are
 	StaleFate          = "stale-fate"            // losing leadership is reported as "never in the log"
 	NoFsync            = "no-fsync"              // writes are reported durable before they are synced

@@ -74,6 +74,9 @@ func (d *Disk) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
 	return ents[:len(ents):len(ents)], nil
 }
 
+// First implements log.Storage.
+func (d *Disk) First() uint64 { return d.first }
+
 // Has reports whether one of the last entries holds a piece of data.
 func (d *Disk) Has(data []byte) bool {
 	for i := len(d.ents) - 1; i >= 0 && i >= len(d.ents)-256; i-- {
@@ -113,7 +116,11 @@ func (d *Disk) InstallSnapshot(snap *raftpb.Snapshot, hard *raftpb.HardState) er
 	if !ok {
 		return fmt.Errorf("sim: snapshot %d is not staged", i)
 	}
-	clear(d.staged)
+	for old := range d.staged {
+		if old <= i {
+			delete(d.staged, old)
+		}
+	}
 	d.snap, d.body, d.first, d.ents = snap, body, i+1, nil
 	if hard != nil {
 		d.hard = hard
