@@ -32,6 +32,7 @@ type Node struct {
 	alarm     *time.Timer             // for the role's deadline; owned by the log's loop
 	alarmAt   time.Duration
 	callbacks sync.WaitGroup
+	leaving   sync.WaitGroup
 
 	tenure  atomic.Pointer[tenure]
 	status  atomic.Pointer[Status]
@@ -132,6 +133,13 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 	}
 	n.log.Start(group)
 	n.log.Post(wake{})
+	n.leaving.Go(func() {
+		// A member that has failed must not look alive: the closed port is evidence for the others.
+		<-n.log.Done()
+		if err := n.net.Close(); err != nil {
+			n.cfg.Logger.Warn("close the transport", "member", n.cfg.Name, "err", err)
+		}
+	})
 	return nil
 }
 
@@ -172,7 +180,7 @@ func (n *Node) Check(t fence.Token) error {
 		return ErrClosed
 	case t.Cluster != n.cfg.Cluster || t.Epoch == 0:
 		return n.notActive()
-	case t.Holder == n.cfg.Name || t.Epoch < s.Epoch:
+	case t.Epoch < s.Epoch || t.Epoch == s.Epoch && t.Holder == n.cfg.Name:
 		return ErrFenced
 	}
 	return n.notActive()
@@ -246,11 +254,9 @@ func (n *Node) Close() error {
 	defer cancel()
 	_ = n.Become(ctx, Standby) // where it cannot be done, the others will notice
 	n.once.Do(func() {
-		err := n.log.Close()
+		_ = n.log.Close()
+		n.leaving.Wait()
 		n.callbacks.Wait()
-		if cerr := n.net.Close(); err == nil && cerr != nil {
-			n.cfg.Logger.Warn("close the transport", "err", cerr)
-		}
 		close(n.closed)
 	})
 	<-n.closed

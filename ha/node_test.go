@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -79,6 +78,7 @@ type cluster struct {
 	dir     string
 	members []ha.Member
 	edit    func(*ha.Config)
+	bare    bool // no state machine, unless edit sets one
 	nodes   map[string]*ha.Node
 	sums    map[string]*counter
 }
@@ -87,12 +87,7 @@ func newCluster(t *testing.T, size int, edit func(*ha.Config)) *cluster {
 	t.Helper()
 	c := &cluster{t: t, dir: t.TempDir(), edit: edit, nodes: map[string]*ha.Node{}, sums: map[string]*counter{}}
 	for i := range size {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		c.members = append(c.members, ha.Member{Name: string(rune('a' + i)), Addr: l.Addr().String()})
+		c.members = append(c.members, ha.Member{Name: string(rune('a' + i)), Addr: freeAddr(t)})
 	}
 	t.Cleanup(c.closeAll)
 	return c
@@ -118,7 +113,7 @@ func (c *cluster) start(names ...string) {
 	for _, name := range names {
 		cfg := c.config(name)
 		c.sums[name] = new(counter)
-		if cfg.StateMachine == nil {
+		if cfg.StateMachine == nil && !c.bare {
 			cfg.StateMachine = c.sums[name]
 		}
 		n, err := ha.Open(cfg)
@@ -177,6 +172,8 @@ func (c *cluster) active() (*ha.Node, fence.Token) {
 }
 
 func number(v uint64) []byte { return binary.LittleEndian.AppendUint64(nil, v) }
+
+func value(record []byte) uint64 { return binary.LittleEndian.Uint64(record) }
 
 // awaitSum waits until every running member has applied n numbers, and compares the sums.
 func (c *cluster) awaitSum(sum uint64, n int) {

@@ -270,10 +270,6 @@ func (c *Core) send(now time.Duration, m *raftpb.Message) {
 		if isForced(m) && c.forced.term+1 == m.GetTerm() {
 			m.Context = withStamp(campaignTransfer, c.forced.stamp)
 		}
-	case raftpb.MsgVoteResp:
-		if !m.GetReject() {
-			c.deferElection(now)
-		}
 	}
 	c.eff.Send = append(c.eff.Send, m)
 }
@@ -283,6 +279,12 @@ func (c *Core) write(now time.Duration, m *raftpb.Message) {
 	w := &Write{Entries: m.GetEntries(), Snapshot: m.GetSnapshot(), responses: m.GetResponses(), issued: now}
 	if m.Term != nil {
 		w.Hard = &raftpb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit}
+	}
+	for _, r := range w.responses {
+		if r.GetType() == raftpb.MsgVoteResp && !r.GetReject() && r.GetTo() != c.cfg.ID {
+			c.deferElection(now) // at once: a vote that is being written has been cast
+			c.hunts = 0
+		}
 	}
 	if mutant.On(mutant.VoteNotPersisted) && w.Hard != nil {
 		hard, _, _ := c.store.InitialState()

@@ -114,11 +114,14 @@ func (c *Core) campaign() {
 // a little later and refuse until then, so it tries a few times.
 func (c *Core) gone(now time.Duration, ev Gone) {
 	id := ev.ID
-	if c.heardAt > ev.At || c.leader != id || c.state != raft.StateFollower {
-		return // not the leader, or a new process of that name has led since
+	if c.heardAt > ev.At {
+		return // a leader was heard since: perhaps a new process of that name
 	}
 	if c.promise.leader == id {
 		c.promise = promise{}
+	}
+	if c.leader != id || c.state != raft.StateFollower {
+		return
 	}
 	rank := 0
 	for _, v := range c.voters {

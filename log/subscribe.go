@@ -61,8 +61,20 @@ type reader struct {
 }
 
 // read returns the next committed records. When there are none it returns a channel that is closed
-// when there may be more.
+// when there may be more. When the log has stopped, its files may be closed: then that is the error.
 func (r *reader) read() ([]Entry, <-chan struct{}, error) {
+	records, changed, err := r.readOn()
+	if err != nil && !errors.Is(err, ErrCompacted) {
+		r.store.mu.RLock()
+		defer r.store.mu.RUnlock()
+		if r.store.err != nil {
+			err = r.store.err
+		}
+	}
+	return records, changed, err
+}
+
+func (r *reader) readOn() ([]Entry, <-chan struct{}, error) {
 	w := r.store
 	w.mu.RLock()
 	pos, b, changed, stopped := w.pos, w.base, w.changed, w.err

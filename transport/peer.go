@@ -15,6 +15,7 @@ const (
 	// taken by the kernel and ended at once, and is tried again; a dial that stays open for the wait is a live listener.
 	evidenceTries = 3
 	evidenceWait  = 20 * time.Millisecond
+	evidenceAgain = 5 * time.Millisecond // later it is taken a second time
 
 	keepRetired = 16 // instances of a peer that are remembered
 )
@@ -198,10 +199,30 @@ func (p *peer) check(ctx context.Context) {
 		p.mu.Unlock()
 		if tell {
 			p.t.cfg.Logger.Warn("peer is gone: connection ended and its address refuses", "peer", p.Name, "addr", addr)
-			for id, g := range groups {
-				p.t.inbox.add(notice{g: g, what: noticeGone, id: p.ID, at: at[id]})
+			p.tellGone(groups, at)
+			// The last words of the dead process may still be in our socket, and be heard only now, as if it had been alive
+			// after the dial. So the evidence is taken again a little later.
+			select {
+			case <-time.After(evidenceAgain):
+			case <-ctx.Done():
+			}
+			if nobodyListens(ctx, p.t.dialTCP, addr, p.t.cfg.DialTimeout, look) {
+				p.tellGone(groups, at)
 			}
 		}
+	}
+}
+
+// tellGone tells all groups that the peer's process is gone, unless it has come back.
+func (p *peer) tellGone(groups map[uint64]*Group, at map[uint64]time.Duration) {
+	p.mu.Lock()
+	gone := p.gone
+	p.mu.Unlock()
+	if !gone {
+		return
+	}
+	for id, g := range groups {
+		p.t.inbox.add(notice{g: g, what: noticeGone, id: p.ID, at: at[id]})
 	}
 }
 

@@ -1,0 +1,150 @@
+package ha_test
+
+import (
+	"flag"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	killRounds  = flag.Int("kill.rounds", 3, "how often TestT16 kills the Active")
+	killWriters = flag.Int("kill.writers", 8, "how many goroutines of the Active append in TestT16")
+)
+
+// A witness collects what the members of a cluster of processes print.
+type witness struct {
+	*testing.T
+	ledger  *ledger
+	running map[string]*process
+	lines   chan line
+	epoch   uint64 // the highest that was announced
+	active  string // by whom
+	last    uint64 // the highest index that was acknowledged
+	acks    int    // of epoch
+	firstAt time.Time
+	settled map[string]bool
+	holders map[uint64]string // by epoch
+}
+
+type line struct{ from, text string }
+
+// take takes note of one line.
+func (w *witness) take(l line) {
+	var a, b, c uint64
+	switch n, _ := fmt.Sscanf(l.text[1:], " %d %d %d", &a, &b, &c); {
+	case l.text[0] == 'R' && n == 1:
+		if other := w.holders[a]; other != "" {
+			w.Errorf("%s and %s were active in epoch %d", other, l.from, a)
+		}
+		w.holders[a] = l.from
+		if a > w.epoch {
+			w.epoch, w.active, w.acks = a, l.from, 0
+		}
+	case l.text[0] == 'A' && n == 3:
+		w.ledger.note(w.T, b, a, nil)
+		w.last = max(w.last, a)
+		if b>>40 == w.epoch {
+			if w.acks++; w.acks == 1 {
+				w.firstAt = time.Unix(0, int64(c))
+			}
+		}
+	case l.text[0] == 'D' && n == 1:
+		w.ledger.refused[a] = fmt.Errorf("a definite error, on %s", l.from)
+	case l.text[0] == 'U' && n == 1:
+	case l.text[0] == 'C':
+		w.settled[l.from] = true
+	default:
+		w.Fatalf("%s says %q", l.from, l.text)
+	}
+}
+
+// until takes note of what comes until ok.
+func (w *witness) until(what string, ok func() bool) {
+	w.Helper()
+	deadline := time.After(patience)
+	for !ok() {
+		select {
+		case l := <-w.lines:
+			w.take(l)
+		case <-deadline:
+			w.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}
+
+// start starts a member, and listens to it until its last line.
+func (w *witness) start(c *cluster, name string) {
+	delete(w.settled, name)
+	cfg := c.config(name)
+	p := spawn(w.T, child{
+		Name: cfg.Name, Dir: cfg.Dir, Cluster: cfg.Cluster, Members: cfg.Members,
+		Heartbeat: cfg.Heartbeat, ElectionTimeout: cfg.ElectionTimeout, Writers: *killWriters, CatchUp: w.last,
+	})
+	w.running[name] = p
+	go func() {
+		for text := range p.lines {
+			w.lines <- line{name, text}
+		}
+		w.lines <- line{name, ""}
+	}()
+}
+
+// kill kills members with SIGKILL, and then reads what they had printed to the end: what they had
+// acknowledged is in the pipe, and no acknowledgement in flight can be taken for one that is lost.
+func (w *witness) kill(names ...string) (at time.Time) {
+	w.Helper()
+	at = time.Now()
+	for _, name := range names {
+		w.running[name].kill()
+		delete(w.running, name)
+	}
+	deadline := time.After(patience)
+	for left := len(names); left > 0; {
+		select {
+		case l := <-w.lines:
+			if l.text != "" {
+				w.take(l)
+			} else {
+				left--
+			}
+		case <-deadline:
+			w.Fatal("a killed process still prints")
+		}
+	}
+	return at
+}
+
+// TestT16_SigkillLoop kills the Active with SIGKILL under load, again and again: nothing acknowledged
+// is lost or doubled, all logs are equal, and the role is elsewhere soon. For the real thing:
+//
+//	go test ./ha -run T16 -v -kill.rounds=20
+func TestT16_SigkillLoop(t *testing.T) {
+	c := newCluster(t, 3, nil)
+	w := &witness{T: t, ledger: newLedger(), running: map[string]*process{}, lines: make(chan line), settled: map[string]bool{}, holders: map[uint64]string{}}
+	for _, m := range c.members {
+		w.start(c, m.Name)
+	}
+	const load = 200 // acknowledged appends between two kills
+	w.until("the first epoch is under load", func() bool { return w.acks >= load && len(w.settled) == 3 })
+	var took []time.Duration
+	for range *killRounds {
+		old, victim := w.epoch, w.active
+		at := w.kill(victim)
+		w.until("the next active acknowledges", func() bool { return w.epoch > old && w.acks > 0 })
+		took = append(took, w.firstAt.Sub(at))
+		w.start(c, victim)
+		w.until("the victim is back, under load", func() bool { return w.settled[victim] && w.acks >= load })
+	}
+	w.kill(c.others()...)
+
+	// The members' directories are opened here: also a test of all of them being killed at once.
+	c.startAll()
+	w.ledger.check(c)
+	slices.Sort(took)
+	t.Logf("%d kills, %d appends acknowledged; from the kill to the next active's first acknowledged append: median %v, max %v, all %v",
+		len(took), len(w.ledger.acked), took[len(took)/2].Round(time.Millisecond/10), took[len(took)-1].Round(time.Millisecond/10),
+		strings.Trim(fmt.Sprint(took), "[]"))
+}

@@ -1,0 +1,198 @@
+package ha_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/baton-ha/baton/fence"
+	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/storage"
+)
+
+// The tests that need real processes run this very binary again, as a member.
+
+const childVariable = "BATON_TEST_CHILD"
+
+// A child is what a process is told to be.
+type child struct {
+	Name, Dir, Cluster, Bind   string
+	Members                    []ha.Member
+	Heartbeat, ElectionTimeout time.Duration
+	Writers                    int    // that append while it is the Active
+	CatchUp                    uint64 // report when this record is known here
+	OpenOnly                   bool   // report how Open ends, and end
+}
+
+// opened is what an OpenOnly child reports.
+type opened struct {
+	Err                         string
+	Locked, Forgotten, Identity bool
+}
+
+func TestMain(m *testing.M) {
+	if text := os.Getenv(childVariable); text != "" {
+		var c child
+		if err := json.Unmarshal([]byte(text), &c); err != nil {
+			panic(err)
+		}
+		c.run()
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func (c child) config() ha.Config {
+	return ha.Config{
+		Name: c.Name, Dir: c.Dir, Cluster: c.Cluster, Bind: c.Bind, Members: c.Members,
+		Heartbeat: c.Heartbeat, ElectionTimeout: c.ElectionTimeout, Logger: slog.New(slog.DiscardHandler),
+	}
+}
+
+// run is the child's main. It ends with its standard input, so that it does not outlive the test.
+//
+// It prints "C" when it has caught up, "R epoch" when it is the Active, "A index value nanoseconds" for
+// each acknowledged append, "D value" for a definite error and "U value" for an unknown outcome.
+func (c child) run() {
+	var mu sync.Mutex
+	say := func(format string, args ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Printf(format+"\n", args...) // one write each
+	}
+	if c.OpenOnly {
+		n, err := ha.Open(c.config())
+		var o opened
+		if err == nil {
+			n.Close()
+		} else {
+			var identity *storage.IdentityError
+			o = opened{err.Error(), errors.Is(err, storage.ErrLocked), errors.Is(err, ha.ErrForgotten), errors.As(err, &identity)}
+		}
+		if err := json.NewEncoder(os.Stdout).Encode(o); err != nil {
+			panic(err)
+		}
+		return
+	}
+	cfg := c.config()
+	cfg.StateMachine = new(counter)
+	ready := make(chan *ha.Node, 1)
+	cfg.OnActive = func(ctx context.Context, token fence.Token) error {
+		n := <-ready
+		ready <- n
+		say("R %d", token.Epoch)
+		var all sync.WaitGroup
+		for w := range c.Writers {
+			all.Go(func() {
+				for i := uint64(1); ctx.Err() == nil; i++ {
+					v := token.Epoch<<40 | uint64(w)<<32 | i
+					switch index, err := n.Append(context.Background(), token, number(v)); {
+					case err == nil:
+						say("A %d %d %d", index, v, time.Now().UnixNano())
+					case errors.Is(err, ha.ErrUnknown):
+						say("U %d", v)
+						return
+					default:
+						say("D %d", v)
+						return
+					}
+				}
+			})
+		}
+		all.Wait()
+		return nil
+	}
+	n, err := ha.Open(cfg)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	ready <- n
+	go func() {
+		for n.Status().Index < c.CatchUp {
+			time.Sleep(time.Millisecond)
+		}
+		say("C")
+	}()
+	io.Copy(io.Discard, os.Stdin)
+}
+
+// A process is a running child.
+type process struct {
+	cmd   *exec.Cmd
+	lines chan string   // what it prints; closed at its end
+	stop  chan struct{} // closed when nobody reads lines any more
+	stdin io.Closer
+}
+
+// spawn starts a child, which is killed at the end of the test at the latest.
+func spawn(t *testing.T, c child) *process {
+	t.Helper()
+	text, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{cmd: exec.Command(os.Args[0], "-test.run=^$"), lines: make(chan string), stop: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), childVariable+"="+string(text))
+	p.cmd.Stderr = os.Stderr
+	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(p.lines)
+		for s := bufio.NewScanner(out); s.Scan(); {
+			select {
+			case p.lines <- s.Text():
+			case <-p.stop:
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		close(p.stop)
+		p.kill()
+		for range p.lines {
+		}
+	})
+	return p
+}
+
+// kill kills the process if it still runs. What it has printed can still be read.
+func (p *process) kill() {
+	p.cmd.Process.Kill()
+	p.cmd.Process.Wait()
+	p.stdin.Close()
+}
+
+// openElsewhere opens a member in another process and tells how that ended.
+func openElsewhere(t *testing.T, cfg ha.Config) (o opened) {
+	t.Helper()
+	p := spawn(t, child{
+		Name: cfg.Name, Dir: cfg.Dir, Cluster: cfg.Cluster, Bind: cfg.Bind, Members: cfg.Members,
+		Heartbeat: cfg.Heartbeat, ElectionTimeout: cfg.ElectionTimeout, OpenOnly: true,
+	})
+	line := receive(t, "the answer of a second process", p.lines)
+	for range p.lines { // until its end
+	}
+	if err := json.NewDecoder(strings.NewReader(line)).Decode(&o); err != nil {
+		t.Fatalf("%q: %v", line, err)
+	}
+	return o
+}
