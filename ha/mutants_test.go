@@ -29,6 +29,8 @@ func TestMutants(t *testing.T) {
 				}{
 					{"T2", func() *simCluster { return runT2(seed, 20*time.Second) }},
 					{"T4", func() *simCluster { return t4(seed, 50, false) }},
+					{"T6", func() *simCluster { return t6(seed) }},
+					{"the restart after a snapshot", func() *simCluster { return snapshotAndRestart(seed) }},
 					{"T7", func() *simCluster { return t7(seed) }},
 					{"T4 with a restart", func() *simCluster { return t4(seed, 50, true) }},
 				} {

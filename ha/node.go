@@ -121,7 +121,7 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 		},
 		Storage: n.disk, Observer: observer{n}, Clock: n.clock, StateMachine: n.cfg.StateMachine,
 		MaxRecord: n.cfg.MaxRecord, MaxPending: n.cfg.MaxPending, CacheBytes: n.cfg.CacheBytes,
-		CheckpointBytes: n.cfg.CheckpointBytes, RetainBytes: n.cfg.RetainBytes, Logger: n.cfg.Logger,
+		CheckpointBytes: n.cfg.CheckpointBytes, RetainBytes: n.cfg.RetainBytes,
 	})
 	if err != nil {
 		return errors.Join(fmt.Errorf("baton: open %s: %w", n.cfg.Dir, err), n.net.Close(), n.disk.Close())

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,7 +25,6 @@ type Config struct {
 	CacheBytes      int   // bytes of recent entries kept in memory
 	CheckpointBytes int64 // bytes of entries applied between two checkpoints
 	RetainBytes     int64 // bytes of entries kept behind a checkpoint, at least
-	Logger          *slog.Logger
 }
 
 // Stopped is what the [Observer] sees, last, when the log has stopped: Err is nil after Close, and

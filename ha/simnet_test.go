@@ -1,0 +1,196 @@
+package ha
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/baton-ha/baton/log"
+)
+
+// This is what surrounds the members of a simulation: the network between them, and misfortune.
+
+// carry takes a message through the network.
+func (c *simCluster) carry(from *simMember, msg *raftpb.Message) {
+	to := c.byID[msg.GetTo()]
+	n := c.sent[from.i][to.i]
+	c.sent[from.i][to.i]++
+	if c.lose != nil && c.lose(from, to, n) {
+		return
+	}
+	lost := c.cut[from.i][to.i] || !to.up
+	if lost || !c.healed && c.w.Chance(c.cfg.drop) {
+		if lost && c.w.Chance(0.1) {
+			from.after(c.w.Between(0, 10*time.Millisecond), func() { from.post(log.Unreachable{ID: to.id}) })
+		}
+		if msg.GetType() == raftpb.MsgSnap {
+			from.after(c.w.Between(0, 100*time.Millisecond), func() { from.post(log.SnapshotSent{ID: to.id}) })
+		}
+		return
+	}
+	times := 1
+	if !c.healed && c.w.Chance(c.cfg.dup) {
+		times = 2
+	}
+	for range times {
+		d := c.w.Between(50*time.Microsecond, c.cfg.delay)
+		if !c.healed && c.w.Chance(c.cfg.late) {
+			d = c.w.Between(0, 2*time.Second)
+		}
+		c.w.After(d, func() { c.deliver(from, to, msg) })
+	}
+}
+
+func (c *simCluster) deliver(from, to *simMember, msg *raftpb.Message) {
+	if c.cut[from.i][to.i] || !to.up {
+		return
+	}
+	if msg.GetType() == raftpb.MsgSnap {
+		have, body, _, _ := from.disk.OpenSnapshot()
+		ok := have.GetMetadata().GetIndex() == msg.GetSnapshot().GetMetadata().GetIndex()
+		if from.up {
+			from.after(0, func() { from.post(log.SnapshotSent{ID: to.id, OK: ok}) })
+		}
+		if !ok {
+			return
+		}
+		b, _ := io.ReadAll(body)
+		_ = to.disk.StageSnapshot(msg.GetSnapshot(), bytes.NewReader(b))
+	}
+	to.after(0, func() { to.post(log.Receive{Message: msg, At: to.local()}) })
+}
+
+// misfortune does one bad thing, and sees to it that another follows.
+func (c *simCluster) misfortune() {
+	if c.healed {
+		return
+	}
+	w := c.w
+	m := c.members[w.Rand.IntN(len(c.members))]
+	for _, a := range c.members { // the active is the most interesting victim
+		if a.tenure != nil && w.Chance(0.5) {
+			m = a
+		}
+	}
+	o := c.members[w.Rand.IntN(len(c.members))]
+	lasts := time.Duration(w.Rand.ExpFloat64() * float64(c.cfg.election))
+	switch w.Rand.IntN(10) {
+	case 0, 1:
+		m.crash()
+		w.After(lasts, func() { m.start(false) })
+	case 2: // cut off from all
+		for _, p := range c.members {
+			c.partition(m, p, true, true, lasts)
+		}
+	case 3: // a partial partition
+		c.partition(m, o, true, true, lasts)
+	case 4: // one way, from or to all
+		out := w.Chance(0.5)
+		for _, p := range c.members {
+			c.partition(m, p, out, !out, lasts)
+		}
+	case 5:
+		m.pause(lasts)
+	case 6:
+		m.stalledTo = w.Now() + lasts
+	case 7:
+		if m.up && !m.paused {
+			m.post(become{id: int(c.w.Rand.Uint32()), active: w.Chance(0.5)})
+		}
+	case 9: // cut off, with a disk that comes back later than the network
+		for _, p := range c.members {
+			c.partition(m, p, true, true, lasts)
+		}
+		m.stalledTo = w.Now() + lasts + lasts/2
+	case 8: // two at once
+		m.crash()
+		w.After(lasts, func() { m.start(false) })
+		if o != m {
+			o.crash()
+			w.After(lasts/2, func() { o.start(false) })
+		}
+	}
+	w.After(time.Duration(w.Rand.ExpFloat64()*float64(c.cfg.fault)), c.misfortune)
+}
+
+// partition cuts links for a while.
+func (c *simCluster) partition(a, b *simMember, out, in bool, lasts time.Duration) {
+	if a == b {
+		return
+	}
+	if out {
+		c.cut[a.i][b.i] = true
+	}
+	if in {
+		c.cut[b.i][a.i] = true
+	}
+	c.w.After(lasts, func() { c.cut[a.i][b.i], c.cut[b.i][a.i] = false, false })
+}
+
+// pause stops the process for a while, as SIGSTOP does.
+func (m *simMember) pause(lasts time.Duration) {
+	if !m.up || m.paused {
+		return
+	}
+	m.paused = true
+	life := m.life
+	m.c.w.After(lasts, func() {
+		if m.life == life {
+			m.goOn()
+		}
+	})
+}
+
+func (m *simMember) goOn() {
+	m.paused = false
+	missed := m.missed
+	m.missed = nil
+	for _, f := range missed {
+		m.after(m.c.w.Between(0, 100*time.Microsecond), f)
+	}
+}
+
+// heal ends all faults and starts everyone.
+func (c *simCluster) heal() {
+	c.healed = true
+	for i, m := range c.members {
+		clear(c.cut[i])
+		m.stalledTo = 0
+		if m.paused {
+			m.goOn()
+		}
+		m.start(false)
+	}
+}
+
+// finish heals the cluster, waits until it works again, and checks the end.
+func (c *simCluster) finish() {
+	c.heal()
+	mark := c.value
+	done := func() bool {
+		if len(c.check.faults) > 0 {
+			return true
+		}
+		if c.check.lastAcked <= mark {
+			return false
+		}
+		for _, m := range c.members {
+			if m.sm.last < c.members[0].sm.last || m.sm.last > c.members[0].sm.last {
+				return false
+			}
+		}
+		return true
+	}
+	c.w.Run(c.w.Now()+60*time.Second, done)
+	if !done() {
+		state := ""
+		for _, m := range c.members {
+			state += fmt.Sprintf("\n%s: up %v, %v, leader %x, record %d, role %+v", m.name, m.up, m.role.state(m.local()), m.role.leader, m.sm.last, m.role)
+		}
+		c.check.fail("the cluster does not work again within a minute after all faults ended%s", state)
+	}
+	c.check.end()
+}
