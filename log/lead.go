@@ -78,8 +78,8 @@ func (c *Core) tick(now time.Duration) {
 			return
 		}
 		c.beatAt = now + c.cfg.Heartbeat
-		if c.transferring != 0 && now >= c.transferring {
-			c.transferring = 0
+		if c.transferring != 0 && now >= c.transferring && c.node.BasicStatus().LeadTransferee == raft.None {
+			c.transferring = 0 // raft has given up, and sends no TimeoutNow any more
 		}
 		if c.stalled(now) {
 			return // a leader whose disk hangs is not alive: let it be replaced

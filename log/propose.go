@@ -27,7 +27,7 @@ func (c *Core) propose(now time.Duration, b *Batch) {
 		if errors.Is(err, raft.ErrProposalDropped) {
 			err = ErrBusy
 			if c.transferring != 0 {
-				err = ErrFenced
+				err = ErrFenced // the role was given up before
 			}
 		}
 		c.eff.Done = append(c.eff.Done, Done{b, err})
