@@ -32,7 +32,7 @@ type Node struct {
 	alarm     *time.Timer             // for the role's deadline; owned by the log's loop
 	alarmAt   time.Duration
 	callbacks sync.WaitGroup
-	leaving   sync.WaitGroup
+	leaving   sync.WaitGroup // closes the transport once the log has stopped
 
 	tenure  atomic.Pointer[tenure]
 	status  atomic.Pointer[Status]
@@ -77,6 +77,9 @@ func Open(cfg Config) (*Node, error) {
 			return nil, fmt.Errorf("baton: open %s: %w", cfg.Dir, err)
 		}
 		id.Incarnation = have.Incarnation
+	}
+	if size := len(cfg.Members); size%2 == 0 {
+		cfg.Logger.Warn("an even number of members survives no more losses than one member less", "member", cfg.Name, "members", size)
 	}
 	n := &Node{cfg: cfg, clock: bootTime, closed: make(chan struct{}), wishes: make(map[int]chan error)}
 	n.changed.Store(new(make(chan struct{})))
