@@ -42,7 +42,7 @@ func freeAddr(t *testing.T) string {
 
 // quick makes elections faster, for tests that wait for one.
 func quick(cfg *ha.Config) {
-	cfg.Heartbeat, cfg.ElectionTimeout = 20*time.Millisecond, 250*time.Millisecond
+	cfg.Heartbeat, cfg.ElectionTimeout = 25*time.Millisecond, 750*time.Millisecond
 }
 
 // eventually waits until ok, for as long as patience lasts.

@@ -174,14 +174,21 @@ func (l *Log) Epochs() []Epoch {
 
 // The methods by which a transport brings what it receives.
 
-// Receive takes a message of another member. Messages with entries wait while the inbox is full.
+// Receive takes a message of another member. Appends and their answers wait while the inbox is full; what
+// keeps the member alive does not.
 func (l *Log) Receive(m *raftpb.Message) {
 	size := 0
+	if t := m.GetType(); t == raftpb.MsgApp || t == raftpb.MsgAppResp {
+		size = messageBytes
+	}
 	for _, e := range m.GetEntries() {
 		size += len(e.GetData())
 	}
 	l.inbox.post(Receive{m, l.cfg.Clock()}, size)
 }
+
+// messageBytes is about what a message takes in memory beside its entries' data.
+const messageBytes = 256
 
 // Unreachable takes note that messages to a member were lost.
 func (l *Log) Unreachable(id uint64) { l.Post(Unreachable{id}) }
