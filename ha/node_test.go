@@ -101,7 +101,7 @@ func (c *cluster) config(name string) ha.Config {
 	cfg := ha.Config{
 		Name: name, Dir: filepath.Join(c.dir, name), Cluster: "test", Members: c.members,
 		ElectionTimeout: time.Second, // machines that run tests are busy, and their disks too
-		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
+		Logger:          slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
 	}
 	if c.edit != nil {
 		c.edit(&cfg)
