@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/raft/v3/raftpb"
+
 	"github.com/baton-ha/baton/log"
 )
 
@@ -31,7 +33,7 @@ func seeds(t *testing.T, f func(seed uint64) *simCluster) {
 			for _, fault := range c.check.faults {
 				t.Error(fault)
 			}
-			t.Fatalf("seed %d failed; replay it with: go test ./ha -run '^%s$' -sim.seed=%d", seed, t.Name(), seed)
+			t.Fatalf("seed %d failed; replay it with: go test ./ha -run '^%s$' -sim.seed=%d -sim.time=%v", seed, t.Name(), seed, *simTime)
 		}
 	}
 	t.Logf("%d seeds: %d tenures, %d records acknowledged, %d snapshots installed, %d events", n, tenures, acks, snapshots, events)
@@ -134,7 +136,7 @@ func t1(links [2]link, nth [2]int) (*simCluster, map[link]int) {
 	cfg.calm, cfg.appendEvery, cfg.checkpoint = true, 0, 1
 	c := newSim(cfg)
 	count := map[link]int{}
-	c.lose = func(from, to *simMember, _ int) bool {
+	c.lose = func(from, to *simMember, _ *raftpb.Message, _ int) bool {
 		l := link{min(from.i, to.i), max(from.i, to.i)}
 		n := count[l]
 		count[l]++
@@ -391,3 +393,35 @@ func (c *simCluster) finishAfterTwo() {
 
 // TestG6_SnapshotAndRestart: a member that has got a snapshot and restarts knows where its log begins.
 func TestG6_SnapshotAndRestart(t *testing.T) { seeds(t, snapshotAndRestart) }
+
+// snapshotOnSnapshot lets the leader send one snapshot after the other to a member whose state machine is slow to
+// restore, and whose answers get lost.
+func snapshotOnSnapshot(seed uint64) *simCluster {
+	cfg := defaultSim(seed)
+	cfg.calm, cfg.appendEvery, cfg.checkpoint = true, 0, 512
+	c := newSim(cfg)
+	c.put(3)
+	a := c.active()
+	if a == nil {
+		c.check.fail("no active")
+		return c
+	}
+	late := c.members[(a.i+1)%3]
+	late.crash()
+	c.put(60)
+	c.lose = func(from, _ *simMember, msg *raftpb.Message, _ int) bool {
+		return from == late && msg.GetType() == raftpb.MsgAppResp
+	}
+	late.applyEvery = 3 * time.Second
+	late.start(false)
+	for range 3 {
+		c.put(30)
+		c.w.Run(c.w.Now()+200*time.Millisecond, func() bool { return false })
+	}
+	c.lose, late.applyEvery = nil, 0
+	c.finishAfterTwo()
+	return c
+}
+
+// TestG6_SnapshotOnSnapshot: a member that is sent a snapshot while it restores another comes back all the same.
+func TestG6_SnapshotOnSnapshot(t *testing.T) { seeds(t, snapshotOnSnapshot) }

@@ -3,9 +3,12 @@ package ha
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/internal/mutant"
@@ -48,8 +51,8 @@ type simCluster struct {
 	w       *sim.World
 	members []*simMember
 	byID    map[uint64]*simMember
-	cut     [][]bool                              // cut[from][to]
-	lose    func(from, to *simMember, n int) bool // the n-th message from one to another, counted from 0
+	cut     [][]bool                                                   // cut[from][to]
+	lose    func(from, to *simMember, msg *raftpb.Message, n int) bool // the n-th message from one to another, counted from 0
 	sent    [][]int
 	check   checker
 	value   uint64 // the last value that was appended
@@ -205,7 +208,7 @@ func (m *simMember) start(fresh bool) {
 	m.core = core
 	m.checks = log.NewCheckpointer(core, cfg.checkpoint, 2*cfg.checkpoint)
 	m.sm = new(simMachine)
-	if err := m.restore(); err != nil {
+	if err := m.restore(nil); err != nil {
 		m.c.check.fail("%s: restore: %v", m.name, err)
 	}
 	m.role = newRole(roleConfig{
@@ -216,10 +219,14 @@ func (m *simMember) start(fresh bool) {
 	m.client()
 }
 
-func (m *simMember) restore() error {
-	_, body, size, err := m.disk.OpenSnapshot()
+// restore brings the state machine to the newest snapshot in force, which must be the one wanted, if any is.
+func (m *simMember) restore(want *raftpb.Snapshot) error {
+	have, body, size, err := m.disk.OpenSnapshot()
 	if err != nil || size == 0 {
 		return err
+	}
+	if h, w := have.GetMetadata().GetIndex(), want.GetMetadata().GetIndex(); want != nil && h != w {
+		return fmt.Errorf("the newest snapshot is at raft index %d, wanted %d", h, w)
 	}
 	b, err := io.ReadAll(body)
 	if err != nil {
@@ -430,7 +437,7 @@ func (m *simMember) apply() {
 		m.applies = m.applies[1:]
 		m.applying = false
 		if a.Snapshot != nil {
-			if err := m.restore(); err != nil {
+			if err := m.restore(a.Snapshot); err != nil {
 				m.c.check.fail("%s: restore: %v", m.name, err)
 			}
 			m.c.check.restored(m)
@@ -473,7 +480,6 @@ func (m *simMember) client() {
 func (m *simMember) append(t fence.Token) uint64 {
 	m.c.value++
 	v := m.c.value
-	m.c.check.began(v)
 	record := binary.LittleEndian.AppendUint64(nil, v)
 	record = append(record, make([]byte, m.c.w.Rand.IntN(64)+m.c.bulk)...)
 	arrive := func() {

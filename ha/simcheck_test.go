@@ -39,8 +39,6 @@ func (k *checker) fail(format string, args ...any) {
 	}
 }
 
-func (k *checker) began(uint64) {}
-
 // applied sees a record that a member is about to apply.
 func (k *checker) applied(m *simMember, e log.Entry) {
 	if e.Index != m.sm.last+1 {

@@ -18,7 +18,7 @@ func (c *simCluster) carry(from *simMember, msg *raftpb.Message) {
 	to := c.byID[msg.GetTo()]
 	n := c.sent[from.i][to.i]
 	c.sent[from.i][to.i]++
-	if c.lose != nil && c.lose(from, to, n) {
+	if c.lose != nil && c.lose(from, to, msg, n) {
 		return
 	}
 	lost := c.cut[from.i][to.i] || !to.up
@@ -46,6 +46,9 @@ func (c *simCluster) carry(from *simMember, msg *raftpb.Message) {
 
 func (c *simCluster) deliver(from, to *simMember, msg *raftpb.Message) {
 	if c.cut[from.i][to.i] || !to.up {
+		if msg.GetType() == raftpb.MsgSnap { // the sender sees its connection break
+			from.after(0, func() { from.post(log.SnapshotSent{ID: to.id}) })
+		}
 		return
 	}
 	if msg.GetType() == raftpb.MsgSnap {

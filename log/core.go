@@ -78,6 +78,8 @@ type Core struct {
 	heldBytes             int           // of those
 	writeTime, commitTime time.Duration // of this member's writes and of its batches, on average
 
+	installing bool // a leader's checkpoint is being written or restored
+
 	writes    []*Write      // not yet durable, in order
 	writtenAt time.Duration // when a write was last answered, or the first of these was handed out
 	applies   int           // not yet answered
@@ -277,6 +279,9 @@ func (c *Core) send(now time.Duration, m *raftpb.Message) {
 // write hands out what raft wants to be durable.
 func (c *Core) write(now time.Duration, m *raftpb.Message) {
 	w := &Write{Entries: m.GetEntries(), Snapshot: m.GetSnapshot(), responses: m.GetResponses(), issued: now}
+	if w.Snapshot != nil {
+		c.installing = true
+	}
 	if m.Term != nil {
 		w.Hard = &raftpb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit}
 	}

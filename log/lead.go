@@ -45,6 +45,12 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 			c.eff.Changes = append(c.eff.Changes, TransferAsked{By: from})
 		}
 		return
+	case raftpb.MsgSnap:
+		// One at a time: the next would take the place of the one that is being restored. The leader
+		// asks again.
+		if c.installing && !mutant.On(mutant.StackedSnapshots) {
+			return
+		}
 	case raftpb.MsgHeartbeatResp:
 		if stamp := stampOf(m); stamp > 0 {
 			if c.state == raft.StateLeader && term == c.term && stamp <= c.stamp && stamp > c.echoes[from] {

@@ -156,6 +156,9 @@ func (c *Core) settle(a *Apply) {
 func (c *Core) applied(now time.Duration, a *Apply) {
 	c.applies--
 	c.appliedAt = now
+	if a.Snapshot != nil {
+		c.installing = false
+	}
 	for _, m := range a.responses {
 		_ = c.node.Step(m)
 	}

@@ -21,5 +21,6 @@ const (
 	ForeignBase        = "foreign-base"          // a snapshot's receiver believes that it holds the log that its sender holds
 	MergeOverlap       = "merge-overlap"         // writes of which one overwrites another are merged as they are
 	StaleFate          = "stale-fate"            // losing leadership is reported as "never in the log"
+	StackedSnapshots   = "stacked-snapshots"     // a snapshot is installed while the one before it is still being restored
 	NoFsync            = "no-fsync"              // writes are reported durable before they are synced
 )
