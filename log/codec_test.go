@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/baton-ha/baton/internal/sim"
 )
 
 func batchOf(epoch, first uint64, records ...string) []byte {
@@ -263,5 +265,36 @@ func TestWindowAgainstModel(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestPersistSnapshotWithEntries: raft may ask in one write for a snapshot, for entries behind it, and for a commit
+// index that is ahead of the snapshot. A disk takes the commit only with the entries.
+func TestPersistSnapshotWithEntries(t *testing.T) {
+	members := []Member{{1, "a"}, {2, "b"}, {3, "c"}}
+	disk := sim.NewDisk(Boot(members))
+	w, err := newWindow(disk, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cp := checkpoint{Version: checkpointVersion, Position: position{Raft: 9, Index: 5}, Base: base{Raft: 9, Term: 2, Index: 5}, Members: members}
+	snap := newSnapshot(2, w.latest().GetMetadata().GetConfState(), cp)
+	if err := disk.StageSnapshot(snap, bytes.NewReader(nil)); err != nil {
+		t.Fatal(err)
+	}
+	write := &Write{
+		Snapshot: snap,
+		Entries:  []*raftpb.Entry{{Index: new(uint64(10)), Term: new(uint64(2))}, {Index: new(uint64(11)), Term: new(uint64(2))}},
+		Hard:     &raftpb.HardState{Term: new(uint64(2)), Vote: new(uint64(0)), Commit: new(uint64(11))},
+	}
+	if err := w.persist([]*Write{write}); err != nil {
+		t.Fatal(err)
+	}
+	hard, have, ents := disk.Recovered()
+	if hard.GetCommit() != 11 || have.GetMetadata().GetIndex() != 9 || len(ents) != 2 {
+		t.Errorf("commit %d, snapshot %d, %d entries, want 11, 9, 2", hard.GetCommit(), have.GetMetadata().GetIndex(), len(ents))
+	}
+	if last, _ := w.LastIndex(); last != 11 {
+		t.Errorf("the window ends at %d, want 11", last)
 	}
 }

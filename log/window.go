@@ -99,11 +99,13 @@ func (w *window) persist(writes []*Write) error {
 			if err != nil {
 				return err
 			}
-			if err := w.disk.InstallSnapshot(wr.Snapshot, wr.Hard); err != nil {
+			at := wr.Snapshot.GetMetadata().GetIndex()
+			if err := w.disk.InstallSnapshot(wr.Snapshot, committedAt(wr.Hard, at)); err != nil {
 				return err
 			}
 			w.installed(wr.Snapshot, cp)
-		} else if wr.Hard != nil {
+		}
+		if wr.Hard != nil {
 			hard = wr.Hard
 		}
 		// What a later write of the group overwrites need not be written at all.
@@ -113,6 +115,15 @@ func (w *window) persist(writes []*Write) error {
 		ents = append(ents, wr.Entries...)
 	}
 	return save()
+}
+
+// committedAt returns a hard state, nil if there is none, with a commit index of at most the one given: the
+// entries behind a snapshot that are committed already are written after it.
+func committedAt(hard *raftpb.HardState, index uint64) *raftpb.HardState {
+	if hard.GetCommit() <= index {
+		return hard
+	}
+	return &raftpb.HardState{Term: hard.Term, Vote: hard.Vote, Commit: &index}
 }
 
 // append adds entries that are durable, replacing what they overwrite.
