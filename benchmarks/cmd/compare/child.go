@@ -34,6 +34,7 @@ type order struct {
 	Warm     time.Duration
 	Duration time.Duration
 	Profile  string // directory for profiles of the measured time; "": none
+	Trace    bool   // with those that slow it down much
 	Verify   bool   // instead of measuring
 }
 
@@ -86,7 +87,7 @@ func (o order) carryOut() (v verdict, err error) {
 	}
 	var around func() func()
 	if o.Profile != "" {
-		around = func() func() { return profile(o.Profile) }
+		around = func() func() { return profile(o.Profile, o.Trace) }
 	}
 	rates, use, err := harness.Run(context.Background(), sys, o.Warm, o.Duration, around, harness.Class{Payload: o.Point.Payload, Writers: o.Point.Writers})
 	if len(rates) == 1 {
@@ -153,8 +154,9 @@ func verifyQuorum(sys harness.System, size int) (string, error) {
 	}
 }
 
-// profile records all profiles until the function that it returns is called.
-func profile(dir string) (end func()) {
+// profile records profiles until the function that it returns is called: those of CPU and allocations, or those of
+// blocking, mutexes and the scheduler too.
+func profile(dir string, all bool) (end func()) {
 	create := func(name string) *os.File {
 		f, err := os.Create(filepath.Join(dir, name))
 		if err != nil {
@@ -162,22 +164,25 @@ func profile(dir string) (end func()) {
 		}
 		return f
 	}
-	runtime.MemProfileRate = 4096
-	runtime.SetBlockProfileRate(10_000)
-	runtime.SetMutexProfileFraction(10)
-	cpu, tr := create("cpu.pprof"), create("trace.out")
+	cpu, names := create("cpu.pprof"), []string{"allocs"}
 	if err := pprof.StartCPUProfile(cpu); err != nil {
 		panic(err)
 	}
-	time.AfterFunc(200*time.Millisecond, func() {
-		if trace.Start(tr) == nil {
-			time.AfterFunc(300*time.Millisecond, trace.Stop)
-		}
-	})
+	if all {
+		names = append(names, "block", "mutex")
+		runtime.SetBlockProfileRate(10_000)
+		runtime.SetMutexProfileFraction(10)
+		tr := create("trace.out")
+		time.AfterFunc(200*time.Millisecond, func() {
+			if trace.Start(tr) == nil {
+				time.AfterFunc(300*time.Millisecond, trace.Stop)
+			}
+		})
+	}
 	return func() {
 		pprof.StopCPUProfile()
 		cpu.Close()
-		for _, name := range []string{"allocs", "block", "mutex"} {
+		for _, name := range names {
 			f := create(name + ".pprof")
 			if err := pprof.Lookup(name).WriteTo(f, 0); err != nil {
 				panic(err)

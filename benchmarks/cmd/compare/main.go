@@ -54,6 +54,7 @@ type settings struct {
 	dir      string
 	out      string // path without extension
 	profile  string
+	trace    bool
 }
 
 func main() {
@@ -83,6 +84,7 @@ func run() error {
 	results := flag.String("results", "results", "where the results are written")
 	name := flag.String("name", "compare", "name of the results' files")
 	flag.StringVar(&s.profile, "profile", "", "directory for profiles of each point; they slow it down")
+	flag.BoolVar(&s.trace, "trace", false, "with -profile: those of blocking, mutexes and the scheduler too, which slow it down much")
 	list := flag.Bool("list", false, "list the systems")
 	verify := flag.Bool("verify", false, "do not measure: count syncs with strace and append without followers")
 	render := flag.Bool("render", false, "do not measure: write table and picture from the raw data")
@@ -219,6 +221,7 @@ func (s settings) one(ctx context.Context, sys system, p point) record {
 	if r.Before, err = harness.AwaitQuiet(ctx, s.dir, s.quiet); err == nil {
 		o := order{System: sys.name, Point: p, Dir: s.dir, Warm: s.warm, Duration: s.duration}
 		if s.profile != "" {
+			o.Trace = s.trace
 			o.Profile, err = filepath.Abs(filepath.Join(s.profile, fmt.Sprintf("%s-%d-%d", sys.name, p.Payload, p.Writers)))
 			if err == nil {
 				err = os.MkdirAll(o.Profile, 0o755)
