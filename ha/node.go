@@ -157,8 +157,10 @@ const groupID = 1
 // *[NotActiveError], [ErrTooLarge], [ErrBusy], [ErrClosed], or the cause of a ctx that had ended
 // before), or it is [ErrUnknown] because ctx ended or the node closed too early (G3).
 func (n *Node) Append(ctx context.Context, t fence.Token, record []byte) (uint64, error) {
-	if err := n.Check(t); err != nil {
-		return 0, err
+	// The clock is read when the record's batch is proposed: once for all that are in it, and later than
+	// here.
+	if now := n.tenure.Load(); now == nil || now.token != t {
+		return 0, n.reject(t)
 	}
 	index, err := n.log.Append(ctx, t.Epoch, record)
 	if err == log.ErrNotActive {
@@ -177,6 +179,11 @@ func (n *Node) Check(t fence.Token) error {
 	if now := n.tenure.Load(); now != nil && now.token == t && n.clock() < time.Duration(now.until.Load()) {
 		return nil
 	}
+	return n.reject(t)
+}
+
+// reject says why a token is not the Active's of this moment.
+func (n *Node) reject(t fence.Token) error {
 	s := n.status.Load()
 	switch {
 	case s.State == Failed:

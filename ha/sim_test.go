@@ -419,6 +419,9 @@ func (m *simMember) write() {
 			m.safe = *m.disk
 		}
 		for _, w := range m.writing {
+			for _, msg := range w.Send {
+				m.c.carry(m, msg)
+			}
 			m.post(log.Written{Write: w})
 		}
 		m.writing = nil

@@ -18,11 +18,8 @@ func (c *simCluster) carry(from *simMember, msg *raftpb.Message) {
 	to := c.byID[msg.GetTo()]
 	n := c.sent[from.i][to.i]
 	c.sent[from.i][to.i]++
-	if c.lose != nil && c.lose(from, to, msg, n) {
-		return
-	}
 	lost := c.cut[from.i][to.i] || !to.up
-	if lost || !c.healed && c.w.Chance(c.cfg.drop) {
+	if c.lose != nil && c.lose(from, to, msg, n) || lost || !c.healed && c.w.Chance(c.cfg.drop) {
 		if lost && c.w.Chance(0.1) {
 			from.after(c.w.Between(0, 10*time.Millisecond), func() { from.post(log.Unreachable{ID: to.id}) })
 		}

@@ -37,13 +37,15 @@ type Batch struct {
 	First uint64 // index of its first record, given by the core when it proposes the batch
 
 	data     []byte // header (room for it until proposed) and records
-	waiters  []*waiter
 	proposed time.Duration
+
+	done chan struct{} // closed when the fate is known: one wake-up for all who appended to it
+	err  error         // the fate, read after done is closed
 }
 
 // NewBatch returns an empty batch of the epoch with room for size bytes of records.
 func NewBatch(epoch uint64, size int) *Batch {
-	return &Batch{Epoch: epoch, data: make([]byte, batchHeader, batchHeader+size)}
+	return &Batch{Epoch: epoch, data: make([]byte, batchHeader, batchHeader+size), done: make(chan struct{})}
 }
 
 // Add appends a copy of one record.

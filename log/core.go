@@ -278,14 +278,22 @@ func (c *Core) send(now time.Duration, m *raftpb.Message) {
 
 // write hands out what raft wants to be durable.
 func (c *Core) write(now time.Duration, m *raftpb.Message) {
-	w := &Write{Entries: m.GetEntries(), Snapshot: m.GetSnapshot(), responses: m.GetResponses(), issued: now}
+	w := &Write{Entries: m.GetEntries(), Snapshot: m.GetSnapshot(), issued: now}
 	if w.Snapshot != nil {
 		c.installing = true
 	}
 	if m.Term != nil {
 		w.Hard = &raftpb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit}
 	}
-	for _, r := range w.responses {
+	for _, r := range m.GetResponses() {
+		switch {
+		case r.GetTo() == c.cfg.ID:
+			w.responses = append(w.responses, r)
+		case mutant.On(mutant.SendBeforePersist):
+			c.send(now, r)
+		default:
+			w.Send = append(w.Send, r)
+		}
 		if r.GetType() == raftpb.MsgVoteResp && !r.GetReject() && r.GetTo() != c.cfg.ID {
 			c.deferElection(now) // at once: a vote that is being written has been cast
 			c.hunts = 0
@@ -295,13 +303,6 @@ func (c *Core) write(now time.Duration, m *raftpb.Message) {
 		hard, _, _ := c.store.InitialState()
 		w.Hard = &raftpb.HardState{Term: hard.Term, Vote: hard.Vote, Commit: m.Commit}
 	}
-	if mutant.On(mutant.SendBeforePersist) {
-		for _, r := range w.responses {
-			if r.GetTo() != c.cfg.ID {
-				c.send(now, r)
-			}
-		}
-	}
 	if len(c.writes) == 0 {
 		c.writtenAt = now
 	}
@@ -309,7 +310,7 @@ func (c *Core) write(now time.Duration, m *raftpb.Message) {
 	c.eff.Writes = append(c.eff.Writes, w)
 }
 
-// written sends and steps what had to wait for a write.
+// written steps what had to wait for a write.
 func (c *Core) written(now time.Duration, w *Write) error {
 	if len(c.writes) == 0 || c.writes[0] != w {
 		return errors.New("baton: writes answered out of order") // a driver's bug
@@ -318,13 +319,8 @@ func (c *Core) written(now time.Duration, w *Write) error {
 	smooth(&c.writeTime, now-w.issued)
 	c.writtenAt = now
 	for _, m := range w.responses {
-		switch {
-		case m.GetTo() == c.cfg.ID:
-			if err := c.node.Step(m); err != nil {
-				return fmt.Errorf("raft: own response: %w", err)
-			}
-		case !mutant.On(mutant.SendBeforePersist):
-			c.send(now, m)
+		if err := c.node.Step(m); err != nil {
+			return fmt.Errorf("raft: own response: %w", err)
 		}
 	}
 	if w.Snapshot != nil {

@@ -69,13 +69,16 @@ type Effects struct {
 	Done    []Done
 }
 
-// A Write is to be made durable, in order, and then answered with [Written].
+// A Write is to be made durable, in order. Then its messages are to be sent, by whoever has written it, and
+// it is to be answered with [Written].
 type Write struct {
 	Hard     *raftpb.HardState // nil: unchanged
 	Entries  []*raftpb.Entry
 	Snapshot *raftpb.Snapshot // nil, or a staged one to bring into force first
 
-	responses []*raftpb.Message // to be sent or stepped once it is durable
+	Send []*raftpb.Message // to the other members, once it is durable
+
+	responses []*raftpb.Message // to be stepped once it is durable
 	issued    time.Duration
 }
 

@@ -113,25 +113,22 @@ func (l *Log) Append(ctx context.Context, epoch uint64, record []byte) (uint64, 
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
 	}
-	w, first, err := l.gather.add(epoch, record)
+	b, at, first, err := l.gather.add(epoch, record)
 	if err != nil {
 		return 0, err
 	}
 	if first {
 		l.inbox.poke()
 	}
-	if ctx.Done() == nil {
-		r := <-w.result
-		waiters.Put(w)
-		return r.index, r.err
-	}
 	select {
-	case r := <-w.result:
-		waiters.Put(w)
-		return r.index, r.err
+	case <-b.done:
 	case <-ctx.Done():
 		return 0, fmt.Errorf("%w: %w", ErrUnknown, context.Cause(ctx))
 	}
+	if b.err != nil {
+		return 0, b.err
+	}
+	return b.First + uint64(at), nil
 }
 
 // Done is closed when the log has stopped and every goroutine of it has ended.

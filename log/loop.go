@@ -50,7 +50,15 @@ func (l *Log) dispatch(eff Effects) {
 	if len(eff.Send) > 0 {
 		l.net.Send(eff.Send)
 	}
-	l.applies.put(eff.Applies...)
+	if l.cfg.StateMachine != nil {
+		l.applies.put(eff.Applies...)
+	} else {
+		for _, a := range eff.Applies { // nothing here can take long
+			l.applied.Store(a.pos.Index)
+			_ = l.checkpoint(a)
+			l.Post(Applied{a})
+		}
+	}
 	for _, d := range eff.Done {
 		delete(l.flying, d.Batch)
 		l.gather.settle(d.Batch, d.Err)

@@ -15,7 +15,7 @@ import (
 
 // propose appends a batch to the leader's log. What fails here is definite: it never got there.
 func (c *Core) propose(now time.Duration, b *Batch) {
-	if err := c.mayPropose(b); err != nil {
+	if err := c.mayPropose(now, b); err != nil {
 		c.eff.Done = append(c.eff.Done, Done{b, err})
 		return
 	}
@@ -44,9 +44,13 @@ func (c *Core) propose(now time.Duration, b *Batch) {
 }
 
 // mayPropose says whether a batch can possibly count: its epoch is in force, and it is this leader
-// that opened it, in this term. The check that counts is made again when the batch is applied.
-func (c *Core) mayPropose(b *Batch) error {
+// that opened it, in this term, and holds the lease. The check that counts is made again when the batch
+// is applied.
+func (c *Core) mayPropose(now time.Duration, b *Batch) error {
 	epoch := c.pos.epoch()
+	if now >= c.lease {
+		c.renew(now) // the echoes that renew it may have come just now
+	}
 	switch {
 	case b.Epoch < epoch.Epoch:
 		return ErrFenced
@@ -54,6 +58,8 @@ func (c *Core) mayPropose(b *Batch) error {
 		return ErrNotActive
 	case c.state != raft.StateLeader || epoch.Term != c.term:
 		return ErrFenced // this member's role of that epoch has ended
+	case now >= c.lease:
+		return ErrFenced // it ends at this moment, e.g. because the machine slept
 	}
 	return nil
 }

@@ -11,10 +11,11 @@ import (
 // maxSync bounds the bytes that are synced at a time, so that an answer is never far away.
 const maxSync = 1 << 20
 
-// runWriter makes writes durable. What has queued up while the last one was synced goes into one
+// runWriter makes writes durable and then sends the answers that rest on them. What has queued up while the last one was synced goes into one
 // sync (group commit).
 func (l *Log) runWriter() {
 	defer l.workers.Done()
+	var send []*raftpb.Message
 	for {
 		writes, ok := l.writes.take()
 		if !ok {
@@ -32,13 +33,18 @@ func (l *Log) runWriter() {
 				l.Fail(fmt.Errorf("write the log: %w", err))
 				return
 			}
+			send = send[:0]
+			for _, w := range writes[:n] {
+				send = append(send, w.Send...)
+			}
+			l.net.Send(send) // from here, not by way of the loop: a leader waits for it
 			l.inbox.answer(writes[:n])
 			writes = writes[n:]
 		}
 	}
 }
 
-// runApplier gives committed records to the state machine.
+// runApplier gives committed records to the state machine, if there is one.
 func (l *Log) runApplier() {
 	defer l.workers.Done()
 	for {
@@ -59,16 +65,14 @@ func (l *Log) runApplier() {
 // apply does one apply, and a checkpoint after it if one is due.
 func (l *Log) apply(a *Apply) (err error) {
 	defer catch("state machine", &err)
-	if sm := l.cfg.StateMachine; sm != nil {
-		if a.Snapshot != nil {
-			if err := l.restore(a.Snapshot); err != nil {
-				return err
-			}
+	if a.Snapshot != nil {
+		if err := l.restore(a.Snapshot); err != nil {
+			return err
 		}
-		if len(a.Entries) > 0 {
-			if err := sm.Apply(a.Entries); err != nil {
-				return fmt.Errorf("state machine: apply records %d to %d: %w", a.Entries[0].Index, a.pos.Index, err)
-			}
+	}
+	if len(a.Entries) > 0 {
+		if err := l.cfg.StateMachine.Apply(a.Entries); err != nil {
+			return fmt.Errorf("state machine: apply records %d to %d: %w", a.Entries[0].Index, a.pos.Index, err)
 		}
 	}
 	l.applied.Store(a.pos.Index)

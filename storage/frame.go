@@ -192,13 +192,23 @@ func decodeSnapshot(b []byte) (index, term uint64, err error) {
 	return index, term, nil
 }
 
-// fullEntry returns e with all fields present, as decodeEntry wants them. It shares Data with e.
+// fullEntry returns e with all fields present, as decodeEntry wants them. It shares Data with e, and is e if that has
+// them.
 func fullEntry(e *raftpb.Entry) *raftpb.Entry {
-	data := e.GetData()
-	if data == nil {
-		data = []byte{}
+	if e.Type != nil && e.Term != nil && e.Index != nil && e.Data != nil {
+		return e
 	}
-	return &raftpb.Entry{Type: new(e.GetType()), Term: new(e.GetTerm()), Index: new(e.GetIndex()), Data: data}
+	var full struct { // one piece of memory
+		raftpb.Entry
+		kind        raftpb.EntryType
+		term, index uint64
+	}
+	full.kind, full.term, full.index = e.GetType(), e.GetTerm(), e.GetIndex()
+	full.Type, full.Term, full.Index, full.Data = &full.kind, &full.term, &full.index, e.GetData()
+	if full.Data == nil {
+		full.Data = []byte{}
+	}
+	return &full.Entry
 }
 
 func zero(b []byte) bool {

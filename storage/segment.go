@@ -125,31 +125,40 @@ func (s *segment) findLocked(i uint64) (run, bool) {
 type written struct {
 	typ   int64
 	index uint64
+	most  int64 // bytes that it takes in the file, at most
 }
+
+// recordMost is what a record takes in the file beside its entry's data, at most, if it is not a snapshot's.
+const recordMost = 128
 
 // advance reads back the heads of records that have just become durable, to learn where they are. It fails when the file
 // does not hold what was written.
 func (s *segment) advance(recs []written) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var b [32]byte
+	var buf [512]byte // most groups are an entry and a state, of which one read gets both heads
+	var b []byte      // of it, what begins at s.end
 	for _, want := range recs {
-		n, err := s.f.ReadAt(b[:], s.end)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return fileError(s.path, s.end, err)
+		if len(b) < 32 {
+			n, err := s.f.ReadAt(buf[:], s.end)
+			if err != nil && !errors.Is(err, io.EOF) {
+				return fileError(s.path, s.end, err)
+			}
+			b = buf[:n]
 		}
-		if n < 16 {
+		if len(b) < 16 {
 			return corrupt(s.path, s.end, "a durable record is missing")
 		}
-		size, pad, ok := frameSize(b[:])
-		typ, crc, _, ok2 := recordHead(b[8:n])
+		size, pad, ok := frameSize(b)
+		typ, crc, _, ok2 := recordHead(b[8:min(len(b), 32)])
 		if !ok || !ok2 || typ != want.typ {
-			return corrupt(s.path, s.end, "a durable record of type %d reads back as %x", want.typ, b[:n])
+			return corrupt(s.path, s.end, "a durable record of type %d reads back as %x", want.typ, b[:min(len(b), 32)])
 		}
 		if want.index != 0 {
 			s.note(want.index, s.end, s.crc)
 		}
 		s.end, s.crc = s.end+8+size+pad, crc
+		b = b[min(int64(len(b)), 8+size+pad):]
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 )
 
 const keepSnapshots = 2
@@ -141,7 +142,7 @@ func (w *WAL) installLocked(snap *raftpb.Snapshot, p *raftpb.HardState) error {
 func (w *WAL) recordLocked(snap *raftpb.Snapshot) error {
 	id := idOf(snap)
 	rec := id.record(snap.GetMetadata().GetConfState())
-	w.pending = append(w.pending, written{typ: wal.SnapshotType})
+	w.pending = append(w.pending, written{typ: wal.SnapshotType, most: recordMost + int64(proto.Size(rec))})
 	if err := guard("save snapshot record", func() error { return w.wal.SaveSnapshot(rec) }); err != nil {
 		return w.fail(fmt.Errorf("storage: %w", err))
 	}

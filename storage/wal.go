@@ -114,12 +114,12 @@ func (w *WAL) saveLocked(p *raftpb.HardState, ents []*raftpb.Entry) error {
 	full := make([]*raftpb.Entry, len(ents))
 	for i, e := range ents {
 		full[i] = fullEntry(e)
-		w.pending = append(w.pending, written{wal.EntryType, e.GetIndex()})
+		w.pending = append(w.pending, written{wal.EntryType, e.GetIndex(), recordMost + int64(len(e.GetData()))})
 	}
 	mustSync := len(ents) > 0
 	if has {
 		state = hs.proto()
-		w.pending = append(w.pending, written{typ: wal.StateType})
+		w.pending = append(w.pending, written{typ: wal.StateType, most: recordMost})
 		mustSync = mustSync || !w.stated || hs.term != w.view.hs.term || hs.vote != w.view.hs.vote
 	}
 	if len(ents) > 0 {
@@ -171,6 +171,13 @@ func (w *WAL) supersede(index uint64) {
 // cutLocked finds out whether etcd's WAL has begun a new segment. All that was pending is in the old one then, durable.
 func (w *WAL) cutLocked() (bool, error) {
 	tail := w.segs[len(w.segs)-1]
+	most := tail.end // only Save and what excludes it change that
+	for _, r := range w.pending {
+		most += r.most
+	}
+	if most < wal.SegmentSizeBytes {
+		return false, nil
+	}
 	next := newSegment(filepath.Join(w.dir, walName), tail.seq+1, w.enti+1)
 	f, err := os.Open(next.path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -186,7 +193,7 @@ func (w *WAL) cutLocked() (bool, error) {
 	}
 	w.pending = nil
 	for _, typ := range next.headTypes() {
-		w.pending = append(w.pending, written{typ: typ})
+		w.pending = append(w.pending, written{typ: typ, most: recordMost})
 	}
 	tail.mu.Lock()
 	next.crc = tail.crc
