@@ -158,6 +158,11 @@ func (c *Core) Room(size int) bool {
 	return size >= FullBatch || len(c.writes) == 0 && c.commitTime > slowNetwork*c.writeTime
 }
 
+// Patience is how long a batch that could be proposed may wait for more records, as long as they come.
+func (c *Core) Patience() time.Duration { return min(c.commitTime/2, maxPatience) }
+
+const maxPatience = 5 * time.Millisecond
+
 // FullBatch is the size in bytes from which a batch does not wait for more records.
 const FullBatch = 256 << 10
 

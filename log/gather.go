@@ -39,13 +39,20 @@ func (g *gatherer) add(epoch uint64, record []byte) (b *Batch, at int, first boo
 	return b, at, first, nil
 }
 
-// take returns the oldest batch if there is room for it.
-func (g *gatherer) take(room func(size int) bool) *Batch {
+// size returns the size of the oldest batch in bytes, 0 if there is none.
+func (g *gatherer) size() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.queue) == 0 || !room(g.queue[0].Size()) {
-		return nil
+	if len(g.queue) == 0 {
+		return 0
 	}
+	return g.queue[0].Size()
+}
+
+// take returns the oldest batch, which must be there.
+func (g *gatherer) take() *Batch {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	b := g.queue[0]
 	g.queue[0], g.queue = nil, g.queue[1:]
 	g.expect = max(b.Size(), g.expect-g.expect/8)

@@ -47,6 +47,7 @@ type Log struct {
 	applied atomic.Uint64 // the last record that the state machine was given
 
 	flying map[*Batch]struct{} // proposed, not answered; owned by run
+	ready  time.Duration       // since when the next batch could be proposed, 0: it could not; owned by run
 
 	workers sync.WaitGroup
 	saving  sync.WaitGroup // of checkpoints

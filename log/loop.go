@@ -3,6 +3,7 @@ package log
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -23,29 +24,64 @@ func (l *Log) run() {
 		if now >= l.core.Deadline() {
 			events = append(events, Tick{})
 		}
-		if b := l.gather.take(l.core.Room); b != nil {
+		idle := len(events) == 0
+		err = l.step(now, events)
+		if b := l.ripe(now); b != nil && err == nil {
 			l.flying[b] = struct{}{}
-			events = append(events, Propose{b})
+			idle, err = false, l.step(l.cfg.Clock(), []any{Propose{b}})
 		}
-		if len(events) == 0 {
+		if idle && err == nil {
 			timer.Reset(l.core.Deadline() - now)
 			select {
 			case <-l.inbox.wake:
 			case <-timer.C:
 			}
-			continue
-		}
-		var eff Effects
-		eff, err = Drive(l.core, l.cfg.Observer, now, events)
-		if err == nil {
-			l.dispatch(eff)
 		}
 	}
 	l.shutDown(err)
 }
 
-// dispatch hands the effects of a step out.
-func (l *Log) dispatch(eff Effects) {
+// ripe returns the next batch once it is to be proposed. One that still grows is not: yielding lets those
+// append who are about to, first of all those whose last appends have just been answered. So the
+// appenders that wait for one another's batches end up in one batch, which halves their waiting.
+func (l *Log) ripe(now time.Duration) *Batch {
+	for {
+		size := l.gather.size()
+		if size == 0 || !l.core.Room(size) {
+			return nil
+		}
+		if l.ready == 0 {
+			l.ready = now
+		}
+		if size < FullBatch && now-l.ready < l.core.Patience() {
+			runtime.Gosched()
+			if l.inbox.waits() {
+				return nil // it may answer more appenders
+			}
+			if l.gather.size() > size {
+				now = l.cfg.Clock()
+				continue
+			}
+		}
+		l.ready = 0
+		return l.gather.take()
+	}
+}
+
+// step steps the core and hands the effects out.
+func (l *Log) step(now time.Duration, events []any) error {
+	for len(events) > 0 {
+		eff, err := Drive(l.core, l.cfg.Observer, now, events)
+		if err != nil {
+			return err
+		}
+		events = l.dispatch(eff)
+	}
+	return nil
+}
+
+// dispatch hands the effects of a step out, and returns what is done already.
+func (l *Log) dispatch(eff Effects) (done []any) {
 	l.writes.put(eff.Writes...) // first: the disk works while the messages leave
 	if len(eff.Send) > 0 {
 		l.net.Send(eff.Send)
@@ -53,16 +89,17 @@ func (l *Log) dispatch(eff Effects) {
 	if l.cfg.StateMachine != nil {
 		l.applies.put(eff.Applies...)
 	} else {
-		for _, a := range eff.Applies { // nothing here can take long
+		for _, a := range eff.Applies {
 			l.applied.Store(a.pos.Index)
-			_ = l.checkpoint(a)
-			l.Post(Applied{a})
+			_ = l.checkpoint(a) // without a state machine nothing can fail
+			done = append(done, Applied{a})
 		}
 	}
 	for _, d := range eff.Done {
 		delete(l.flying, d.Batch)
 		l.gather.settle(d.Batch, d.Err)
 	}
+	return done
 }
 
 // errStopped is the error of a loop that was told to stop.
@@ -159,6 +196,13 @@ func (b *inbox) take() (events []any, closed bool) {
 		token(b.drained)
 	}
 	return events, b.closed
+}
+
+// waits reports whether there is something to take.
+func (b *inbox) waits() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.events) > 0 || b.closed
 }
 
 // poke wakes the loop.
