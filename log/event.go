@@ -153,14 +153,22 @@ func Drive(c *Core, o Observer, now time.Duration, events []any) (Effects, error
 		for _, ch := range eff.Changes {
 			own = append(own, o.Observe(now, ch)...)
 		}
-		all.Changes = append(all.Changes, eff.Changes...)
-		all.Send = append(all.Send, eff.Send...)
-		all.Writes = append(all.Writes, eff.Writes...)
-		all.Applies = append(all.Applies, eff.Applies...)
-		all.Done = append(all.Done, eff.Done...)
+		all.Changes = join(all.Changes, eff.Changes)
+		all.Send = join(all.Send, eff.Send)
+		all.Writes = join(all.Writes, eff.Writes)
+		all.Applies = join(all.Applies, eff.Applies)
+		all.Done = join(all.Done, eff.Done)
 		if err != nil {
 			return all, err
 		}
 	}
 	return all, nil
+}
+
+// join appends, without a copy where there was nothing before, as in most turns.
+func join[T any](a, b []T) []T {
+	if len(a) == 0 {
+		return b
+	}
+	return append(a, b...)
 }

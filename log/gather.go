@@ -3,16 +3,27 @@ package log
 import "sync"
 
 // A gatherer takes appends from any number of goroutines and forms batches of them (group commit):
-// while one batch is under way, the next one fills.
+// while one batch is under way, the next one fills. Large records have a queue of their own, and the
+// two take turns, so that a small record never waits for all the large ones that came before it.
 type gatherer struct {
 	limit int64 // of bytes waiting
 
 	mu      sync.Mutex // guards everything below
-	queue   []*Batch   // the last one is being filled
-	waiting int64      // bytes of batches whose fate is unknown, those under way included
-	expect  int        // size that the next batch is likely to get, from those before it
-	err     error      // why nothing more is taken
+	small   line
+	large   line
+	turn    *line // whose batch was taken last
+	waiting int64 // bytes of batches whose fate is unknown, those under way included
+	err     error // why nothing more is taken
 }
+
+// A line is a queue of batches, of which the last one is being filled.
+type line struct {
+	queue  []*Batch
+	expect int // size that the next batch is likely to get, from those before it
+}
+
+// largeRecord is the size in bytes from which a record counts as large.
+const largeRecord = 4 << 10
 
 // add puts a copy of the record into the batch that is being filled, as its at-th. first reports whether
 // the loop may be asleep: the batch is new. The batch's done channel tells when its fate is known.
@@ -27,35 +38,52 @@ func (g *gatherer) add(epoch uint64, record []byte) (b *Batch, at int, first boo
 		return nil, 0, false, ErrBusy
 	}
 	g.waiting += size
-	if n := len(g.queue); n > 0 {
-		b = g.queue[n-1]
+	l := &g.small
+	if len(record) >= largeRecord {
+		l = &g.large
+	}
+	if n := len(l.queue); n > 0 {
+		b = l.queue[n-1]
 	}
 	if b == nil || b.Epoch != epoch || b.Size() >= FullBatch {
-		b, first = NewBatch(epoch, max(len(record)+recordHeader, g.expect, 256)), true
-		g.queue = append(g.queue, b)
+		b, first = NewBatch(epoch, max(len(record)+recordHeader, l.expect, 256)), true
+		l.queue = append(l.queue, b)
 	}
 	at = b.Count
 	b.Add(record)
 	return b, at, first, nil
 }
 
-// size returns the size of the oldest batch in bytes, 0 if there is none.
+// nextLocked returns the line whose turn it is, nil if both are empty.
+func (g *gatherer) nextLocked() *line {
+	switch {
+	case len(g.small.queue) > 0 && (g.turn != &g.small || len(g.large.queue) == 0):
+		return &g.small
+	case len(g.large.queue) > 0:
+		return &g.large
+	}
+	return nil
+}
+
+// size returns the size in bytes of the batch that take would return, 0 if there is none.
 func (g *gatherer) size() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.queue) == 0 {
-		return 0
+	if l := g.nextLocked(); l != nil {
+		return l.queue[0].Size()
 	}
-	return g.queue[0].Size()
+	return 0
 }
 
-// take returns the oldest batch, which must be there.
+// take returns the oldest batch of the line whose turn it is. There must be one.
 func (g *gatherer) take() *Batch {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	b := g.queue[0]
-	g.queue[0], g.queue = nil, g.queue[1:]
-	g.expect = max(b.Size(), g.expect-g.expect/8)
+	l := g.nextLocked()
+	b := l.queue[0]
+	l.queue[0], l.queue = nil, l.queue[1:]
+	l.expect = max(b.Size(), l.expect-l.expect/8)
+	g.turn = l
 	return b
 }
 
@@ -75,7 +103,7 @@ func (g *gatherer) close(err error) []*Batch {
 	if g.err == nil {
 		g.err = err
 	}
-	left := g.queue
-	g.queue = nil
+	left := append(g.small.queue, g.large.queue...)
+	g.small.queue, g.large.queue = nil, nil
 	return left
 }

@@ -10,7 +10,12 @@ import (
 type hardState struct{ term, vote, commit uint64 }
 
 func (h hardState) proto() *raftpb.HardState {
-	return &raftpb.HardState{Term: new(h.term), Vote: new(h.vote), Commit: new(h.commit)}
+	p := struct { // one piece of memory
+		raftpb.HardState
+		is hardState
+	}{is: h}
+	p.Term, p.Vote, p.Commit = &p.is.term, &p.is.vote, &p.is.commit
+	return &p.HardState
 }
 
 type termRun struct{ first, term uint64 }
