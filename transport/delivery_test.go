@@ -166,8 +166,8 @@ func TestControlIsNotKept(t *testing.T) {
 	time.Sleep(2 * controlStale) // what is tested is that time passes
 	a.send(msg(raftpb.MsgVote, "a", "b", 500))
 	p := a.dir.Load().byName["b"]
-	p.control.setUp()
-	now := p.control.take(nil)
+	p.control.setUp(nil)
+	_, now, _ := p.control.take(nil)
 	if len(now) != 1 || now[0].m.GetTerm() != 500 {
 		t.Errorf("kept %d messages, want the young one", len(now))
 	}

@@ -7,25 +7,20 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"slices"
-
-	"go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 )
 
 const (
 	frameMagic = 0xBA
 	headerSize = 24
 
-	// growStep is what is allocated for a body before its first byte has arrived.
-	growStep = 64 << 10
+	// growStep is what is allocated for a body before its first byte has arrived: enough for the append messages that raft
+	// makes, of 1 MiB of entries, in one piece. In the handshake the limit is lower.
+	growStep = 1<<20 + 64<<10
 	// keepBuffer is the largest buffer that a connection keeps between frames.
-	keepBuffer = 1 << 20
-	// maxEntries bounds what decoding may allocate: an empty entry is 2 bytes on the wire and a hundred in memory.
-	maxEntries = 1 << 18
-	// maxControl bounds one control message.
-	maxControl = 64 << 10
+	keepBuffer = 2 << 20
+	// ownBody is the largest message that is read into the buffer of the connection: that of one without entries, nearly
+	// always, which is decoded without keeping a byte of it.
+	ownBody = 512
 )
 
 type kind byte
@@ -65,27 +60,16 @@ func appendFrame(b []byte, k kind, group uint64, body []byte) []byte {
 	return b
 }
 
-// appendMessage appends a frame of the message, with prefix before it in the body.
-func appendMessage(b []byte, k kind, group uint64, prefix []byte, m *raftpb.Message) ([]byte, error) {
-	at := len(b)
-	b = append(b, make([]byte, headerSize)...)
-	b = append(b, prefix...)
-	out, err := proto.MarshalOptions{}.MarshalAppend(b, m)
-	if err != nil {
-		return b[:at], fmt.Errorf("encode %v: %w", m.GetType(), err)
-	}
-	sealFrame(out[at:], k, group)
-	return out, nil
-}
-
 type frame struct {
 	kind  kind
 	group uint64
-	body  []byte // valid until the next frame is read
+	body  []byte
+	owned bool // body is the frame's own; otherwise it is valid until the next frame is read
 }
 
-// frameReader reads frames. The buffer of the bodies is its own and is reused: decoding copies out of it, so that an
-// entry that stays in the log for long keeps no more memory than its own bytes.
+// frameReader reads frames. A message larger than ownBody gets a body of its own, which its entries then share instead of
+// being copied: an entry that stays in the log keeps its whole frame, but so do its neighbours, which stay as long. All
+// other bodies use one buffer again and again.
 type frameReader struct {
 	r    *bufio.Reader
 	head [headerSize]byte
@@ -93,7 +77,7 @@ type frameReader struct {
 }
 
 func newFrameReader(r io.Reader) *frameReader {
-	return &frameReader{r: bufio.NewReaderSize(r, 32<<10)}
+	return &frameReader{r: bufio.NewReaderSize(r, 32<<10), buf: make([]byte, 0, ownBody)}
 }
 
 // next reads a frame with a body of at most limit bytes. Its error is io.EOF only between frames.
@@ -115,23 +99,35 @@ func (fr *frameReader) next(limit int) (frame, error) {
 	if uint64(n) > uint64(limit) {
 		return frame{}, fmt.Errorf("%w: body of %d bytes, the limit is %d", errFrame, n, limit)
 	}
-	body, err := fr.body(int(n))
+	out := frame{kind: kind(h[1]), group: binary.BigEndian.Uint64(h[8:])}
+	out.owned = out.kind == kindMessage && n > ownBody
+	var err error
+	if out.owned {
+		out.body, err = fr.read(nil, int(n))
+	} else if out.body, err = fr.read(fr.buf, int(n)); cap(out.body) <= keepBuffer {
+		fr.buf = out.body
+	} else {
+		fr.buf = nil
+	}
 	if err != nil {
 		return frame{}, err
 	}
-	if got, want := crc32.Checksum(body, castagnoli), binary.BigEndian.Uint32(h[16:]); got != want {
+	if got, want := crc32.Checksum(out.body, castagnoli), binary.BigEndian.Uint32(h[16:]); got != want {
 		return frame{}, fmt.Errorf("%w: body checksum is %08x, should be %08x", errFrame, got, want)
 	}
-	return frame{kind: kind(h[1]), group: binary.BigEndian.Uint64(h[8:]), body: body}, nil
+	return out, nil
 }
 
-// body reads n bytes. It allocates no more than growStep, or twice what has arrived.
-func (fr *frameReader) body(n int) ([]byte, error) {
-	buf := fr.buf[:0]
+// read reads n bytes into buf, or a larger buffer. It allocates no more than growStep, or twice what has arrived.
+func (fr *frameReader) read(buf []byte, n int) ([]byte, error) {
+	buf = buf[:0]
 	for len(buf) < n {
 		at := len(buf)
-		step := min(n-at, max(at, growStep, cap(buf)-at))
-		buf = slices.Grow(buf, step)[:at+step]
+		to := min(n, max(2*at, growStep, cap(buf)))
+		if to > cap(buf) {
+			buf = append(make([]byte, 0, to), buf...)
+		}
+		buf = buf[:to]
 		if _, err := io.ReadFull(fr.r, buf[at:]); err != nil {
 			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
@@ -139,78 +135,5 @@ func (fr *frameReader) body(n int) ([]byte, error) {
 			return nil, err
 		}
 	}
-	if cap(buf) <= keepBuffer {
-		fr.buf = buf
-	} else {
-		fr.buf = nil
-	}
 	return buf, nil
-}
-
-// laneOf says which connection a message travels on; false: it is not for the wire. That are raft's local messages, and
-// MsgProp and MsgForgetLeader, which baton does not forward.
-func laneOf(t raftpb.MessageType) (Purpose, bool) {
-	switch t {
-	case raftpb.MsgHeartbeat, raftpb.MsgHeartbeatResp, raftpb.MsgVote, raftpb.MsgVoteResp,
-		raftpb.MsgPreVote, raftpb.MsgPreVoteResp, raftpb.MsgTimeoutNow, raftpb.MsgTransferLeader:
-		return PurposeControl, true
-	case raftpb.MsgApp, raftpb.MsgAppResp, raftpb.MsgReadIndex, raftpb.MsgReadIndexResp:
-		return PurposeBulk, true
-	case raftpb.MsgSnap:
-		return PurposeSnapshot, true
-	}
-	return 0, false
-}
-
-// Field numbers of raftpb.Message.
-const (
-	fieldEntries   = 7
-	fieldSnapshot  = 9
-	fieldResponses = 14
-)
-
-// decodeMessage decodes and checks a message that came from peer `from` for us, on a connection of the given purpose.
-// The message shares nothing with body.
-func decodeMessage(body []byte, purpose Purpose, from, to uint64) (*raftpb.Message, error) {
-	if err := inspect(body, purpose); err != nil {
-		return nil, err
-	}
-	m := new(raftpb.Message)
-	if err := (proto.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: 16}).Unmarshal(body, m); err != nil {
-		return nil, fmt.Errorf("%w: %w", errFrame, err)
-	}
-	if lane, ok := laneOf(m.GetType()); !ok || lane != purpose {
-		return nil, fmt.Errorf("%w: %v on a %v connection", errFrame, m.GetType(), purpose)
-	}
-	if m.GetFrom() != from || m.GetTo() != to {
-		return nil, fmt.Errorf("%w: %v from %x to %x on a connection from %x to %x", errFrame, m.GetType(), m.GetFrom(), m.GetTo(), from, to)
-	}
-	return m, nil
-}
-
-// inspect walks the fields of an encoded message, and finds those that would make decoding costly.
-func inspect(body []byte, purpose Purpose) error {
-	entries := 0
-	for len(body) > 0 {
-		num, typ, n := protowire.ConsumeTag(body)
-		if n < 0 {
-			return fmt.Errorf("%w: %w", errFrame, protowire.ParseError(n))
-		}
-		size := protowire.ConsumeFieldValue(num, typ, body[n:])
-		if size < 0 {
-			return fmt.Errorf("%w: %w", errFrame, protowire.ParseError(size))
-		}
-		switch {
-		case num == fieldResponses:
-			return fmt.Errorf("%w: message with responses", errFrame)
-		case num == fieldSnapshot && purpose != PurposeSnapshot && size > 16:
-			return fmt.Errorf("%w: snapshot on a %v connection", errFrame, purpose)
-		case num == fieldEntries:
-			if entries++; entries > maxEntries {
-				return fmt.Errorf("%w: more than %d entries", errFrame, maxEntries)
-			}
-		}
-		body = body[n+size:]
-	}
-	return nil
 }

@@ -74,6 +74,14 @@ func (l *link) write(b []byte, timeout time.Duration) error {
 	return nil
 }
 
+// inline returns what writes to the connection without waiting, or nil: of a TLS record all must be written, or nothing.
+func (l *link) inline() *nowWriter {
+	if l.Conn != l.raw {
+		return nil
+	}
+	return newNowWriter(l.raw)
+}
+
 // linger lets the other side read what was written last, before the connection is closed: closing with unread input
 // would reset it and discard that.
 func (l *link) linger(ctx context.Context) {

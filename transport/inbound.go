@@ -170,7 +170,7 @@ func (t *TCP) readMessages(p *peer, l *link) error {
 		default:
 			return fmt.Errorf("%w: type %d on a %v connection", errFrame, f.kind, l.peer.Purpose)
 		}
-		m, err := decodeMessage(f.body, l.peer.Purpose, p.ID, t.cfg.Self.ID)
+		m, err := decodeMessage(f, l.peer.Purpose, p.ID, t.cfg.Self.ID)
 		if err != nil {
 			return err
 		}

@@ -245,7 +245,8 @@ func (t *TCP) takeSnapshot(ctx context.Context, p *peer, l *link) error {
 	if size < -1 {
 		return fmt.Errorf("%w: snapshot of %d bytes", errFrame, size)
 	}
-	m, err := decodeMessage(f.body[8:], PurposeSnapshot, p.ID, t.cfg.Self.ID)
+	f.body = f.body[8:]
+	m, err := decodeMessage(f, PurposeSnapshot, p.ID, t.cfg.Self.ID)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"net"
+	"os"
 	"syscall"
 	"time"
 )
@@ -24,4 +25,47 @@ func setUserTimeout(c net.Conn, d time.Duration) {
 	_ = rc.Control(func(fd uintptr) {
 		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(d/time.Millisecond))
 	})
+}
+
+// nowWriter writes to a socket what fits into its buffer now.
+type nowWriter struct {
+	rc  syscall.RawConn
+	try func(fd uintptr) // made once: a closure for each write would be garbage
+	b   []byte
+	err error
+}
+
+// newNowWriter returns nil if c is not a socket.
+func newNowWriter(c net.Conn) *nowWriter {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	rc, err := sc.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	w := &nowWriter{rc: rc}
+	w.try = func(fd uintptr) {
+		n, err := syscall.Write(int(fd), w.b)
+		for err == syscall.EINTR {
+			n, err = syscall.Write(int(fd), w.b)
+		}
+		w.b, w.err = w.b[max(n, 0):], err
+	}
+	return w
+}
+
+// write returns what did not fit. It never waits: the socket does not block, and RawConn's Control, unlike its Write,
+// neither waits for somebody in the middle of a Write, whom the caller excludes, nor minds the deadline that he has left.
+func (w *nowWriter) write(b []byte) (rest []byte, err error) {
+	w.b = b
+	if err := w.rc.Control(w.try); err != nil {
+		return b, err
+	}
+	rest, w.b = w.b, nil
+	if w.err != nil && w.err != syscall.EAGAIN {
+		return rest, os.NewSyscallError("write", w.err)
+	}
+	return rest, nil
 }

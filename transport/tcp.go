@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"maps"
 	"net"
 	"slices"
@@ -15,7 +14,6 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/proto"
 )
 
 // ErrClosed is returned by [TCP.Group] and [TCP.SetPeers] after Close, and told to SnapshotSent for what Close cut off, or
@@ -249,127 +247,4 @@ func (t *TCP) Status() []PeerStatus {
 		return 1
 	})
 	return all
-}
-
-// Group sends the messages of one raft group.
-type Group struct {
-	t  *TCP
-	id uint64
-	h  Handler
-}
-
-// Send queues messages for the peers they are to, and never blocks. Those that cannot be sent are dropped: no room, not
-// connected, unknown peer, not for the wire, larger than Config.MaxFrame. The messages belong to the transport from now on
-// and must not change; the slice does not, and their entries may be shared with others who only read them.
-func (g *Group) Send(msgs []*raftpb.Message) {
-	d := g.t.dir.Load()
-	for _, m := range msgs {
-		lane, ok := laneOf(m.GetType())
-		if !ok || m.GetFrom() != g.t.cfg.Self.ID {
-			g.t.cfg.Logger.Error("message is not for the wire, dropped", "type", m.GetType(), "from", m.GetFrom())
-			continue
-		}
-		p := d.byID[m.GetTo()]
-		if p == nil {
-			if lane == PurposeSnapshot {
-				g.t.inbox.add(notice{g: g, what: noticeSnapshot, id: m.GetTo(), err: fmt.Errorf("transport: no peer with id %x", m.GetTo())})
-			}
-			continue
-		}
-		size := proto.Size(m)
-		limit := g.t.cfg.MaxFrame
-		if lane == PurposeControl {
-			limit = maxControl
-		}
-		if size > limit || len(m.GetEntries()) > maxEntries {
-			err := fmt.Errorf("transport: %v of %d bytes and %d entries is over the limit", m.GetType(), size, len(m.GetEntries()))
-			g.t.cfg.Logger.LogAttrs(context.Background(), slog.LevelError, "message is too large, dropped", slog.Any("error", err))
-			switch lane {
-			case PurposeSnapshot:
-				g.t.inbox.add(notice{g: g, what: noticeSnapshot, id: p.ID, err: err})
-			case PurposeBulk:
-				g.t.inbox.add(notice{g: g, what: noticeUnreachable, id: p.ID})
-			}
-			continue
-		}
-		switch lane {
-		case PurposeControl:
-			p.control.push(g, m, int64(size+headerSize))
-		case PurposeBulk:
-			p.bulk.push(g, m, int64(size+headerSize))
-		case PurposeSnapshot:
-			p.snapshots.push(g, m)
-		}
-	}
-}
-
-type noticeKind byte
-
-const (
-	noticeUnreachable noticeKind = iota
-	noticeGone
-	noticeSnapshot
-)
-
-type notice struct {
-	g    *Group
-	what noticeKind
-	id   uint64
-	at   time.Duration // of noticeGone
-	err  error
-}
-
-// notices hands news to handlers from one goroutine, so that Send and the writers call no foreign code. What is waiting
-// is at most one of each kind for each group and peer, snapshots apart: those are answers to calls of Send.
-type notices struct {
-	wake    chan struct{} // 1: something is pending
-	mu      sync.Mutex    // guards pending
-	pending []notice
-}
-
-func (n *notices) add(one notice) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if one.what != noticeSnapshot && slices.ContainsFunc(n.pending, func(o notice) bool {
-		return o.g == one.g && o.what == one.what && o.id == one.id
-	}) {
-		return
-	}
-	n.pending = append(n.pending, one)
-	signal(n.wake)
-}
-
-func (n *notices) deliver(ctx context.Context) {
-	for {
-		n.mu.Lock()
-		now := n.pending
-		n.pending = nil
-		n.mu.Unlock()
-		for _, one := range now {
-			if ctx.Err() != nil {
-				return
-			}
-			switch one.what {
-			case noticeUnreachable:
-				one.g.h.Unreachable(one.id)
-			case noticeGone:
-				one.g.h.Gone(one.id, one.at)
-			case noticeSnapshot:
-				one.g.h.SnapshotSent(one.id, one.err)
-			}
-		}
-		select {
-		case <-n.wake:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// signal puts a token into a channel of size 1, if there is none.
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }

@@ -1,0 +1,145 @@
+package transport
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// Group sends the messages of one raft group.
+type Group struct {
+	t  *TCP
+	id uint64
+	h  Handler
+}
+
+// Send sends messages to the peers they are to, and never blocks: what the kernel takes at once is written before it
+// returns, up to 256 KiB for each connection, and the rest is queued. Those that cannot be sent are dropped: no room, not
+// connected, unknown peer, not for the wire, larger than Config.MaxFrame. The messages belong to the transport from now on
+// and must not change; the slice does not, and their entries may be shared with others who only read them.
+func (g *Group) Send(msgs []*raftpb.Message) {
+	d := g.t.dir.Load()
+	var some [8]*lane
+	pushed := some[:0] // lanes that are flushed once, so that what goes together is one write
+	for _, m := range msgs {
+		lane, ok := laneOf(m.GetType())
+		if !ok || m.GetFrom() != g.t.cfg.Self.ID {
+			g.t.cfg.Logger.Error("message is not for the wire, dropped", "type", m.GetType(), "from", m.GetFrom())
+			continue
+		}
+		p := d.byID[m.GetTo()]
+		if p == nil {
+			if lane == PurposeSnapshot {
+				g.t.inbox.add(notice{g: g, what: noticeSnapshot, id: m.GetTo(), err: fmt.Errorf("transport: no peer with id %x", m.GetTo())})
+			}
+			continue
+		}
+		size := messageSize(m)
+		limit := g.t.cfg.MaxFrame
+		if lane == PurposeControl {
+			limit = maxControl
+		}
+		if size > limit || len(m.GetEntries()) > maxEntries {
+			err := fmt.Errorf("transport: %v of %d bytes and %d entries is over the limit", m.GetType(), size, len(m.GetEntries()))
+			g.t.cfg.Logger.LogAttrs(context.Background(), slog.LevelError, "message is too large, dropped", slog.Any("error", err))
+			switch lane {
+			case PurposeSnapshot:
+				g.t.inbox.add(notice{g: g, what: noticeSnapshot, id: p.ID, err: err})
+			case PurposeBulk:
+				g.t.inbox.add(notice{g: g, what: noticeUnreachable, id: p.ID})
+			}
+			continue
+		}
+		if lane == PurposeSnapshot {
+			p.snapshots.push(g, m)
+			continue
+		}
+		l := p.bulk
+		if lane == PurposeControl {
+			l = p.control
+		}
+		l.push(g, m, int64(size+headerSize))
+		if !slices.Contains(pushed, l) {
+			pushed = append(pushed, l)
+		}
+	}
+	for _, l := range pushed {
+		l.flush()
+	}
+}
+
+type noticeKind byte
+
+const (
+	noticeUnreachable noticeKind = iota
+	noticeGone
+	noticeSnapshot
+)
+
+type notice struct {
+	g    *Group
+	what noticeKind
+	id   uint64
+	at   time.Duration // of noticeGone
+	err  error
+}
+
+// notices hands news to handlers from one goroutine, so that Send and the writers call no foreign code. What is waiting
+// is at most one of each kind for each group and peer, snapshots apart: those are answers to calls of Send.
+type notices struct {
+	wake    chan struct{} // 1: something is pending
+	mu      sync.Mutex    // guards pending
+	pending []notice
+}
+
+func (n *notices) add(one notice) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if one.what != noticeSnapshot && slices.ContainsFunc(n.pending, func(o notice) bool {
+		return o.g == one.g && o.what == one.what && o.id == one.id
+	}) {
+		return
+	}
+	n.pending = append(n.pending, one)
+	signal(n.wake)
+}
+
+func (n *notices) deliver(ctx context.Context) {
+	for {
+		n.mu.Lock()
+		now := n.pending
+		n.pending = nil
+		n.mu.Unlock()
+		for _, one := range now {
+			if ctx.Err() != nil {
+				return
+			}
+			switch one.what {
+			case noticeUnreachable:
+				one.g.h.Unreachable(one.id)
+			case noticeGone:
+				one.g.h.Gone(one.id, one.at)
+			case noticeSnapshot:
+				one.g.h.SnapshotSent(one.id, one.err)
+			}
+		}
+		select {
+		case <-n.wake:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// signal puts a token into a channel of size 1, if there is none.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
