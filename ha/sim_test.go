@@ -445,7 +445,7 @@ func (m *simMember) apply() {
 			}
 			m.c.check.restored(m)
 		}
-		for _, e := range a.Entries {
+		for _, e := range a.Records() {
 			m.c.check.applied(m, e)
 			m.sm.apply(e)
 		}

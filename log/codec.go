@@ -89,26 +89,35 @@ func parseHeader(data []byte) (header, error) {
 	return h, nil
 }
 
-// appendRecords appends the batch's records to dst. The records share data's memory.
-func appendRecords(dst []Entry, h header, data []byte) ([]Entry, error) {
+// checkRecords checks what appendRecords relies on.
+func checkRecords(h header, data []byte) error {
 	rest := data[batchHeader:]
-	dst = slices.Grow(dst, int(h.count))
 	for i := range uint64(h.count) {
 		if len(rest) < recordHeader {
-			return dst, fmt.Errorf("%w: batch ends within record %d", ErrFormat, h.first+i)
+			return fmt.Errorf("%w: batch ends within record %d", ErrFormat, h.first+i)
 		}
 		n := uint64(binary.LittleEndian.Uint32(rest))
-		rest = rest[recordHeader:]
-		if n > uint64(len(rest)) {
-			return dst, fmt.Errorf("%w: batch ends within record %d", ErrFormat, h.first+i)
+		if rest = rest[recordHeader:]; n > uint64(len(rest)) {
+			return fmt.Errorf("%w: batch ends within record %d", ErrFormat, h.first+i)
 		}
-		dst = append(dst, Entry{Index: h.first + i, Epoch: h.epoch, Data: rest[:n:n]})
 		rest = rest[n:]
 	}
 	if len(rest) != 0 {
-		return dst, fmt.Errorf("%w: %d bytes after the last record of a batch", ErrFormat, len(rest))
+		return fmt.Errorf("%w: %d bytes after the last record of a batch", ErrFormat, len(rest))
 	}
-	return dst, nil
+	return nil
+}
+
+// appendRecords appends the records of a batch that was checked to dst. The records share data's memory.
+func appendRecords(dst []Entry, h header, data []byte) []Entry {
+	rest := data[batchHeader:]
+	dst = slices.Grow(dst, int(h.count))
+	for i := range uint64(h.count) {
+		n := recordHeader + uint64(binary.LittleEndian.Uint32(rest))
+		dst = append(dst, Entry{Index: h.first + i, Epoch: h.epoch, Data: rest[recordHeader:n:n]})
+		rest = rest[n:]
+	}
+	return dst
 }
 
 // epochStart is the content of the entry with which a leader opens a new epoch.

@@ -33,9 +33,9 @@ func TestBatchLayout(t *testing.T) {
 	if err != nil || h != (header{epoch: 7, first: 3, count: 3}) {
 		t.Fatalf("parseHeader: %+v, %v", h, err)
 	}
-	records, err := appendRecords(nil, h, got)
-	if err != nil || len(records) != 3 || records[2].Index != 5 || records[2].Epoch != 7 || string(records[2].Data) != "c" || len(records[1].Data) != 0 {
-		t.Fatalf("appendRecords: %+v, %v", records, err)
+	records := appendRecords(nil, h, got)
+	if err := checkRecords(h, got); err != nil || len(records) != 3 || records[2].Index != 5 || records[2].Epoch != 7 || string(records[2].Data) != "c" || len(records[1].Data) != 0 {
+		t.Fatalf("records: %+v, %v", records, err)
 	}
 }
 
@@ -51,16 +51,18 @@ func TestT17_DamagedBatch(t *testing.T) {
 			}
 			return
 		}
-		records, err := appendRecords(nil, h, data)
-		if err != nil && !errors.Is(err, ErrFormat) {
-			t.Fatalf("%x: %v", data, err)
+		if err := checkRecords(h, data); err != nil {
+			if !errors.Is(err, ErrFormat) {
+				t.Fatalf("%x: %v", data, err)
+			}
+			return
 		}
 		size := batchHeader
-		for _, r := range records {
+		for _, r := range appendRecords(nil, h, data) {
 			size += recordHeader + len(r.Data)
 		}
-		if size > len(data) || err == nil && size != len(data) {
-			t.Fatalf("%x: %d bytes of records out of %d, %v", data, size, len(data), err)
+		if size != len(data) {
+			t.Fatalf("%x: %d bytes of records out of %d", data, size, len(data))
 		}
 	}
 	for n := range good {
@@ -79,8 +81,15 @@ func FuzzBatch(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		p := position{Raft: 4, Index: 2, Epochs: []Epoch{{Epoch: 7, Raft: 3, First: 3}}}
 		before := p.Index
-		records, err := p.next(&raftpb.Entry{Index: new(uint64(5)), Term: new(uint64(1)), Data: data}, nil)
-		if err == nil && p.Index != before+uint64(len(records)) {
+		h, err := p.next(&raftpb.Entry{Index: new(uint64(5)), Term: new(uint64(1)), Data: data})
+		if err != nil {
+			return
+		}
+		var records []Entry
+		if h.count > 0 {
+			records = appendRecords(nil, h, data)
+		}
+		if p.Index != before+uint64(len(records)) {
 			t.Fatalf("%d records moved the index from %d to %d", len(records), before, p.Index)
 		}
 	})
@@ -92,10 +101,12 @@ func TestG2_FencedAtApply(t *testing.T) {
 	var records []Entry
 	apply := func(term uint64, data []byte) {
 		t.Helper()
-		var err error
-		records, err = p.next(&raftpb.Entry{Index: new(p.Raft + 1), Term: &term, Data: data}, records)
+		h, err := p.next(&raftpb.Entry{Index: new(p.Raft + 1), Term: &term, Data: data})
 		if err != nil {
 			t.Fatal(err)
+		}
+		if h.count > 0 {
+			records = appendRecords(records, h, data)
 		}
 	}
 	start := func(holder string) []byte { return encodeMsgpack([]byte{kindEpochStart}, epochStart{Holder: holder}) }
@@ -127,7 +138,7 @@ func TestG2_FencedAtApply(t *testing.T) {
 		t.Errorf("at raft index 6: %+v", e)
 	}
 	bad := &raftpb.Entry{Index: new(p.Raft + 1), Term: new(uint64(2)), Data: batchOf(3, 9, "a hole before it")}
-	if _, err := p.next(bad, nil); !errors.Is(err, ErrFormat) {
+	if _, err := p.next(bad); !errors.Is(err, ErrFormat) {
 		t.Errorf("a batch with a hole before it: %v", err)
 	}
 }

@@ -85,15 +85,28 @@ type Write struct {
 // An Apply is to be given to the state machine, in order, and then answered with [Applied].
 type Apply struct {
 	Snapshot *raftpb.Snapshot // if not nil, restore from it
-	Entries  []Entry          // the accepted records
-	Bytes    int              // of the raft entries they came in
+	Bytes    int              // of the raft entries it stands for
 
-	pos       position // after it
-	term      uint64   // of the raft entry at pos
-	epochs    []Epoch  // started in it
-	batches   []*Batch // of this member, accepted in it
+	accepted  []*raftpb.Entry // the batches that count
+	pos       position        // after it
+	term      uint64          // of the raft entry at pos
+	epochs    []Epoch         // started in it
+	batches   []*Batch        // of this member, accepted in it
 	responses []*raftpb.Message
 	total     int64 // bytes applied up to here since the start, if a checkpoint is made after it
+}
+
+// Records returns the accepted records. Their data is the log's.
+func (a *Apply) Records() []Entry {
+	var records []Entry
+	for _, e := range a.accepted {
+		h, err := parseHeader(e.GetData())
+		if err != nil {
+			panic(err) // it was accepted
+		}
+		records = appendRecords(records, h, e.GetData())
+	}
+	return records
 }
 
 // Done is the fate of a proposed batch: a nil Err means that it is in the log from Batch.First on,

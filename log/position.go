@@ -41,40 +41,41 @@ func (p *position) epoch() Epoch {
 }
 
 // next moves over one committed raft entry. It is here, and only here, that records are fenced
-// (G2): a batch counts if its epoch is the one in force, on every member alike. Accepted records
-// are appended to dst.
-func (p *position) next(e *raftpb.Entry, dst []Entry) ([]Entry, error) {
+// (G2): a batch counts if its epoch is the one in force, on every member alike. If the entry is a batch
+// that counts, its header is returned, and else a header without records.
+func (p *position) next(e *raftpb.Entry) (header, error) {
 	if e.GetIndex() != p.Raft+1 {
-		return dst, fmt.Errorf("%w: raft entry %d follows %d", ErrFormat, e.GetIndex(), p.Raft)
+		return header{}, fmt.Errorf("%w: raft entry %d follows %d", ErrFormat, e.GetIndex(), p.Raft)
 	}
 	p.Raft = e.GetIndex()
 	data := e.GetData()
 	if e.GetType() != raftpb.EntryNormal {
-		return dst, fmt.Errorf("%w: raft entry %d has type %v", ErrFormat, p.Raft, e.GetType())
+		return header{}, fmt.Errorf("%w: raft entry %d has type %v", ErrFormat, p.Raft, e.GetType())
 	}
 	if len(data) == 0 {
-		return dst, nil
+		return header{}, nil
 	}
 	switch data[0] {
 	case kindBatch:
 		h, err := parseHeader(data)
 		if err != nil {
-			return dst, fmt.Errorf("raft entry %d: %w", p.Raft, err)
+			return header{}, fmt.Errorf("raft entry %d: %w", p.Raft, err)
 		}
 		if h.epoch != p.epoch().Epoch && !mutant.On(mutant.FenceOnlyAtPropose) {
-			return dst, nil // fenced
+			return header{}, nil // fenced
 		}
 		if h.first != p.Index+1 && !mutant.On(mutant.FenceOnlyAtPropose) && !mutant.On(mutant.IndexHoles) {
-			return dst, fmt.Errorf("%w: raft entry %d begins with record %d after record %d", ErrFormat, p.Raft, h.first, p.Index)
+			return header{}, fmt.Errorf("%w: raft entry %d begins with record %d after record %d", ErrFormat, p.Raft, h.first, p.Index)
 		}
-		if dst, err = appendRecords(dst, h, data); err != nil {
-			return dst, fmt.Errorf("raft entry %d: %w", p.Raft, err)
+		if err := checkRecords(h, data); err != nil {
+			return header{}, fmt.Errorf("raft entry %d: %w", p.Raft, err)
 		}
 		p.Index = h.first + uint64(h.count) - 1
+		return h, nil
 	case kindEpochStart:
 		var s epochStart
 		if err := decodeMsgpack(data[1:], &s); err != nil {
-			return dst, fmt.Errorf("raft entry %d: %w", p.Raft, err)
+			return header{}, fmt.Errorf("raft entry %d: %w", p.Raft, err)
 		}
 		next := Epoch{Epoch: p.epoch().Epoch + 1, Holder: s.Holder, Term: e.GetTerm(), Raft: p.Raft, First: p.Index + 1}
 		if mutant.On(mutant.EpochIsTerm) {
@@ -89,9 +90,9 @@ func (p *position) next(e *raftpb.Entry, dst []Entry) ([]Entry, error) {
 			copy(p.ClusterID[:], s.ClusterID)
 		}
 	default:
-		return dst, fmt.Errorf("%w: raft entry %d is of kind %d: written by a newer version?", ErrFormat, p.Raft, data[0])
+		return header{}, fmt.Errorf("%w: raft entry %d is of kind %d: written by a newer version?", ErrFormat, p.Raft, data[0])
 	}
-	return dst, nil
+	return header{}, nil
 }
 
 // epochAt returns the epoch in force at a raft index, the zero Epoch if the history does not reach

@@ -80,16 +80,17 @@ func (c *Core) commit(now time.Duration, m *raftpb.Message) error {
 	a := &Apply{responses: m.GetResponses()}
 	var marks []mark
 	for _, e := range m.GetEntries() {
-		records, epochs := len(a.Entries), c.pos.epoch().Epoch
-		var err error
-		if a.Entries, err = c.pos.next(e, a.Entries); err != nil {
+		epochs := c.pos.epoch().Epoch
+		h, err := c.pos.next(e)
+		if err != nil {
 			return err
 		}
 		a.Bytes += len(e.GetData())
 		a.term = e.GetTerm()
-		if len(a.Entries) > records {
-			marks = append(marks, mark{index: a.Entries[records].Index, raft: e.GetIndex()})
-			c.accepted(now, a, a.Entries[records])
+		if h.count > 0 {
+			a.accepted = append(a.accepted, e)
+			marks = append(marks, mark{index: h.first, raft: e.GetIndex()})
+			c.answer(now, a, h)
 		}
 		if e := c.pos.epoch(); e.Epoch != epochs {
 			a.epochs = append(a.epochs, e)
@@ -114,11 +115,11 @@ func (c *Core) handOut(now time.Duration, a *Apply) {
 	c.eff.Applies = append(c.eff.Applies, a)
 }
 
-// accepted notes that the batch that begins with a record is committed and counts. If it is this
+// answer notes that a batch is committed and counts. If it is this
 // member's own, it is the oldest open one: batches are open in log order, and only the batches that
 // this member proposed in this epoch carry it.
-func (c *Core) accepted(now time.Duration, a *Apply, first Entry) {
-	if len(c.open) == 0 || c.open[0].Epoch != first.Epoch || c.open[0].First != first.Index {
+func (c *Core) answer(now time.Duration, a *Apply, h header) {
+	if len(c.open) == 0 || c.open[0].Epoch != h.epoch || c.open[0].First != h.first {
 		return
 	}
 	a.batches = append(a.batches, c.open[0])

@@ -127,9 +127,10 @@ func (r *reader) take(e *raftpb.Entry, history []Epoch) error {
 		return fmt.Errorf("%w: raft entry %d begins with record %d, wanted %d", ErrFormat, e.GetIndex(), h.first, r.next)
 	}
 	before := len(r.records)
-	if r.records, err = appendRecords(r.records, h, e.GetData()); err != nil {
+	if err := checkRecords(h, e.GetData()); err != nil {
 		return fmt.Errorf("raft entry %d: %w", e.GetIndex(), err)
 	}
+	r.records = appendRecords(r.records, h, e.GetData())
 	if skip := int(r.next - h.first); skip > 0 {
 		r.records = append(r.records[:before], r.records[before+skip:]...)
 	}

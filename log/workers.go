@@ -70,9 +70,9 @@ func (l *Log) apply(a *Apply) (err error) {
 			return err
 		}
 	}
-	if len(a.Entries) > 0 {
-		if err := l.cfg.StateMachine.Apply(a.Entries); err != nil {
-			return fmt.Errorf("state machine: apply records %d to %d: %w", a.Entries[0].Index, a.pos.Index, err)
+	if records := a.Records(); len(records) > 0 {
+		if err := l.cfg.StateMachine.Apply(records); err != nil {
+			return fmt.Errorf("state machine: apply records %d to %d: %w", records[0].Index, a.pos.Index, err)
 		}
 	}
 	l.applied.Store(a.pos.Index)
