@@ -76,6 +76,7 @@ type Core struct {
 	held int      // of open: not yet committed
 
 	heldBytes             int           // of those
+	partial               int           // of those: not full
 	writeTime, commitTime time.Duration // of this member's writes and of its batches, on average
 
 	installing bool // a leader's checkpoint is being written or restored
@@ -146,16 +147,19 @@ func (c *Core) Deadline() time.Duration {
 
 // Room reports whether a batch of the given size should be proposed now or had better wait and grow.
 // While a batch is under way the next one gathers, which makes the fewest and largest batches. Full
-// ones need not wait; nor does any, while the disk is idle, if it is the network that takes the time.
-// Where a batch would be refused there is always room.
+// ones need not wait, up to a bound, and others need not wait for them; nor does any, while the disk is
+// idle, if it is the network that takes the time. Where a batch would be refused there is always room.
 func (c *Core) Room(size int) bool {
-	if c.held == 0 || c.state != raft.StateLeader {
+	slow := len(c.writes) == 0 && c.commitTime > slowNetwork*c.writeTime
+	switch {
+	case c.held == 0 || c.state != raft.StateLeader:
 		return true
-	}
-	if c.held >= maxInflightBatches || c.heldBytes >= maxInflightSize {
+	case c.held >= maxInflightBatches:
 		return false
+	case size >= FullBatch:
+		return slow || c.heldBytes < maxInflightSize
 	}
-	return size >= FullBatch || len(c.writes) == 0 && c.commitTime > slowNetwork*c.writeTime
+	return slow || c.partial == 0
 }
 
 // Patience is how long a batch that could be proposed may wait for more records, as long as they come.
@@ -167,10 +171,10 @@ const maxPatience = 5 * time.Millisecond
 const FullBatch = 256 << 10
 
 // Bounds of the batches that are proposed and not committed: the more bytes, the longer a small record
-// waits behind large ones.
+// waits behind large ones. Where the network is slow, only their number counts.
 const (
 	maxInflightBatches = 64
-	maxInflightSize    = 4 << 20
+	maxInflightSize    = 1 << 20
 )
 
 // slowNetwork is how many times longer a commit takes than a write of this member's disk where the
@@ -358,7 +362,7 @@ func (c *Core) look(now time.Duration) {
 			for _, b := range c.open {
 				c.eff.Done = append(c.eff.Done, Done{b, ErrNotActive})
 			}
-			c.open, c.held, c.heldBytes = nil, 0, 0
+			c.open, c.held, c.heldBytes, c.partial = nil, 0, 0, 0
 		}
 	}
 	c.eff.Changes = append(c.eff.Changes, Leadership{Leader: c.leader, Term: c.term, Leading: c.state == raft.StateLeader})

@@ -38,6 +38,9 @@ func (c *Core) propose(now time.Duration, b *Batch) {
 	c.open = append(c.open, b)
 	c.held++
 	c.heldBytes += b.Size()
+	if b.Size() < FullBatch {
+		c.partial++
+	}
 	if mutant.On(mutant.AckBeforeApply) {
 		c.eff.Done = append(c.eff.Done, Done{b, nil})
 	}
@@ -133,6 +136,9 @@ func (c *Core) shut() *Batch {
 	c.open[0], c.open = nil, c.open[1:]
 	c.held--
 	c.heldBytes -= b.Size()
+	if b.Size() < FullBatch {
+		c.partial--
+	}
 	return b
 }
 
