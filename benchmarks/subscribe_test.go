@@ -19,25 +19,32 @@ var growth = flag.Int("growth", 100_000, "records in the log that BenchmarkLog g
 // A stopwatch keeps when the last records were applied on the leader, by index. A local subscriber is told of a
 // record's commit at the same moment as the applier, so the time between the two is the subscriber's latency.
 type stopwatch struct {
-	applied [1 << 16]atomic.Int64 // nanoseconds since begin
+	applied [1 << 16]moment
 	begin   time.Time
+}
+
+type moment struct {
+	index atomic.Uint64
+	at    atomic.Int64 // nanoseconds since begin
 }
 
 func (s *stopwatch) apply(entries []ha.Entry) {
 	now := int64(time.Since(s.begin))
 	for i := range entries {
-		s.applied[entries[i].Index%uint64(len(s.applied))].Store(now)
+		m := &s.applied[entries[i].Index%uint64(len(s.applied))]
+		m.at.Store(now)
+		m.index.Store(entries[i].Index)
 	}
 }
 
 // since returns how long ago the record was applied; 0 if it has not been yet.
 func (s *stopwatch) since(index uint64) time.Duration {
 	now := int64(time.Since(s.begin))
-	at := s.applied[index%uint64(len(s.applied))].Load()
-	if at == 0 || at > now {
+	m := &s.applied[index%uint64(len(s.applied))]
+	if m.index.Load() != index {
 		return 0
 	}
-	return time.Duration(now - at)
+	return time.Duration(max(0, now-m.at.Load()))
 }
 
 // BenchmarkSubscribe measures live subscribers beside 64 writers, and what they cost the writers: compare appends/s
