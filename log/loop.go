@@ -24,13 +24,13 @@ func (l *Log) run() {
 		if now >= l.core.Deadline() {
 			events = append(events, Tick{})
 		}
-		idle := len(events) == 0
-		err = l.step(now, events)
-		if b := l.ripe(now); b != nil && err == nil {
-			l.flying[b] = struct{}{}
-			idle, err = false, l.step(l.cfg.Clock(), []any{Propose{b}})
+		if err = l.step(now, events); err != nil {
+			break
 		}
-		if idle && err == nil {
+		if b := l.ripe(now); b != nil {
+			l.flying[b] = struct{}{}
+			err = l.step(l.cfg.Clock(), []any{Propose{b}})
+		} else if len(events) == 0 {
 			timer.Reset(l.core.Deadline() - now)
 			select {
 			case <-l.inbox.wake:
@@ -48,6 +48,7 @@ func (l *Log) ripe(now time.Duration) *Batch {
 	for {
 		size := l.gather.size()
 		if size == 0 || !l.core.Room(size) {
+			l.ready = 0
 			return nil
 		}
 		if l.ready == 0 {
