@@ -54,32 +54,39 @@ func (g *gatherer) add(epoch uint64, record []byte) (b *Batch, at int, first boo
 	return b, at, first, nil
 }
 
-// nextLocked returns the line whose turn it is, nil if both are empty.
-func (g *gatherer) nextLocked() *line {
-	switch {
-	case len(g.small.queue) > 0 && (g.turn != &g.small || len(g.large.queue) == 0):
-		return &g.small
-	case len(g.large.queue) > 0:
-		return &g.large
+// nextLocked returns the line of which a batch is to be taken next, nil if there is none with room for it. When
+// the one whose turn it is must wait, the other goes on.
+func (g *gatherer) nextLocked(room func(size int) bool) *line {
+	lines := [2]*line{&g.small, &g.large}
+	if g.turn == &g.small {
+		lines = [2]*line{&g.large, &g.small}
+	}
+	for _, l := range lines {
+		if len(l.queue) > 0 && room(l.queue[0].Size()) {
+			return l
+		}
 	}
 	return nil
 }
 
 // size returns the size in bytes of the batch that take would return, 0 if there is none.
-func (g *gatherer) size() int {
+func (g *gatherer) size(room func(size int) bool) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if l := g.nextLocked(); l != nil {
+	if l := g.nextLocked(room); l != nil {
 		return l.queue[0].Size()
 	}
 	return 0
 }
 
-// take returns the oldest batch of the line whose turn it is. There must be one.
-func (g *gatherer) take() *Batch {
+// take returns the oldest batch of the line whose turn it is, nil if there is no room for any.
+func (g *gatherer) take(room func(size int) bool) *Batch {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	l := g.nextLocked()
+	l := g.nextLocked(room)
+	if l == nil {
+		return nil
+	}
 	b := l.queue[0]
 	l.queue[0], l.queue = nil, l.queue[1:]
 	l.expect = max(b.Size(), l.expect-l.expect/8)

@@ -10,6 +10,8 @@ import (
 	"github.com/baton-ha/baton/internal/sim"
 )
 
+func always(int) bool { return true }
+
 // TestG8_SmallPassesLarge: a small record does not wait for all the large ones that came before it, and the large ones
 // do not wait for an endless row of small ones.
 func TestG8_SmallPassesLarge(t *testing.T) {
@@ -20,22 +22,38 @@ func TestG8_SmallPassesLarge(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if b := g.take(); b.Size() < FullBatch {
+	if b := g.take(always); b.Size() < FullBatch {
 		t.Fatalf("took a batch of %d bytes, want a large record's", b.Size())
 	}
 	for turn := range 4 {
 		if _, _, _, err := g.add(1, []byte("small")); err != nil {
 			t.Fatal(err)
 		}
-		if b := g.take(); b.Size() >= FullBatch {
+		if b := g.take(always); b.Size() >= FullBatch {
 			t.Fatalf("turn %d: a large batch goes before the small one", turn)
 		}
 		if _, _, _, err := g.add(1, []byte("small")); err != nil {
 			t.Fatal(err)
 		}
-		if b := g.take(); b.Size() < FullBatch {
+		if b := g.take(always); b.Size() < FullBatch {
 			t.Fatalf("turn %d: two small batches in a row while a large one waits", turn)
 		}
+	}
+}
+
+// TestG8_LineWithoutRoom: a line whose batch must wait does not hold the other up.
+func TestG8_LineWithoutRoom(t *testing.T) {
+	g := gatherer{limit: 1 << 30}
+	for _, size := range []int{1, FullBatch} {
+		if _, _, _, err := g.add(1, make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b := g.take(func(size int) bool { return size >= FullBatch }); b == nil || b.Size() < FullBatch {
+		t.Errorf("took %v, want the large batch: there is no room for the small one", b)
+	}
+	if b := g.take(func(size int) bool { return size >= FullBatch }); b != nil {
+		t.Errorf("took %v without room", b)
 	}
 }
 
@@ -48,7 +66,7 @@ func TestAppendersKnowTheirPlace(t *testing.T) {
 		adding.Go(func() { batches[i], at[i], _, _ = g.add(3, []byte{byte(i)}) })
 	}
 	adding.Wait()
-	b := g.take()
+	b := g.take(always)
 	b.seal(11)
 	g.settle(b, nil)
 	records := appendRecords(nil, header{epoch: 3, first: 11, count: uint32(b.Count)}, b.data)

@@ -46,8 +46,8 @@ func (l *Log) run() {
 // appenders that wait for one another's batches end up in one batch, which halves their waiting.
 func (l *Log) ripe(now time.Duration) *Batch {
 	for {
-		size := l.gather.size()
-		if size == 0 || !l.core.Room(size) {
+		size := l.gather.size(l.core.Room)
+		if size == 0 {
 			l.ready = 0
 			return nil
 		}
@@ -59,13 +59,13 @@ func (l *Log) ripe(now time.Duration) *Batch {
 			if l.inbox.waits() {
 				return nil // it may answer more appenders
 			}
-			if l.gather.size() > size {
+			if l.gather.size(l.core.Room) > size {
 				now = l.cfg.Clock()
 				continue
 			}
 		}
 		l.ready = 0
-		return l.gather.take()
+		return l.gather.take(l.core.Room)
 	}
 }
 
