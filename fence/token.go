@@ -131,10 +131,14 @@ func (t *Token) UnmarshalBinary(b []byte) error {
 	p := Token{Epoch: binary.BigEndian.Uint64(b[1:])}
 	rest := b[9:]
 	for _, name := range []*string{&p.Cluster, &p.Holder} {
-		if len(rest) == 0 || len(rest) < 1+int(rest[0]) {
+		if len(rest) == 0 {
 			return fmt.Errorf("%w: binary form is cut short", ErrInvalid)
 		}
-		*name, rest = string(rest[1:1+rest[0]]), rest[1+rest[0]:]
+		end := 1 + int(rest[0])
+		if len(rest) < end {
+			return fmt.Errorf("%w: binary form is cut short", ErrInvalid)
+		}
+		*name, rest = string(rest[1:end]), rest[end:]
 	}
 	if len(rest) != 0 || !p.Valid() {
 		return fmt.Errorf("%w: binary form", ErrInvalid)
