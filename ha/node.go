@@ -368,7 +368,7 @@ func (n *Node) watchLease(t *tenure) {
 		return
 	}
 	t.cancel(ErrLeaseExpired)
-	n.log.Post(wake{})
+	n.log.Post(expired{t.token})
 }
 
 // protect calls f and turns a panic into an error.

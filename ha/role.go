@@ -81,7 +81,10 @@ type wish struct {
 type (
 	wake         struct{}            // its deadline has come
 	callbackDone struct{ err error } // the callback of the present phase has returned
-	become       struct {            // somebody wants this member to become active or not
+	expired      struct {            // the timer beside the loop has ended the ctx of an active phase
+		token fence.Token
+	}
+	become struct { // somebody wants this member to become active or not
 		id     int // names the wish in its answer
 		active bool
 	}
@@ -133,6 +136,11 @@ func (r *role) step(now time.Duration, what any) output {
 		r.stop(what.Err)
 	case callbackDone:
 		r.callbackDone(now, what.err)
+	case expired:
+		// The lease may have been renewed since. The ctx is over all the same, so the phase is.
+		if r.phase.active && !r.phase.ended && r.phase.token == what.token {
+			r.end(now, ErrLeaseExpired)
+		}
 	case become:
 		r.wish(now, what)
 	}

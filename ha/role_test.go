@@ -68,6 +68,8 @@ func TestRole(t *testing.T) {
 					err = errors.New(s)
 				}
 				what = callbackDone{err}
+			case "expired":
+				what = expired{r.phase.token}
 			case "become":
 				wishes++
 				what = become{id: wishes, active: d.HasArg("active")}

@@ -375,7 +375,7 @@ func (m *simMember) watchLease(t *simTenure) {
 			return
 		}
 		t.open = false
-		m.after(0, func() { m.post(wake{}) })
+		m.after(0, func() { m.post(expired{t.token}) })
 	})
 }
 
