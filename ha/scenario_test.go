@@ -354,9 +354,8 @@ func t6(seed uint64) *simCluster {
 	return c
 }
 
-// snapshotAndRestart lets a member come back that needs a snapshot, restarts it as soon as it has that one,
-// and then makes it serve another that lags.
-func snapshotAndRestart(seed uint64) *simCluster {
+// inNeedOfSnapshots returns a cluster with an active whose log is so short that a member that was away needs a snapshot.
+func inNeedOfSnapshots(seed uint64) (*simCluster, *simMember) {
 	cfg := defaultSim(seed)
 	cfg.calm, cfg.appendEvery, cfg.checkpoint = true, 0, 512
 	c := newSim(cfg)
@@ -364,6 +363,15 @@ func snapshotAndRestart(seed uint64) *simCluster {
 	a := c.active()
 	if a == nil {
 		c.check.fail("no active")
+	}
+	return c, a
+}
+
+// snapshotAndRestart lets a member come back that needs a snapshot, restarts it as soon as it has that one,
+// and then makes it serve another that lags.
+func snapshotAndRestart(seed uint64) *simCluster {
+	c, a := inNeedOfSnapshots(seed)
+	if a == nil {
 		return c
 	}
 	late, other := c.members[(a.i+1)%3], c.members[(a.i+2)%3]
@@ -397,13 +405,8 @@ func TestG6_SnapshotAndRestart(t *testing.T) { seeds(t, snapshotAndRestart) }
 // snapshotOnSnapshot lets the leader send one snapshot after the other to a member whose state machine is slow to
 // restore, and whose answers get lost.
 func snapshotOnSnapshot(seed uint64) *simCluster {
-	cfg := defaultSim(seed)
-	cfg.calm, cfg.appendEvery, cfg.checkpoint = true, 0, 512
-	c := newSim(cfg)
-	c.put(3)
-	a := c.active()
+	c, a := inNeedOfSnapshots(seed)
 	if a == nil {
-		c.check.fail("no active")
 		return c
 	}
 	late := c.members[(a.i+1)%3]

@@ -91,8 +91,7 @@ func (l *Log) dispatch(eff Effects) (done []any) {
 		l.applies.put(eff.Applies...)
 	} else {
 		for _, a := range eff.Applies {
-			l.applied.Store(a.pos.Index)
-			_ = l.checkpoint(a) // without a state machine nothing can fail
+			_ = l.applyDone(a) // without a state machine nothing can fail
 			done = append(done, Applied{a})
 		}
 	}

@@ -75,12 +75,12 @@ func (l *Log) apply(a *Apply) (err error) {
 			return fmt.Errorf("state machine: apply records %d to %d: %w", records[0].Index, a.pos.Index, err)
 		}
 	}
-	l.applied.Store(a.pos.Index)
-	return l.checkpoint(a)
+	return l.applyDone(a)
 }
 
-// checkpoint begins a checkpoint after an apply if one is due. It is written by a goroutine of its own.
-func (l *Log) checkpoint(a *Apply) error {
+// applyDone notes an apply, and begins a checkpoint after it if one is due. That is written by a goroutine of its own.
+func (l *Log) applyDone(a *Apply) error {
+	l.applied.Store(a.pos.Index)
 	if !l.check.Due(a) {
 		return nil
 	}
