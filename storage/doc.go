@@ -1,5 +1,5 @@
-// Package storage keeps what one member must not forget: raft's log and hard state in etcd's WAL, snapshots in files beside
-// it, and who the member is. [Open] makes a [WAL], which is what package log calls its storage.
+// Package storage keeps what one member must not forget: raft's log and hard state in a WAL in etcd's format,
+// snapshots in files beside it, and who the member is. [Open] makes a [WAL], which is what package log calls its storage.
 //
 // # Honest disk
 //
@@ -16,7 +16,7 @@
 //	creating  there only during the creation
 //	identity  cluster, member, raft id, incarnation, cluster id, peers met: msgpack with a checksum, replaced atomically
 //	mark      two slots in turn: how far the WAL is durable
-//	wal/      etcd's WAL segments, <sequence>-<index>.wal; each starts with the identity and the hard state
+//	wal/      segments, <sequence>-<index>.wal; each starts with the identity and the hard state; spare.tmp is the next one
 //	snap/     <index>-<term>.snap in force, the newest two; .staged received but not in force; .tmp unfinished
 //
 // All integers are little-endian, all checksums CRC32C.
@@ -42,6 +42,6 @@
 // # Concurrency
 //
 // All methods may be called at any time, from any goroutine. Save, InstallSnapshot and the last step of SaveSnapshot exclude
-// each other; Entries and OpenSnapshot never wait for a write. Each WAL owns one goroutine, and etcd's one more; Close ends
-// both.
+// each other; Entries and OpenSnapshot never wait for a write. Each WAL owns two goroutines: one syncs the
+// mark, one prepares room for what is to be written. Close ends both.
 package storage

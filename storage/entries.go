@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/raft/v3/raftpb"
@@ -52,12 +51,14 @@ func (w *WAL) entriesOnce(lo, hi, maxBytes uint64, size *uint64) (out []*raftpb.
 	if w.closed.Load() {
 		return nil, false, ErrClosed
 	}
+	w.readers.Add(1) // before lookup: a segment that it finds is not written anew until we are done
+	defer w.readers.Add(-1)
 	s, r, end, err := w.lookup(lo)
 	if err != nil {
 		return nil, false, err
 	}
 	hi = min(hi, r.last+1)
-	f, err := os.Open(s.path)
+	f, err := s.open(r.off)
 	if err != nil {
 		return nil, false, fileError(s.path, 0, err)
 	}

@@ -33,8 +33,9 @@ type frameReader struct {
 	buf       []byte
 }
 
-func newFrameReader(path string, r io.ReaderAt, off, size int64) *frameReader {
-	return &frameReader{path: path, r: bufio.NewReaderSize(io.NewSectionReader(r, off, size-off), 128<<10), off: off, size: size}
+// newFrameReader reads the bytes from off to size of a segment from r, which begins there.
+func newFrameReader(path string, r io.Reader, off, size int64) *frameReader {
+	return &frameReader{path: path, r: bufio.NewReaderSize(io.LimitReader(r, size-off), 128<<10), off: off, size: size}
 }
 
 // next returns io.EOF at the end of the file or of its written part, and a *CorruptError at anything it cannot decode.
@@ -156,7 +157,7 @@ func (c *cursor) tagged(tag byte) uint64 {
 
 var errRecord = errors.New("record does not hold what its type says")
 
-// decodeEntry reads an entry as fullEntry wrote it: all four fields present. A hard state never has the fourth one, so
+// decodeEntry reads an entry as the encoder wrote it: all four fields present. A hard state never has the fourth one, so
 // that a damaged record type cannot turn one into the other.
 func decodeEntry(b []byte) (typ raftpb.EntryType, term, index uint64, data []byte, err error) {
 	c := cursor{b: b}
@@ -190,25 +191,6 @@ func decodeSnapshot(b []byte) (index, term uint64, err error) {
 		}
 	}
 	return index, term, nil
-}
-
-// fullEntry returns e with all fields present, as decodeEntry wants them. It shares Data with e, and is e if that has
-// them.
-func fullEntry(e *raftpb.Entry) *raftpb.Entry {
-	if e.Type != nil && e.Term != nil && e.Index != nil && e.Data != nil {
-		return e
-	}
-	var full struct { // one piece of memory
-		raftpb.Entry
-		kind        raftpb.EntryType
-		term, index uint64
-	}
-	full.kind, full.term, full.index = e.GetType(), e.GetTerm(), e.GetIndex()
-	full.Type, full.Term, full.Index, full.Data = &full.kind, &full.term, &full.index, e.GetData()
-	if full.Data == nil {
-		full.Data = []byte{}
-	}
-	return &full.Entry
 }
 
 func zero(b []byte) bool {

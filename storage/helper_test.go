@@ -189,7 +189,7 @@ func copyInto(to, dir string) error {
 	})
 }
 
-// tree returns names and contents of all files in dir, but for the segment that an open WAL of etcd prepares in the
+// tree returns names and contents of all files in dir, but for the segment that an open WAL prepares in the
 // background.
 func tree(t *testing.T, dir string) map[string]string {
 	t.Helper()

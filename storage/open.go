@@ -6,10 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
-	"sync"
 
-	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
 	"go.etcd.io/raft/v3/raftpb"
 )
@@ -70,24 +67,24 @@ func openLocked(dir string, o Options, lock *os.File) (*WAL, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := acquireSegmentSize(o.SegmentSize); err != nil {
-		return nil, err
+	if o.SegmentSize < 0 {
+		return nil, fmt.Errorf("storage: segment size %d", o.SegmentSize)
+	}
+	if o.SegmentSize == 0 {
+		o.SegmentSize = defaultSegmentSize
 	}
 	if state == dirEmpty {
 		if err := create(dir, o); err != nil {
-			releaseSegmentSize()
 			return nil, fmt.Errorf("storage: create %s: %w", dir, err)
 		}
 	}
-	w := &WAL{dir: dir, logger: o.Logger, lock: lock, stop: make(chan struct{}), stopped: make(chan struct{})}
+	w := &WAL{dir: dir, segmentSize: o.SegmentSize, logger: o.Logger, lock: lock, stop: make(chan struct{})}
+	w.supply = supply{path: filepath.Join(dir, walName, spareName), size: o.SegmentSize, wake: make(chan struct{}, 1)}
 	if err := w.recover(); err != nil {
-		releaseSegmentSize()
 		return nil, err
 	}
-	go func() {
-		defer close(w.stopped)
-		w.mark.run(w.stop, w.fail)
-	}()
+	w.workers.Go(func() { w.mark.run(w.stop, w.fail) })
+	w.workers.Go(func() { w.supply.run(w.stop, w.fail) })
 	return w, nil
 }
 
@@ -122,7 +119,7 @@ func create(dir string, o Options) error {
 			return err
 		}
 	}
-	if err := guard("create wal", func() error { return createWAL(wals, o) }); err != nil {
+	if err := createWAL(wals, o); err != nil {
 		return err
 	}
 	segs, err := listSegments(wals)
@@ -157,21 +154,31 @@ func create(dir string, o Options) error {
 	return finishCreation(dir)
 }
 
+// createWAL makes the first segment.
 func createWAL(dir string, o Options) error {
-	l, err := wal.Create(newZap(o.Logger), dir, o.Identity.metadata())
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	path := filepath.Join(dir, segmentName(0, 0))
+	if err := reserve(path, o.SegmentSize); err != nil {
+		return err
+	}
+	out, err := newAppender(path, 0, 0, 0)
 	if err != nil {
 		return err
 	}
-	if o.Boot != nil {
+	out.chain()
+	out.metadata(o.Identity)
+	err = out.snapshot(snapID{}, nil)
+	if err == nil && o.Boot != nil {
 		id := idOf(o.Boot)
-		if err := l.SaveSnapshot(id.record(o.Boot.GetMetadata().GetConfState())); err != nil {
-			return errors.Join(err, l.Close())
-		}
-		if err := l.Save(hardState{term: id.term, commit: id.index}.proto(), nil); err != nil {
-			return errors.Join(err, l.Close())
-		}
+		err = out.snapshot(id, o.Boot.GetMetadata().GetConfState())
+		out.state(hardState{term: id.term, commit: id.index})
 	}
-	return l.Close()
+	if err == nil {
+		_, err = out.sync()
+	}
+	return errors.Join(err, out.close())
 }
 
 func clearUnfinished(dir string) error {
@@ -203,53 +210,13 @@ func finishCreation(dir string) error {
 	return syncDir(dir)
 }
 
-// removeTemporary deletes the files that etcd's WAL had prepared for its next segment: it would reuse them as they are.
-func removeTemporary(dir string) error {
-	names, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range names {
-		if strings.HasSuffix(e.Name(), ".tmp") {
-			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
+// Files beside the segments: one that is in stock, and one that is being made a segment.
+const (
+	spareName = "spare.tmp"
+	nextName  = "next.tmp"
+)
 
 const defaultSegmentSize = 64 << 20
-
-// segmentSize guards etcd's global segment size: it changes only while no WAL is open.
-var segmentSize struct {
-	sync.Mutex
-	users int
-}
-
-func acquireSegmentSize(size int64) error {
-	segmentSize.Lock()
-	defer segmentSize.Unlock()
-	if size < 0 {
-		return fmt.Errorf("storage: segment size %d", size)
-	}
-	if segmentSize.users == 0 {
-		if size == 0 {
-			size = defaultSegmentSize
-		}
-		wal.SegmentSizeBytes = size
-	} else if size != 0 && size != wal.SegmentSizeBytes {
-		return fmt.Errorf("storage: segment size %d, but %d is in use in this process", size, wal.SegmentSizeBytes)
-	}
-	segmentSize.users++
-	return nil
-}
-
-func releaseSegmentSize() {
-	segmentSize.Lock()
-	defer segmentSize.Unlock()
-	segmentSize.users--
-}
 
 // record is the WAL's record of a snapshot. cs may be nil only where the record is looked for.
 func (id snapID) record(cs *raftpb.ConfState) *walpb.Snapshot {

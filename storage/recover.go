@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/raft/v3/raftpb"
 )
@@ -27,7 +26,7 @@ func (v *view) holds(id snapID) bool {
 //  1. The identity and the mark.
 //  2. The newest snapshot file that is intact and recorded in the WAL; the WAL from its segment on decodes up to the mark.
 //  3. A torn tail after the mark is cut off.
-//  4. etcd's WAL is opened, and must see the same.
+//  4. etcd's own reader must see the same.
 //  5. Everything is synced, the mark set to the end, leftovers are deleted.
 func (w *WAL) recover() (err error) {
 	if w.body, err = readIdentity(w.dir); err != nil {
@@ -145,7 +144,7 @@ func cutTorn(s *segment) error {
 		err = f.Truncate(s.end)
 	}
 	if err == nil {
-		err = f.Truncate(fi.Size() &^ 7) // etcd fails at a rest that is shorter than a frame's length
+		err = f.Truncate(fi.Size() &^ 7) // etcd's reader fails at a rest that is shorter than a frame's length
 	}
 	if err == nil {
 		err = f.Sync()
@@ -153,36 +152,21 @@ func cutTorn(s *segment) error {
 	return errors.Join(err, f.Close())
 }
 
-// openLog opens etcd's WAL for appending and makes sure that all that was read is durable.
+// openLog has the log read by etcd's own reader, a second opinion, goes on at its end, and makes sure that all that was read
+// is durable.
 func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, revised bool) (err error) {
 	dir, id, tail := filepath.Join(w.dir, walName), idOf(snap), sc.tail()
-	if err := removeTemporary(dir); err != nil {
-		return fmt.Errorf("storage: %w", err)
-	}
-	if tail.f, err = os.Open(tail.path); err != nil {
-		return fmt.Errorf("storage: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			w.segs[len(w.segs)-1].f.Close()
-			if w.wal != nil {
-				_ = guard("close", w.wal.Close)
-			}
-		}
-	}()
 	var ents []*raftpb.Entry
-	err = guard("open wal", func() (err error) {
-		if w.wal, err = wal.Open(newZap(w.logger), dir, id.record(nil)); err != nil {
+	err = guard("read wal", func() error {
+		l, err := wal.OpenForRead(nil, dir, id.record(nil))
+		if err != nil {
 			return err
 		}
-		_, _, ents, err = w.wal.ReadAll()
+		_, _, ents, err = l.ReadAll()
 		return err
 	})
 	if err == nil {
 		ents, err = w.compare(id, ents)
-	}
-	if errors.Is(err, fileutil.ErrLocked) {
-		return fmt.Errorf("%w: %w", ErrLocked, err)
 	}
 	if err != nil {
 		return fileError(tail.path, tail.end, err)
@@ -191,25 +175,31 @@ func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, revised bool) (err err
 	if id != (snapID{}) {
 		w.recovered.snap = snap
 	}
-	// etcd names the next segment after the last entry record it has read; without one it needs the snapshot again.
-	if w.enti = w.view.lastEntry; w.enti < id.index {
-		if err := w.recordLocked(snap); err != nil {
-			return err
+	for _, name := range []string{spareName, nextName} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("storage: %w", err)
 		}
 	}
-	if revised {
-		if err := w.saveLocked(w.view.hs.proto(), nil); err != nil {
-			return err
-		}
-	}
-	if err := guard("sync", w.wal.Sync); err != nil {
+	if err := reserve(tail.path, w.segmentSize); err != nil {
 		return fmt.Errorf("storage: %w", err)
+	}
+	if w.out, err = newAppender(tail.path, tail.end, tail.crc, tail.end); err != nil {
+		return fmt.Errorf("storage: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			w.out.close()
+		}
+	}()
+	w.supply.room.Store(w.out.room)
+	if revised {
+		w.out.state(w.view.hs)
+	}
+	if err := w.syncLocked(); err != nil {
+		return err
 	}
 	if err := syncDir(dir); err != nil {
 		return fmt.Errorf("storage: %w", err)
-	}
-	if err := w.durableLocked(); err != nil {
-		return err
 	}
 	if err := w.mark.write(w.markStateLocked()); err != nil { // both slots: an older damage is healed
 		return err

@@ -33,13 +33,13 @@ type segment struct {
 
 	mu     sync.Mutex // guards what follows; held while an old segment is loaded, never by Save then
 	loaded bool
-	f      *os.File // open for reading while it is the last segment
-	end    int64    // durable and decoded up to here
-	crc    uint32   // running checksum at end
-	commit uint64   // commit in the head: entries up to it are in earlier segments, and final
-	headed bool     // commit is known
-	low    uint64   // lowest entry in it; MaxUint64 when there is none
-	runs   []run    // ascending in first and in off
+	direct bool   // is being written past the page cache, so that it must be read in the same way
+	end    int64  // durable and decoded up to here
+	crc    uint32 // running checksum at end
+	commit uint64 // commit in the head: entries up to it are in earlier segments, and final
+	headed bool   // commit is known
+	low    uint64 // lowest entry in it; MaxUint64 when there is none
+	runs   []run  // ascending in first and in off
 }
 
 func segmentName(seq, index uint64) string { return fmt.Sprintf("%016x-%016x.wal", seq, index) }
@@ -121,46 +121,47 @@ func (s *segment) findLocked(i uint64) (run, bool) {
 	return s.runs[k-1], true
 }
 
-// written is a record that was handed to etcd's WAL: index is that of an entry, zero for the other types.
-type written struct {
-	typ   int64
+// place is where an entry's record is: its offset, and the running checksum before it.
+type place struct {
 	index uint64
-	most  int64 // bytes that it takes in the file, at most
+	off   int64
+	crc   uint32
 }
 
-// recordMost is what a record takes in the file beside its entry's data, at most, if it is not a snapshot's.
-const recordMost = 128
-
-// advance reads back the heads of records that have just become durable, to learn where they are. It fails when the file
-// does not hold what was written.
-func (s *segment) advance(recs []written) error {
+// grow takes note of what has become durable in the last segment.
+func (s *segment) grow(out *appender, entries []place) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var buf [512]byte // most groups are an entry and a state, of which one read gets both heads
-	var b []byte      // of it, what begins at s.end
-	for _, want := range recs {
-		if len(b) < 32 {
-			n, err := s.f.ReadAt(buf[:], s.end)
-			if err != nil && !errors.Is(err, io.EOF) {
-				return fileError(s.path, s.end, err)
-			}
-			b = buf[:n]
-		}
-		if len(b) < 16 {
-			return corrupt(s.path, s.end, "a durable record is missing")
-		}
-		size, pad, ok := frameSize(b)
-		typ, crc, _, ok2 := recordHead(b[8:min(len(b), 32)])
-		if !ok || !ok2 || typ != want.typ {
-			return corrupt(s.path, s.end, "a durable record of type %d reads back as %x", want.typ, b[:min(len(b), 32)])
-		}
-		if want.index != 0 {
-			s.note(want.index, s.end, s.crc)
-		}
-		s.end, s.crc = s.end+8+size+pad, crc
-		b = b[min(int64(len(b)), 8+size+pad):]
+	for _, e := range entries {
+		s.note(e.index, e.off, e.crc)
 	}
-	return nil
+	s.end, s.crc, s.direct = out.end(), out.crc, out.f.direct
+}
+
+// finish takes note that the segment does not grow any more.
+func (s *segment) finish() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.direct = false
+}
+
+// open opens the segment for reading from off on. What is written past the page cache is read past it, too: a page that is
+// read while it is being written could stay in the cache as it was.
+func (s *segment) open(off int64) (io.ReadCloser, error) {
+	s.mu.Lock()
+	direct := s.direct
+	s.mu.Unlock()
+	if direct {
+		return openDirect(s.path, off)
+	}
+	f, err := os.Open(s.path)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := f.Seek(off, io.SeekStart); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // head reads the commit index in front of the segment.
@@ -175,7 +176,7 @@ func (s *segment) head() (uint64, error) {
 		return 0, err
 	}
 	defer f.Close()
-	r := newFrameReader(s.path, f, 0, size)
+	r := newFrameReader(s.path, io.NewSectionReader(f, 0, size), 0, size)
 	for _, typ := range s.headTypes() {
 		rec, err := r.next()
 		if err := s.headError(rec, typ, err); err != nil {
@@ -217,7 +218,7 @@ func (s *segment) load(next *segment) error {
 		return err
 	}
 	defer f.Close()
-	r := newFrameReader(s.path, f, 0, size)
+	r := newFrameReader(s.path, io.NewSectionReader(f, 0, size), 0, size)
 	s.runs, s.low = nil, math.MaxUint64
 	for n := 0; ; n++ {
 		rec, err := r.next()
@@ -259,7 +260,7 @@ func (s *segment) startSum() (uint32, error) {
 		return 0, err
 	}
 	defer f.Close()
-	rec, err := newFrameReader(s.path, f, 0, size).next()
+	rec, err := newFrameReader(s.path, io.NewSectionReader(f, 0, size), 0, size).next()
 	if err := s.headError(rec, wal.CrcType, err); err != nil {
 		return 0, err
 	}

@@ -9,9 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/proto"
 )
 
 const keepSnapshots = 2
@@ -41,7 +39,7 @@ func (w *WAL) SaveSnapshot(snap *raftpb.Snapshot, body io.WriterTo) error {
 		if err := w.recordLocked(snap); err != nil {
 			return err
 		}
-		return w.durableLocked()
+		return w.fail(w.syncLocked())
 	})
 	if err != nil {
 		return err
@@ -131,22 +129,19 @@ func (w *WAL) installLocked(snap *raftpb.Snapshot, p *raftpb.HardState) error {
 		return err
 	}
 	w.view.floor = max(w.view.floor, id.index)
-	if err := w.durableLocked(); err != nil {
+	if err := w.syncLocked(); err != nil {
 		return err
 	}
 	w.recovered = nil
 	return w.saveLocked(hs.proto(), nil)
 }
 
-// recordLocked appends the WAL's record of a snapshot and syncs it.
+// recordLocked appends the WAL's record of a snapshot.
 func (w *WAL) recordLocked(snap *raftpb.Snapshot) error {
 	id := idOf(snap)
-	rec := id.record(snap.GetMetadata().GetConfState())
-	w.pending = append(w.pending, written{typ: wal.SnapshotType, most: recordMost + int64(proto.Size(rec))})
-	if err := guard("save snapshot record", func() error { return w.wal.SaveSnapshot(rec) }); err != nil {
-		return w.fail(fmt.Errorf("storage: %w", err))
+	if err := w.out.snapshot(id, snap.GetMetadata().GetConfState()); err != nil {
+		return w.fail(err)
 	}
-	w.enti = max(w.enti, id.index)
 	return w.fail(w.view.snapshot(id.index, id.term, w.segs[len(w.segs)-1].index))
 }
 

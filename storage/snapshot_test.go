@@ -209,7 +209,9 @@ func TestSnapshotInterrupted(t *testing.T) {
 	must(t, os.Rename(filepath.Join(snaps, (snapID{100, 2}).file(stagedExt)), filepath.Join(snaps, (snapID{100, 2}).file(snapExt))))
 	w.mu.Lock()
 	must(t, w.recordLocked(snapshot(100, 2, "leader")))
+	_, err := w.out.sync()
 	w.mu.Unlock()
+	must(t, err)
 	for range 3 {
 		kill(t, w)
 		w = mustOpen(t, dir)
@@ -225,7 +227,9 @@ func TestEntriesWithoutTheirTerm(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "m")
 	w := mustOpen(t, dir)
 	must(t, w.Save(hard(2, 1, 1), entries(2, 4, 2, 10)))
-	must(t, guard("save", func() error { return w.wal.Save(nil, []*raftpb.Entry{fullEntry(entry(4, 5, 10))}) }))
+	w.out.entry(entry(4, 5, 10))
+	_, err := w.out.sync()
+	must(t, err)
 	kill(t, w)
 	for range 3 {
 		w = mustOpen(t, dir)

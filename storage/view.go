@@ -33,7 +33,7 @@ type view struct {
 	terms           []termRun
 	snap, snapTerm  uint64 // newest snapshot record
 	floor           uint64 // newest snapshot that replaced the log: no entry up to it can be read
-	lastEntry       uint64 // index of the last entry record: etcd names segments after it
+	lastEntry       uint64 // where the last record of an entry or a snapshot has left the log: segments are named after it
 	snapshotRecords map[[2]uint64]bool
 }
 
@@ -145,7 +145,7 @@ func (v *view) snapshot(index, term, segmentIndex uint64) error {
 		v.snapshotRecords = map[[2]uint64]bool{}
 	}
 	v.snapshotRecords[[2]uint64{index, term}] = true
-	v.snap, v.snapTerm = index, term
+	v.snap, v.snapTerm, v.lastEntry = index, term, max(v.lastEntry, index)
 	switch {
 	case !v.known && index < segmentIndex:
 		return nil // the entry is in a segment before the first one read

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -21,26 +20,26 @@ type Options struct {
 	// Boot is the snapshot with which a new directory starts, together with HardState{Term: its term, Commit: its index}.
 	// Nil starts with nothing at all, as a member does that joins. Ignored for an existing directory.
 	Boot *raftpb.Snapshot
-	// Logger is for warnings of etcd's WAL and about repairs. Nil means slog.Default().
+	// Logger is for warnings about repairs. Nil means slog.Default().
 	Logger *slog.Logger
-	// SegmentSize is the size in bytes at which a new segment is begun; zero means 64 MB. etcd keeps it in a global
-	// variable: while a WAL is open, all others of the process get the same one, and Open refuses another non-zero value.
+	// SegmentSize is the size in bytes at which a new segment is begun; zero means 64 MiB.
 	SegmentSize int64
 }
 
 // WAL is one member's stable storage: raft's log, hard state and snapshots. Open makes one. All methods may be called
 // concurrently; Save, SaveSnapshot and InstallSnapshot are put in order by the caller where the order matters to raft.
 type WAL struct {
-	dir    string
-	id     Identity
-	logger *slog.Logger
-	lock   *os.File
-	mark   *mark
-	closed atomic.Bool
-	failed atomic.Pointer[error] // first failure: nothing is written after it
+	dir         string
+	id          Identity
+	segmentSize int64
+	logger      *slog.Logger
+	lock        *os.File
+	mark        *mark
+	closed      atomic.Bool
+	failed      atomic.Pointer[error] // first failure: nothing is written after it
 
 	stop    chan struct{}
-	stopped chan struct{}
+	workers sync.WaitGroup
 	closing sync.Once
 	closeEr error
 
@@ -51,12 +50,13 @@ type WAL struct {
 	snaps  []snapID   // in force, newest first; changed under snapMu and indexMu
 
 	mu        sync.Mutex // guards what follows; taken before indexMu
-	wal       *wal.WAL
+	out       *appender  // of the last segment
 	view      *view
-	enti      uint64    // what etcd names the next segment after, less one
-	stated    bool      // etcd's WAL knows the hard state and puts it in front of a new segment
-	pending   []written // records that etcd's WAL may still hold in memory
+	pending   []place // of the entries that are not durable yet
 	recovered *recovered
+
+	supply  supply
+	readers atomic.Int32 // calls of Entries that are under way
 
 	indexMu  sync.Mutex // guards what follows: what Entries sees
 	segs     []*segment // oldest first; the slice is replaced, never changed
@@ -97,12 +97,12 @@ func (w *WAL) Save(hs *raftpb.HardState, ents []*raftpb.Entry) error {
 }
 
 func (w *WAL) saveLocked(p *raftpb.HardState, ents []*raftpb.Entry) error {
-	hs, has := hardState{p.GetTerm(), p.GetVote(), p.GetCommit()}, true
-	if hs == (hardState{}) {
-		hs, has = w.view.hs, !w.stated && w.view.hs != hardState{}
-	}
-	if !has && len(ents) == 0 {
-		return nil
+	hs := hardState{p.GetTerm(), p.GetVote(), p.GetCommit()}
+	has := hs != hardState{}
+	if !has {
+		if hs = w.view.hs; len(ents) == 0 {
+			return nil
+		}
 	}
 	if hs.term == 0 {
 		return errors.New("storage: entries before the first hard state")
@@ -110,53 +110,37 @@ func (w *WAL) saveLocked(p *raftpb.HardState, ents []*raftpb.Entry) error {
 	if err := w.view.check(hs, has, ents); err != nil {
 		return fmt.Errorf("storage: save refused: %w", err)
 	}
-	var state *raftpb.HardState
-	full := make([]*raftpb.Entry, len(ents))
-	for i, e := range ents {
-		full[i] = fullEntry(e)
-		w.pending = append(w.pending, written{wal.EntryType, e.GetIndex(), recordMost + int64(len(e.GetData()))})
-	}
-	mustSync := len(ents) > 0
-	if has {
-		state = hs.proto()
-		w.pending = append(w.pending, written{typ: wal.StateType, most: recordMost})
-		mustSync = mustSync || !w.stated || hs.term != w.view.hs.term || hs.vote != w.view.hs.vote
-	}
+	mustSync := len(ents) > 0 || hs.term != w.view.hs.term || hs.vote != w.view.hs.vote
 	if len(ents) > 0 {
 		w.supersede(ents[0].GetIndex())
 	}
-	if err := guard("save", func() error { return w.wal.Save(state, full) }); err != nil {
-		return fmt.Errorf("storage: %w", err)
-	}
 	for _, e := range ents {
+		w.pending = append(w.pending, place{e.GetIndex(), w.out.end(), w.out.crc})
+		w.out.entry(e)
 		if err := w.view.entry(e.GetIndex(), e.GetTerm()); err != nil {
 			return err
 		}
 	}
 	if has {
+		w.out.state(hs)
 		if err := w.view.state(hs); err != nil {
 			return err
 		}
-		w.stated = true
 	}
-	if len(ents) > 0 {
-		w.enti = ents[len(ents)-1].GetIndex()
-	}
-	cut, err := w.cutLocked()
-	if err != nil {
-		return err
-	}
-	if !mustSync && !cut {
+	if !mustSync && len(w.out.b) < maxUnsynced {
 		return nil
 	}
-	if err := w.durableLocked(); err != nil {
+	if err := w.syncLocked(); err != nil {
 		return err
 	}
-	if cut {
-		return w.mark.sync()
+	if w.out.end() < w.segmentSize {
+		return nil
 	}
-	return nil
+	return w.cutLocked()
 }
+
+// maxUnsynced bounds the states that wait in memory for the next sync.
+const maxUnsynced = 64 << 10
 
 // supersede hides the entries from index on, before they are overwritten.
 func (w *WAL) supersede(index uint64) {
@@ -168,53 +152,57 @@ func (w *WAL) supersede(index uint64) {
 	}
 }
 
-// cutLocked finds out whether etcd's WAL has begun a new segment. All that was pending is in the old one then, durable.
-func (w *WAL) cutLocked() (bool, error) {
-	tail := w.segs[len(w.segs)-1]
-	most := tail.end // only Save and what excludes it change that
-	for _, r := range w.pending {
-		most += r.most
+// cutLocked ends the last segment, all of which is durable, and begins the next one. A crash in between leaves either a last
+// segment without room, or the next one complete.
+func (w *WAL) cutLocked() error {
+	old := w.segs[len(w.segs)-1]
+	dir := filepath.Join(w.dir, walName)
+	next := newSegment(dir, old.seq+1, w.view.lastEntry+1)
+	next.loaded, next.headed, next.commit = true, true, w.view.hs.commit
+	if err := w.out.finish(); err != nil {
+		return fmt.Errorf("storage: finish segment: %w", err)
 	}
-	if most < wal.SegmentSizeBytes {
-		return false, nil
-	}
-	next := newSegment(filepath.Join(w.dir, walName), tail.seq+1, w.enti+1)
-	f, err := os.Open(next.path)
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
-	}
+	tmp := filepath.Join(dir, nextName)
+	ready, err := w.supply.take(tmp)
 	if err != nil {
-		return false, fmt.Errorf("storage: %w", err)
+		return fmt.Errorf("storage: new segment: %w", err)
 	}
-	next.f, next.loaded, next.headed, next.commit = f, true, true, w.view.hs.commit
-	if err := tail.advance(w.pending); err != nil {
-		f.Close()
-		return false, err
+	out, err := newAppender(tmp, 0, w.out.crc, ready)
+	if err != nil {
+		return fmt.Errorf("storage: new segment: %w", err)
 	}
-	w.pending = nil
-	for _, typ := range next.headTypes() {
-		w.pending = append(w.pending, written{typ: typ, most: recordMost})
+	w.out = out // on failure too: Close closes it
+	out.chain()
+	out.metadata(w.id)
+	out.state(w.view.hs)
+	if _, err := out.sync(); err != nil {
+		return fmt.Errorf("storage: new segment: %w", err)
 	}
-	tail.mu.Lock()
-	next.crc = tail.crc
-	err = tail.f.Close()
-	tail.f = nil
-	tail.mu.Unlock()
+	if err := errors.Join(os.Rename(tmp, next.path), syncDir(dir)); err != nil {
+		return fmt.Errorf("storage: new segment: %w", err)
+	}
+	old.finish()
+	next.grow(out, nil)
 	w.indexMu.Lock()
 	w.segs = append(w.segs[:len(w.segs):len(w.segs)], next)
 	w.indexMu.Unlock()
-	if err != nil {
-		return false, fmt.Errorf("storage: close segment: %w", err)
-	}
-	return true, nil
-}
-
-// durableLocked takes note that everything pending has been synced: in the index, for Entries, and in the mark.
-func (w *WAL) durableLocked() error {
-	tail := w.segs[len(w.segs)-1]
-	if err := tail.advance(w.pending); err != nil {
+	w.supply.order(out.room)
+	if err := w.mark.write(w.markStateLocked()); err != nil {
 		return err
 	}
+	return w.mark.sync()
+}
+
+// syncLocked makes everything durable and takes note of it: in the index, for Entries, and in the mark.
+func (w *WAL) syncLocked() error {
+	low, err := w.out.sync()
+	if err != nil {
+		return fmt.Errorf("storage: %w", err)
+	}
+	if low {
+		w.supply.order(w.out.room)
+	}
+	w.segs[len(w.segs)-1].grow(w.out, w.pending)
 	w.pending = w.pending[:0]
 	w.indexMu.Lock()
 	w.last, w.floor = w.view.last, max(w.floor, w.view.floor)
@@ -246,15 +234,11 @@ func (w *WAL) Compact(index uint64) error {
 		return nil
 	}
 	drop := w.segs[:keep]
-	err := guard("release segments", func() error { return w.wal.ReleaseLockTo(w.segs[keep].index + 1) })
-	if err != nil {
-		return w.fail(fmt.Errorf("storage: %w", err))
-	}
 	w.indexMu.Lock()
 	w.segs = append([]*segment(nil), w.segs[keep:]...)
 	w.indexMu.Unlock()
 	for _, s := range drop { // oldest first: an interruption leaves no gap
-		if err := os.Remove(s.path); err != nil {
+		if err := w.supply.retire(s.path, w.readers.Load() > 0); err != nil {
 			return w.fail(fmt.Errorf("storage: delete segment: %w", err))
 		}
 	}
@@ -287,7 +271,7 @@ func (w *WAL) Close() error {
 	w.closing.Do(func() {
 		w.closed.Store(true)
 		close(w.stop)
-		<-w.stopped
+		w.workers.Wait()
 		w.snapMu.Lock()
 		defer w.snapMu.Unlock()
 		w.idMu.Lock()
@@ -306,25 +290,16 @@ func (w *WAL) closeLocked() error {
 	} else {
 		err = w.fail(w.finishLocked())
 	}
-	cerr := guard("close", w.wal.Close)
-	if cerr != nil { // it stops at a failed sync; the second call closes the files
-		_ = guard("close", w.wal.Close)
-	}
-	tail := w.segs[len(w.segs)-1]
-	cerr = errors.Join(cerr, tail.f.Close(), w.mark.f.Close(), w.lock.Close())
-	releaseSegmentSize()
+	cerr := errors.Join(w.out.close(), w.supply.close(), w.mark.f.Close(), w.lock.Close())
 	if err == nil && cerr != nil {
 		err = fmt.Errorf("storage: %w", cerr)
 	}
 	return err
 }
 
-// finishLocked syncs the WAL and puts the same mark in both slots.
+// finishLocked makes everything durable and puts the same mark in both slots.
 func (w *WAL) finishLocked() error {
-	if err := guard("sync", w.wal.Sync); err != nil {
-		return fmt.Errorf("storage: %w", err)
-	}
-	if err := w.durableLocked(); err != nil {
+	if err := w.syncLocked(); err != nil {
 		return err
 	}
 	if err := w.mark.write(w.markStateLocked()); err != nil {

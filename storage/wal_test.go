@@ -278,26 +278,12 @@ func TestUnknownVersion(t *testing.T) {
 	}
 }
 
-func TestG7_PanicSticks(t *testing.T) {
-	w := mustOpen(t, filepath.Join(t.TempDir(), "m"))
-	must(t, w.Save(hard(2, 7, 1), entries(2, 3, 2, 100)))
-	inner := w.wal
-	w.wal = nil // etcd's code panics
-	first := w.Save(nil, entries(3, 4, 2, 1))
-	if first == nil || !strings.Contains(first.Error(), "panic") {
-		t.Fatal(first)
-	}
-	w.wal = inner
-	if err := w.Save(nil, entries(3, 4, 2, 1)); err != first {
-		t.Fatal(err)
-	}
-}
-
 // TestG6_EntriesModel compares Entries with a model through appends, overwrites, cuts, checkpoints, installs, compactions,
 // deaths and restarts.
-func TestG6_EntriesModel(t *testing.T) {
+func TestG6_EntriesModel(t *testing.T) { entriesModel(t, filepath.Join(fastDir(t), "m")) }
+
+func entriesModel(t *testing.T, dir string) {
 	rnd := newRand(t)
-	dir := filepath.Join(fastDir(t), "m")
 	w := mustOpen(t, dir)
 	m := &model{hs: hardState{1, 0, 1}, snap: 1}
 	last := func() uint64 { return uint64(len(m.ents) + 1) }

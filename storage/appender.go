@@ -1,0 +1,122 @@
+package storage
+
+import (
+	"errors"
+	"os"
+	"syscall"
+	"unsafe"
+)
+
+const (
+	// blockSize is the unit in which segments are written: what file systems and disks want of writes that pass the page
+	// cache by. A power of two.
+	blockSize = 4096
+	// keepBuffer is the largest buffer that an appender keeps.
+	keepBuffer = 4 << 20
+	// frameHead is the size of the length word. A word of zero ends the log.
+	frameHead = 8
+)
+
+// appender writes records to the end of one segment. It writes whole blocks, again those that were not full, and fills the
+// last one up with zeros: so a zero always follows the last record, whatever the file held there before.
+type appender struct {
+	encoder       // b is what is not durable yet, and before it what its first block holds already
+	at      int64 // of b in the file, a multiple of blockSize
+	f       syncedFile
+	room    *room // of the same file
+}
+
+// newAppender goes on in a file that holds end bytes, whose running checksum is crc. It makes them durable, cuts off what
+// comes after them, and takes it that the blocks up to ready have been written before.
+func newAppender(path string, end int64, crc uint32, ready int64) (*appender, error) {
+	f, size, err := openSized(path)
+	if err != nil {
+		return nil, err
+	}
+	a := &appender{at: end &^ (blockSize - 1)}
+	a.crc, a.b = crc, aligned(64 << 10)[:end-a.at]
+	_, err = f.ReadAt(a.b, a.at)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, err
+	}
+	for _, direct := range []bool{true, false} {
+		if a.f, err = openSynced(path, direct); err == nil {
+			a.room = newRoom(a.f, ready, size)
+			if _, err = a.sync(); err == nil {
+				return a, nil
+			}
+			a.f.Close()
+		}
+		if !errors.Is(err, syscall.EINVAL) {
+			break // else the file system cannot do it
+		}
+	}
+	return nil, err
+}
+
+// end is where the next record goes.
+func (a *appender) end() int64 { return a.at + int64(len(a.b)) }
+
+// sync makes all records durable. It reports whether more room should be made.
+func (a *appender) sync() (low bool, err error) {
+	end := len(a.b)
+	full := (end + frameHead + blockSize - 1) &^ (blockSize - 1)
+	if cap(a.b) < full || !isAligned(a.b) { // append has moved it
+		a.b = append(aligned(full+full/4), a.b...)
+	}
+	a.b = a.b[:full]
+	clear(a.b[end:])
+	low = a.room.take(a.at + int64(full))
+	if err := a.f.writeAt(a.b, a.at); err != nil {
+		return false, err
+	}
+	kept := end &^ (blockSize - 1)
+	rest := a.b[kept:end]
+	if cap(a.b) > keepBuffer {
+		a.b = aligned(blockSize)
+	}
+	a.b = append(a.b[:0], rest...)
+	a.at += int64(kept)
+	return low, nil
+}
+
+// finish ends the segment where its records end, and closes it.
+func (a *appender) finish() error {
+	a.room.close()
+	err := a.f.Truncate(a.end())
+	if err == nil {
+		err = datasync(a.f.File)
+	}
+	return errors.Join(err, a.f.Close())
+}
+
+// close closes the file. What is not durable is lost.
+func (a *appender) close() error {
+	a.room.close()
+	return a.f.Close()
+}
+
+// syncedFile is a file whose writes are durable when they return.
+type syncedFile struct {
+	*os.File
+	direct bool // the kernel does that, and passes the page cache by; it wants whole, aligned blocks
+}
+
+func (f syncedFile) writeAt(b []byte, off int64) error {
+	if _, err := f.WriteAt(b, off); err != nil || f.direct {
+		return err
+	}
+	return datasync(f.File)
+}
+
+// aligned returns an empty buffer of at least so many bytes whose memory begins at a multiple of blockSize.
+func aligned(size int) []byte {
+	size = (size + blockSize - 1) &^ (blockSize - 1)
+	b := make([]byte, size+blockSize)
+	skip := int(-address(b) & (blockSize - 1))
+	return b[skip : skip : skip+size]
+}
+
+func isAligned(b []byte) bool { return address(b)&(blockSize-1) == 0 }
+
+func address(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }

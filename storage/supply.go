@@ -1,0 +1,120 @@
+package storage
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"go.etcd.io/etcd/client/pkg/v3/fileutil"
+)
+
+// supply has the file for the next segment ready, and makes room in the last one. Files of segments that were given up are
+// used again, since all their blocks have been written before; what they hold is behind the zeros that end the log.
+type supply struct {
+	path string               // of the file, while there is one
+	size int64                // of a segment
+	wake chan struct{}        // 1: there is an order
+	room atomic.Pointer[room] // of the last segment
+
+	mu    sync.Mutex // guards what follows; held while a file is made
+	have  bool
+	ready int64 // bytes of it that were written before
+}
+
+// order asks for room to be made, and then for a file.
+func (s *supply) order(r *room) {
+	s.room.Store(r)
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run does what was ordered, until stop is closed or something fails.
+func (s *supply) run(stop <-chan struct{}, fail func(error) error) {
+	for {
+		select {
+		case <-s.wake:
+		case <-stop:
+			return
+		}
+		half, err := s.room.Load().extend()
+		if half && err == nil {
+			err = s.prepare()
+		}
+		if err != nil {
+			fail(err)
+			return
+		}
+	}
+}
+
+// prepare makes the file if there is none. Its first blocks are written when it has become a segment.
+func (s *supply) prepare() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.have {
+		return nil
+	}
+	if err := reserve(s.path, s.size); err != nil {
+		return err
+	}
+	s.have, s.ready = true, 0
+	return nil
+}
+
+// take names the file to, and returns how many bytes of it were written before.
+func (s *supply) take(to string) (ready int64, err error) {
+	if err := s.prepare(); err != nil {
+		return 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.have = false
+	return s.ready, os.Rename(s.path, to)
+}
+
+// retire takes the file of a segment that is given up. One that may be being read is deleted.
+func (s *supply) retire(path string, inUse bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.have || inUse {
+		return os.Remove(path)
+	}
+	fi, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(path, s.path); err != nil {
+		return err
+	}
+	s.have, s.ready = true, fi.Size()
+	return reserve(s.path, s.size)
+}
+
+// close deletes the file.
+func (s *supply) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.have {
+		return nil
+	}
+	s.have = false
+	return os.Remove(s.path)
+}
+
+// reserve makes the file at least so large, with its space allocated where the file system can do that.
+func reserve(path string, size int64) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	fi, err := f.Stat()
+	if err == nil && fi.Size() < size {
+		if err = fileutil.Preallocate(f, size, true); err == nil {
+			err = f.Sync()
+		}
+	}
+	return errors.Join(err, f.Close())
+}
