@@ -153,13 +153,15 @@ func TestCleanEnd(t *testing.T) {
 	for step := 0; step < 40 || !ends[0] && step < 1000; step++ { // of 8 bytes, to and over the end of the block
 		at := uint64(len(m.ents) + 2)
 		rest := blockSize - int(w.out.end())%blockSize
-		m.save(t, w, hard(2, 1, m.hs.commit), entries(at, at+1, 2, rest+blockSize-200+8*(step%40)))
+		m.save(t, w, hard(2, 1, at), entries(at, at+1, 2, rest+blockSize-200+8*(step%40)))
 		ends[w.out.end()%blockSize] = true
 		segs, err := listSegments(filepath.Join(w.dir, walName))
 		must(t, err)
 		if sc, err := scan(segs, nil); err != nil || sc.torn != nil {
 			t.Fatalf("end %d: %v, %v", w.out.end(), err, sc.torn)
 		}
+		must(t, w.SaveSnapshot(snapshot(m.hs.commit, 2, "s"), nil))
+		must(t, w.Compact(m.hs.commit))
 	}
 	if !ends[0] {
 		t.Fatalf("no end at that of a block: %v", ends)
