@@ -67,6 +67,8 @@ func share(b *testing.B, s harness.System, payload, writers, n int, seen *harnes
 	var all sync.WaitGroup
 	for w := range min(writers, n) {
 		all.Go(func() {
+			ctx, cancel := context.WithCancel(ctx) // of its own, as requests have
+			defer cancel()
 			for next.Add(1) <= int64(n) {
 				begin := time.Now()
 				for {

@@ -53,6 +53,9 @@ func Run(ctx context.Context, sys System, warm, d time.Duration, around func() (
 		payload := Payload(c.Payload)
 		for w := range c.Writers {
 			writers.Go(func() {
+				// A ctx of its own, as requests have: 1,024 writers that wait on one would queue for its lock.
+				ctx, cancel := context.WithCancel(ctx)
+				defer cancel()
 				for {
 					begin := time.Now()
 					err := sys.Append(ctx, payload)
