@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
 )
@@ -149,9 +148,8 @@ func classify(dir string) (dirState, error) {
 			return dirComplete, nil
 		case name == creatingName:
 			creating = true
-		case name == lockName, name == "lost+found":
-		case name == markName, name == snapName, name == walName, name == walName+".tmp", name == identityName+".tmp",
-			strings.HasPrefix(name, walName+".broken."):
+		case name == lockName, name == creatingName+".tmp", name == "lost+found":
+		case name == markName, name == snapName, name == walName, name == identityName+".tmp":
 			content = true
 		default:
 			foreign = true

@@ -3,10 +3,13 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
+	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 	"go.etcd.io/etcd/server/v3/storage/wal"
+	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -26,7 +29,7 @@ func (v *view) holds(id snapID) bool {
 //  1. The identity and the mark.
 //  2. The newest snapshot file that is intact and recorded in the WAL; the WAL from its segment on decodes up to the mark.
 //  3. A torn tail after the mark is cut off.
-//  4. etcd's own reader must see the same.
+//  4. etcd's own decoder must see the same.
 //  5. Everything is synced, the mark set to the end, leftovers are deleted.
 func (w *WAL) recover() (err error) {
 	if w.body, err = readIdentity(w.dir); err != nil {
@@ -152,23 +155,15 @@ func cutTorn(s *segment) error {
 	return errors.Join(err, f.Close())
 }
 
-// openLog has the log read by etcd's own reader, a second opinion, goes on at its end, and makes sure that all that was read
+// openLog has the log read by etcd's own decoder, a second opinion, goes on at its end, and makes sure that all that was read
 // is durable.
 func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, revised bool) (err error) {
 	dir, id, tail := filepath.Join(w.dir, walName), idOf(snap), sc.tail()
-	var ents []*raftpb.Entry
-	err = guard("read wal", func() error {
-		l, err := wal.OpenForRead(nil, dir, id.record(nil))
-		if err != nil {
-			return err
-		}
-		_, _, ents, err = l.ReadAll()
-		return err
-	})
-	if err == nil {
-		ents, err = w.compare(id, ents)
-	}
+	ents, err := secondOpinion(sc.segs, id.index)
 	if err != nil {
+		return err
+	}
+	if ents, err = w.compare(id, ents); err != nil {
 		return fileError(tail.path, tail.end, err)
 	}
 	w.recovered = &recovered{hs: w.view.hs.proto(), ents: ents}
@@ -216,7 +211,46 @@ func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, revised bool) (err err
 	return nil
 }
 
-// compare checks etcd's reading against ours. etcd also returns entries that a snapshot of the leader has cut off.
+// secondOpinion returns the entries after the given index as etcd's decoder reads them.
+func secondOpinion(segs []*segment, after uint64) (ents []*raftpb.Entry, err error) {
+	var sum uint32
+	for i, s := range segs {
+		f, err := os.Open(s.path)
+		if err != nil {
+			return nil, fileError(s.path, 0, err)
+		}
+		d := wal.NewDecoder(fileutil.NewFileReader(f))
+		err = guard("etcd", func() error {
+			for rec := new(walpb.Record); ; {
+				if err := d.Decode(rec); err != nil {
+					return err
+				}
+				switch rec.GetType() {
+				case wal.CrcType:
+					if i > 0 && rec.GetCrc() != sum {
+						return wal.ErrCRCMismatch
+					}
+					d.UpdateCRC(rec.GetCrc())
+				case wal.EntryType:
+					e := wal.MustUnmarshalEntry(rec.Data)
+					if n := e.GetIndex() - after - 1; e.GetIndex() > after && n <= uint64(len(ents)) {
+						ents = append(ents[:n], e)
+					} else if e.GetIndex() > after {
+						return fmt.Errorf("entry %d after %d", e.GetIndex(), after+uint64(len(ents)))
+					}
+				}
+			}
+		})
+		f.Close()
+		if !errors.Is(err, io.EOF) {
+			return nil, fileError(s.path, d.LastOffset(), err)
+		}
+		sum = d.LastCRC()
+	}
+	return ents, nil
+}
+
+// compare checks etcd's reading against ours. It also has entries that a snapshot of the leader has cut off.
 func (w *WAL) compare(snap snapID, ents []*raftpb.Entry) ([]*raftpb.Entry, error) {
 	n := w.view.last - min(w.view.last, snap.index)
 	if uint64(len(ents)) < n {

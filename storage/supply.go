@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 
@@ -75,21 +76,25 @@ func (s *supply) take(to string) (ready int64, err error) {
 	return s.ready, os.Rename(s.path, to)
 }
 
-// retire takes the file of a segment that is given up. One that may be being read is deleted.
+// retire takes the file of a segment that is given up, in place of one that has less to offer. One that may be being read
+// is deleted. Its old name is gone for good before anything is written to it.
 func (s *supply) retire(path string, inUse bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.have || inUse {
-		return os.Remove(path)
-	}
 	fi, err := os.Stat(path)
 	if err != nil {
 		return err
+	}
+	if inUse || s.have && s.ready >= fi.Size() {
+		return os.Remove(path)
 	}
 	if err := os.Rename(path, s.path); err != nil {
 		return err
 	}
 	s.have, s.ready = true, fi.Size()
+	if err := syncDir(filepath.Dir(s.path)); err != nil {
+		return err
+	}
 	return reserve(s.path, s.size)
 }
 

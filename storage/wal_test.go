@@ -230,13 +230,13 @@ func TestG7_InterruptedCreation(t *testing.T) {
 	full := filepath.Join(t.TempDir(), "full")
 	must(t, mustOpen(t, full).Close())
 	steps := [][]string{
-		{lockName}, {lockName, creatingName}, {lockName, creatingName, snapName}, {lockName, creatingName, snapName, walName},
+		{lockName}, {lockName, creatingName + ".tmp"}, {lockName, creatingName}, {lockName, creatingName, snapName}, {lockName, creatingName, snapName, walName},
 		{lockName, creatingName, snapName, walName, markName}, {lockName, creatingName, snapName, walName, markName, identityName},
 	}
 	for _, names := range steps {
 		dir := t.TempDir()
 		for _, name := range names {
-			if name == creatingName {
+			if strings.HasPrefix(name, creatingName) {
 				must(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
 			} else {
 				must(t, copyInto(filepath.Join(dir, name), filepath.Join(full, name)))
