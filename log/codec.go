@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
@@ -36,27 +37,54 @@ type Batch struct {
 	Count int
 	First uint64 // index of its first record, given by the core when it proposes the batch
 
-	data     []byte // header (room for it until proposed) and records
+	data     []byte // header (room for it until proposed) and records; nil once proposed
+	size     int    // of data
 	proposed time.Duration
 
-	done chan struct{} // closed when the fate is known: one wake-up for all who appended to it
-	err  error         // the fate, read after done is closed
+	done    chan struct{} // closed when the fate is known: one wake-up for all who appended to it
+	err     error         // the fate, read after done is closed
+	settled bool          // done is closed, or about to be; owned by the gatherer
 }
 
 // NewBatch returns an empty batch of the epoch with room for size bytes of records.
 func NewBatch(epoch uint64, size int) *Batch {
-	return &Batch{Epoch: epoch, data: make([]byte, batchHeader, batchHeader+size), done: make(chan struct{})}
+	b := &Batch{Epoch: epoch, size: batchHeader, done: make(chan struct{})}
+	if size += batchHeader; size >= smallestKept {
+		if kept, _ := buffers.Get().(*[]byte); kept != nil && cap(*kept) >= size {
+			b.data = (*kept)[:batchHeader]
+			return b
+		}
+	}
+	b.data = make([]byte, batchHeader, size)
+	return b
+}
+
+// buffers are those of batches that were proposed. Smaller and larger ones are not kept.
+var buffers sync.Pool
+
+const (
+	smallestKept = 32 << 10
+	largestKept  = 2 << 20
+)
+
+// free gives the records up, once the batch was proposed: raft has a copy of its own (TestRaftCopies).
+func (b *Batch) free() {
+	if n := cap(b.data); n >= smallestKept && n <= largestKept {
+		buffers.Put(new(b.data))
+	}
+	b.data = nil
 }
 
 // Add appends a copy of one record.
 func (b *Batch) Add(record []byte) {
 	b.data = binary.LittleEndian.AppendUint32(b.data, uint32(len(record)))
 	b.data = append(b.data, record...)
+	b.size = len(b.data)
 	b.Count++
 }
 
 // Size is the batch's encoded size in bytes.
-func (b *Batch) Size() int { return len(b.data) }
+func (b *Batch) Size() int { return b.size }
 
 // seal gives the batch its place in the log and returns its encoded form.
 func (b *Batch) seal(first uint64) []byte {

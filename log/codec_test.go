@@ -3,10 +3,12 @@ package log
 import (
 	"bytes"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
 
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/baton-ha/baton/internal/sim"
@@ -308,4 +310,48 @@ func TestPersistSnapshotWithEntries(t *testing.T) {
 	if last, _ := w.LastIndex(); last != 11 {
 		t.Errorf("the window ends at %d, want 11", last)
 	}
+}
+
+// Batch.free relies on it that raft keeps nothing of what is proposed.
+func TestRaftCopies(t *testing.T) {
+	store := raft.NewMemoryStorage()
+	if err := store.ApplySnapshot(&raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{
+		Index: new(uint64(1)), Term: new(uint64(1)), ConfState: &raftpb.ConfState{Voters: []uint64{1}},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	node, err := raft.NewRawNode(&raft.Config{
+		ID: 1, ElectionTick: 2, HeartbeatTick: 1, Storage: store, MaxInflightMsgs: 1, MaxSizePerMsg: math.MaxUint64, AsyncStorageWrites: true,
+	})
+	if err == nil {
+		err = node.Campaign()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := []byte("record")
+	proposed := false
+	for node.HasReady() {
+		for _, m := range node.Ready().Messages {
+			for _, e := range m.GetEntries() {
+				if len(e.Data) > 0 && string(e.Data) != "record" {
+					t.Fatalf("raft shares what was proposed: %q", e.Data)
+				}
+				if len(e.Data) > 0 {
+					return
+				}
+			}
+			for _, r := range m.GetResponses() {
+				_ = node.Step(r)
+			}
+		}
+		if node.BasicStatus().RaftState == raft.StateLeader && !proposed {
+			proposed = true
+			if err := node.Propose(data); err != nil {
+				t.Fatal(err)
+			}
+			data[0] = 0
+		}
+	}
+	t.Fatal("the entry was not seen")
 }

@@ -94,9 +94,15 @@ func (g *gatherer) take(room func(size int) bool) *Batch {
 	return b
 }
 
-// settle tells everyone in the batch its fate.
+// settle tells everyone in the batch its fate. The first one counts: a batch whose records are applied may be settled by
+// the applier and by a loop that stops at the same time.
 func (g *gatherer) settle(b *Batch, err error) {
 	g.mu.Lock()
+	if b.settled {
+		g.mu.Unlock()
+		return
+	}
+	b.settled = true
 	g.waiting -= int64(b.Size() - batchHeader)
 	g.mu.Unlock()
 	b.err = err

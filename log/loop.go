@@ -30,6 +30,7 @@ func (l *Log) run() {
 		if b := l.ripe(now); b != nil {
 			l.flying[b] = struct{}{}
 			err = l.step(l.cfg.Clock(), []any{Propose{b}})
+			b.free()
 		} else if len(events) == 0 {
 			timer.Reset(l.core.Deadline() - now)
 			select {

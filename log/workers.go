@@ -57,6 +57,9 @@ func (l *Log) runApplier() {
 				l.Fail(err)
 				return
 			}
+			for _, b := range a.batches { // from here, not by way of the loop: the appenders wait for it
+				l.gather.settle(b, nil)
+			}
 			l.Post(Applied{a})
 		}
 	}
