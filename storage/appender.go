@@ -66,7 +66,7 @@ func (a *appender) sync() (low bool, err error) {
 	}
 	a.b = a.b[:full]
 	clear(a.b[end:])
-	low = a.room.take(a.at + int64(full))
+	low = a.room.take(a.at, int64(full))
 	if err := a.f.writeAt(a.b, a.at); err != nil {
 		return false, err
 	}

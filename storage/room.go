@@ -3,13 +3,14 @@ package storage
 import "sync"
 
 const (
-	roomStep = 1 << 20 // bytes that are made ready at a time
-	roomLow  = 4 << 20 // when fewer are ready, more are made
+	roomStep  = 256 << 10 // bytes that are made ready at a time
+	roomLow   = 1 << 20   // when fewer are ready, more are made
+	roomWrite = 64 << 10  // largest write that is worth it: with more the zeros cost more than the journal
 )
 
 // room is the part of a segment that has been written before, if only with zeros. A block that is merely reserved costs a
 // commit of the file system's journal when it is first synced, which makes that sync half as long again (DESIGN.md,
-// Speed). So zeros are written ahead of the log, in the background. PostgreSQL does the same (wal_init_zero).
+// Speed). So zeros are written ahead of small writes, in the background. PostgreSQL does it for all (wal_init_zero).
 //
 // Invariant: no zeros are written to a block from the time on at which take gives it to the log.
 type room struct {
@@ -21,6 +22,7 @@ type room struct {
 	ready  int64      // blocks up to here were written, or belong to the log
 	want   int64      // blocks up to here should be ready
 	busy   bool       // zeros are being written to the blocks after ready
+	half   bool       // the log has filled half of the segment
 	closed bool
 }
 
@@ -33,20 +35,25 @@ func newRoom(f syncedFile, ready, size int64) *room {
 	return r
 }
 
-// take gives the blocks up to end to the log, and reports whether extend should be called. It waits while zeros are being
-// written to one of them.
-func (r *room) take(end int64) (low bool) {
+// take gives size bytes to the log, whole blocks from at on, and reports whether extend should be called. It waits while
+// zeros are being written to one of them.
+func (r *room) take(at, size int64) (low bool) {
+	end := at + size
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for r.busy && end > r.ready {
 		r.idle.Wait()
 	}
 	r.ready = max(r.ready, end)
-	r.want = min(end+roomLow, r.size)
-	return r.ready < r.want
+	if r.want = r.ready; size <= roomWrite {
+		r.want = min(end+roomLow, r.size)
+	}
+	half := !r.half && end >= r.size/2
+	r.half = r.half || half
+	return half || r.ready < r.want
 }
 
-// extend makes as much ready as is wanted. half: that is half of the segment or more.
+// extend makes as much ready as is wanted. half: the log has filled half of the segment.
 func (r *room) extend() (half bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -63,7 +70,7 @@ func (r *room) extend() (half bool, err error) {
 		}
 		r.ready = to
 	}
-	return r.want >= r.size/2, nil
+	return r.half, nil
 }
 
 // close waits for what is being written; nothing is any more.

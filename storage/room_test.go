@@ -21,7 +21,7 @@ func TestG1_ZerosStayAhead(t *testing.T) {
 	m := &model{hs: hardState{1, 0, 1}, snap: 1}
 	for bytes := 0; bytes < 150<<20; { // two segments and more
 		at := uint64(len(m.ents) + 2)
-		ents := entries(at, at+1+rnd.Uint64N(3), 2, rnd.IntN(roomStep))
+		ents := entries(at, at+1+rnd.Uint64N(3), 2, rnd.IntN(roomWrite))
 		for _, e := range ents {
 			bytes += len(e.Data)
 		}
@@ -127,9 +127,9 @@ func TestT13_TornOverOldRecords(t *testing.T) {
 func TestG1_TakeWaitsForZeros(t *testing.T) {
 	r := newRoom(syncedFile{direct: true}, 2*blockSize, 64<<20)
 	r.busy = true // as while extend writes
-	r.take(2 * blockSize)
+	r.take(0, 2*blockSize)
 	taken := make(chan bool)
-	go func() { taken <- r.take(3 * blockSize) }()
+	go func() { taken <- r.take(2*blockSize, blockSize) }()
 	select {
 	case <-taken:
 		t.Fatal("took a block to which zeros are being written")
