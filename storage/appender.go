@@ -68,6 +68,7 @@ func (a *appender) sync() (low bool, err error) {
 	clear(a.b[end:])
 	low = a.room.take(a.at, int64(full))
 	if err := a.f.writeAt(a.b, a.at); err != nil {
+		a.b = a.b[:end]
 		return false, err
 	}
 	kept := end &^ (blockSize - 1)

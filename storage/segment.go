@@ -255,12 +255,12 @@ func (s *segment) load(next *segment) error {
 
 // startSum returns the checksum with which the segment continues the one before it.
 func (s *segment) startSum() (uint32, error) {
-	f, size, err := openSized(s.path)
+	f, err := s.open(0)
 	if err != nil {
-		return 0, err
+		return 0, fileError(s.path, 0, err)
 	}
 	defer f.Close()
-	rec, err := newFrameReader(s.path, io.NewSectionReader(f, 0, size), 0, size).next()
+	rec, err := newFrameReader(s.path, f, 0, blockSize).next()
 	if err := s.headError(rec, wal.CrcType, err); err != nil {
 		return 0, err
 	}

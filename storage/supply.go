@@ -2,6 +2,7 @@ package storage
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -41,12 +42,12 @@ func (s *supply) run(stop <-chan struct{}, fail func(error) error) {
 			return
 		}
 		half, err := s.room.Load().extend()
-		if half && err == nil {
-			err = s.prepare()
-		}
 		if err != nil {
-			fail(err)
+			fail(fmt.Errorf("storage: write ahead of the log: %w", err))
 			return
+		}
+		if half {
+			_ = s.prepare() // take tries again, when there is no other way
 		}
 	}
 }

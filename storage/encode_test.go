@@ -1,0 +1,50 @@
+package storage
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"go.etcd.io/etcd/server/v3/storage/wal"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// The encoder writes, byte for byte, what etcd's writes.
+func TestEncoderIsEtcds(t *testing.T) {
+	rnd := newRand(t)
+	dir := filepath.Join(t.TempDir(), "wal")
+	l, err := wal.Create(nil, dir, testID.metadata())
+	must(t, err)
+	e := new(encoder)
+	e.chain()
+	e.metadata(testID)
+	must(t, e.snapshot(snapID{}, nil))
+	boot := bootSnapshot()
+	must(t, l.SaveSnapshot(idOf(boot).record(boot.GetMetadata().GetConfState())))
+	must(t, e.snapshot(idOf(boot), boot.GetMetadata().GetConfState()))
+	index := uint64(1)
+	for range 300 {
+		hs := hardState{1 + rnd.Uint64N(1<<rnd.IntN(64)), rnd.Uint64(), rnd.Uint64N(1 << rnd.IntN(64))}
+		var ents []*raftpb.Entry
+		for range rnd.IntN(4) {
+			index += rnd.Uint64N(1 << rnd.IntN(50))
+			p := entry(index, hs.term, rnd.IntN(1<<rnd.IntN(16)))
+			p.Type = raftpb.EntryType(rnd.IntN(3)).Enum()
+			ents = append(ents, p)
+			e.entry(p)
+		}
+		e.state(hs)
+		must(t, l.Save(hs.proto(), ents))
+	}
+	must(t, l.Close())
+	want, err := os.ReadFile(filepath.Join(dir, segmentName(0, 0)))
+	must(t, err)
+	if len(e.b) > len(want) || !bytes.Equal(e.b, want[:len(e.b)]) || !zero(want[len(e.b):]) {
+		n := 0
+		for n < min(len(e.b), len(want)) && e.b[n] == want[n] {
+			n++
+		}
+		t.Fatalf("%d bytes, differ from offset %d on: %x, etcd has %x", len(e.b), n, e.b[n:min(n+32, len(e.b))], want[n:n+32])
+	}
+}
