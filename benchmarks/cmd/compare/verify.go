@@ -29,7 +29,7 @@ func (s settings) verify(ctx context.Context, w io.Writer) error {
 		var wrap []string
 		file := filepath.Join(s.dir, "strace")
 		if strace {
-			wrap = []string{"strace", "-f", "-qq", "-e", "trace=fsync,fdatasync,sync_file_range,msync,openat", "-e", "signal=none", "-o", file}
+			wrap = []string{"strace", "-f", "-qq", "-y", "-e", "trace=fsync,fdatasync,sync_file_range,msync,openat,pwrite64", "-e", "signal=none", "-o", file}
 		}
 		v, err := o.send(ctx, wrap...)
 		if err != nil {
@@ -61,12 +61,27 @@ func countSyncs(file string) (calls string, total int) {
 		}
 		total += n
 	}
-	// Files opened with O_SYNC or O_DSYNC sync without a call.
+	// Each write to a file that was opened with O_SYNC or O_DSYNC syncs. strace names the file of a descriptor.
+	n := 0
+	synced := map[string]bool{}
 	for line := range strings.Lines(text) {
 		if strings.Contains(line, "O_SYNC") || strings.Contains(line, "O_DSYNC") {
-			parts = append(parts, "O_DSYNC file")
-			break
+			if _, path, ok := strings.Cut(line, "\""); ok {
+				path, _, _ = strings.Cut(path, "\"")
+				synced[path] = true
+			}
+		} else if _, args, ok := strings.Cut(line, " pwrite64("); ok {
+			if _, path, ok := strings.Cut(args, "<"); ok {
+				path, _, _ = strings.Cut(path, ">")
+				if synced[path] {
+					n++
+				}
+			}
 		}
+	}
+	if n > 0 {
+		parts = append(parts, fmt.Sprintf("synced pwrite64 %d", n))
+		total += n
 	}
 	return strings.Join(parts, ", "), total
 }
