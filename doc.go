@@ -17,7 +17,7 @@
 //
 //	ha         what programs use: Config, Open, Node, the roles. Imports the four below
 //	log        the replicated log: a pure core on raft's RawNode, and the loop that drives it
-//	storage    one member's disk: etcd's WAL behind a durable mark, snapshot files, identity
+//	storage    one member's disk: a WAL in etcd's format behind a durable mark, snapshot files, identity
 //	transport  TCP or mutual TLS between the members, crash evidence
 //	fence      Token; imports nothing of ours, so that workers and clients may use it alone
 //
