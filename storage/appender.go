@@ -33,7 +33,7 @@ func newAppender(path string, end int64, crc uint32, ready int64) (*appender, er
 	if err != nil {
 		return nil, err
 	}
-	a := &appender{at: end &^ (blockSize - 1)}
+	a := &appender{at: roundDown(end)}
 	a.crc, a.b = crc, aligned(64 << 10)[:end-a.at]
 	_, err = f.ReadAt(a.b, a.at)
 	if err := errors.Join(err, f.Close()); err != nil {
@@ -60,7 +60,7 @@ func (a *appender) end() int64 { return a.at + int64(len(a.b)) }
 // sync makes all records durable. It reports whether more room should be made.
 func (a *appender) sync() (low bool, err error) {
 	end := len(a.b)
-	full := (end + frameHead + blockSize - 1) &^ (blockSize - 1)
+	full := roundUp(end + frameHead)
 	if cap(a.b) < full || !isAligned(a.b) { // append has moved it
 		a.b = append(aligned(full+full/4), a.b...)
 	}
@@ -71,7 +71,7 @@ func (a *appender) sync() (low bool, err error) {
 		a.b = a.b[:end]
 		return false, err
 	}
-	kept := end &^ (blockSize - 1)
+	kept := roundDown(end)
 	rest := a.b[kept:end]
 	if cap(a.b) > keepBuffer {
 		a.b = aligned(blockSize)
@@ -110,9 +110,13 @@ func (f syncedFile) writeAt(b []byte, off int64) error {
 	return datasync(f.File)
 }
 
+// roundDown and roundUp give the multiple of blockSize next to n.
+func roundDown[T int | int64](n T) T { return n &^ (blockSize - 1) }
+func roundUp[T int | int64](n T) T   { return roundDown(n + blockSize - 1) }
+
 // aligned returns an empty buffer of at least so many bytes whose memory begins at a multiple of blockSize.
 func aligned(size int) []byte {
-	size = (size + blockSize - 1) &^ (blockSize - 1)
+	size = roundUp(size)
 	b := make([]byte, size+blockSize)
 	skip := int(-address(b) & (blockSize - 1))
 	return b[skip : skip : skip+size]

@@ -190,16 +190,10 @@ func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, revised bool) (err err
 	if revised {
 		w.out.state(w.view.hs)
 	}
-	if err := w.syncLocked(); err != nil {
-		return err
-	}
 	if err := syncDir(dir); err != nil {
 		return fmt.Errorf("storage: %w", err)
 	}
-	if err := w.mark.write(w.markStateLocked()); err != nil { // both slots: an older damage is healed
-		return err
-	}
-	if err := w.mark.sync(); err != nil {
+	if err := w.finishLocked(); err != nil { // both slots of the mark: an older damage is healed
 		return err
 	}
 	if err := w.sweepSnapshots(true); err != nil {
@@ -221,33 +215,46 @@ func secondOpinion(segs []*segment, after uint64) (ents []*raftpb.Entry, err err
 		}
 		d := wal.NewDecoder(fileutil.NewFileReader(f))
 		err = guard("etcd", func() error {
-			for rec := new(walpb.Record); ; {
-				if err := d.Decode(rec); err != nil {
-					return err
-				}
-				switch rec.GetType() {
-				case wal.CrcType:
-					if i > 0 && rec.GetCrc() != sum {
-						return wal.ErrCRCMismatch
-					}
-					d.UpdateCRC(rec.GetCrc())
-				case wal.EntryType:
-					e := wal.MustUnmarshalEntry(rec.Data)
-					if n := e.GetIndex() - after - 1; e.GetIndex() > after && n <= uint64(len(ents)) {
-						ents = append(ents[:n], e)
-					} else if e.GetIndex() > after {
-						return fmt.Errorf("entry %d after %d", e.GetIndex(), after+uint64(len(ents)))
-					}
-				}
-			}
+			ents, err = decodeAll(d, i == 0, sum, after, ents)
+			return err
 		})
 		f.Close()
-		if !errors.Is(err, io.EOF) {
+		if err != nil {
 			return nil, fileError(s.path, d.LastOffset(), err)
 		}
 		sum = d.LastCRC()
 	}
 	return ents, nil
+}
+
+// decodeAll adds the entries of one segment to those of the segments before it, whose running checksum is sum.
+func decodeAll(d wal.Decoder, first bool, sum uint32, after uint64, ents []*raftpb.Entry) ([]*raftpb.Entry, error) {
+	for rec := new(walpb.Record); ; {
+		err := d.Decode(rec)
+		if errors.Is(err, io.EOF) {
+			return ents, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		switch rec.GetType() {
+		case wal.CrcType:
+			if !first && rec.GetCrc() != sum {
+				return nil, wal.ErrCRCMismatch
+			}
+			d.UpdateCRC(rec.GetCrc())
+		case wal.EntryType:
+			e := wal.MustUnmarshalEntry(rec.Data)
+			if e.GetIndex() <= after {
+				continue
+			}
+			n := e.GetIndex() - after - 1
+			if n > uint64(len(ents)) {
+				return nil, fmt.Errorf("entry %d after %d", e.GetIndex(), after+uint64(len(ents)))
+			}
+			ents = append(ents[:n], e)
+		}
+	}
 }
 
 // compare checks etcd's reading against ours. It also has entries that a snapshot of the leader has cut off.

@@ -29,7 +29,7 @@ type room struct {
 // newRoom says that the blocks up to ready have been written. None is made ready if writes are synced by a call of their
 // own: that of the zeros could be told of a failure of the log's.
 func newRoom(f syncedFile, ready, size int64) *room {
-	r := &room{f: f, size: size &^ (blockSize - 1), ready: (ready + blockSize - 1) &^ (blockSize - 1)}
+	r := &room{f: f, size: roundDown(size), ready: roundUp(ready)}
 	r.idle.L = &r.mu
 	r.closed = !f.direct
 	return r

@@ -44,11 +44,12 @@ func openDirect(path string, off int64) (io.ReadCloser, error) {
 
 // Read implements [io.Reader].
 func (r *directReader) Read(p []byte) (int, error) {
-	skip := int(r.off & (blockSize - 1))
-	want := min((skip+len(p)+blockSize-1)&^(blockSize-1), cap(r.buf))
-	n, err := syscall.Pread(int(r.f.Fd()), r.buf[:want], r.off-int64(skip))
+	at := roundDown(r.off)
+	skip := int(r.off - at)
+	want := min(roundUp(skip+len(p)), cap(r.buf))
+	n, err := 0, error(syscall.EINTR)
 	for err == syscall.EINTR {
-		n, err = syscall.Pread(int(r.f.Fd()), r.buf[:want], r.off-int64(skip))
+		n, err = syscall.Pread(int(r.f.Fd()), r.buf[:want], at)
 	}
 	if err != nil {
 		return 0, os.NewSyscallError("pread", err)

@@ -162,35 +162,40 @@ func (w *WAL) cutLocked() error {
 	if err := w.out.finish(); err != nil {
 		return fmt.Errorf("storage: finish segment: %w", err)
 	}
+	if err := w.beginLocked(dir, next.path); err != nil {
+		return fmt.Errorf("storage: new segment: %w", err)
+	}
+	old.finish()
+	next.grow(w.out, nil)
+	w.indexMu.Lock()
+	w.segs = append(w.segs[:len(w.segs):len(w.segs)], next)
+	w.indexMu.Unlock()
+	w.supply.order(w.out.room)
+	if err := w.mark.write(w.markStateLocked()); err != nil {
+		return err
+	}
+	return w.mark.sync()
+}
+
+// beginLocked goes on in a new file, which gets its name once its head is durable.
+func (w *WAL) beginLocked(dir, path string) error {
 	tmp := filepath.Join(dir, nextName)
 	ready, err := w.supply.take(tmp)
 	if err != nil {
-		return fmt.Errorf("storage: new segment: %w", err)
+		return err
 	}
 	out, err := newAppender(tmp, 0, w.out.crc, ready)
 	if err != nil {
-		return fmt.Errorf("storage: new segment: %w", err)
+		return err
 	}
 	w.out = out // on failure too: Close closes it
 	out.chain()
 	out.metadata(w.id)
 	out.state(w.view.hs)
 	if _, err := out.sync(); err != nil {
-		return fmt.Errorf("storage: new segment: %w", err)
-	}
-	if err := errors.Join(os.Rename(tmp, next.path), syncDir(dir)); err != nil {
-		return fmt.Errorf("storage: new segment: %w", err)
-	}
-	old.finish()
-	next.grow(out, nil)
-	w.indexMu.Lock()
-	w.segs = append(w.segs[:len(w.segs):len(w.segs)], next)
-	w.indexMu.Unlock()
-	w.supply.order(out.room)
-	if err := w.mark.write(w.markStateLocked()); err != nil {
 		return err
 	}
-	return w.mark.sync()
+	return errors.Join(os.Rename(tmp, path), syncDir(dir))
 }
 
 // syncLocked makes everything durable and takes note of it: in the index, for Entries, and in the mark.
