@@ -45,6 +45,8 @@ type identityBody struct {
 	Identity  Identity          `codec:"identity"`
 	ClusterID []byte            `codec:"cluster_id"`
 	Peers     map[string]uint64 `codec:"peers"`
+	Unborn    bool              `codec:"unborn,omitempty"` // absent in directories from before there was a birth: those are born
+	Birth     map[string]uint64 `codec:"birth,omitempty"`
 }
 
 var identityMagic = []byte("BATONID\x00")
@@ -213,6 +215,28 @@ func (w *WAL) SetClusterID(id [16]byte) error {
 	}
 	next := *w.body
 	next.ClusterID = id[:]
+	return w.putBodyLocked(&next)
+}
+
+// Birth tells whether the member was born, that is whether it may take part in its cluster, and the incarnations of those
+// who were born together with it, its own included. There are none if it joined later, or before there was a birth.
+func (w *WAL) Birth() (together map[string]uint64, born bool) {
+	w.idMu.Lock()
+	defer w.idMu.Unlock()
+	return maps.Clone(w.body.Birth), !w.body.Unborn
+}
+
+// Bear makes it durable that the member is born, with whom, nil if it joins later, and whom it has met.
+func (w *WAL) Bear(together, met map[string]uint64) error {
+	w.idMu.Lock()
+	defer w.idMu.Unlock()
+	next := *w.body
+	next.Unborn, next.Birth = false, maps.Clone(together)
+	next.Peers = maps.Clone(w.body.Peers)
+	if next.Peers == nil {
+		next.Peers = map[string]uint64{}
+	}
+	maps.Copy(next.Peers, met)
 	return w.putBodyLocked(&next)
 }
 

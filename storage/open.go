@@ -141,7 +141,7 @@ func create(dir string, o Options) error {
 	if err := errors.Join(err, m.f.Close()); err != nil {
 		return err
 	}
-	body, err := (&identityBody{Identity: o.Identity}).encode()
+	body, err := (&identityBody{Identity: o.Identity, Unborn: o.Unborn}).encode()
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,8 @@ type Options struct {
 	// Boot is the snapshot with which a new directory starts, together with HardState{Term: its term, Commit: its index}.
 	// Nil starts with nothing at all, as a member does that joins. Ignored for an existing directory.
 	Boot *raftpb.Snapshot
+	// Unborn makes a new directory one that is not born until Bear. Ignored for an existing directory.
+	Unborn bool
 	// Logger is for warnings about repairs. Nil means slog.Default().
 	Logger *slog.Logger
 	// SegmentSize is the size in bytes at which a new segment is begun; zero means 64 MiB.
