@@ -40,7 +40,8 @@ type Config struct {
 	// default to RootCAs. ServerName defaults to the host of the address dialled. Nil: plain TCP.
 	TLS *tls.Config
 
-	// Hello says what we tell about ourselves now, at each handshake: Cluster, ClusterID, Incarnation, Members, Extra.
+	// Hello says what we tell about ourselves now, at each handshake: Cluster, ClusterID, Incarnation, Members, Extra,
+	// Born, Birth, Known.
 	// The transport fills the other fields. Called from many goroutines. Required.
 	Hello func() Hello
 

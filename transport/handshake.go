@@ -318,3 +318,12 @@ func Probe(ctx context.Context, c Config, p Peer) (Hello, error) {
 	}
 	return l.peer, l.Close()
 }
+
+// Probe is the package's [Probe] of a member that listens: one handshake with p, which tells both sides about the other.
+func (t *TCP) Probe(ctx context.Context, p Peer) (Hello, error) {
+	l, err := t.dial(ctx, p, PurposeProbe)
+	if err != nil {
+		return Hello{}, err
+	}
+	return l.peer, l.Close()
+}

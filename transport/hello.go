@@ -12,9 +12,9 @@ import (
 
 const (
 	// Version is the version of the protocol that this package speaks. It talks to all down to MinVersion.
-	Version = 1
+	Version = 2
 	// MinVersion is the oldest version that this package still speaks.
-	MinVersion = 1
+	MinVersion = 2
 
 	maxHello   = 64 << 10
 	maxMembers = 4096
@@ -58,6 +58,10 @@ type Hello struct {
 	Purpose     Purpose  `codec:"p"`  // set by the transport
 	To          string   `codec:"to"` // set by the transport: the member the dialler wants to talk to
 	Extra       []byte   `codec:"x"`  // passed on to Admit
+
+	Born  bool              `codec:"b"`  // it takes part in its cluster; false: it is new and waits for its birth
+	Birth map[string]uint64 `codec:"bi"` // incarnations of those who were born together with it, its own included
+	Known map[string]uint64 `codec:"k"`  // incarnations of the members, its own included, as far as it has met them
 }
 
 // msgpackHandle is read only after initialisation, so it is shared.
@@ -91,8 +95,8 @@ func decodeHello(b []byte) (Hello, error) {
 	if n := d.NumBytesRead(); n != len(b) {
 		return Hello{}, fmt.Errorf("decode hello: %d bytes follow it", len(b)-n)
 	}
-	if h.Name == "" || len(h.Name) > maxName || len(h.To) > maxName || len(h.Members) > maxMembers {
-		return Hello{}, errors.New("decode hello: a name or the member list is out of bounds")
+	if h.Name == "" || len(h.Name) > maxName || len(h.To) > maxName || len(h.Members) > maxMembers || len(h.Birth) > maxMembers || len(h.Known) > maxMembers {
+		return Hello{}, errors.New("decode hello: a name or a list of members is out of bounds")
 	}
 	return h, nil
 }
