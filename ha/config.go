@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,6 +40,14 @@ type Config struct {
 	// Members are all the voters, the same list on each: 2N+1 of them survive the loss of N. One is
 	// enough for development. Two survive nothing; an even number survives no more than one less.
 	Members []Member
+
+	// FormWithout names members that need not be there when a new cluster begins, a minority of Members.
+	// A cluster begins when every member is there and has said that it is new: nobody can tell otherwise
+	// whether one that is missing remembers an earlier life of this cluster, which is then over for good.
+	// Set it for one start, when you know that the missing ones are new or lost, and take it away again.
+	// It has no effect as soon as anybody is reached who was born before, or on a member that was. Empty:
+	// all must be there.
+	FormWithout []string
 
 	// StateMachine, if not nil, is built from the log on every member.
 	StateMachine StateMachine
@@ -137,6 +146,19 @@ func (c Config) Validate() error {
 		wrong("Members: is empty")
 	case !names[c.Name]:
 		wrong("Name: %q is none of Members", c.Name)
+	}
+	for i, name := range c.FormWithout {
+		switch {
+		case !names[name]:
+			wrong("FormWithout[%d]: %q is none of Members", i, name)
+		case name == c.Name:
+			wrong("FormWithout[%d]: %q is this member", i, name)
+		case slices.Contains(c.FormWithout[:i], name):
+			wrong("FormWithout[%d]: %q is there twice", i, name)
+		}
+	}
+	if 2*len(c.FormWithout) >= len(c.Members) && len(c.FormWithout) > 0 {
+		wrong("FormWithout: %d of %d members are no minority", len(c.FormWithout), len(c.Members))
 	}
 	if c.Bind != "" {
 		if err := checkAddr(c.Bind, false); err != nil {

@@ -24,6 +24,7 @@ type Node struct {
 	cfg   Config
 	log   *log.Log
 	disk  *storage.WAL
+	birth *birth
 	net   *transport.TCP
 	clock func() time.Duration
 
@@ -105,13 +106,15 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 	for _, m := range n.cfg.Members {
 		members = append(members, log.Member{ID: memberID(m.Name), Name: m.Name})
 	}
-	n.disk, err = storage.Open(n.cfg.Dir, storage.Options{Identity: id, Boot: log.Boot(members), Logger: n.cfg.Logger})
+	n.disk, err = storage.Open(n.cfg.Dir, storage.Options{Identity: id, Boot: log.Boot(members), Unborn: len(members) > 1, Logger: n.cfg.Logger})
 	if err != nil {
 		return errors.Join(fmt.Errorf("baton: open %s: %w", n.cfg.Dir, err), n.net.Close())
 	}
 	if err := n.checkMembers(members); err != nil {
 		return errors.Join(fmt.Errorf("baton: open %s: %w", n.cfg.Dir, err), n.net.Close(), n.disk.Close())
 	}
+	_, born := n.disk.Birth()
+	n.birth = newBirth(n.cfg.Name, n.disk.Identity().Incarnation, born)
 	n.role = newRole(roleConfig{
 		name: n.cfg.Name, cluster: n.cfg.Cluster, heartbeat: n.cfg.Heartbeat, electionTimeout: n.cfg.ElectionTimeout,
 		drainTimeout: n.cfg.DrainTimeout, coolDown: n.cfg.CoolDown, clusterID: [16]byte(randomBytes(16)),
@@ -120,7 +123,7 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 	n.log, err = log.Open(log.Config{
 		Core: log.CoreConfig{
 			ID: id.ID, Name: n.cfg.Name, Heartbeat: n.cfg.Heartbeat, ElectionTimeout: n.cfg.ElectionTimeout,
-			MaxClockDrift: n.cfg.MaxClockDrift, Fresh: fresh, Seed: random64(), Logger: n.cfg.Logger,
+			MaxClockDrift: n.cfg.MaxClockDrift, Unborn: !born, Seed: random64(), Logger: n.cfg.Logger,
 		},
 		Storage: n.disk, Observer: observer{n}, Clock: n.clock, StateMachine: n.cfg.StateMachine,
 		MaxRecord: n.cfg.MaxRecord, MaxPending: n.cfg.MaxPending, CacheBytes: n.cfg.CacheBytes,
@@ -136,9 +139,18 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 	}
 	n.log.Start(group)
 	n.log.Post(wake{})
+	ctx, cancel := context.WithCancel(context.Background())
+	if len(n.cfg.FormWithout) > 0 {
+		n.cfg.Logger.Warn("FormWithout is set: a new cluster may begin without members, and forgets what they know", "member", n.cfg.Name,
+			"without", n.cfg.FormWithout, "born", born)
+	}
+	if !born {
+		n.leaving.Go(func() { n.awaitBirth(ctx) })
+	}
 	n.leaving.Go(func() {
 		// A member that has failed must not look alive: the closed port is evidence for the others.
 		<-n.log.Done()
+		cancel()
 		if err := n.net.Close(); err != nil {
 			n.cfg.Logger.Warn("close the transport", "member", n.cfg.Name, "err", err)
 		}

@@ -39,7 +39,8 @@ func (n *Node) transportConfig(id storage.Identity) transport.Config {
 		QueueBytes: 64 << 20, WriteTimeout: max(time.Second, 2*n.cfg.ElectionTimeout),
 		Hello: func() transport.Hello {
 			h := transport.Hello{Cluster: n.cfg.Cluster, Incarnation: id.Incarnation, Members: names}
-			if n.disk != nil {
+			if n.birth != nil { // else nothing is written yet
+				n.introduce(&h)
 				if c := n.disk.ClusterID(); c != ([16]byte{}) {
 					h.ClusterID = c[:]
 				}
@@ -107,8 +108,23 @@ func (n *Node) checkMembers(want []log.Member) error {
 	return nil
 }
 
-// admit decides whether to talk to another member: not if it has changed its directory.
+// introduce says what this member knows of its birth.
+func (n *Node) introduce(h *transport.Hello) {
+	if said, unborn := n.birth.says(); unborn {
+		h.Known = said
+		return
+	}
+	h.Born = true
+	h.Birth, _ = n.disk.Birth()
+	h.Known = n.disk.Peers()
+	h.Known[n.cfg.Name] = h.Incarnation
+}
+
+// admit decides whether to talk to another member: not if it has changed its directory since this one was born.
 func (n *Node) admit(h transport.Hello) error {
+	if n.birth.hear(h.Name, wordOf(h)) {
+		return nil
+	}
 	if h.Purpose == transport.PurposeProbe {
 		if met := n.disk.Peers()[h.Name]; met != 0 && met != h.Incarnation {
 			return fmt.Errorf("%s is known here with another directory", h.Name)

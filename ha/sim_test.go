@@ -35,6 +35,7 @@ type simConfig struct {
 	appendEvery     time.Duration // mean time between two appends of an active, 0: none
 	slowApply       time.Duration // of a batch, at most
 	checkpoint      int64         // bytes between two checkpoints
+	births          bool          // members must be born before they take part
 	calm            bool          // callbacks return at once and never fail
 }
 
@@ -58,6 +59,7 @@ type simCluster struct {
 	value   uint64 // the last value that was appended
 	bulk    int    // bytes by which records are larger
 	healed  bool
+	lost    int // directories of members that were born
 }
 
 // simMember is one member: the pure parts of a process, and what survives it.
@@ -90,6 +92,8 @@ type simMember struct {
 	stalledTo time.Duration
 	applies   []*log.Apply
 	applying  bool
+
+	birth simBirth
 
 	applyEvery time.Duration // the least time that an apply takes
 
@@ -188,10 +192,13 @@ var quiet = slog.New(slog.DiscardHandler)
 
 // start starts the member's process.
 func (m *simMember) start(fresh bool) {
-	if m.up {
+	if m.up || m.birth.forgotten {
 		return
 	}
 	cfg := m.c.cfg
+	if cfg.births {
+		fresh = !m.birth.born
+	}
 	m.life++
 	m.up, m.paused, m.missed = true, false, nil
 	m.inbox, m.scheduled, m.alarm = nil, false, 0
@@ -199,7 +206,7 @@ func (m *simMember) start(fresh bool) {
 	m.queue, m.flying, m.tenure = nil, map[*log.Batch]*simBatch{}, nil
 	core, err := log.NewCore(log.CoreConfig{
 		ID: m.id, Name: m.name, Heartbeat: cfg.heartbeat, ElectionTimeout: cfg.election, MaxClockDrift: cfg.drift,
-		Fresh: fresh, Seed: m.c.w.Rand.Uint64(), Logger: quiet,
+		Unborn: fresh, Seed: m.c.w.Rand.Uint64(), Logger: quiet,
 	}, m.disk, 4<<10, m.local())
 	if err != nil {
 		m.c.check.fail("%s: start: %v", m.name, err)
@@ -215,6 +222,12 @@ func (m *simMember) start(fresh bool) {
 		name: m.name, cluster: "sim", heartbeat: cfg.heartbeat, electionTimeout: cfg.election,
 		drainTimeout: time.Second, coolDown: time.Second, clusterID: [16]byte{byte(m.i + 1)}, successor: core.Successor,
 	})
+	switch {
+	case cfg.births && fresh:
+		m.awaitBirth()
+	case fresh:
+		m.post(log.Born{})
+	}
 	m.post(wake{})
 	m.client()
 }

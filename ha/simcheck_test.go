@@ -91,7 +91,7 @@ func (k *checker) acked(m *simMember, index, v uint64) {
 			have++
 		}
 	}
-	if have <= len(k.c.members)/2 {
+	if have+k.c.lost <= len(k.c.members)/2 {
 		k.fail("%s acknowledged record %d when it was on %d disks of %d (G1)", m.name, index, have, len(k.c.members))
 	}
 }

@@ -42,7 +42,7 @@ func (c *simCluster) carry(from *simMember, msg *raftpb.Message) {
 }
 
 func (c *simCluster) deliver(from, to *simMember, msg *raftpb.Message) {
-	if c.cut[from.i][to.i] || !to.up {
+	if c.cut[from.i][to.i] || !to.up || c.cfg.births && !to.meets(from) {
 		if msg.GetType() == raftpb.MsgSnap { // the sender sees its connection break
 			from.after(0, func() { from.post(log.SnapshotSent{ID: to.id}) })
 		}

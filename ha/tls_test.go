@@ -82,6 +82,9 @@ func TestT17_MutualTLS(t *testing.T) {
 	c := newCluster(t, 3, func(cfg *ha.Config) {
 		quick(cfg)
 		cfg.TLS = confs[cfg.Name]
+		if cfg.Name != "c" {
+			cfg.FormWithout = []string{"c"}
+		}
 	})
 	good := confs["c"]
 	c.start("a", "b")

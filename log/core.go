@@ -22,7 +22,7 @@ type CoreConfig struct {
 	ElectionTimeout time.Duration // silence after which a leader is replaced; a multiple of Heartbeat
 	MaxClockDrift   float64       // by which the rates of two members' clocks may differ, e.g. 0.01
 
-	Fresh  bool   // first start of a new directory: there is no forgotten promise
+	Unborn bool   // new, and not to take part before [Born]
 	Seed   uint64 // of the jitter of elections
 	Logger *slog.Logger
 }
@@ -79,6 +79,7 @@ type Core struct {
 	partial               int           // of those: not full
 	writeTime, commitTime time.Duration // of this member's writes and of its batches, on average
 
+	unborn     bool // takes no part: hears nobody, and does not campaign
 	installing bool // a leader's checkpoint is being written or restored
 
 	writes    []*Write      // not yet durable, in order
@@ -128,13 +129,23 @@ func NewCore(cfg CoreConfig, disk Storage, cacheBytes int, now time.Duration) (c
 	switch {
 	case len(c.voters) == 1:
 		c.electAt = now
-	case cfg.Fresh || mutant.On(mutant.NoRestartGuard):
-		c.electAt = now + c.cfg.Heartbeat + c.random(cfg.ElectionTimeout/2)
+	case cfg.Unborn:
+		c.unborn, c.electAt = true, now+never
+	case mutant.On(mutant.NoRestartGuard):
+		c.electSoon(now)
 	default:
 		c.promise = promise{stamp: unreleasable, until: now + cfg.ElectionTimeout}
 		c.electAt = now + cfg.ElectionTimeout + c.random(cfg.ElectionTimeout)
 	}
 	return c, nil
+}
+
+// never is a time that does not come.
+const never = 100 * 365 * 24 * time.Hour
+
+// electSoon is how a member begins that cannot have promised anything.
+func (c *Core) electSoon(now time.Duration) {
+	c.electAt = now + c.cfg.Heartbeat + c.random(c.cfg.ElectionTimeout/2)
 }
 
 // Deadline is when the core wants its next Tick.
@@ -214,6 +225,11 @@ func (c *Core) handle(now time.Duration, ev Event) error {
 		c.tick(now)
 	case Receive:
 		c.receive(now, ev)
+	case Born:
+		if c.unborn {
+			c.unborn = false
+			c.electSoon(now)
+		}
 	case Propose:
 		c.look(now)
 		c.propose(now, ev.Batch)

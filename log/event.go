@@ -17,6 +17,8 @@ type (
 		Message *raftpb.Message
 		At      time.Duration
 	}
+	// Born lets a core that was [CoreConfig.Unborn] take part. Whoever posts it has made it durable.
+	Born struct{}
 	// Propose asks for a batch to be appended. Its fate comes as a [Done], exactly once.
 	Propose struct{ Batch *Batch }
 	// StartEpoch asks the leader to open a new epoch for itself. ClusterID is the id the cluster gets
@@ -48,6 +50,7 @@ type (
 
 func (Tick) event()         {}
 func (Receive) event()      {}
+func (Born) event()         {}
 func (Propose) event()      {}
 func (StartEpoch) event()   {}
 func (Written) event()      {}

@@ -121,7 +121,7 @@ func (a *alone) step(now time.Duration, events ...Event) {
 // the clock alone, although nothing has told it yet.
 func TestG4_NoProposalWithoutLease(t *testing.T) {
 	core, err := NewCore(CoreConfig{
-		ID: 1, Name: "a", Heartbeat: 50 * time.Millisecond, ElectionTimeout: 500 * time.Millisecond, Fresh: true, Seed: 1,
+		ID: 1, Name: "a", Heartbeat: 50 * time.Millisecond, ElectionTimeout: 500 * time.Millisecond, Seed: 1,
 		Logger: slog.New(slog.DiscardHandler),
 	}, sim.NewDisk(Boot([]Member{{1, "a"}})), 1<<20, time.Hour)
 	if err != nil {

@@ -17,6 +17,9 @@ import (
 
 // receive steps a message of another member, past the promises.
 func (c *Core) receive(now time.Duration, ev Receive) {
+	if c.unborn {
+		return // whoever is heard may be followed, and whoever asks may be voted for
+	}
 	m := ev.Message
 	from, term := m.GetFrom(), m.GetTerm()
 	switch m.GetType() {

@@ -23,4 +23,5 @@ const (
 	StaleFate          = "stale-fate"            // losing leadership is reported as "never in the log"
 	StackedSnapshots   = "stacked-snapshots"     // a snapshot is installed while the one before it is still being restored
 	NoFsync            = "no-fsync"              // writes are reported durable before they are synced
+	BirthByMajority    = "birth-by-majority"     // a new cluster begins as soon as a majority of its members is new
 )
