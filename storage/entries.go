@@ -30,11 +30,8 @@ func (w *WAL) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
 	for lo < hi {
 		part, more, err := w.entriesOnce(lo, hi, maxBytes, &size)
 		if err != nil {
-			if len(out) > 0 && errors.Is(err, ErrUnavailable) {
+			if len(out) > 0 && (errors.Is(err, ErrUnavailable) || errors.Is(err, ErrCompacted)) {
 				return out, nil
-			}
-			if lo < w.First() && !errors.Is(err, ErrClosed) {
-				err = fmt.Errorf("%w: %d is below %d", ErrCompacted, lo, w.First())
 			}
 			return nil, err
 		}
@@ -51,12 +48,11 @@ func (w *WAL) entriesOnce(lo, hi, maxBytes uint64, size *uint64) (out []*raftpb.
 	if w.closed.Load() {
 		return nil, false, ErrClosed
 	}
-	w.readers.Add(1) // before lookup: a segment that it finds is not written anew until we are done
-	defer w.readers.Add(-1)
-	s, r, end, err := w.lookup(lo)
+	s, r, end, unpin, err := w.lookup(lo)
 	if err != nil {
 		return nil, false, err
 	}
+	defer unpin()
 	hi = min(hi, r.last+1)
 	f, err := s.open(r.off)
 	if err != nil {
@@ -101,27 +97,54 @@ func (w *WAL) entriesOnce(lo, hi, maxBytes uint64, size *uint64) (out []*raftpb.
 	return out, true, nil
 }
 
-// lookup returns the run with the current version of entry lo, cut to what is durable and current.
-func (w *WAL) lookup(lo uint64) (*segment, run, int64, error) {
+// lookup returns the run with the current version of entry lo, cut to what is durable and current. Until unpin is called
+// the log keeps its segment.
+func (w *WAL) lookup(lo uint64) (s *segment, r run, end int64, unpin func(), err error) {
 	for {
 		w.indexMu.Lock()
 		segs, first, last, rewrites := w.segs, w.firstLocked(), w.last, w.rewrites
+		if lo < first || lo > last {
+			w.indexMu.Unlock()
+			if lo < first {
+				return nil, run{}, 0, nil, fmt.Errorf("%w: %d is below %d", ErrCompacted, lo, first)
+			}
+			return nil, run{}, 0, nil, fmt.Errorf("%w: %d is beyond %d", ErrUnavailable, lo, last)
+		}
+		// Segments are given up oldest first, so the oldest one that is looked at keeps those after it.
+		k := segmentOf(segs, lo)
+		pinned := segs[k]
+		pinned.pins++
 		w.indexMu.Unlock()
-		if lo < first {
-			return nil, run{}, 0, ErrCompacted
-		}
-		if lo > last {
-			return nil, run{}, 0, fmt.Errorf("%w: %d is beyond %d", ErrUnavailable, lo, last)
-		}
-		s, r, end, err := locate(segs, lo)
+		s, r, end, err := locate(segs[k:], lo)
 		w.indexMu.Lock()
 		same := rewrites == w.rewrites
 		w.indexMu.Unlock()
-		if same {
+		if same && err == nil {
 			r.last = min(r.last, last)
-			return s, r, end, err
+			return s, r, end, func() { w.unpin(pinned) }, nil
+		}
+		w.unpin(pinned)
+		if same {
+			return nil, run{}, 0, nil, err
 		}
 	}
+}
+
+func (w *WAL) unpin(s *segment) {
+	w.indexMu.Lock()
+	defer w.indexMu.Unlock()
+	if s.pins--; s.pins == 0 {
+		w.unpinned.Broadcast()
+	}
+}
+
+// segmentOf returns which segment the current version of entry i is in, or the first of those that it may be in.
+func segmentOf(segs []*segment, i uint64) int {
+	k := len(segs) - 1
+	for k > 0 && segs[k].index > i {
+		k--
+	}
+	return k
 }
 
 // locate finds the current version of entry i: the one written last. The run is cut where later segments may hold newer
@@ -130,10 +153,7 @@ func (w *WAL) lookup(lo uint64) (*segment, run, int64, error) {
 // A segment's name says that no current entry from there on is in an earlier segment; the commit in its head says that no
 // entry up to there is in it or a later one. So i is between two segments, nearly always in the first of them.
 func locate(segs []*segment, i uint64) (*segment, run, int64, error) {
-	k := len(segs) - 1
-	for k > 0 && segs[k].index > i {
-		k--
-	}
+	k := segmentOf(segs, i)
 	settled := uint64(math.MaxUint64)
 	m := k
 	for ; m+1 < len(segs); m++ {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
 	"go.etcd.io/raft/v3/raftpb"
@@ -79,6 +80,7 @@ func openLocked(dir string, o Options, lock *os.File) (*WAL, error) {
 		}
 	}
 	w := &WAL{dir: dir, segmentSize: o.SegmentSize, logger: o.Logger, lock: lock, stop: make(chan struct{})}
+	w.unpinned = sync.NewCond(&w.indexMu)
 	w.supply = supply{path: filepath.Join(dir, walName, spareName), size: o.SegmentSize, wake: make(chan struct{}, 1)}
 	if err := w.recover(); err != nil {
 		return nil, err
@@ -115,7 +117,11 @@ func create(dir string, o Options) error {
 		if err := checkSnapshot(o.Boot); err != nil {
 			return err
 		}
-		if _, err := writeSnapshotFile(snaps, idOf(o.Boot).file(snapExt), o.Boot, nil); err != nil {
+		tmp, err := writeSnapshotFile(snaps, o.Boot, nil)
+		if err == nil {
+			err = moveFile(tmp, filepath.Join(snaps, idOf(o.Boot).file(snapExt)))
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 	"go.etcd.io/etcd/server/v3/storage/wal"
@@ -60,6 +61,8 @@ func (w *WAL) recover() (err error) {
 		return &IdentityError{Dir: filepath.Join(w.dir, walName), Want: w.id, Have: id}
 	}
 	w.view, w.floor = sc.view, max(m.floor, sc.view.floor)
+	// One whose log is gone is no fallback.
+	w.snaps = slices.DeleteFunc(w.snaps, func(id snapID) bool { return id != w.snaps[0] && id.index+1 < w.firstLocked() })
 	revised := w.reviseState(idOf(snap))
 	if w.view.hs.commit > w.view.last {
 		return corrupt(sc.tail().path, sc.tail().end, "commit %d is beyond the last entry %d", w.view.hs.commit, w.view.last)
@@ -105,7 +108,7 @@ func (w *WAL) choose(m *markState) (*scanned, *raftpb.Snapshot, error) {
 			if damage != nil {
 				w.logger.Warn("recovering from an older snapshot and the log after it", "index", id.index, "cause", damage)
 			}
-			w.snaps = ids[k:min(len(ids), k+keepSnapshots)]
+			w.snaps = slices.Clone(ids[k:min(len(ids), k+keepSnapshots)])
 			return sc, snap, nil
 		}
 		if newest := (snapID{sc.view.snap, sc.view.snapTerm}); newest.index > id.index {
@@ -196,7 +199,11 @@ func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, revised bool) (err err
 	if err := w.finishLocked(); err != nil { // both slots of the mark: an older damage is healed
 		return err
 	}
-	if err := w.sweepSnapshots(true); err != nil {
+	dead, err := w.deadSnapshots(true)
+	if err == nil {
+		err = removeAll(dead)
+	}
+	if err != nil {
 		return err
 	}
 	if err := finishCreation(w.dir); err != nil {

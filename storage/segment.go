@@ -30,6 +30,7 @@ type segment struct {
 	path  string
 	seq   uint64
 	index uint64 // from the name: the current version of no entry from here on is in an earlier segment
+	pins  int    // readers of it or of later ones; guarded by WAL.indexMu
 
 	mu     sync.Mutex // guards what follows; held while an old segment is loaded, never by Save then
 	loaded bool

@@ -22,6 +22,7 @@ const (
 	snapTrailer = 12
 	snapExt     = ".snap"
 	stagedExt   = ".staged"
+	tmpExt      = ".tmp"
 	snapMaxHead = 1 << 30
 )
 
@@ -34,36 +35,33 @@ func idOf(s *raftpb.Snapshot) snapID {
 
 func (id snapID) file(ext string) string { return fmt.Sprintf("%016x-%016x%s", id.index, id.term, ext) }
 
-// writeSnapshotFile writes the file aside, makes it durable and renames it. A failure leaves no file; syncFailed says that
-// it was an fsync.
-func writeSnapshotFile(dir, name string, snap *raftpb.Snapshot, body func(io.Writer) error) (syncFailed bool, err error) {
-	tmp := filepath.Join(dir, name+".tmp")
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+// writeSnapshotFile writes a snapshot into a new file in dir, makes it durable and returns its name. A failure leaves no
+// file. The name is unlike any other's: two that write the same snapshot do not meet.
+func writeSnapshotFile(dir string, snap *raftpb.Snapshot, body func(io.Writer) error) (name string, err error) {
+	f, err := os.CreateTemp(dir, idOf(snap).file(".*"+tmpExt))
 	if err != nil {
-		return false, err
+		return "", err
 	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(tmp)
-		}
-	}()
-	if err := encodeSnapshot(f, snap, body); err != nil {
-		return false, err
+	err = encodeSnapshot(f, snap, body)
+	if err == nil {
+		err = f.Sync()
 	}
-	if err := f.Sync(); err != nil {
-		return true, err
+	if err = errors.Join(err, f.Close()); err != nil {
+		return "", errors.Join(err, os.Remove(f.Name()))
 	}
-	if err := f.Close(); err != nil {
-		return true, err
+	return f.Name(), nil
+}
+
+// moveFile renames a file that is durable, durably. After an error it has neither name.
+func moveFile(from, to string) error {
+	err := os.Rename(from, to)
+	if err == nil {
+		from, err = to, syncDir(filepath.Dir(to))
 	}
-	if err := os.Rename(tmp, filepath.Join(dir, name)); err != nil {
-		return false, err
+	if err != nil {
+		return errors.Join(err, os.Remove(from))
 	}
-	if err := syncDir(dir); err != nil {
-		return true, err
-	}
-	return false, nil
+	return nil
 }
 
 func encodeSnapshot(w io.Writer, snap *raftpb.Snapshot, body func(io.Writer) error) error {

@@ -15,14 +15,13 @@ import (
 const keepSnapshots = 2
 
 // SaveSnapshot makes a checkpoint of this member durable: snap with its Data as an opaque header, and the body, nil for
-// none. The entry snap names must be durable. It runs concurrently with Save, which it stops only for its last step. When
-// it fails before that (a full disk, an error of body) nothing has changed and the storage stays usable; a failed fsync
-// sticks. The error is ErrCompacted when a newer snapshot is in force already.
+// none. The entry snap names must be durable. A checkpoint that was overtaken, because a newer snapshot is in force by now,
+// is dropped, which is no error. No lock is held while the body is written: other calls wait for its last step only, by
+// which it comes into force. When it fails before that (a full disk, an error of body, a failed fsync of its file)
+// nothing has changed and the storage stays usable.
 func (w *WAL) SaveSnapshot(snap *raftpb.Snapshot, body io.WriterTo) error {
-	w.snapMu.Lock()
-	defer w.snapMu.Unlock()
-	id := idOf(snap)
-	if err := w.checkpointable(snap); err != nil {
+	overtaken, err := w.overtaken(snap)
+	if overtaken || err != nil {
 		return err
 	}
 	var fn func(io.Writer) error
@@ -32,30 +31,49 @@ func (w *WAL) SaveSnapshot(snap *raftpb.Snapshot, body io.WriterTo) error {
 			return err
 		}
 	}
-	if err := w.writeSnapshot(id.file(snapExt), snap, fn); err != nil {
+	tmp, err := w.writeSnapshot(snap, fn)
+	if err != nil {
 		return err
 	}
-	err := w.locked(func() error {
+	if overtaken, err = w.bringIntoForce(snap, tmp); err != nil {
+		return err
+	}
+	if overtaken {
+		return os.Remove(tmp)
+	}
+	w.sweep()
+	return nil
+}
+
+// bringIntoForce does the last step of SaveSnapshot.
+func (w *WAL) bringIntoForce(snap *raftpb.Snapshot, tmp string) (overtaken bool, err error) {
+	w.snapMu.Lock()
+	defer w.snapMu.Unlock()
+	if overtaken, err = w.overtaken(snap); overtaken || err != nil {
+		return overtaken, err
+	}
+	id := idOf(snap)
+	if err := moveFile(tmp, filepath.Join(w.dir, snapName, id.file(snapExt))); err != nil {
+		return false, fmt.Errorf("storage: save snapshot: %w", err) // nothing rests on it yet
+	}
+	err = w.locked(func() error {
 		if err := w.recordLocked(snap); err != nil {
 			return err
 		}
 		return w.fail(w.syncLocked())
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
-	return w.inForce(id)
+	return false, w.noteInForce(id, false)
 }
 
 // StageSnapshot makes a snapshot of the leader durable and verifies it, without bringing it into force. Others that are
-// staged stay, as they may be about to be installed, until one as new as they are is in force. It reads body (nil: none) to its end; an error of body leaves everything as it was.
+// staged stay, as they may be about to be installed, until one as new as they are is in force. It reads body (nil: none) to
+// its end; an error of body leaves everything as it was. No lock is held while it reads: whoever sends the body may take
+// any time, and nothing else waits for it, nor do other calls of StageSnapshot.
 func (w *WAL) StageSnapshot(snap *raftpb.Snapshot, body io.Reader) error {
-	w.snapMu.Lock()
-	defer w.snapMu.Unlock()
-	if err := w.usable(); err != nil {
-		return err
-	}
-	if err := checkSnapshot(snap); err != nil {
+	if err := w.takes(snap); err != nil {
 		return err
 	}
 	var fn func(io.Writer) error
@@ -65,27 +83,50 @@ func (w *WAL) StageSnapshot(snap *raftpb.Snapshot, body io.Reader) error {
 			return err
 		}
 	}
-	name := idOf(snap).file(stagedExt)
-	if err := w.writeSnapshot(name, snap, fn); err != nil {
+	tmp, err := w.writeSnapshot(snap, fn)
+	if err != nil {
 		return err
 	}
-	if _, err := verifySnapshotFile(filepath.Join(w.dir, snapName, name), idOf(snap)); err != nil {
+	if _, err := verifySnapshotFile(tmp, idOf(snap)); err != nil {
+		return errors.Join(err, os.Remove(tmp))
+	}
+	if err := w.stage(tmp, idOf(snap)); err != nil {
 		return err
 	}
-	return w.sweepSnapshots(false)
+	w.sweep()
+	return nil
+}
+
+// stage does the last step of StageSnapshot.
+func (w *WAL) stage(tmp string, id snapID) error {
+	w.snapMu.Lock()
+	defer w.snapMu.Unlock()
+	if err := w.usable(); err != nil {
+		return errors.Join(err, os.Remove(tmp))
+	}
+	if err := moveFile(tmp, filepath.Join(w.dir, snapName, id.file(stagedExt))); err != nil {
+		return fmt.Errorf("storage: stage snapshot: %w", err)
+	}
+	return nil
 }
 
 // InstallSnapshot brings a staged snapshot into force, together with hs, durably. The log goes on after it: entries before
-// it are gone, and so are those after it, unless the log holds the very entry the snapshot ends with. The error is
-// ErrNoSnapshot when it was not staged, ErrCompacted when a newer one is in force. Any other error sticks.
+// it are gone, and so are those after it, unless the log holds the very entry the snapshot ends with. It waits for no other
+// snapshot that is being written or staged. The error is ErrNoSnapshot when it was not staged, ErrCompacted when a newer
+// one is in force. Any other error sticks.
 func (w *WAL) InstallSnapshot(snap *raftpb.Snapshot, hs *raftpb.HardState) error {
+	if err := w.install(snap, hs); err != nil {
+		return err
+	}
+	w.sweep()
+	return nil
+}
+
+func (w *WAL) install(snap *raftpb.Snapshot, hs *raftpb.HardState) error {
 	w.snapMu.Lock()
 	defer w.snapMu.Unlock()
 	id := idOf(snap)
-	if err := w.usable(); err != nil {
-		return err
-	}
-	if err := checkSnapshot(snap); err != nil {
+	if err := w.takes(snap); err != nil {
 		return err
 	}
 	if w.newest().index > id.index {
@@ -96,16 +137,16 @@ func (w *WAL) InstallSnapshot(snap *raftpb.Snapshot, hs *raftpb.HardState) error
 	if errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("%w: %d of term %d is not staged", ErrNoSnapshot, id.index, id.term)
 	}
-	if err != nil {
-		return w.fail(fmt.Errorf("storage: install snapshot: %w", err))
+	if err == nil {
+		err = syncDir(dir)
 	}
-	if err := syncDir(dir); err != nil {
+	if err != nil {
 		return w.fail(fmt.Errorf("storage: install snapshot: %w", err))
 	}
 	if err := w.locked(func() error { return w.fail(w.installLocked(snap, hs)) }); err != nil {
 		return err
 	}
-	return w.inForce(id)
+	return w.noteInForce(id, true)
 }
 
 // installLocked writes term and vote, then the snapshot record, then the commit. A crash after each leaves a valid state.
@@ -124,7 +165,7 @@ func (w *WAL) installLocked(snap *raftpb.Snapshot, p *raftpb.HardState) error {
 			return err
 		}
 	}
-	w.supersede(1)
+	w.replace(id.index)
 	if err := w.recordLocked(snap); err != nil {
 		return err
 	}
@@ -184,23 +225,29 @@ func checkSnapshot(snap *raftpb.Snapshot) error {
 	return nil
 }
 
-func (w *WAL) checkpointable(snap *raftpb.Snapshot) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+// takes returns why nothing may be done with snap.
+func (w *WAL) takes(snap *raftpb.Snapshot) error {
 	if err := w.usable(); err != nil {
 		return err
 	}
-	if err := checkSnapshot(snap); err != nil {
-		return err
+	return checkSnapshot(snap)
+}
+
+// overtaken tells whether a newer snapshot than snap is in force. The error is why snap cannot be a checkpoint.
+func (w *WAL) overtaken(snap *raftpb.Snapshot) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.takes(snap); err != nil {
+		return false, err
 	}
-	id := idOf(snap)
-	switch {
-	case id.index < w.view.snap:
-		return fmt.Errorf("%w: snapshot %d is older than %d", ErrCompacted, id.index, w.view.snap)
-	case id == snapID{w.view.snap, w.view.snapTerm}, w.view.matches(id.index, id.term):
-		return nil
+	id, newest := idOf(snap), w.newest()
+	if id.index < newest.index {
+		return true, nil
 	}
-	return fmt.Errorf("storage: entry %d of term %d is not in the log", id.index, id.term)
+	if id != newest && !w.view.matches(id.index, id.term) {
+		return false, fmt.Errorf("storage: entry %d of term %d is not in the log", id.index, id.term)
+	}
+	return false, nil
 }
 
 // locked runs fn, unless the storage has become unusable.
@@ -213,48 +260,80 @@ func (w *WAL) locked(fn func() error) error {
 	return fn()
 }
 
-func (w *WAL) writeSnapshot(name string, snap *raftpb.Snapshot, body func(io.Writer) error) error {
-	syncFailed, err := writeSnapshotFile(filepath.Join(w.dir, snapName), name, snap, body)
-	if err == nil {
-		return nil
+// writeSnapshot writes a snapshot into a file of its own, durably, and returns its name.
+func (w *WAL) writeSnapshot(snap *raftpb.Snapshot, body func(io.Writer) error) (string, error) {
+	tmp, err := writeSnapshotFile(filepath.Join(w.dir, snapName), snap, body)
+	if err != nil {
+		return "", fmt.Errorf("storage: write snapshot %d: %w", idOf(snap).index, err)
 	}
-	err = fmt.Errorf("storage: write snapshot %s: %w", name, err)
-	if syncFailed {
-		return w.fail(err)
-	}
-	return err
+	return tmp, nil
 }
 
-// inForce syncs the mark after a snapshot came into force, and deletes the files that are not needed any more.
-func (w *WAL) inForce(id snapID) error {
+// noteInForce syncs the mark after a snapshot came into force. The one before it stays as a fallback, unless the log that
+// it needs was replaced. w.snapMu is held.
+func (w *WAL) noteInForce(id snapID, replaced bool) error {
 	if err := w.mark.sync(); err != nil {
 		return w.fail(err)
 	}
 	w.indexMu.Lock()
-	w.snaps = slices.Insert(slices.DeleteFunc(slices.Clone(w.snaps), func(old snapID) bool { return old == id }), 0, id)
-	w.snaps = w.snaps[:min(len(w.snaps), keepSnapshots)]
-	w.indexMu.Unlock()
-	return w.sweepSnapshots(false)
+	defer w.indexMu.Unlock()
+	snaps := []snapID{id}
+	for _, old := range w.snaps {
+		if old != id && !replaced && len(snaps) < keepSnapshots {
+			snaps = append(snaps, old)
+		}
+	}
+	w.snaps = snaps
+	return nil
 }
 
-// sweepSnapshots deletes everything in the snapshot directory but the files in force and, unless the directory is just
-// being opened, those staged that are newer.
-func (w *WAL) sweepSnapshots(opening bool) error {
+
+// sweep deletes the snapshots that are not needed any more. What cannot be deleted now is tried again the next time:
+// nothing depends on it.
+func (w *WAL) sweep() {
+	w.snapMu.Lock()
+	names, err := w.deadSnapshots(false)
+	w.snapMu.Unlock()
+	if err == nil {
+		err = removeAll(names)
+	}
+	if err != nil && !w.closed.Load() {
+		w.logger.Warn("cannot delete an old snapshot", "error", err)
+	}
+}
+
+// deadSnapshots returns the files in the snapshot directory that will never be used again: all but those in force, those
+// staged that are newer, and those that are being written. While the directory is opened nothing is staged or being
+// written. w.snapMu is held, so that none of them is about to come into force.
+func (w *WAL) deadSnapshots(opening bool) (dead []string, err error) {
 	dir := filepath.Join(w.dir, snapName)
 	names, err := os.ReadDir(dir)
 	if err != nil {
-		return fmt.Errorf("storage: %w", err)
+		return nil, fmt.Errorf("storage: %w", err)
 	}
 	for _, e := range names {
 		name := e.Name()
-		ours := strings.HasSuffix(name, snapExt) || strings.HasSuffix(name, stagedExt) || strings.HasSuffix(name, ".tmp")
-		inForce := slices.ContainsFunc(w.snaps, func(id snapID) bool { return id.file(snapExt) == name })
 		base, isStaged := strings.CutSuffix(name, stagedExt)
 		index, _, _ := parseSegmentName(base + ".wal")
-		if !ours || inForce || isStaged && !opening && index > w.newest().index {
-			continue
+		keep := true
+		switch {
+		case strings.HasSuffix(name, snapExt):
+			keep = slices.ContainsFunc(w.snaps, func(id snapID) bool { return id.file(snapExt) == name })
+		case isStaged:
+			keep = !opening && index > w.newest().index
+		case strings.HasSuffix(name, tmpExt):
+			keep = !opening
 		}
-		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+		if !keep {
+			dead = append(dead, filepath.Join(dir, name))
+		}
+	}
+	return dead, nil
+}
+
+func removeAll(names []string) error {
+	for _, name := range names {
+		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("storage: delete snapshot: %w", err)
 		}
 	}

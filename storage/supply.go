@@ -77,16 +77,16 @@ func (s *supply) take(to string) (ready int64, err error) {
 	return s.ready, os.Rename(s.path, to)
 }
 
-// retire takes the file of a segment that is given up, in place of one that has less to offer. One that may be being read
-// is deleted. Its old name is gone for good before anything is written to it.
-func (s *supply) retire(path string, inUse bool) error {
+// retire takes the file of a segment that is given up and that nobody reads, in place of one that has less to offer. Its old
+// name is gone for good before anything is written to it.
+func (s *supply) retire(path string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	fi, err := os.Stat(path)
 	if err != nil {
 		return err
 	}
-	if inUse || s.have && s.ready >= fi.Size() {
+	if s.have && s.ready >= fi.Size() {
 		return os.Remove(path)
 	}
 	if err := os.Rename(path, s.path); err != nil {

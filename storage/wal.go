@@ -48,8 +48,10 @@ type WAL struct {
 	idMu sync.Mutex // guards body
 	body *identityBody
 
-	snapMu sync.Mutex // held while a snapshot is written, staged or installed; taken before mu
+	snapMu sync.Mutex // held while a snapshot gets its name or comes into force, never while one is written; taken before mu
 	snaps  []snapID   // in force, newest first; changed under snapMu and indexMu
+
+	cutMu sync.Mutex // held by Compact; taken before mu
 
 	mu        sync.Mutex // guards what follows; taken before indexMu
 	out       *appender  // of the last segment
@@ -57,10 +59,10 @@ type WAL struct {
 	pending   []place // of the entries that are not durable yet
 	recovered *recovered
 
-	supply  supply
-	readers atomic.Int32 // calls of Entries that are under way
+	supply supply
 
 	indexMu  sync.Mutex // guards what follows: what Entries sees
+	unpinned *sync.Cond // a segment has no readers any more
 	segs     []*segment // oldest first; the slice is replaced, never changed
 	last     uint64     // last durable entry
 	floor    uint64
@@ -154,6 +156,14 @@ func (w *WAL) supersede(index uint64) {
 	}
 }
 
+// replace hides all entries, before the snapshot at index takes their place.
+func (w *WAL) replace(index uint64) {
+	w.indexMu.Lock()
+	defer w.indexMu.Unlock()
+	w.last, w.floor = index, max(w.floor, index)
+	w.rewrites++
+}
+
 // cutLocked ends the last segment, all of which is durable, and begins the next one. A crash in between leaves either a last
 // segment without room, or the next one complete.
 func (w *WAL) cutLocked() error {
@@ -225,31 +235,44 @@ func (w *WAL) markStateLocked() markState {
 	}
 }
 
-// Compact deletes the segments that hold nothing but entries below index, or below the newest snapshot if that is lower.
+// Compact deletes the segments that hold nothing but entries below index, or below the oldest snapshot that is kept, if that
+// is lower. It waits for those who read them, while others go on.
 func (w *WAL) Compact(index uint64) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if err := w.usable(); err != nil {
+	w.cutMu.Lock()
+	defer w.cutMu.Unlock()
+	drop, err := w.cutOff(index)
+	if err != nil {
 		return err
 	}
-	index = min(index, w.view.snap)
-	keep := len(w.segs) - 1
-	for keep > 0 && w.segs[keep].index > index {
-		keep--
-	}
-	if keep == 0 {
-		return nil
-	}
-	drop := w.segs[:keep]
-	w.indexMu.Lock()
-	w.segs = append([]*segment(nil), w.segs[keep:]...)
-	w.indexMu.Unlock()
 	for _, s := range drop { // oldest first: an interruption leaves no gap
-		if err := w.supply.retire(s.path, w.readers.Load() > 0); err != nil {
+		w.indexMu.Lock()
+		for s.pins > 0 {
+			w.unpinned.Wait()
+		}
+		w.indexMu.Unlock()
+		if err := w.supply.retire(s.path); err != nil {
 			return w.fail(fmt.Errorf("storage: delete segment: %w", err))
 		}
 	}
 	return nil
+}
+
+// cutOff takes the segments out of the index that Compact deletes.
+func (w *WAL) cutOff(index uint64) ([]*segment, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.usable(); err != nil {
+		return nil, err
+	}
+	w.indexMu.Lock()
+	defer w.indexMu.Unlock()
+	if len(w.snaps) == 0 {
+		return nil, nil
+	}
+	keep := segmentOf(w.segs, min(index, w.snaps[len(w.snaps)-1].index))
+	drop := w.segs[:keep]
+	w.segs = append([]*segment(nil), w.segs[keep:]...)
+	return drop, nil
 }
 
 // usable returns why nothing may be written any more.
@@ -272,8 +295,8 @@ func (w *WAL) fail(err error) error {
 	return *w.failed.Load()
 }
 
-// Close makes everything durable and releases the directory. It waits for the calls that are under way; a snapshot that is
-// being written is abandoned. Closing again returns the same.
+// Close makes everything durable and releases the directory. It waits for the calls that are under way, but not for
+// snapshots that are being written: those are abandoned. Closing again returns the same.
 func (w *WAL) Close() error {
 	w.closing.Do(func() {
 		w.closed.Store(true)
@@ -281,6 +304,8 @@ func (w *WAL) Close() error {
 		w.workers.Wait()
 		w.snapMu.Lock()
 		defer w.snapMu.Unlock()
+		w.cutMu.Lock()
+		defer w.cutMu.Unlock()
 		w.idMu.Lock()
 		defer w.idMu.Unlock()
 		w.mu.Lock()
