@@ -7,29 +7,42 @@ import (
 )
 
 // Storage is one member's stable storage. The storage package implements it on etcd's WAL; the
-// simulator in memory, with a disk that loses at a crash what was not synced.
+// simulator in memory, with a disk that loses at a crash what was not synced. What is said here is a
+// contract: one suite of tests, in package ha, holds both to it.
 //
-// Save and InstallSnapshot are called by one goroutine; the others may be called at any time by any.
+// Save and InstallSnapshot are called by one goroutine; the others may be called at any time by any,
+// several at a time. None waits for a body that another call is writing or reading, and what a call
+// reads does not vanish under it.
 type Storage interface {
-	// Recovered returns what the previous run left: the last HardState, the newest checkpoint
-	// (without its body) and the entries after it. Valid until the first Save.
+	// Recovered returns what the previous run left: the last HardState, the newest checkpoint that is
+	// intact (without its body) and the entries after it. Valid until the first Save.
 	Recovered() (*raftpb.HardState, *raftpb.Snapshot, []*raftpb.Entry)
 	// Save makes a hard state (nil: unchanged) and entries durable before it returns nil. Entries may
-	// overwrite earlier ones. After an error the member stops.
+	// overwrite earlier ones that are not committed, and what follows those is gone. It refuses what
+	// raft never does: a gap, an entry that is committed or before the snapshot, a term, a commit or a
+	// vote of the same term that goes back, a commit beyond the last entry. After an error the member stops.
 	Save(*raftpb.HardState, []*raftpb.Entry) error
-	// Entries reads entries [lo, hi) back: at least one, otherwise at most maxBytes.
+	// Entries reads entries [lo, hi) back: at least one, otherwise at most maxBytes, and none beyond the
+	// last. When the error is that lo is not held any more, First tells so afterwards: it is above lo.
 	Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error)
-	// First is the oldest entry that Entries can read.
+	// First is the oldest entry that Entries can read. It never goes back.
 	First() uint64
-	// SaveSnapshot makes a checkpoint durable; a nil body means that there is no state machine.
+	// SaveSnapshot makes a checkpoint durable; a nil body means that there is no state machine. The entry
+	// that it stands after is in the log, or was. If a newer snapshot is in force by the time it is
+	// written, it is dropped, which is no error. After an error nothing has changed.
 	SaveSnapshot(snap *raftpb.Snapshot, body io.WriterTo) error
-	// StageSnapshot keeps one that comes from a leader, verified and durable but not yet in force.
+	// StageSnapshot keeps one that comes from a leader, verified and durable but not yet in force; a nil
+	// body is an empty one. It stays until one as new is in force. After an error nothing has changed.
 	StageSnapshot(snap *raftpb.Snapshot, body io.Reader) error
-	// InstallSnapshot brings a staged one into force in place of everything before it.
+	// InstallSnapshot brings a staged one into force in place of everything before it and, unless the log
+	// holds the very entry that it ends with, of everything after it. It refuses one that is not staged
+	// and one that is older than the one in force. After an error the member stops.
 	InstallSnapshot(*raftpb.Snapshot, *raftpb.HardState) error
-	// OpenSnapshot opens the newest one in force.
+	// OpenSnapshot opens the newest one in force. It stays readable when others take its place.
 	OpenSnapshot() (*raftpb.Snapshot, io.ReadCloser, int64, error)
-	// Compact gives up the entries up to and including a raft index.
+	// Compact gives up entries up to and including a raft index, but none behind the oldest checkpoint
+	// that is kept: if the newest one is found damaged at the next start, the one before it and the log
+	// after that must do.
 	Compact(index uint64) error
 	// Close releases everything.
 	Close() error

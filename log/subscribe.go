@@ -76,44 +76,57 @@ func (r *reader) read() ([]Entry, <-chan struct{}, error) {
 
 func (r *reader) readOn() ([]Entry, <-chan struct{}, error) {
 	w := r.store
-	w.mu.RLock()
-	pos, b, changed, stopped := w.pos, w.base, w.changed, w.err
-	w.mu.RUnlock()
-	first := b.Index + 1
-	if len(pos.Epochs) > 0 && pos.Epochs[0].Epoch > 1 { // the history says which records count
-		first = max(first, pos.Epochs[0].First)
-	}
-	if r.next < first {
-		return nil, nil, &CompactedError{Index: r.next, First: first}
-	}
-	if r.next > pos.Index {
-		return nil, changed, stopped
-	}
-	if r.raft == 0 {
-		var err error
-		if r.raft, err = w.locate(r.next, pos); err != nil {
-			return nil, nil, err
+	for {
+		w.mu.RLock()
+		pos, b, changed, stopped := w.pos, w.base, w.changed, w.err
+		w.mu.RUnlock()
+		first := b.Index + 1
+		if len(pos.Epochs) > 0 && pos.Epochs[0].Epoch > 1 { // the history says which records count
+			first = max(first, pos.Epochs[0].First)
 		}
+		if r.next < first {
+			return nil, nil, &CompactedError{Index: r.next, First: first}
+		}
+		if r.next > pos.Index {
+			return nil, changed, stopped
+		}
+		err := r.readBetween(b, pos)
+		switch {
+		case err == nil:
+			return r.records, nil, nil
+		case !errors.Is(err, raft.ErrCompacted):
+			return nil, nil, err
+		case w.oldest() == b: // a leader's snapshot is being brought into force; then it is known what is left
+			return nil, changed, stopped
+		}
+		// The log was cut meanwhile: look again.
+	}
+}
+
+// readBetween reads records that are committed up to pos. The error is raft.ErrCompacted when the log was cut beyond b.
+func (r *reader) readBetween(b base, pos position) error {
+	w := r.store
+	if r.raft == 0 {
+		at, err := w.locate(r.next, b, pos)
+		if err != nil {
+			return err
+		}
+		r.raft = at
 	}
 	r.records = r.records[:0]
 	for len(r.records) == 0 {
-		if r.raft <= b.Raft {
-			r.raft = b.Raft + 1
-		}
+		r.raft = max(r.raft, b.Raft+1)
 		ents, err := w.entries(r.raft, pos.Raft+1, readBytes)
-		if errors.Is(err, raft.ErrCompacted) {
-			return nil, nil, &CompactedError{Index: r.next, First: w.oldest().Index + 1}
-		}
 		if err != nil {
-			return nil, nil, fmt.Errorf("read records from %d on: %w", r.next, err)
+			return fmt.Errorf("read records from %d on: %w", r.next, err)
 		}
 		for _, e := range ents {
 			if err := r.take(e, pos.Epochs); err != nil {
-				return nil, nil, err
+				return err
 			}
 		}
 	}
-	return r.records, nil, nil
+	return nil
 }
 
 // take takes the records of one raft entry that count and are not behind the reader.
@@ -153,9 +166,9 @@ func counts(e *raftpb.Entry, history []Epoch) (header, bool, error) {
 }
 
 // locate returns a raft index at or before the entry that holds a record, from where it is not far.
-func (w *window) locate(record uint64, pos position) (uint64, error) {
+func (w *window) locate(record uint64, b base, pos position) (uint64, error) {
 	w.mu.RLock()
-	low, high := w.base.Raft+1, pos.Raft+1 // the entry is in [low, high)
+	low, high := b.Raft+1, pos.Raft+1 // the entry is in [low, high)
 	i := sort.Search(len(w.marks), func(i int) bool { return w.marks[i].index > record })
 	if i > 0 {
 		low = max(low, w.marks[i-1].raft)
@@ -192,9 +205,6 @@ func (w *window) locate(record uint64, pos position) (uint64, error) {
 func (w *window) batchFrom(lo, hi uint64, history []Epoch) (at, first uint64, err error) {
 	for lo < hi {
 		ents, err := w.entries(lo, hi, 4<<10)
-		if errors.Is(err, raft.ErrCompacted) {
-			return 0, 0, &CompactedError{First: w.oldest().Index + 1}
-		}
 		if err != nil {
 			return 0, 0, err
 		}

@@ -50,9 +50,10 @@ func newWindow(disk Storage, limit int) (*window, error) {
 	if err != nil {
 		return nil, err
 	}
-	if first := disk.First(); first > c.Base.Raft+1 {
-		return nil, fmt.Errorf("%w: the checkpoint at raft index %d counts on entries from %d on, and the first held is %d",
-			ErrFormat, c.Position.Raft, c.Base.Raft+1, first)
+	held := disk.First()
+	if held > c.Position.Raft+1 {
+		return nil, fmt.Errorf("%w: the checkpoint at raft index %d counts on entries from there on, and the first held is %d",
+			ErrFormat, c.Position.Raft, held)
 	}
 	// A checkpoint is made of committed entries, but the commit index may not have been written yet.
 	hard = &raftpb.HardState{
@@ -66,7 +67,29 @@ func newWindow(disk Storage, limit int) (*window, error) {
 		w.terms = slices.Insert(w.terms, 0, termRun{From: c.Base.Raft, Term: c.Base.Term})
 	}
 	w.append(ents)
+	w.raiseBase(held)
 	return w, nil
+}
+
+// raiseBase makes the base honest where the log was cut since the checkpoint was made: this member has fallen back to an
+// older one than the one for which it was cut.
+func (w *window) raiseBase(held uint64) {
+	if held <= w.base.Raft+1 || mutant.On(mutant.DishonestBase) {
+		return
+	}
+	raftIndex := held - 1
+	term, _ := w.Term(raftIndex)
+	b := base{Raft: raftIndex, Term: term, Index: w.pos.Index}
+	w.base = b
+	w.terms = termsAfter(w.terms, b)
+	at, first, err := w.batchFrom(held, w.pos.Raft+1, w.pos.Epochs)
+	switch {
+	case err != nil: // what is before the checkpoint is not needed, and cannot be read
+		w.base = base{Raft: w.pos.Raft, Term: w.snap.GetMetadata().GetTerm(), Index: w.pos.Index}
+		w.terms = termsAfter(w.terms, w.base)
+	case at > 0:
+		w.base.Index = first - 1
+	}
 }
 
 // Persist makes writes durable, as a group and in order, and visible to readers. It runs beside the
@@ -168,7 +191,8 @@ func (w *window) append(ents []*raftpb.Entry) {
 }
 
 // entries returns durable entries [lo, hi), at least one and otherwise at most maxBytes, from memory
-// or disk.
+// or disk. The error is raft.ErrCompacted, as it is, when lo is not held any more, even if the log was cut
+// while it was read, and raft.ErrUnavailable when hi is beyond the end.
 func (w *window) entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
 	w.mu.RLock()
 	if lo <= w.base.Raft {
@@ -183,7 +207,11 @@ func (w *window) entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
 	if lo < w.first {
 		hi = min(hi, w.first)
 		w.mu.RUnlock()
-		return w.disk.Entries(lo, hi, maxBytes)
+		ents, err := w.disk.Entries(lo, hi, maxBytes)
+		if err != nil && lo < w.disk.First() && !mutant.On(mutant.RawCompacted) {
+			err = raft.ErrCompacted // whatever the storage calls it; everybody else asks for this error
+		}
+		return ents, err
 	}
 	defer w.mu.RUnlock()
 	ents, size := w.ents[lo-w.first:hi-w.first], uint64(0)

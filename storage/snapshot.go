@@ -287,7 +287,6 @@ func (w *WAL) noteInForce(id snapID, replaced bool) error {
 	return nil
 }
 
-
 // sweep deletes the snapshots that are not needed any more. What cannot be deleted now is tried again the next time:
 // nothing depends on it.
 func (w *WAL) sweep() {

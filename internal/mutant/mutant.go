@@ -22,6 +22,8 @@ const (
 	MergeOverlap       = "merge-overlap"         // writes of which one overwrites another are merged as they are
 	StaleFate          = "stale-fate"            // losing leadership is reported as "never in the log"
 	StackedSnapshots   = "stacked-snapshots"     // a snapshot is installed while the one before it is still being restored
+	DishonestBase      = "dishonest-base"        // after a fallback to an older snapshot the member claims the log from before it was cut
+	RawCompacted       = "raw-compacted"         // what a storage says of a log that was cut reaches raft as it is
 	NoFsync            = "no-fsync"              // writes are reported durable before they are synced
 	BirthByMajority    = "birth-by-majority"     // a new cluster begins as soon as a majority of its members is new
 )
