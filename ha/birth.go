@@ -278,7 +278,5 @@ func (n *Node) bear(said map[string]uint64, v verdict) (done bool, err error) {
 
 // tellBirth tells the operator what the birth waits for, nil when it is over.
 func (n *Node) tellBirth(err error) {
-	if err != nil {
-		n.cfg.Logger.Warn("not born yet", "member", n.cfg.Name, "err", err)
-	}
+	n.problem("", problemBirth, err)
 }

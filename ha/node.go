@@ -35,11 +35,12 @@ type Node struct {
 	callbacks sync.WaitGroup
 	leaving   sync.WaitGroup // closes the transport once the log has stopped
 
-	tenure  atomic.Pointer[tenure]
-	status  atomic.Pointer[Status]
-	changed atomic.Pointer[chan struct{}] // closed and replaced after each change of status
-	closed  chan struct{}
-	once    sync.Once
+	tenure   atomic.Pointer[tenure]
+	status   atomic.Pointer[Status]
+	changed  atomic.Pointer[chan struct{}] // closed and replaced after each change of status
+	problems problems
+	closed   chan struct{}
+	once     sync.Once
 
 	mu     sync.Mutex // guards wishes and lastID
 	wishes map[int]chan error
@@ -310,6 +311,8 @@ func (n observer) Observe(now time.Duration, what any) []log.Event {
 		}
 	case log.EpochStarted:
 		n.learnClusterID()
+	case log.Problem:
+		n.problem(n.nameOf(what.Peer), what.Kind, what.Err)
 	case log.Stopped:
 		if what.Err != nil {
 			n.cfg.Logger.Error("the member has stopped", "member", n.cfg.Name, "err", what.Err)
@@ -403,11 +406,11 @@ func (n *Node) publish(now time.Duration) {
 	if r.epoch.Holder != "" && r.epoch.Holder == s.Leader && (s.Leader != n.cfg.Name || s.State == Active) {
 		s.Active, s.ActiveAddr = s.Leader, n.addrOf(s.Leader)
 	}
-	if old := n.status.Load(); old != nil && *old == s {
+	if old := n.status.Load(); old != nil && old.same(s) {
 		return
 	}
 	n.status.Store(&s)
-	close(*n.changed.Swap(new(make(chan struct{}))))
+	n.wakeWatchers()
 }
 
 func (n *Node) nameOf(id uint64) string {

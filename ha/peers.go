@@ -47,7 +47,7 @@ func (n *Node) transportConfig(id storage.Identity) transport.Config {
 			}
 			return h
 		},
-		Admit: n.admit, Refused: n.refused,
+		Admit: n.admit, Refused: n.refused, Problem: n.problem,
 	}
 }
 
@@ -58,6 +58,7 @@ func probe(tc transport.Config) error {
 	defer cancel()
 	tc.Refused = nil
 	tc.Admit = nil
+	tc.Problem = nil
 	var mu sync.Mutex
 	var errs []error
 	var asked sync.WaitGroup

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"iter"
+	"reflect"
 	"time"
 
 	"github.com/baton-ha/baton/fence"
@@ -61,6 +62,22 @@ type Status struct {
 	Lease time.Duration
 	// Err is why the node failed, or the last error of a callback.
 	Err error
+	// Problems are what is wrong at present without ending the member, by kind and peer; nil if nothing is.
+	Problems []Problem
+}
+
+// same reports whether two statuses are alike in what the role machine says.
+func (s Status) same(o Status) bool {
+	return s.State == o.State && s.Token == o.Token && s.Epoch == o.Epoch && s.Active == o.Active &&
+		s.ActiveAddr == o.ActiveAddr && s.Leader == o.Leader && sameError(s.Err, o.Err)
+}
+
+// sameError compares without calling the errors, and without a panic if they cannot be compared.
+func sameError(a, b error) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	return reflect.TypeOf(a).Comparable() && reflect.TypeOf(a) == reflect.TypeOf(b) && a == b
 }
 
 // MarshalJSON writes the status with lower-case names; the lease is in seconds, the error a text.
@@ -81,7 +98,8 @@ func (s Status) MarshalJSON() ([]byte, error) {
 		Applied    uint64      `json:"applied"`
 		Lease      float64     `json:"lease_seconds"`
 		Err        string      `json:"error,omitempty"`
-	}{s.Name, s.State, s.Token, s.Epoch, s.Active, s.ActiveAddr, s.Leader, s.Index, s.Applied, s.Lease.Seconds(), failure})
+		Problems   []Problem   `json:"problems,omitempty"`
+	}{s.Name, s.State, s.Token, s.Epoch, s.Active, s.ActiveAddr, s.Leader, s.Index, s.Applied, s.Lease.Seconds(), failure, s.Problems})
 }
 
 // Status returns the member's present status. It never blocks.
@@ -89,14 +107,15 @@ func (n *Node) Status() Status {
 	s := *n.status.Load()
 	s.Index, _ = n.log.Position()
 	s.Applied = n.log.Applied()
+	s.Problems = n.problems.list()
 	if t := n.tenure.Load(); t != nil && s.State == Active {
 		s.Lease = max(0, time.Duration(t.until.Load())-n.clock())
 	}
 	return s
 }
 
-// Watch yields the present status, and then each time State, Token, Epoch, Active, Leader or Err has
-// changed the status of that moment, until ctx ends or the node is closed. It is level-triggered: a
+// Watch yields the present status, and then each time State, Token, Epoch, Active, Leader, Err or Problems
+// has changed the status of that moment, until ctx ends or the node is closed. It is level-triggered: a
 // slow watcher does not see every step in between, but always the last one; epochs that it has missed
 // are in [Node.Epochs]. Any number of watchers may run.
 func (n *Node) Watch(ctx context.Context) iter.Seq[Status] {

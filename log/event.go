@@ -136,6 +136,14 @@ type (
 	TransferAsked struct{ By uint64 }
 	// StartRefused says that a StartEpoch could not be proposed now.
 	StartRefused struct{}
+	// Problem says that something is wrong which does not end the member, or with a nil Err that it is
+	// over. A core emits it, and anyone may post it to the log. Kind is a short constant, Peer the member
+	// that it is about, 0 if it is this one.
+	Problem struct {
+		Kind string
+		Peer uint64
+		Err  error
+	}
 )
 
 func (Leadership) change()    {}
@@ -143,6 +151,7 @@ func (EpochStarted) change()  {}
 func (Lease) change()         {}
 func (TransferAsked) change() {}
 func (StartRefused) change()  {}
+func (Problem) change()       {}
 
 // An Observer is stepped, on the log's own loop, with every change and with every event posted to the
 // log that is not its own. It returns events for the core to be stepped with next. It must not block.

@@ -54,6 +54,10 @@ type Config struct {
 	// side claims, or the one dialled. Called from many goroutines, must not block. Nil: only logged.
 	Refused func(name string, err error)
 
+	// Problem is told when something goes wrong with a peer that lasts, and with a nil error when it is over: peer is its name,
+	// kind a short constant. Called from many goroutines, must not block. Nil: nobody is told.
+	Problem func(peer, kind string, err error)
+
 	// QueueBytes bounds each peer's bulk queue, in bytes on the wire. 0: 64 MiB.
 	QueueBytes int64
 

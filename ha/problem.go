@@ -1,0 +1,115 @@
+package ha
+
+import (
+	"cmp"
+	"encoding/json"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+// A Problem is something that is wrong and does not end the member. Status shows it while it lasts; the
+// log has a line when it begins and one when it is over.
+type Problem struct {
+	// Kind says what it is about in one word, for programs: README, "Operating", has a table.
+	Kind string
+	// Peer is the member that it is about, "" if it is this one.
+	Peer string
+	// Err says what is wrong, as it was said last.
+	Err error
+	// Since is when it began, by the clock on the wall.
+	Since time.Time
+
+	text string // of Err
+}
+
+// MarshalJSON writes the problem with lower-case names, the error as a text.
+func (p Problem) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Kind  string    `json:"kind"`
+		Peer  string    `json:"peer,omitempty"`
+		Err   string    `json:"error"`
+		Since time.Time `json:"since"`
+	}{p.Kind, p.Peer, p.Err.Error(), p.Since})
+}
+
+// The kind of problem that this package tells of itself.
+const problemBirth = "birth"
+
+// problems are those of a node at present. They have a lock of their own and not the loop, so that they are
+// told and seen also when that stands still.
+type problems struct {
+	mu  sync.Mutex // guards now
+	now map[problemKey]Problem
+}
+
+type problemKey struct{ kind, peer string }
+
+// maxProblems bounds how many are kept. Their kinds are few, and so are the members.
+const maxProblems = 64
+
+// set takes note of a problem, or with a nil error of its end. was is what was known of it before, its Err nil
+// if nothing was.
+func (p *problems) set(peer, kind string, err error, now time.Time) (was Problem, changed bool) {
+	key := problemKey{kind, peer}
+	text := ""
+	if err != nil {
+		text = err.Error() // not under the lock: the error may be the program's
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	was = p.now[key]
+	switch {
+	case err == nil:
+		delete(p.now, key)
+		return was, was.Err != nil
+	case was.Err != nil && was.text == text:
+		return was, false
+	case was.Err == nil && len(p.now) >= maxProblems:
+		return was, false
+	}
+	if p.now == nil {
+		p.now = make(map[problemKey]Problem)
+	}
+	next := Problem{Kind: kind, Peer: peer, Err: err, Since: now, text: text}
+	if was.Err != nil {
+		next.Since = was.Since
+	}
+	p.now[key] = next
+	return was, true
+}
+
+// list returns the present ones, by kind and peer.
+func (p *problems) list() []Problem {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.SortedFunc(maps.Values(p.now), func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Peer, b.Peer))
+	})
+}
+
+// problem is told of what is wrong: by the log, by the transport, and by this package. peer is the name of the
+// member that it concerns, "" for this one; a nil error says that it is over. It does not block, and may be
+// called by anyone at any time.
+func (n *Node) problem(peer, kind string, err error) {
+	now := time.Now()
+	was, changed := n.problems.set(peer, kind, err, now)
+	if !changed {
+		return
+	}
+	args := []any{"member", n.cfg.Name, "kind", kind}
+	if peer != "" {
+		args = append(args, "peer", peer)
+	}
+	switch {
+	case err == nil:
+		n.cfg.Logger.Info("problem over", append(args, "after", now.Sub(was.Since).Round(time.Millisecond))...)
+	case was.Err == nil:
+		n.cfg.Logger.Warn("problem", append(args, "err", err)...)
+	}
+	n.wakeWatchers()
+}
+
+// wakeWatchers lets those who watch look at the status again.
+func (n *Node) wakeWatchers() { close(*n.changed.Swap(new(make(chan struct{})))) }

@@ -1,0 +1,72 @@
+package ha
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestProblems_BeginAreSeenAndEnd(t *testing.T) {
+	var out bytes.Buffer
+	n := &Node{cfg: Config{Name: "a", Logger: slog.New(slog.NewTextHandler(&out, nil))}}
+	n.changed.Store(new(make(chan struct{})))
+	woken := func(f func()) bool {
+		t.Helper()
+		changed := *n.changed.Load()
+		f()
+		select {
+		case <-changed:
+			return true
+		default:
+			return false
+		}
+	}
+	for i, c := range []struct {
+		peer, kind string
+		err        error
+		wakes      bool
+		want       string
+	}{
+		{"b", "replication", errors.New("stands"), true, "replication/b:stands"},
+		{"", "checkpoint", errors.New("no space"), true, "checkpoint/:no space replication/b:stands"},
+		{"b", "replication", errors.New("stands"), false, "checkpoint/:no space replication/b:stands"},
+		{"b", "replication", errors.New("crawls"), true, "checkpoint/:no space replication/b:crawls"},
+		{"c", "replication", nil, false, "checkpoint/:no space replication/b:crawls"},
+		{"b", "replication", nil, true, "checkpoint/:no space"},
+		{"", "checkpoint", nil, true, ""},
+	} {
+		if got := woken(func() { n.problem(c.peer, c.kind, c.err) }); got != c.wakes {
+			t.Errorf("%d: watchers woken: %v, want %v", i, got, c.wakes)
+		}
+		var have []string
+		for _, p := range n.problems.list() {
+			have = append(have, fmt.Sprintf("%s/%s:%v", p.Kind, p.Peer, p.Err))
+		}
+		if got := strings.Join(have, " "); got != c.want {
+			t.Errorf("%d: problems %q, want %q", i, got, c.want)
+		}
+	}
+	if begun, over := strings.Count(out.String(), "level=WARN msg=problem"), strings.Count(out.String(), `msg="problem over"`); begun != 2 || over != 2 {
+		t.Errorf("%d lines of a beginning and %d of an end, want 2 of each:\n%s", begun, over, out.String())
+	}
+	for i := range 2 * maxProblems {
+		n.problem(fmt.Sprint(i), "replication", errors.New("stands"))
+	}
+	if got := len(n.problems.list()); got != maxProblems {
+		t.Errorf("%d problems are kept, want %d", got, maxProblems)
+	}
+}
+
+func TestProblems_InJSON(t *testing.T) {
+	since := time.Date(2026, 11, 25, 21, 0, 0, 0, time.UTC)
+	s := Status{Name: "a", State: Standby, Problems: []Problem{{Kind: "replication", Peer: "b", Err: errors.New("stands"), Since: since}}}
+	got, err := json.Marshal(s)
+	if want := `"problems":[{"kind":"replication","peer":"b","error":"stands","since":"2026-11-25T21:00:00Z"}]`; err != nil || !bytes.Contains(got, []byte(want)) {
+		t.Errorf("%s, %v; want %s in it", got, err, want)
+	}
+}
