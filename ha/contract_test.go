@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -251,10 +252,14 @@ var contractClauses = []struct {
 		c.ok(c.InstallSnapshot(snapshotAt(500, 2), hardState(2, 1, 500)))
 		c.ok(c.Save(nil, raftEntries(501, 510, 2)))
 		c.reopen()
-		hard, snap, ents := c.Recovered()
-		if hard.GetCommit() < 500 || snap.GetMetadata().GetIndex() != 500 || len(ents) != 9 || c.First() != 501 {
-			c.t.Error(hard, snap, len(ents), c.First())
+		hard, snap, last, terms := c.Recovered()
+		if hard.GetCommit() < 500 || snap.GetMetadata().GetIndex() != 500 || last != 509 || c.First() != 501 {
+			c.t.Error(hard, snap, last, c.First())
 		}
+		if runs := maps.Collect(terms); !maps.Equal(runs, map[uint64]uint64{501: 2}) {
+			c.t.Error(runs)
+		}
+		c.holds(501, 510)
 		c.inForce(500, "leader")
 	}},
 	{"refuses a leader's snapshot that is older than what is there", func(c *contracted) {
@@ -409,9 +414,9 @@ func TestStorageContractAfterDamage(t *testing.T) {
 	if !d.Damage() || d.Damage() {
 		t.Fatal("want one fallback")
 	}
-	_, snap, ents := d.Recovered()
-	if snap.GetMetadata().GetIndex() != 60 || len(ents) != 40 {
-		t.Fatal(fmt.Sprint(snap), len(ents))
+	_, snap, last, _ := d.Recovered()
+	if snap.GetMetadata().GetIndex() != 60 || last != 100 {
+		t.Fatal(fmt.Sprint(snap), last)
 	}
 	c.ok(c.SaveSnapshot(snapshotAt(70, 2), text("seventy"))) // older than the damaged one, newer than the one in force
 	c.inForce(70, "seventy")

@@ -91,7 +91,7 @@ func refusal(name string, err *transport.RefusedError) error {
 // checkMembers compares the configured members with those that the directory was made for. A list that
 // has grown would let the new ones elect each other, and forget everything.
 func (n *Node) checkMembers(want []log.Member) error {
-	_, snap, _ := n.disk.Recovered()
+	_, snap, _, _ := n.disk.Recovered()
 	have, err := log.Members(snap)
 	if err != nil {
 		return err

@@ -238,7 +238,7 @@ func TestFallbackToOlderCheckpoint(t *testing.T) {
 	if err := check.Save(a, nil); err != nil {
 		t.Fatal(err)
 	}
-	_, snap, _ := disk.Recovered()
+	_, snap, _, _ := disk.Recovered()
 	cp, err := parseCheckpoint(snap)
 	if err != nil || cp.Position.Raft != 70 || cp.Base != (base{Raft: 55, Term: 2, Index: 53}) {
 		t.Error(fmt.Sprintf("%+v", cp), err)

@@ -2,6 +2,7 @@ package log
 
 import (
 	"io"
+	"iter"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -41,8 +42,8 @@ func (d *modelDisk) last() uint64 {
 
 func (d *modelDisk) term(i uint64) uint64 { return d.terms[i] }
 
-func (d *modelDisk) Recovered() (*raftpb.HardState, *raftpb.Snapshot, []*raftpb.Entry) {
-	return &raftpb.HardState{}, Boot([]Member{{1, "a"}}), nil
+func (d *modelDisk) Recovered() (*raftpb.HardState, *raftpb.Snapshot, uint64, iter.Seq2[uint64, uint64]) {
+	return &raftpb.HardState{}, Boot([]Member{{1, "a"}}), d.base, func(func(uint64, uint64) bool) {}
 }
 
 func (d *modelDisk) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {

@@ -43,9 +43,9 @@ type mark struct {
 // markEvery is how many records lie between two marks, at least.
 const markEvery = 4096
 
-// newWindow takes over what the disk has recovered.
+// newWindow takes over what the disk has recovered. The entries stay there until they are needed.
 func newWindow(disk Storage, limit int) (*window, error) {
-	hard, snap, ents := disk.Recovered()
+	hard, snap, last, terms := disk.Recovered()
 	c, err := parseCheckpoint(snap)
 	if err != nil {
 		return nil, err
@@ -61,12 +61,14 @@ func newWindow(disk Storage, limit int) (*window, error) {
 	}
 	w := &window{
 		disk: disk, limit: limit, hard: hard, members: c.Members, snap: snap, base: c.Base, terms: c.Terms,
-		first: c.Position.Raft + 1, pos: c.Position, changed: make(chan struct{}),
+		first: last + 1, pos: c.Position, changed: make(chan struct{}),
 	}
 	if len(w.terms) == 0 || w.terms[0].From != c.Base.Raft {
 		w.terms = slices.Insert(w.terms, 0, termRun{From: c.Base.Raft, Term: c.Base.Term})
 	}
-	w.append(ents)
+	for first, term := range terms {
+		w.termAt(first, term)
+	}
 	w.raiseBase(held)
 	return w, nil
 }
@@ -175,9 +177,7 @@ func (w *window) append(ents []*raftpb.Entry) {
 		}
 		w.ents = append(w.ents, e)
 		w.bytes += len(e.GetData())
-		if w.terms[len(w.terms)-1].Term != e.GetTerm() {
-			w.terms = append(w.terms, termRun{From: i, Term: e.GetTerm()})
-		}
+		w.termAt(i, e.GetTerm())
 	}
 	drop := 0
 	for w.bytes > w.limit && drop < len(w.ents)-1 {
@@ -187,6 +187,13 @@ func (w *window) append(ents []*raftpb.Entry) {
 	if drop > 0 {
 		w.first += uint64(drop)
 		w.ents = w.ents[drop:] // what was dropped is freed when append next moves the slice
+	}
+}
+
+// termAt takes note of the term of entry i, which is the last one so far. w.mu is held.
+func (w *window) termAt(i, term uint64) {
+	if w.terms[len(w.terms)-1].Term != term {
+		w.terms = append(w.terms, termRun{From: i, Term: term})
 	}
 }
 

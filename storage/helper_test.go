@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -125,7 +126,7 @@ func (m *model) note(hs *raftpb.HardState, ents []*raftpb.Entry) {
 
 // check compares a recovered WAL with the model. tail is how many entries beyond it may be there, unacknowledged.
 func (m *model) check(w *WAL) error {
-	hs, snap, ents := w.Recovered()
+	hs, snap, ents := found(w)
 	at := snap.GetMetadata().GetIndex()
 	if at != m.snap {
 		return fmt.Errorf("snapshot %d, want %d", at, m.snap)
@@ -149,6 +150,33 @@ func (m *model) check(w *WAL) error {
 		got, lo = append(got, part...), lo+uint64(len(part))
 	}
 	return sameEntries(got, m.ents[first-2:])
+}
+
+// found returns what w has recovered, with the entries read back.
+func found(w *WAL) (*raftpb.HardState, *raftpb.Snapshot, []*raftpb.Entry) {
+	hs, snap, last, terms := w.Recovered()
+	at := snap.GetMetadata().GetIndex()
+	var ents []*raftpb.Entry
+	for lo := at + 1; lo <= last; {
+		part, err := w.Entries(lo, last+1, 1<<20)
+		if err != nil {
+			panic(err)
+		}
+		ents, lo = append(ents, part...), lo+uint64(len(part))
+	}
+	var runs, want []termRun
+	for first, term := range terms {
+		runs = append(runs, termRun{first, term})
+	}
+	for i, e := range ents {
+		if i == 0 || e.GetTerm() != ents[i-1].GetTerm() {
+			want = append(want, termRun{e.GetIndex(), e.GetTerm()})
+		}
+	}
+	if !slices.Equal(runs, want) {
+		panic(fmt.Sprintf("terms %v, want %v", runs, want))
+	}
+	return hs, snap, ents
 }
 
 // kill abandons w as the death of the process does: nothing is flushed, nothing written.

@@ -90,14 +90,26 @@ func openLocked(dir string, o Options, lock *os.File) (*WAL, error) {
 	return w, nil
 }
 
+// makeDir makes dir and whatever is missing above it, and all of these names durable: also those that an earlier start has
+// made which was interrupted. What it has not made itself it may not be allowed to read, or to sync.
 func makeDir(dir string) error {
-	if _, err := os.Stat(dir); err == nil {
-		return nil
+	made := ""
+	for d := dir; ; d = filepath.Dir(d) {
+		if _, err := os.Stat(d); !errors.Is(err, os.ErrNotExist) {
+			break
+		}
+		made = d
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(dir))
+	for d := dir; d != filepath.Dir(d); d = filepath.Dir(d) {
+		err := syncDir(filepath.Dir(d))
+		if err != nil && len(d) > len(made) && made != "" {
+			return err
+		}
+	}
+	return nil
 }
 
 // create makes a new member. The file "creating" is there until everything else is durable; a crash before that leaves a

@@ -147,7 +147,7 @@ func (l *load) recover(w *WAL) error {
 			errs = errors.Join(errs, fmt.Errorf("with %s of what was under way: %w", found, err))
 			continue
 		}
-		hs, _, _ := w.Recovered()
+		hs, _, _, _ := w.Recovered()
 		if m.hs.commit = hs.GetCommit(); m.hs.commit < l.commit {
 			return fmt.Errorf("commit %d, want %d", m.hs.commit, l.commit)
 		}

@@ -162,14 +162,10 @@ func cutTorn(s *segment) error {
 // is durable.
 func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, revised bool) (err error) {
 	dir, id, tail := filepath.Join(w.dir, walName), idOf(snap), sc.tail()
-	ents, err := secondOpinion(sc.segs, id.index)
-	if err != nil {
+	if err := w.secondOpinion(sc.segs, id); err != nil {
 		return err
 	}
-	if ents, err = w.compare(id, ents); err != nil {
-		return fileError(tail.path, tail.end, err)
-	}
-	w.recovered = &recovered{hs: w.view.hs.proto(), ents: ents}
+	w.recovered = &recovered{hs: w.view.hs.proto(), last: max(w.view.last, id.index), terms: w.view.termsAfter(id.index)}
 	if id != (snapID{}) {
 		w.recovered.snap = snap
 	}
@@ -212,73 +208,59 @@ func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, revised bool) (err err
 	return nil
 }
 
-// secondOpinion returns the entries after the given index as etcd's decoder reads them.
-func secondOpinion(segs []*segment, after uint64) (ents []*raftpb.Entry, err error) {
+// secondOpinion has the segments read by etcd's decoder, and compares what it sees after the snapshot with our own reading.
+// It also sees entries that a snapshot of the leader has cut off. Nothing is kept but where terms begin.
+func (w *WAL) secondOpinion(segs []*segment, snap snapID) error {
+	seen := &view{known: true, base: snap.index, last: snap.index}
 	var sum uint32
 	for i, s := range segs {
 		f, err := os.Open(s.path)
 		if err != nil {
-			return nil, fileError(s.path, 0, err)
+			return fileError(s.path, 0, err)
 		}
 		d := wal.NewDecoder(fileutil.NewFileReader(f))
-		err = guard("etcd", func() error {
-			ents, err = decodeAll(d, i == 0, sum, after, ents)
-			return err
-		})
+		err = guard("etcd", func() error { return decodeAll(d, i == 0, sum, seen) })
 		f.Close()
 		if err != nil {
-			return nil, fileError(s.path, d.LastOffset(), err)
+			return fileError(s.path, d.LastOffset(), err)
 		}
 		sum = d.LastCRC()
 	}
-	return ents, nil
+	tail := segs[len(segs)-1]
+	if seen.last < w.view.last {
+		return corrupt(tail.path, tail.end, "etcd: the last entry is %d, want %d", seen.last, w.view.last)
+	}
+	theirs, ours := seen.termsAfter(snap.index), w.view.termsAfter(snap.index)
+	if len(theirs) < len(ours) || !slices.Equal(theirs[:len(ours)], ours) || len(theirs) > len(ours) && theirs[len(ours)].first <= w.view.last {
+		return corrupt(tail.path, tail.end, "etcd: terms %v, want %v", theirs, ours)
+	}
+	return nil
 }
 
 // decodeAll adds the entries of one segment to those of the segments before it, whose running checksum is sum.
-func decodeAll(d wal.Decoder, first bool, sum uint32, after uint64, ents []*raftpb.Entry) ([]*raftpb.Entry, error) {
+func decodeAll(d wal.Decoder, first bool, sum uint32, seen *view) error {
 	for rec := new(walpb.Record); ; {
 		err := d.Decode(rec)
 		if errors.Is(err, io.EOF) {
-			return ents, nil
+			return nil
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		switch rec.GetType() {
 		case wal.CrcType:
 			if !first && rec.GetCrc() != sum {
-				return nil, wal.ErrCRCMismatch
+				return wal.ErrCRCMismatch
 			}
 			d.UpdateCRC(rec.GetCrc())
 		case wal.EntryType:
 			e := wal.MustUnmarshalEntry(rec.Data)
-			if e.GetIndex() <= after {
+			if e.GetIndex() <= seen.base {
 				continue
 			}
-			n := e.GetIndex() - after - 1
-			if n > uint64(len(ents)) {
-				return nil, fmt.Errorf("entry %d after %d", e.GetIndex(), after+uint64(len(ents)))
+			if err := seen.entry(e.GetIndex(), e.GetTerm()); err != nil {
+				return err
 			}
-			ents = append(ents[:n], e)
 		}
 	}
-}
-
-// compare checks etcd's reading against ours. It also has entries that a snapshot of the leader has cut off.
-func (w *WAL) compare(snap snapID, ents []*raftpb.Entry) ([]*raftpb.Entry, error) {
-	n := w.view.last - min(w.view.last, snap.index)
-	if uint64(len(ents)) < n {
-		return nil, fmt.Errorf("%d entries after snapshot %d, want %d", len(ents), snap.index, n)
-	}
-	ents = ents[:n]
-	for i, e := range ents {
-		index := snap.index + 1 + uint64(i)
-		if t, _ := w.view.term(index); e.GetIndex() != index || e.GetTerm() != t {
-			return nil, fmt.Errorf("entry %d of term %d, want %d of term %d", e.GetIndex(), e.GetTerm(), index, t)
-		}
-		if len(e.Data) == 0 {
-			e.Data = nil
-		}
-	}
-	return ents, nil
 }

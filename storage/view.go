@@ -2,6 +2,7 @@ package storage
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -47,6 +48,19 @@ func (v *view) term(i uint64) (uint64, bool) {
 	}
 	k := sort.Search(len(v.terms), func(k int) bool { return v.terms[k].first > i })
 	return v.terms[k-1].term, true
+}
+
+// termsAfter returns the terms of the entries behind i.
+func (v *view) termsAfter(i uint64) []termRun {
+	if i >= v.last {
+		return nil
+	}
+	k := sort.Search(len(v.terms), func(k int) bool { return v.terms[k].first > i+1 })
+	out := slices.Clone(v.terms[max(k-1, 0):])
+	if len(out) > 0 {
+		out[0].first = max(out[0].first, i+1)
+	}
+	return out
 }
 
 func (v *view) lastTerm() uint64 {

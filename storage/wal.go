@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -70,20 +71,30 @@ type WAL struct {
 }
 
 type recovered struct {
-	hs   *raftpb.HardState
-	snap *raftpb.Snapshot
-	ents []*raftpb.Entry
+	hs    *raftpb.HardState
+	snap  *raftpb.Snapshot
+	last  uint64
+	terms []termRun
 }
 
 // Recovered returns what the previous run left: the hard state, the snapshot (nil when there is none; its body is
-// OpenSnapshot's) and the entries after it. They are the caller's. After the first Save it returns nothing.
-func (w *WAL) Recovered() (*raftpb.HardState, *raftpb.Snapshot, []*raftpb.Entry) {
+// OpenSnapshot's), the index of the last entry (that of the snapshot if no entry follows it), and the terms of the
+// entries after the snapshot as runs: where each begins, and its term. Entries reads the entries; none is kept. What is
+// returned is the caller's. After the first Save it returns nothing.
+func (w *WAL) Recovered() (hs *raftpb.HardState, snap *raftpb.Snapshot, last uint64, terms iter.Seq2[uint64, uint64]) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.recovered == nil {
-		return &raftpb.HardState{}, nil, nil
+	r := w.recovered
+	if r == nil {
+		r = &recovered{hs: &raftpb.HardState{}}
 	}
-	return w.recovered.hs, w.recovered.snap, w.recovered.ents
+	return r.hs, r.snap, r.last, func(yield func(first, term uint64) bool) {
+		for _, t := range r.terms {
+			if !yield(t.first, t.term) {
+				return
+			}
+		}
+	}
 }
 
 // Save makes the hard state (nil or empty: unchanged) and the entries durable, with one fsync. A mere change of the commit

@@ -17,7 +17,7 @@ import (
 func TestSaveRecover(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "m")
 	w := mustOpen(t, dir)
-	hs, snap, ents := w.Recovered()
+	hs, snap, ents := found(w)
 	if hs.GetTerm() != 1 || hs.GetCommit() != 1 || snap.GetMetadata().GetIndex() != 1 || string(snap.Data) != "boot" || len(ents) != 0 {
 		t.Fatalf("new: %v %v %v", hs, snap, ents)
 	}
@@ -67,7 +67,7 @@ func TestHardStateSurvivesCompaction(t *testing.T) {
 	must(t, w.Compact(99))
 	must(t, w.Close())
 	w = mustOpen(t, dir)
-	if hs, _, _ := w.Recovered(); hs.GetTerm() != 5 || hs.GetVote() != 7 || hs.GetCommit() != 99 {
+	if hs, _, _, _ := w.Recovered(); hs.GetTerm() != 5 || hs.GetVote() != 7 || hs.GetCommit() != 99 {
 		t.Fatal(hs)
 	}
 }
@@ -78,7 +78,7 @@ func TestEmptyBoot(t *testing.T) {
 	o.Boot = nil
 	w, err := Open(dir, o)
 	must(t, err)
-	hs, snap, ents := w.Recovered()
+	hs, snap, ents := found(w)
 	if hs.GetTerm() != 0 || snap != nil || ents != nil || w.First() != 1 {
 		t.Fatal(hs, snap, ents, w.First())
 	}
@@ -91,7 +91,7 @@ func TestEmptyBoot(t *testing.T) {
 	must(t, w.Save(hard(1, 0, 0), entries(1, 5, 1, 10)))
 	must(t, w.Close())
 	w = mustOpen(t, dir)
-	if _, _, ents := w.Recovered(); len(ents) != 4 {
+	if _, _, ents := found(w); len(ents) != 4 {
 		t.Fatal(ents)
 	}
 }
@@ -337,7 +337,7 @@ func entriesModel(t *testing.T, dir string) {
 			kill(t, w)
 			w = mustOpen(t, dir)
 			err = m.check(w)
-			if hs, _, _ := w.Recovered(); err == nil {
+			if hs, _, _, _ := w.Recovered(); err == nil {
 				m.hs.commit = hs.GetCommit()
 			}
 		default:

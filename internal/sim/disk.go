@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"slices"
 
@@ -56,11 +57,20 @@ func (d *Disk) term(i uint64) (uint64, bool) {
 }
 
 // Recovered implements log.Storage. Entries whose hard state did not reach the disk raise the term.
-func (d *Disk) Recovered() (*raftpb.HardState, *raftpb.Snapshot, []*raftpb.Entry) {
+func (d *Disk) Recovered() (*raftpb.HardState, *raftpb.Snapshot, uint64, iter.Seq2[uint64, uint64]) {
 	if t, _ := d.term(d.end() - 1); t > d.hard.GetTerm() {
 		d.hard = &raftpb.HardState{Term: &t, Vote: new(uint64(0)), Commit: d.hard.Commit}
 	}
-	return d.hard, d.snaps[0].snap, slices.Clone(d.ents[d.snaps[0].index()+1-d.first:])
+	after := slices.Clone(d.ents[d.snaps[0].index()+1-d.first:])
+	return d.hard, d.snaps[0].snap, d.end() - 1, func(yield func(uint64, uint64) bool) {
+		term := uint64(0)
+		for _, e := range after {
+			if e.GetTerm() != term && !yield(e.GetIndex(), e.GetTerm()) {
+				return
+			}
+			term = e.GetTerm()
+		}
+	}
 }
 
 // Damage makes the newest snapshot unreadable, as the next start will find, if there is another one to

@@ -1,0 +1,73 @@
+package storage
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"testing"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// TestRecoveryMemory: however much log is behind the checkpoint, a start holds a few MiB, and keeps next to nothing.
+func TestRecoveryMemory(t *testing.T) {
+	dir := filepath.Join(fastDir(t), "m")
+	o := testOptions()
+	o.SegmentSize = 4 << 20
+	w, err := Open(dir, o)
+	must(t, err)
+	const size, count = 64 << 10, 512
+	data := make([]byte, size)
+	for i := uint64(2); i < count+2; i += 8 {
+		var ents []*raftpb.Entry
+		for k := i; k < i+8; k++ {
+			ents = append(ents, &raftpb.Entry{Index: new(k), Term: new(uint64(2)), Data: data})
+		}
+		must(t, w.Save(hard(2, 1, i-1), ents))
+	}
+	must(t, w.Close())
+	defer debug.SetGCPercent(debug.SetGCPercent(10))
+	stop, peak := make(chan struct{}), make(chan uint64)
+	go func() {
+		var m runtime.MemStats
+		for most := uint64(0); ; {
+			runtime.ReadMemStats(&m)
+			most = max(most, m.HeapAlloc)
+			select {
+			case <-stop:
+				peak <- most
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}()
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	w, err = Open(dir, o)
+	must(t, err)
+	close(stop)
+	most := <-peak
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	during, kept := int64(most-before.HeapAlloc), int64(after.HeapAlloc-before.HeapAlloc)
+	if during > 8<<20 || kept > 2<<20 {
+		t.Errorf("a log of %d MiB: %d KiB during the start, %d KiB kept", count*size>>20, during>>10, kept>>10)
+	}
+	if _, _, last, _ := w.Recovered(); last != count+1 {
+		t.Error(last)
+	}
+	must(t, w.Close())
+}
+
+// TestMakeDir: a directory that is made with all that is missing above it, also where something above may not be read.
+func TestMakeDir(t *testing.T) {
+	root := t.TempDir()
+	must(t, makeDir(filepath.Join(root, "a", "b", "c")))
+	must(t, os.Chmod(filepath.Join(root, "a"), 0o300))
+	defer os.Chmod(filepath.Join(root, "a"), 0o700)
+	must(t, makeDir(filepath.Join(root, "a", "b", "d", "e")))
+	must(t, makeDir(filepath.Join(root, "a", "b", "d", "e")))
+}
