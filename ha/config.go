@@ -105,12 +105,13 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// StateMachine, Entry, Epoch and CompactedError are the log's, so that programs need not import it.
+// StateMachine, Entry, Epoch, CompactedError and ChecksumError are the log's, so that programs need not import it.
 type (
 	StateMachine   = log.StateMachine
 	Entry          = log.Entry
 	Epoch          = log.Epoch
 	CompactedError = log.CompactedError
+	ChecksumError  = log.ChecksumError
 )
 
 // Validate reports everything that is wrong with the configuration, at once. It changes nothing and

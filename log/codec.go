@@ -13,19 +13,25 @@ import (
 // A raft entry's data is empty (raft's own no-op), a batch of records, or an epoch start. The first
 // byte tells which, and is the version of its format at the same time.
 const (
-	kindBatch      = 1
+	kindOldBatch   = 1 // without a checksum; read, and no longer written
 	kindEpochStart = 2
+	kindBatch      = 4 // no flipped bit makes one of the others of it
 )
 
 // A batch is laid out as
 //
 //	0   kind, 1 byte
-//	1   epoch, 8 bytes, little endian, as all numbers here
-//	9   index of the first record, 8 bytes
-//	17  number of records, 4 bytes
-//	21  per record: length, 4 bytes; payload
+//	1   CRC32C of what follows, 4 bytes, little endian, as all numbers here
+//	5   epoch, 8 bytes
+//	13  index of the first record, 8 bytes
+//	21  number of records, 4 bytes
+//	25  per record: length, 4 bytes; payload
+//
+// An old one is the same without the checksum. Who proposes a batch computes it, once and for all: whoever
+// stores, applies, sends or reads the batch later can tell whether it still is what was appended.
 const (
-	batchHeader  = 21
+	batchHeader  = 25
+	checksumSize = 4
 	recordHeader = 4
 )
 
@@ -90,28 +96,38 @@ func (b *Batch) Size() int { return b.size }
 func (b *Batch) seal(first uint64) []byte {
 	b.First = first
 	b.data[0] = kindBatch
-	binary.LittleEndian.PutUint64(b.data[1:], b.Epoch)
-	binary.LittleEndian.PutUint64(b.data[9:], first)
-	binary.LittleEndian.PutUint32(b.data[17:], uint32(b.Count))
+	binary.LittleEndian.PutUint64(b.data[5:], b.Epoch)
+	binary.LittleEndian.PutUint64(b.data[13:], first)
+	binary.LittleEndian.PutUint32(b.data[21:], uint32(b.Count))
+	binary.LittleEndian.PutUint32(b.data[1:], checksum(b.data))
 	return b.data
+}
+
+// isBatch reports whether a raft entry's data is a batch of records.
+func isBatch(data []byte) bool {
+	return len(data) > 0 && (data[0] == kindBatch || data[0] == kindOldBatch)
 }
 
 // header is what stands before a batch's records.
 type header struct {
 	epoch, first uint64
 	count        uint32
+	size         int // of the header
 }
 
 func parseHeader(data []byte) (header, error) {
-	if len(data) < batchHeader || data[0] != kindBatch {
+	h := header{size: batchHeader}
+	if isBatch(data) && data[0] == kindOldBatch {
+		h.size -= checksumSize
+	}
+	if !isBatch(data) || len(data) < h.size {
 		return header{}, fmt.Errorf("%w: batch of %d bytes", ErrFormat, len(data))
 	}
-	h := header{
-		epoch: binary.LittleEndian.Uint64(data[1:]),
-		first: binary.LittleEndian.Uint64(data[9:]),
-		count: binary.LittleEndian.Uint32(data[17:]),
-	}
-	if h.epoch == 0 || h.first == 0 || h.count == 0 || uint64(h.count) > uint64(len(data)-batchHeader)/recordHeader {
+	numbers := data[h.size-20:]
+	h.epoch = binary.LittleEndian.Uint64(numbers)
+	h.first = binary.LittleEndian.Uint64(numbers[8:])
+	h.count = binary.LittleEndian.Uint32(numbers[16:])
+	if h.epoch == 0 || h.first == 0 || h.count == 0 || uint64(h.count) > uint64(len(data)-h.size)/recordHeader {
 		return header{}, fmt.Errorf("%w: batch of %d bytes says epoch %d, first %d, count %d", ErrFormat, len(data), h.epoch, h.first, h.count)
 	}
 	return h, nil
@@ -119,7 +135,7 @@ func parseHeader(data []byte) (header, error) {
 
 // checkRecords checks what appendRecords relies on.
 func checkRecords(h header, data []byte) error {
-	rest := data[batchHeader:]
+	rest := data[h.size:]
 	for i := range uint64(h.count) {
 		if len(rest) < recordHeader {
 			return fmt.Errorf("%w: batch ends within record %d", ErrFormat, h.first+i)
@@ -138,7 +154,7 @@ func checkRecords(h header, data []byte) error {
 
 // appendRecords appends the records of a batch that was checked to dst. The records share data's memory.
 func appendRecords(dst []Entry, h header, data []byte) []Entry {
-	rest := data[batchHeader:]
+	rest := data[h.size:]
 	dst = slices.Grow(dst, int(h.count))
 	for i := range uint64(h.count) {
 		n := recordHeader + uint64(binary.LittleEndian.Uint32(rest))

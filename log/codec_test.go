@@ -2,11 +2,15 @@ package log
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
+	"log/slog"
 	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -22,17 +26,81 @@ func batchOf(epoch, first uint64, records ...string) []byte {
 	return b.seal(first)
 }
 
+// oldBatchOf is a batch as it was before there were checksums.
+func oldBatchOf(epoch, first uint64, records ...string) []byte {
+	b := batchOf(epoch, first, records...)
+	return append([]byte{kindOldBatch}, b[1+checksumSize:]...)
+}
+
+// TestOldBatch: what was written before there were checksums is still read.
+func TestOldBatch(t *testing.T) {
+	p := position{Raft: 4, Index: 2, Epochs: []Epoch{{Epoch: 7, Raft: 3, First: 3}}}
+	data := oldBatchOf(7, 3, "ab", "", "c")
+	e := &raftpb.Entry{Index: new(uint64(5)), Term: new(uint64(1)), Data: data}
+	h, err := p.next(e)
+	if err != nil || p.Index != 5 || verify(e, "") != nil {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	if records := appendRecords(nil, h, data); len(records) != 3 || string(records[0].Data) != "ab" || string(records[2].Data) != "c" {
+		t.Errorf("records: %+v", records)
+	}
+	if _, ok, err := counts(e, p.Epochs); !ok || err != nil {
+		t.Errorf("for a reader it counts: %v, %v", ok, err)
+	}
+}
+
+// TestMutate_Checksum: of a batch of which one bit has changed that is noticed, whichever bit it is.
+func TestMutate_Checksum(t *testing.T) {
+	good := batchOf(7, 3, "hello", "", "world")
+	for n := range good {
+		for bit := range 8 {
+			bad := slices.Clone(good)
+			bad[n] ^= 1 << bit
+			damage := verify(&raftpb.Entry{Index: new(uint64(5)), Data: bad}, "here")
+			switch _, err := parseHeader(bad); {
+			case n == 0 && errors.Is(err, ErrFormat):
+			case damage == nil || damage.Raft != 5 || damage.When != "here":
+				t.Errorf("bit %d of byte %d: %v", bit, n, damage)
+			case n >= batchHeader && (damage.First != 3 || damage.Last != 5):
+				t.Errorf("bit %d of byte %d: %v", bit, n, damage)
+			}
+		}
+	}
+}
+
+// TestMutate_DamagedMessage: damaged records that another member sends do not get as far as the disk.
+func TestMutate_DamagedMessage(t *testing.T) {
+	l := &Log{cfg: Config{Clock: func() time.Duration { return time.Hour }, Core: CoreConfig{Logger: slog.New(slog.DiscardHandler)}}}
+	l.inbox = inbox{wake: make(chan struct{}, 1), drained: make(chan struct{}, 1)}
+	send := func(data []byte) int {
+		entries := []*raftpb.Entry{{Index: new(uint64(4))}, {Index: new(uint64(5)), Data: data}}
+		l.Receive(&raftpb.Message{Type: new(raftpb.MsgApp), Entries: entries})
+		events, _ := l.inbox.take()
+		return len(events)
+	}
+	good := batchOf(7, 3, "hello")
+	bad := slices.Clone(good)
+	bad[len(bad)-1] ^= 0x55
+	if send(good) != 1 || send(oldBatchOf(7, 3, "hello")) != 1 {
+		t.Error("good records are dropped")
+	}
+	if send(bad) != 0 {
+		t.Error("damaged records are taken")
+	}
+}
+
 func TestBatchLayout(t *testing.T) {
 	got := batchOf(7, 3, "ab", "", "c")
 	want := []byte{
-		1, 7, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0,
+		4, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0,
 		2, 0, 0, 0, 'a', 'b', 0, 0, 0, 0, 1, 0, 0, 0, 'c',
 	}
+	binary.LittleEndian.PutUint32(want[1:], crc32.Checksum(want[5:], crc32.MakeTable(crc32.Castagnoli)))
 	if !bytes.Equal(got, want) {
 		t.Fatalf("the layout has changed:\n got %v\nwant %v", got, want)
 	}
 	h, err := parseHeader(got)
-	if err != nil || h != (header{epoch: 7, first: 3, count: 3}) {
+	if err != nil || h != (header{epoch: 7, first: 3, count: 3, size: batchHeader}) {
 		t.Fatalf("parseHeader: %+v, %v", h, err)
 	}
 	records := appendRecords(nil, h, got)
@@ -44,7 +112,6 @@ func TestBatchLayout(t *testing.T) {
 // TestT17_DamagedBatch: no byte of a batch can be changed or cut off so that reading it panics, allocates
 // without bound, or yields more bytes than there are.
 func TestT17_DamagedBatch(t *testing.T) {
-	good := batchOf(7, 3, "hello", "", "world")
 	check := func(data []byte) {
 		h, err := parseHeader(data)
 		if err != nil {
@@ -59,7 +126,7 @@ func TestT17_DamagedBatch(t *testing.T) {
 			}
 			return
 		}
-		size := batchHeader
+		size := h.size
 		for _, r := range appendRecords(nil, h, data) {
 			size += recordHeader + len(r.Data)
 		}
@@ -67,18 +134,21 @@ func TestT17_DamagedBatch(t *testing.T) {
 			t.Fatalf("%x: %d bytes of records out of %d", data, size, len(data))
 		}
 	}
-	for n := range good {
-		check(good[:n])
-		for bit := range 8 {
-			bad := slices.Clone(good)
-			bad[n] ^= 1 << bit
-			check(bad)
+	for _, good := range [][]byte{batchOf(7, 3, "hello", "", "world"), oldBatchOf(7, 3, "hello", "", "world")} {
+		for n := range good {
+			check(good[:n])
+			for bit := range 8 {
+				bad := slices.Clone(good)
+				bad[n] ^= 1 << bit
+				check(bad)
+			}
 		}
 	}
 }
 
 func FuzzBatch(f *testing.F) {
 	f.Add(batchOf(1, 1, "a"))
+	f.Add(oldBatchOf(7, 3, "hello", "", "world"))
 	f.Add(batchOf(7, 3, "hello", "", "world"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		p := position{Raft: 4, Index: 2, Epochs: []Epoch{{Epoch: 7, Raft: 3, First: 3}}}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -270,6 +271,9 @@ func (c *Core) ready(now time.Duration, rd raft.Ready) error {
 				return err
 			}
 		default:
+			if err := c.soundOnes(m); err != nil {
+				return err
+			}
 			if m.GetType() == raftpb.MsgSnap {
 				snap, err := forOthers(m.GetSnapshot())
 				if err != nil {
@@ -278,6 +282,26 @@ func (c *Core) ready(now time.Duration, rd raft.Ready) error {
 				m.Snapshot = snap
 			}
 			c.send(now, m)
+		}
+	}
+	return nil
+}
+
+// soundOnes sees to it that a message has no entries but sound ones. Those that were committed before are in question:
+// others have had them in their hands since they were proposed, and what they have done to them must not reach
+// another member.
+func (c *Core) soundOnes(m *raftpb.Message) error {
+	for i, e := range m.GetEntries() {
+		if e.GetIndex() > c.pos.Raft {
+			return nil
+		}
+		sound, err := c.store.sound(e, "before they are sent to another member")
+		if err != nil {
+			return err
+		}
+		if sound != e {
+			m.Entries = slices.Clone(m.Entries) // they may be the window's
+			m.Entries[i] = sound
 		}
 	}
 	return nil

@@ -13,8 +13,10 @@ type Entry struct {
 	Index uint64
 	// Epoch is the epoch in which the record was appended.
 	Epoch uint64
-	// Data is the record's content. It is shared with the log and with other readers: read it, keep
-	// it, never write to it.
+	// Data is the record's content. A subscriber's is its own. A state machine's is shared with the log
+	// and with what other members get: it may be read and kept, and must not be written to. Where that
+	// happens it is noticed, within Apply at once and else when the record is needed again; the log goes on
+	// from its disk, which is slow, and says so (a *[ChecksumError]).
 	Data []byte
 }
 

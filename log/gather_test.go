@@ -69,7 +69,7 @@ func TestAppendersKnowTheirPlace(t *testing.T) {
 	b := g.take(always)
 	b.seal(11)
 	g.settle(b, nil)
-	records := appendRecords(nil, header{epoch: 3, first: 11, count: uint32(b.Count)}, b.data)
+	records := appendRecords(nil, header{epoch: 3, first: 11, count: uint32(b.Count), size: batchHeader}, b.data)
 	for i := range batches {
 		<-batches[i].done
 		if r := records[at[i]]; batches[i] != b || r.Data[0] != byte(i) || r.Index != b.First+uint64(at[i]) {

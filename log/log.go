@@ -44,6 +44,8 @@ type Log struct {
 	net     Transport
 	check   *Checkpointer
 
+	dropped atomic.Uint64 // raft index of the last entry of a message that was dropped, so that it is told once
+	told    sync.Map      // how records in memory were found changed
 	applied atomic.Uint64 // the last record that the state machine was given
 
 	flying map[*Batch]struct{} // proposed, not answered; owned by run
@@ -73,6 +75,7 @@ func Open(cfg Config) (*Log, error) {
 		flying:  make(map[*Batch]struct{}),
 		stopped: make(chan struct{}),
 	}
+	l.store.damaged = l.damaged
 	l.check = NewCheckpointer(core, cfg.CheckpointBytes, cfg.RetainBytes)
 	if cfg.StateMachine != nil {
 		if err := l.restore(core.store.latest()); err != nil {
@@ -181,8 +184,29 @@ func (l *Log) Receive(m *raftpb.Message) {
 	}
 	for _, e := range m.GetEntries() {
 		size += len(e.GetData())
+		if err := verify(e, "as another member sent them"); err != nil {
+			l.drop(m, err)
+			return
+		}
 	}
 	l.inbox.post(Receive{m, l.cfg.Clock()}, size)
+}
+
+// damaged takes note of records in memory that somebody has written to. Each way of finding it is told once: it is
+// a mistake in the program, which will not go away.
+func (l *Log) damaged(damage *ChecksumError) {
+	if _, told := l.told.LoadOrStore(damage.When, nil); told {
+		return
+	}
+	l.cfg.Core.Logger.Error("records in memory were changed, and are read from disk", "member", l.cfg.Core.Name, "err", damage)
+}
+
+// drop drops a message that would put damaged records on this disk. Its sender sends it again; where it is the sender's
+// memory that is damaged, the sender finds that itself then.
+func (l *Log) drop(m *raftpb.Message, err error) {
+	if last := m.GetEntries()[len(m.GetEntries())-1].GetIndex(); l.dropped.Swap(last) != last {
+		l.cfg.Core.Logger.Error("dropped damaged records", "member", l.cfg.Core.Name, "from", m.GetFrom(), "err", err)
+	}
 }
 
 // messageBytes is about what a message takes in memory beside its entries' data.

@@ -56,7 +56,7 @@ func (p *position) next(e *raftpb.Entry) (header, error) {
 		return header{}, nil
 	}
 	switch data[0] {
-	case kindBatch:
+	case kindBatch, kindOldBatch:
 		h, err := parseHeader(data)
 		if err != nil {
 			return header{}, fmt.Errorf("raft entry %d: %w", p.Raft, err)

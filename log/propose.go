@@ -84,6 +84,10 @@ func (c *Core) commit(now time.Duration, m *raftpb.Message) error {
 	var marks []mark
 	for _, e := range m.GetEntries() {
 		epochs := c.pos.epoch().Epoch
+		e, err := c.store.sound(e, "before they are applied")
+		if err != nil {
+			return err
+		}
 		h, err := c.pos.next(e)
 		if err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"sort"
 
 	"go.etcd.io/raft/v3"
@@ -45,6 +46,10 @@ func (l *Log) Subscribe(ctx context.Context, from uint64) iter.Seq2[Entry, error
 				}
 			}
 			if err != nil {
+				var damaged *ChecksumError
+				if errors.As(err, &damaged) {
+					l.Fail(err)
+				}
 				yield(Entry{}, err)
 				return
 			}
@@ -140,10 +145,16 @@ func (r *reader) take(e *raftpb.Entry, history []Epoch) error {
 		return fmt.Errorf("%w: raft entry %d begins with record %d, wanted %d", ErrFormat, e.GetIndex(), h.first, r.next)
 	}
 	before := len(r.records)
-	if err := checkRecords(h, e.GetData()); err != nil {
+	// A copy first, so that nothing can change what was verified; and whatever the subscriber does to it, it
+	// does to its own.
+	own, err := r.store.sound(&raftpb.Entry{Index: e.Index, Term: e.Term, Data: slices.Clone(e.GetData())}, "when a subscriber reads them")
+	if err != nil {
+		return err
+	}
+	if err := checkRecords(h, own.GetData()); err != nil {
 		return fmt.Errorf("raft entry %d: %w", e.GetIndex(), err)
 	}
-	r.records = appendRecords(r.records, h, e.GetData())
+	r.records = appendRecords(r.records, h, own.GetData())
 	if skip := int(r.next - h.first); skip > 0 {
 		r.records = append(r.records[:before], r.records[before+skip:]...)
 	}
@@ -155,7 +166,7 @@ func (r *reader) take(e *raftpb.Entry, history []Epoch) error {
 // which it was applied.
 func counts(e *raftpb.Entry, history []Epoch) (header, bool, error) {
 	data := e.GetData()
-	if len(data) == 0 || data[0] != kindBatch {
+	if !isBatch(data) {
 		return header{}, false, nil
 	}
 	h, err := parseHeader(data)

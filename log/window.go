@@ -17,8 +17,9 @@ import (
 // the base, and how far the log is committed. Raft reads it (it is a raft.Storage), the writer
 // extends it, and subscribers read it.
 type window struct {
-	disk  Storage
-	limit int // of the bytes in memory
+	disk    Storage
+	limit   int                  // of the bytes in memory
+	damaged func(*ChecksumError) // told of entries that somebody has written to; nil: nobody is. Any goroutine
 
 	mu      sync.RWMutex // guards everything below
 	hard    *raftpb.HardState

@@ -77,6 +77,11 @@ func (l *Log) apply(a *Apply) (err error) {
 		if err := l.cfg.StateMachine.Apply(records); err != nil {
 			return fmt.Errorf("state machine: apply records %d to %d: %w", records[0].Index, a.pos.Index, err)
 		}
+		for _, e := range a.accepted {
+			if _, err := l.store.sound(e, "after Apply, which must not write to Entry.Data"); err != nil {
+				return err
+			}
+		}
 	}
 	return l.applyDone(a)
 }
