@@ -56,6 +56,9 @@ var (
 	// ErrMembers is returned, wrapped, by Open when Config.Members are not the voters that the directory
 	// was made for. The list is fixed when the directories are made.
 	ErrMembers = errors.New("baton: Config.Members are not the cluster's members")
+	// ErrStateMachine is returned, wrapped, by Open when the directory was kept with a StateMachine and
+	// Config has none, or the other way.
+	ErrStateMachine = log.ErrStateMachine
 	// ErrNotChosen is returned by Become when the Active did not hand its role to this member in
 	// time, for instance because this member lags behind.
 	ErrNotChosen = errors.New("baton: the active did not hand over to this member")

@@ -8,9 +8,10 @@ import (
 // A Checkpointer writes a checkpoint whenever enough has been applied since the last, and cuts the log
 // behind an older one. One checkpoint is written at a time.
 type Checkpointer struct {
-	store  *window
-	every  int64 // bytes of entries between two checkpoints
-	retain int64 // bytes of entries kept behind a checkpoint, at least
+	store   *window
+	every   int64  // bytes of entries between two checkpoints
+	retain  int64  // bytes of entries kept behind a checkpoint, at least
+	machine string // the type of the state machine
 
 	since int64 // bytes applied since the last one was begun; owned by whoever calls Due
 	total int64 // bytes applied since the start; likewise
@@ -49,8 +50,8 @@ func (c *Checkpointer) Due(a *Apply) bool {
 	return true
 }
 
-// Save writes the checkpoint after an apply, with the state machine's capture unless that is nil, and
-// cuts the log.
+// Save writes the checkpoint after an apply, with the state machine's capture unless that is nil because there is
+// none, and cuts the log.
 func (c *Checkpointer) Save(a *Apply, body io.WriterTo) (err error) {
 	defer catch("checkpoint", &err)
 	point := cutPoint{base: base{Raft: a.pos.Raft, Term: a.term, Index: a.pos.Index}, total: a.total}
@@ -67,10 +68,14 @@ func (c *Checkpointer) Save(a *Apply, body io.WriterTo) (err error) {
 	}
 	latest := c.store.latest().GetMetadata()
 	if latest.GetIndex() < a.pos.Raft { // else a leader's snapshot has overtaken this one
-		snap := newSnapshot(a.term, latest.GetConfState(), checkpoint{
+		header := checkpoint{
 			Version: checkpointVersion, Position: a.pos, Base: cut.base, Terms: c.store.termsUpTo(cut.base, a.pos.Raft),
-			Members: c.store.voters(),
-		})
+			Members: c.store.voters(), State: stateOf, Machine: c.machine,
+		}
+		if body == nil {
+			header.State = stateNone
+		}
+		snap := newSnapshot(a.term, latest.GetConfState(), header)
 		if err := c.store.disk.SaveSnapshot(snap, body); err != nil {
 			return err
 		}

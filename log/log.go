@@ -47,6 +47,7 @@ type Log struct {
 	dropped atomic.Uint64 // raft index of the last entry of a message that was dropped, so that it is told once
 	told    sync.Map      // how records in memory were found changed
 	applied atomic.Uint64 // the last record that the state machine was given
+	misfit  atomic.Bool   // a leader's snapshot was refused, and nothing was applied since
 
 	flying map[*Batch]struct{} // proposed, not answered; owned by run
 	ready  time.Duration       // since when the next batch could be proposed, 0: it could not; owned by run
@@ -77,10 +78,9 @@ func Open(cfg Config) (*Log, error) {
 	}
 	l.store.damaged = l.damaged
 	l.check = NewCheckpointer(core, cfg.CheckpointBytes, cfg.RetainBytes)
-	if cfg.StateMachine != nil {
-		if err := l.restore(core.store.latest()); err != nil {
-			return nil, err
-		}
+	l.check.machine = machineName(cfg.StateMachine)
+	if err := l.restore(core.store.latest()); err != nil {
+		return nil, err
 	}
 	l.applied.Store(core.store.pos.Index)
 	return l, nil
@@ -238,13 +238,18 @@ func (l *Log) OpenSnapshot(want *raftpb.Snapshot) (io.ReadCloser, int64, error) 
 }
 
 // ReceiveSnapshot takes a snapshot message whose body is read from r.
-func (l *Log) ReceiveSnapshot(m *raftpb.Message, _ int64, r io.Reader) error {
+func (l *Log) ReceiveSnapshot(m *raftpb.Message, size int64, r io.Reader) error {
 	cp, err := parseCheckpoint(m.GetSnapshot())
 	if err != nil {
 		return err
 	}
 	if cp.Base.Raft != cp.Position.Raft {
 		return fmt.Errorf("%w: a snapshot that claims a log before it", ErrFormat)
+	}
+	if err := cp.fits(l.cfg.StateMachine != nil, size); err != nil {
+		l.misfit.Store(true)
+		l.Post(Problem{Kind: problemSnapshot, Err: err})
+		return err
 	}
 	if err := l.cfg.Storage.StageSnapshot(m.GetSnapshot(), r); err != nil {
 		return err

@@ -122,7 +122,19 @@ type checkpoint struct {
 	Base     base      `codec:"b"` // where the log this member keeps begins
 	Terms    []termRun `codec:"t"` // the terms of the entries between Base and Position
 	Members  []Member  `codec:"m"` // the voters, by id
+	State    stateKind `codec:"s"` // whether a state machine's bytes follow
+	Machine  string    `codec:"w"` // the Go type of the state machine that wrote them, for people
 }
+
+// A stateKind says what follows a checkpoint header. It is not guessed from a size: a state may well
+// be written as no bytes at all.
+type stateKind uint8
+
+const (
+	stateUnsaid stateKind = iota // the header is from version 1, or was: with bytes, a state machine's
+	stateNone                    // the log is kept without a state machine
+	stateOf                      // a state machine's bytes follow, perhaps none
+)
 
 // base is the raft entry before the first one kept.
 type base struct {
@@ -137,7 +149,11 @@ type termRun struct {
 	Term uint64 `codec:"t"`
 }
 
-const checkpointVersion = 1
+// Versions of the header. The first did not say whether a state follows.
+const (
+	checkpointVersion    = 2
+	minCheckpointVersion = 1
+)
 
 // A Member is one voter as raft knows it.
 type Member struct {
@@ -155,6 +171,7 @@ func Boot(members []Member) *raftpb.Snapshot {
 	}
 	return newSnapshot(1, &raftpb.ConfState{Voters: voters}, checkpoint{
 		Version: checkpointVersion, Position: position{Raft: 1}, Base: base{Raft: 1, Term: 1}, Members: members,
+		State: stateNone,
 	})
 }
 
@@ -176,7 +193,7 @@ func forOthers(s *raftpb.Snapshot) (*raftpb.Snapshot, error) {
 	}
 	meta := s.GetMetadata()
 	c.Base = base{Raft: c.Position.Raft, Term: meta.GetTerm(), Index: c.Position.Index}
-	c.Terms = nil
+	c.Terms, c.Version = nil, checkpointVersion
 	return newSnapshot(meta.GetTerm(), meta.GetConfState(), c), nil
 }
 
@@ -192,9 +209,9 @@ func parseCheckpoint(s *raftpb.Snapshot) (checkpoint, error) {
 	if err := decodeMsgpack(s.GetData(), &c); err != nil {
 		return c, fmt.Errorf("checkpoint at raft index %d: %w", s.GetMetadata().GetIndex(), err)
 	}
-	if c.Version != checkpointVersion || c.Position.Raft != s.GetMetadata().GetIndex() || c.Base.Raft > c.Position.Raft {
-		return c, fmt.Errorf("%w: checkpoint at raft index %d has version %d, position %d, base %d",
-			ErrFormat, s.GetMetadata().GetIndex(), c.Version, c.Position.Raft, c.Base.Raft)
+	if c.Version < minCheckpointVersion || c.Version > checkpointVersion || c.State > stateOf || c.Position.Raft != s.GetMetadata().GetIndex() || c.Base.Raft > c.Position.Raft {
+		return c, fmt.Errorf("%w: checkpoint at raft index %d has version %d, state %d, position %d, base %d",
+			ErrFormat, s.GetMetadata().GetIndex(), c.Version, c.State, c.Position.Raft, c.Base.Raft)
 	}
 	return c, nil
 }

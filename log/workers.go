@@ -1,7 +1,6 @@
 package log
 
 import (
-	"errors"
 	"fmt"
 	"io"
 
@@ -89,6 +88,9 @@ func (l *Log) apply(a *Apply) (err error) {
 // applyDone notes an apply, and begins a checkpoint after it if one is due. That is written by a goroutine of its own.
 func (l *Log) applyDone(a *Apply) error {
 	l.applied.Store(a.pos.Index)
+	if l.misfit.Load() && l.misfit.Swap(false) {
+		l.Post(Problem{Kind: problemSnapshot})
+	}
 	if !l.check.Due(a) {
 		return nil
 	}
@@ -98,37 +100,14 @@ func (l *Log) applyDone(a *Apply) error {
 		if body, err = sm.Snapshot(); err != nil {
 			return fmt.Errorf("state machine: snapshot at record %d: %w", a.pos.Index, err)
 		}
+		if body == nil {
+			body = emptyState{}
+		}
 	}
 	l.saving.Go(func() {
 		if err := l.check.Save(a, body); err != nil {
 			l.Fail(fmt.Errorf("checkpoint at record %d: %w", a.pos.Index, err))
 		}
 	})
-	return nil
-}
-
-// restore puts the state machine into the state of a snapshot.
-func (l *Log) restore(want *raftpb.Snapshot) (err error) {
-	defer catch("state machine", &err)
-	have, body, size, err := l.cfg.Storage.OpenSnapshot()
-	if err != nil {
-		return fmt.Errorf("open snapshot: %w", err)
-	}
-	defer body.Close()
-	if h, w := have.GetMetadata().GetIndex(), want.GetMetadata().GetIndex(); h != w {
-		return fmt.Errorf("%w: the newest snapshot is at raft index %d, wanted %d", ErrFormat, h, w)
-	}
-	if size == 0 {
-		if cp, err := parseCheckpoint(have); err != nil || cp.Position.Index == 0 {
-			return err
-		}
-		return errors.New("baton: the directory was kept without a state machine: its checkpoint has no state to restore")
-	}
-	if err := l.cfg.StateMachine.Restore(body); err != nil {
-		return fmt.Errorf("state machine: restore: %w", err)
-	}
-	if _, err := io.Copy(io.Discard, body); err != nil { // the end carries the checksum
-		return fmt.Errorf("state machine: restore: %w", err)
-	}
 	return nil
 }
