@@ -17,7 +17,7 @@ func TestMutants(t *testing.T) {
 		mutant.VoteNotPersisted, mutant.SendBeforePersist, mutant.FenceOnlyAtPropose, mutant.LeaseFromRaft,
 		mutant.NoRestartGuard, mutant.EpochIsTerm, mutant.IndexHoles, mutant.AckBeforeApply, mutant.NoPromise,
 		mutant.EndlessRelease, mutant.NoBarrier, mutant.StaleFate, mutant.NoFsync, mutant.MergeOverlap, mutant.ForeignBase,
-		mutant.StackedSnapshots, mutant.BirthByMajority,
+		mutant.StackedSnapshots, mutant.BirthByMajority, mutant.StampGoesBack, mutant.GuardHeard,
 	} {
 		t.Run(name, func(t *testing.T) {
 			mutant.Enabled = name
@@ -35,6 +35,7 @@ func TestMutants(t *testing.T) {
 					{"snapshots on snapshots", func() *simCluster { return snapshotOnSnapshot(seed) }},
 					{"T7", func() *simCluster { return t7(seed) }},
 					{"births", func() *simCluster { return births(seed) }},
+					{"T8", func() *simCluster { return t8(seed) }},
 					{"T4 with a restart", func() *simCluster { return t4(seed, 50, true) }},
 				} {
 					if c := s.run(); len(c.check.faults) > 0 {

@@ -278,6 +278,46 @@ func t7(seed uint64) *simCluster {
 // TestT7_HandOver: hand-overs that succeed, are refused, or are given up half-way, break nothing.
 func TestT7_HandOver(t *testing.T) { seeds(t, t7) }
 
+// t8 gives up one hand-over after the other, since TimeoutNow does not arrive, lets the active go on, and then
+// repeats what was said before, while the active hears nothing any more.
+func t8(seed uint64) *simCluster {
+	cfg := defaultSim(seed)
+	cfg.calm, cfg.appendEvery = true, 0
+	c := newSim(cfg)
+	for range 10 {
+		if !c.await("active", func() bool { return c.active() != nil }) {
+			return c
+		}
+		c.w.Run(c.w.Now()+c.w.Between(0, 2*cfg.election), nil)
+		a := c.active()
+		if a == nil {
+			continue
+		}
+		c.lose = func(_, _ *simMember, m *raftpb.Message, _ int) bool { return m.GetType() == raftpb.MsgTimeoutNow }
+		a.post(become{active: false})
+		c.w.Run(c.w.Now()+c.w.Between(0, 4*cfg.election), nil)
+		c.await("active", func() bool { return c.active() != nil })
+		c.w.Run(c.w.Now()+c.w.Between(0, cfg.election), nil)
+		c.lose = nil
+		for _, o := range c.members {
+			c.partition(o, a, true, false, 3*cfg.election)
+		}
+		for _, o := range c.members { // who starts again remembers nothing of this
+			if o != a && c.w.Chance(0.5) {
+				o.crash()
+				o.start(false)
+			}
+		}
+		c.repeat(30)
+		c.w.Run(c.w.Now()+4*cfg.election, func() bool { return len(c.check.faults) > 0 })
+	}
+	c.finishQuietly()
+	return c
+}
+
+// TestT8_Repeated: whatever comes twice, late, or after its successor breaks nothing.
+func TestT8_Repeated(t *testing.T) { seeds(t, t8) }
+
 // TestT5_Barrier: a standby that is 100,000 records behind in applying when the active dies applies them
 // all before its OnActive.
 func TestT5_Barrier(t *testing.T) {
@@ -428,3 +468,49 @@ func snapshotOnSnapshot(seed uint64) *simCluster {
 
 // TestG6_SnapshotOnSnapshot: a member that is sent a snapshot while it restores another comes back all the same.
 func TestG6_SnapshotOnSnapshot(t *testing.T) { seeds(t, snapshotOnSnapshot) }
+
+// oldHeartbeat holds TimeoutNow up until the hand-over is given up, cuts the active's ears off, and delivers it, after an
+// old heartbeat if late.
+func oldHeartbeat(seed uint64, late bool) *simCluster {
+	cfg := defaultSim(seed)
+	cfg.calm, cfg.appendEvery = true, 0
+	c := newSim(cfg)
+	if !c.await("active", func() bool { return c.active() != nil }) {
+		return c
+	}
+	c.w.Run(c.w.Now()+time.Second, nil)
+	a := c.active()
+	old := map[*simMember]*raftpb.Message{} // the last stamped heartbeat before the hand-over, to each
+	var now *raftpb.Message                 // TimeoutNow
+	c.lose = func(from, to *simMember, m *raftpb.Message, _ int) bool {
+		if from == a && m.GetType() == raftpb.MsgHeartbeat && len(m.GetContext()) > 0 && now == nil {
+			old[to] = m
+		}
+		if m.GetType() == raftpb.MsgTimeoutNow {
+			now = m
+		}
+		return m.GetType() == raftpb.MsgTimeoutNow
+	}
+	c.w.Run(c.w.Now()+300*time.Millisecond, nil)
+	a.post(become{id: 1, active: false})
+	c.await("active again", func() bool { return now != nil && a.tenure != nil && a.tenure.open && a.role.handing == nil })
+	c.w.Run(c.w.Now()+200*time.Millisecond, nil)
+	for _, o := range c.members {
+		c.partition(o, a, true, false, time.Hour)
+		if o != a && late {
+			c.deliver(a, o, old[o])
+		}
+	}
+	c.w.Run(c.w.Now()+time.Millisecond, nil)
+	c.deliver(a, c.byID[now.GetTo()], now)
+	c.w.Run(c.w.Now()+2*time.Second, func() bool { return len(c.check.faults) > 0 })
+	return c
+}
+
+// TestG4_OldHeartbeat: a heartbeat that comes again, from before a hand-over that was given up, does not make a late
+// TimeoutNow acceptable inside a live lease.
+func TestG4_OldHeartbeat(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		seeds(t, func(seed uint64) *simCluster { return oldHeartbeat(seed, late) })
+	}
+}

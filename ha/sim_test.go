@@ -55,6 +55,8 @@ type simCluster struct {
 	cut     [][]bool                                                   // cut[from][to]
 	lose    func(from, to *simMember, msg *raftpb.Message, n int) bool // the n-th message from one to another, counted from 0
 	sent    [][]int
+	past    map[line][]*raftpb.Message // what may be repeated
+	lines   []line                     // the keys of past, in the order in which they came up
 	check   checker
 	value   uint64 // the last value that was appended
 	bulk    int    // bytes by which records are larger
@@ -136,7 +138,7 @@ func valueOf(e log.Entry) uint64 { return binary.LittleEndian.Uint64(e.Data) }
 
 // newSim starts a cluster.
 func newSim(cfg simConfig) *simCluster {
-	c := &simCluster{cfg: cfg, w: sim.NewWorld(cfg.seed), byID: map[uint64]*simMember{}}
+	c := &simCluster{cfg: cfg, w: sim.NewWorld(cfg.seed), byID: map[uint64]*simMember{}, past: map[line][]*raftpb.Message{}}
 	c.check.init(c)
 	var members []log.Member
 	for i := range cfg.members {

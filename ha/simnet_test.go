@@ -16,6 +16,7 @@ import (
 // carry takes a message through the network.
 func (c *simCluster) carry(from *simMember, msg *raftpb.Message) {
 	to := c.byID[msg.GetTo()]
+	c.record(from, to, msg)
 	n := c.sent[from.i][to.i]
 	c.sent[from.i][to.i]++
 	lost := c.cut[from.i][to.i] || !to.up
@@ -63,6 +64,44 @@ func (c *simCluster) deliver(from, to *simMember, msg *raftpb.Message) {
 	to.after(0, func() { to.post(log.Receive{Message: msg, At: to.local()}) })
 }
 
+// recorded is how many messages of each kind are recorded for each link. Three seconds of heartbeats, which is longer than a
+// hand-over takes to be given up.
+const recorded = 64
+
+// record keeps a message to be repeated later. Snapshots have connections of their own, which repeat nothing.
+func (c *simCluster) record(from, to *simMember, msg *raftpb.Message) {
+	if msg.GetType() == raftpb.MsgSnap {
+		return
+	}
+	l := line{from.i, to.i, msg.GetType()}
+	if len(c.past[l]) == 0 {
+		c.lines = append(c.lines, l)
+	}
+	c.past[l] = append(c.past[l], msg)
+	if n := len(c.past[l]); n > 2*recorded {
+		c.past[l] = append([]*raftpb.Message(nil), c.past[l][n-recorded:]...)
+	}
+}
+
+// line names what goes from one member to another, of one kind.
+type line struct {
+	from, to int
+	kind     raftpb.MessageType
+}
+
+// repeat delivers old messages again within a short time, any number of times, of every kind and in any order: each comes
+// after its successors. The network may be cut meanwhile.
+func (c *simCluster) repeat(rounds int) {
+	for range rounds {
+		for _, i := range c.w.Rand.Perm(len(c.lines)) {
+			l := c.lines[i]
+			past := c.past[l]
+			from, to, msg := c.members[l.from], c.members[l.to], past[c.w.Rand.IntN(len(past))]
+			c.w.After(c.w.Between(0, time.Duration(rounds)*time.Millisecond), func() { c.deliver(from, to, msg) })
+		}
+	}
+}
+
 // misfortune does one bad thing, and sees to it that another follows.
 func (c *simCluster) misfortune() {
 	if c.healed {
@@ -77,7 +116,7 @@ func (c *simCluster) misfortune() {
 	}
 	o := c.members[w.Rand.IntN(len(c.members))]
 	lasts := time.Duration(w.Rand.ExpFloat64() * float64(c.cfg.election))
-	switch w.Rand.IntN(10) {
+	switch w.Rand.IntN(11) {
 	case 0, 1:
 		m.crash()
 		w.After(lasts, func() { m.start(false) })
@@ -105,6 +144,8 @@ func (c *simCluster) misfortune() {
 			c.partition(m, p, true, true, lasts)
 		}
 		m.stalledTo = w.Now() + lasts + lasts/2
+	case 10:
+		c.repeat(1 + w.Rand.IntN(20))
 	case 8: // two at once
 		m.crash()
 		w.After(lasts, func() { m.start(false) })

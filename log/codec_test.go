@@ -242,52 +242,6 @@ func TestCheckpointRoundTrip(t *testing.T) {
 	}
 }
 
-func TestQuorumStamp(t *testing.T) {
-	for _, c := range []struct {
-		echoes map[uint64]int64
-		voters []uint64
-		want   int64
-	}{
-		{map[uint64]int64{1: 5}, []uint64{1}, 5},
-		{map[uint64]int64{1: 5}, []uint64{1, 2}, 0},
-		{map[uint64]int64{1: 5, 2: 4}, []uint64{1, 2}, 4},
-		{map[uint64]int64{1: 5, 2: 4}, []uint64{1, 2, 3}, 4},
-		{map[uint64]int64{1: 5, 2: 4, 9: 9}, []uint64{1, 2, 3, 4}, 0}, // 9 does not vote
-		{map[uint64]int64{1: 5, 2: 4, 3: 2}, []uint64{1, 2, 3, 4}, 2},
-		{map[uint64]int64{1: 5, 2: 4, 3: 2}, []uint64{1, 2, 3, 4, 5}, 2},
-	} {
-		if got := quorumStamp(c.voters, c.echoes); got != c.want {
-			t.Errorf("quorumStamp(%v, %v) = %d, want %d", c.voters, c.echoes, got, c.want)
-		}
-	}
-}
-
-func TestPromise(t *testing.T) {
-	p := promise{leader: 1, term: 5, stamp: 100, until: 1000}
-	restarted := promise{stamp: unreleasable, until: 1000}
-	for _, c := range []struct {
-		p        promise
-		now      int64
-		term     uint64
-		released int64
-		want     bool
-	}{
-		{p, 999, 6, 0, true},    // an ordinary vote
-		{p, 1000, 6, 0, false},  // the promise is over
-		{p, 500, 6, 99, true},   // the leader changed its mind after releasing 99
-		{p, 500, 6, 100, false}, // released
-		{p, 500, 7, 1, false},   // a later leader released it: the promise was void before
-		{p, 500, 5, 1000, true}, // a leader of an older term has nothing to release
-		{restarted, 500, 9, 1 << 40, true},
-		{restarted, 1000, 9, 0, false},
-		{promise{}, 0, 1, 0, false},
-	} {
-		if got := c.p.forbids(durationOf(c.now), c.term, c.released); got != c.want {
-			t.Errorf("%+v.forbids(%d, term %d, released %d) = %v", c.p, c.now, c.term, c.released, got)
-		}
-	}
-}
-
 // TestWindowAgainstModel checks the window on random appends, overwrites and cuts.
 func TestWindowAgainstModel(t *testing.T) {
 	seed := rand.Uint64()

@@ -60,7 +60,7 @@ type Core struct {
 	electAt time.Duration
 	heardAt time.Duration // when the leader last showed that it is alive
 	hunts   int           // quick campaigns left, to replace a dead leader
-	promise promise
+	owed    voter
 	forced  release // that was received with TimeoutNow
 
 	// Leader: heartbeats and the lease.
@@ -135,7 +135,7 @@ func NewCore(cfg CoreConfig, disk Storage, cacheBytes int, now time.Duration) (c
 	case mutant.On(mutant.NoRestartGuard):
 		c.electSoon(now)
 	default:
-		c.promise = promise{stamp: unreleasable, until: now + cfg.ElectionTimeout}
+		c.owed.guard = now + cfg.ElectionTimeout
 		c.electAt = now + cfg.ElectionTimeout + c.random(cfg.ElectionTimeout)
 	}
 	return c, nil

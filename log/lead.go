@@ -30,7 +30,7 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 			m = proto.Clone(m).(*raftpb.Message)
 			m.Context = campaignTransfer
 		}
-		if c.promise.forbids(now, term, released) && !mutant.On(mutant.NoPromise) {
+		if c.owed.forbids(now, term, released) && !mutant.On(mutant.NoPromise) {
 			return
 		}
 		// The promise is over, so the leader that raft still believes in must not hinder the vote.
@@ -39,12 +39,12 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 		}
 	case raftpb.MsgTimeoutNow:
 		r := release{term: term, stamp: releasedBy(m)}
-		if c.promise.forbids(now, term+1, r.stamp) || term != c.term {
+		if c.owed.forbids(now, term+1, r.stamp) || term != c.term {
 			return
 		}
 		c.forced = r
 	case raftpb.MsgTransferLeader:
-		if c.state == raft.StateLeader {
+		if c.state == raft.StateLeader && term == c.term { // else it was asked of an earlier leadership
 			c.eff.Changes = append(c.eff.Changes, TransferAsked{By: from})
 		}
 		return
@@ -75,7 +75,7 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 		c.hunts = 0
 		c.deferElection(now)
 		if stamp := stampOf(m); m.GetType() == raftpb.MsgHeartbeat && stamp > 0 {
-			c.promise = promise{leader: from, term: term, stamp: stamp, until: now + c.cfg.ElectionTimeout}
+			c.owed.owe(promise{leader: from, term: term, stamp: stamp, until: now + c.cfg.ElectionTimeout})
 		}
 	}
 }
@@ -108,12 +108,16 @@ func (c *Core) tick(now time.Duration) {
 		c.electAt = now + time.Duration(len(c.voters))*rankDelay + c.random(rankDelay)
 	}
 	if !c.stalled(now) {
-		c.campaign()
+		c.campaign(now)
 	}
 }
 
-// campaign asks for votes.
-func (c *Core) campaign() {
+// campaign asks for votes, of which its own is the first: so it waits as long as that would break a promise.
+func (c *Core) campaign(now time.Duration) {
+	if c.owed.forbids(now, c.term+1, 0) {
+		c.electAt = max(c.electAt, c.owed.free()+c.random(c.cfg.Heartbeat))
+		return
+	}
 	_ = c.node.ForgetLeader()
 	_ = c.node.Campaign()
 }
@@ -126,10 +130,11 @@ func (c *Core) gone(now time.Duration, ev Gone) {
 	if c.heardAt > ev.At {
 		return // a leader was heard since: perhaps a new process of that name
 	}
-	if c.promise.leader == id {
-		c.promise = promise{}
+	follows := c.leader == id && c.state == raft.StateFollower
+	if c.owed.leader == id || follows && c.owed.term < c.term { // what was owed in an earlier term had ended with its election
+		c.owed.forgive()
 	}
-	if c.leader != id || c.state != raft.StateFollower {
+	if !follows {
 		return
 	}
 	rank := 0
@@ -166,7 +171,7 @@ func (c *Core) stampRound(now time.Duration) {
 		c.echoes = make(map[uint64]int64, len(c.voters))
 	}
 	c.echoes[c.cfg.ID] = c.stamp
-	c.promise = promise{leader: c.cfg.ID, term: c.term, stamp: c.stamp, until: now + c.cfg.ElectionTimeout}
+	c.owed.owe(promise{leader: c.cfg.ID, term: c.term, stamp: c.stamp, until: now + c.cfg.ElectionTimeout})
 }
 
 // renew works out the lease.
@@ -205,7 +210,7 @@ func (c *Core) transfer(now time.Duration, to uint64) {
 		return
 	}
 	c.released = max(c.stamp, 1)
-	c.promise = promise{}
+	c.owed.forgive()
 	c.setLease(0)
 	c.transferring = now + c.cfg.ElectionTimeout + 2*c.cfg.Heartbeat
 	c.node.TransferLeader(to)

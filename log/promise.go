@@ -22,35 +22,61 @@ import (
 // may drift apart (Gray and Cheriton's leases; raft's own check of its quorum is no lease, since
 // a voter forgets its leader as soon as it hears of a higher term).
 //
+// Invariant: what a voter owes only grows. A heartbeat that comes late or twice makes a promise neither
+// older nor shorter.
+//
 // Invariant: a promise outlives the process. What a crashed voter promised is unknown when it comes
-// back, so it begins with a promise to nobody in particular that lasts one election timeout.
+// back, so it begins with a guard: for one election timeout it helps nobody, whatever it hears meanwhile.
+// A heartbeat that it hears says nothing of the promises that it has forgotten, since it may be an old one.
 //
 // A leader that hands over releases the promises: TimeoutNow, and the forced votes that follow it,
 // carry the last stamp for which the leader has given up the lease. A voter that has promised a later
 // stamp since, because the leader changed its mind, refuses them, however late they arrive.
 
-// A promise is what a voter owes.
+// A promise is what a voter owes to a leader.
 type promise struct {
 	leader, term uint64
 	stamp        int64
 	until        time.Duration // on the voter's own clock
 }
 
-// unreleasable is the stamp of the promise that a restarted voter begins with.
-const unreleasable = math.MaxInt64
+// A voter is all that a member owes to others, on its own clock.
+type voter struct {
+	promise               // to the last leader
+	guard   time.Duration // until when the promises of an earlier process may last; never released
+}
 
-// forbids reports whether the promise forbids helping an election in a term at this moment. released
-// is the stamp up to which the leader of the term before has released its voters, 0 if it has not.
-func (p promise) forbids(now time.Duration, term uint64, released int64) bool {
-	if now >= p.until {
-		return false
+// owe makes a promise.
+func (v *voter) owe(p promise) {
+	if p.term < v.term || p.term == v.term && p.stamp <= v.stamp && !mutant.On(mutant.StampGoesBack) {
+		return // it is owed already, and for longer
 	}
-	if released == 0 || p.stamp == unreleasable {
+	v.promise = p
+	if mutant.On(mutant.GuardHeard) {
+		v.guard = 0
+	}
+}
+
+// forgive voids what is owed to the last leader.
+func (v *voter) forgive() { v.promise.until = 0 }
+
+// forbids reports whether it would break a promise to help an election in a term at this moment. released
+// is the stamp up to which the leader of the term before has released its voters, 0 if it has not.
+func (v *voter) forbids(now time.Duration, term uint64, released int64) bool {
+	switch {
+	case now < v.guard:
+		return true
+	case now >= v.until:
+		return false
+	case released == 0:
 		return true
 	}
 	// A leader of term-1 existed, so the lease of any earlier term had ended before.
-	return !(p.term+1 < term || p.term+1 == term && p.stamp <= released)
+	return !(v.term+1 < term || v.term+1 == term && v.stamp <= released)
 }
+
+// free is when nothing is owed any more to whoever is owed to now.
+func (v *voter) free() time.Duration { return max(v.guard, v.until) }
 
 // quorumStamp returns the latest stamp that a quorum of the voters has echoed.
 func quorumStamp(voters []uint64, echoes map[uint64]int64) int64 {
@@ -81,7 +107,7 @@ func stampOf(m *raftpb.Message) int64 {
 // releasedBy returns up to which stamp the sender of TimeoutNow, or of a forced vote, is released.
 func releasedBy(m *raftpb.Message) int64 {
 	if mutant.On(mutant.EndlessRelease) {
-		return unreleasable - 1
+		return math.MaxInt64
 	}
 	return stampOf(m)
 }

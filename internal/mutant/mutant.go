@@ -24,6 +24,8 @@ const (
 	StackedSnapshots   = "stacked-snapshots"     // a snapshot is installed while the one before it is still being restored
 	DishonestBase      = "dishonest-base"        // after a fallback to an older snapshot the member claims the log from before it was cut
 	RawCompacted       = "raw-compacted"         // what a storage says of a log that was cut reaches raft as it is
+	StampGoesBack      = "stamp-goes-back"       // a heartbeat that comes late makes a promise older
+	GuardHeard         = "guard-heard"           // a restarted voter's guard ends with the first heartbeat, which may be an old one
 	NoFsync            = "no-fsync"              // writes are reported durable before they are synced
 	BirthByMajority    = "birth-by-majority"     // a new cluster begins as soon as a majority of its members is new
 )
