@@ -3,6 +3,8 @@ package ha_test
 import (
 	"errors"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,6 +62,9 @@ func TestBirth_AwaitsEveryone(t *testing.T) {
 	c := newCluster(t, 3, quick)
 	c.start("a", "b")
 	c.remains("one is missing", 1500*time.Millisecond)
+	if !hasProblem(c.nodes["a"], "birth", ha.ErrUnborn, "waiting for c (unreachable") {
+		t.Errorf("problems: %v", c.nodes["a"].Status().Problems)
+	}
 	c.stop("b")
 	c.start("b") // with the same directory
 	c.remains("one has restarted", 200*time.Millisecond)
@@ -73,10 +78,20 @@ func TestBirth_AwaitsEveryone(t *testing.T) {
 	c.start("a")
 	c.put(number(7))
 	c.awaitSum(7, 1)
+	if p := c.nodes["a"].Status().Problems; len(p) > 0 {
+		t.Errorf("problems after the birth: %v", p)
+	}
 	c.stop("b")
 	c.start("b")
 	c.put(number(1))
 	c.awaitSum(8, 2)
+}
+
+// hasProblem reports whether a node shows a problem with an error and a text.
+func hasProblem(n *ha.Node, kind string, err error, text string) bool {
+	return slices.ContainsFunc(n.Status().Problems, func(p ha.Problem) bool {
+		return p.Kind == kind && (err == nil || errors.Is(p.Err, err)) && strings.Contains(p.Err.Error(), text)
+	})
 }
 
 // TestBirth_FormWithout: a cluster begins without a member where somebody says so, and that one joins later.

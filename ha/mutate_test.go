@@ -56,6 +56,11 @@ func TestMutate_ApplyWrites(t *testing.T) {
 	}
 	c.start(late)
 	c.sevens(5)
+	for name, n := range c.nodes {
+		if !hasProblem(n, "checksum", nil, "after Apply") {
+			t.Errorf("%s has not noticed: %v", name, n.Status().Problems)
+		}
+	}
 }
 
 // TestMutate_LateWrites: nor does one that writes to the records later, on the leader.

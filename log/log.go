@@ -192,13 +192,16 @@ func (l *Log) Receive(m *raftpb.Message) {
 	l.inbox.post(Receive{m, l.cfg.Clock()}, size)
 }
 
+// problemChecksum is the kind of problem that records in memory are not what was appended.
+const problemChecksum = "checksum"
+
 // damaged takes note of records in memory that somebody has written to. Each way of finding it is told once: it is
 // a mistake in the program, which will not go away.
 func (l *Log) damaged(damage *ChecksumError) {
 	if _, told := l.told.LoadOrStore(damage.When, nil); told {
 		return
 	}
-	l.cfg.Core.Logger.Error("records in memory were changed, and are read from disk", "member", l.cfg.Core.Name, "err", damage)
+	l.Post(Problem{Kind: problemChecksum, Err: damage})
 }
 
 // drop drops a message that would put damaged records on this disk. Its sender sends it again; where it is the sender's
