@@ -8,7 +8,6 @@ import (
 	"hash/fnv"
 	"log/slog"
 	"math"
-	"net"
 	"slices"
 	"strings"
 	"time"
@@ -23,7 +22,8 @@ type Member struct {
 	// Name is unique in the cluster and stays with the member's directory: 1 to 128 bytes of ASCII
 	// letters, digits, '.', '_' and '-'.
 	Name string
-	// Addr is where the other members reach it, host:port. A host name is resolved at every dial.
+	// Addr is where the other members reach it, host:port. A host name is resolved at every dial, and all
+	// addresses that it leads to are tried. It is one host's: neither unspecified (0.0.0.0) nor multicast.
 	Addr string
 }
 
@@ -135,12 +135,13 @@ func (c Config) Validate() error {
 		} else if other, taken := ids[memberID(m.Name)]; taken {
 			wrong("Members[%d].Name: %q and %q have the same id; rename one", i, m.Name, other)
 		}
-		if err := checkAddr(m.Addr, true); err != nil {
+		addr, err := transport.CheckAddr(m.Addr, false)
+		if err != nil {
 			wrong("Members[%d].Addr: %w", i, err)
-		} else if other, taken := addrs[m.Addr]; taken {
+		} else if other, taken := addrs[addr]; taken {
 			wrong("Members[%d].Addr: %q is that of %q too", i, m.Addr, other)
 		}
-		names[m.Name], ids[memberID(m.Name)], addrs[m.Addr] = true, m.Name, m.Name
+		names[m.Name], ids[memberID(m.Name)], addrs[addr] = true, m.Name, m.Name
 	}
 	switch {
 	case len(c.Members) == 0:
@@ -162,8 +163,10 @@ func (c Config) Validate() error {
 		wrong("FormWithout: %d of %d members are no minority", len(c.FormWithout), len(c.Members))
 	}
 	if c.Bind != "" {
-		if err := checkAddr(c.Bind, false); err != nil {
+		if addr, err := transport.CheckAddr(c.Bind, true); err != nil {
 			wrong("Bind: %w", err)
+		} else if strings.HasSuffix(addr, ":0") {
+			wrong("Bind: %q has port 0, and the others could not learn which one it became", c.Bind)
 		}
 	}
 	if err := transport.ValidateTLS(c.TLS); err != nil {
@@ -221,23 +224,6 @@ func setDefault[T comparable](field *T, value T) {
 	if *field == zero {
 		*field = value
 	}
-}
-
-// checkAddr reports what is wrong with a host:port.
-func checkAddr(addr string, needHost bool) error {
-	host, port, err := net.SplitHostPort(addr)
-	switch {
-	case err != nil:
-		return fmt.Errorf("%q is not host:port: %w", addr, err)
-	case needHost && host == "":
-		return fmt.Errorf("%q has no host", addr)
-	case port == "" || needHost && port == "0" || strings.HasPrefix(port, "-"):
-		return fmt.Errorf("%q has no port", addr)
-	}
-	if _, err := net.LookupPort("tcp", port); err != nil {
-		return fmt.Errorf("%q: %w", addr, err)
-	}
-	return nil
 }
 
 // memberID derives the id by which raft knows a member from its name, so that nobody has to give

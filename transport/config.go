@@ -87,7 +87,7 @@ func (c Config) Validate() error {
 
 	faults = append(faults, validatePeers(c.Self, c.Peers)...)
 	if c.Bind != "" {
-		if err := validAddr(c.Bind, true); err != nil {
+		if _, err := CheckAddr(c.Bind, true); err != nil {
 			fault("Bind: %w", err)
 		}
 	}
@@ -117,25 +117,27 @@ func (c Config) Validate() error {
 
 func validatePeers(self Peer, peers []Peer) []error {
 	var faults []error
-	one := func(what string, p Peer) {
+	one := func(what string, p Peer, bind bool) {
 		if p.ID == 0 || p.ID >= math.MaxUint64-1 {
 			faults = append(faults, fmt.Errorf("transport: %s: id %d is reserved", what, p.ID))
 		}
 		if p.Name == "" || len(p.Name) > maxName {
 			faults = append(faults, fmt.Errorf("transport: %s: name %q is not 1 to %d bytes long", what, p.Name, maxName))
 		}
-		if err := validAddr(p.Addr, false); err != nil {
+		if _, err := CheckAddr(p.Addr, bind); err != nil {
 			faults = append(faults, fmt.Errorf("transport: %s: %w", what, err))
 		}
 	}
-	one("Self", self)
+	// An own port 0 is learnt from TCP.Addr. Nobody dials it.
+	_, port, _ := net.SplitHostPort(self.Addr)
+	one("Self", self, port == "0")
 	ids := map[uint64]string{self.ID: self.Name}
 	names := map[string]bool{self.Name: true}
 	for i, p := range peers {
 		if p == self {
 			continue
 		}
-		one(fmt.Sprintf("peer %d (%q)", i, p.Name), p)
+		one(fmt.Sprintf("peer %d (%q)", i, p.Name), p, false)
 		if other, ok := ids[p.ID]; ok {
 			faults = append(faults, fmt.Errorf("transport: members %q and %q have the same id %d", other, p.Name, p.ID))
 		}
@@ -145,19 +147,6 @@ func validatePeers(self Peer, peers []Peer) []error {
 		ids[p.ID], names[p.Name] = p.Name, true
 	}
 	return faults
-}
-
-func validAddr(addr string, bind bool) error {
-	host, port, err := net.SplitHostPort(addr)
-	switch {
-	case err != nil:
-		return err
-	case port == "":
-		return fmt.Errorf("address %q has no port", addr)
-	case host == "" && !bind:
-		return fmt.Errorf("address %q has no host", addr)
-	}
-	return nil
 }
 
 // withDefaults returns c with every zero value that has a default replaced by it.

@@ -309,7 +309,8 @@ func (e *endpoint) answer(ctx context.Context, raw net.Conn, known func(string) 
 // when either side refuses, with the error of the dial, or with ctx's; c.Refused is not called. It needs no Listen and
 // registers nothing at p: a fresh member can ask before it writes its first byte.
 func Probe(ctx context.Context, c Config, p Peer) (Hello, error) {
-	if err := errors.Join(c.Validate(), validAddr(p.Addr, false)); err != nil {
+	_, err := CheckAddr(p.Addr, false)
+	if err := errors.Join(c.Validate(), err); err != nil {
 		return Hello{}, err
 	}
 	l, err := newEndpoint(c).dial(ctx, p, PurposeProbe)
