@@ -17,7 +17,7 @@ func TestMutants(t *testing.T) {
 		mutant.VoteNotPersisted, mutant.SendBeforePersist, mutant.FenceOnlyAtPropose, mutant.LeaseFromRaft,
 		mutant.NoRestartGuard, mutant.EpochIsTerm, mutant.IndexHoles, mutant.AckBeforeApply, mutant.NoPromise,
 		mutant.EndlessRelease, mutant.NoBarrier, mutant.StaleFate, mutant.NoFsync, mutant.MergeOverlap, mutant.ForeignBase,
-		mutant.StackedSnapshots, mutant.BirthByMajority, mutant.StampGoesBack, mutant.GuardHeard,
+		mutant.StackedSnapshots, mutant.SupersededFails, mutant.NoFallback, mutant.BirthByMajority, mutant.StampGoesBack, mutant.GuardHeard,
 	} {
 		t.Run(name, func(t *testing.T) {
 			mutant.Enabled = name
@@ -32,6 +32,7 @@ func TestMutants(t *testing.T) {
 					{"T4", func() *simCluster { return t4(seed, 50, false) }},
 					{"T6", func() *simCluster { return t6(seed) }},
 					{"the restart after a snapshot", func() *simCluster { return snapshotAndRestart(seed) }},
+					{"snapshots across leaderships", func() *simCluster { return snapshotAcrossLeaderships(seed) }},
 					{"snapshots on snapshots", func() *simCluster { return snapshotOnSnapshot(seed) }},
 					{"T7", func() *simCluster { return t7(seed) }},
 					{"births", func() *simCluster { return births(seed) }},

@@ -47,6 +47,7 @@ func t2(seed uint64) simConfig {
 	cfg.delay = time.Millisecond + time.Duration(r(4)*float64(40*time.Millisecond))
 	cfg.fault = 300*time.Millisecond + time.Duration(r(5)*float64(2*time.Second))
 	cfg.slowApply = time.Duration(r(6) * float64(5*time.Millisecond))
+	cfg.transfer, cfg.damage = cfg.delay, 0.1*r(7)
 	cfg.checkpoint = 512 << (seed % 5) // so that members that were away need snapshots
 	if seed%4 == 0 {
 		cfg.members = 5
@@ -468,6 +469,37 @@ func snapshotOnSnapshot(seed uint64) *simCluster {
 
 // TestG6_SnapshotOnSnapshot: a member that is sent a snapshot while it restores another comes back all the same.
 func TestG6_SnapshotOnSnapshot(t *testing.T) { seeds(t, snapshotOnSnapshot) }
+
+// snapshotAcrossLeaderships lets the leader lose and regain leadership while a snapshot is on its way to a member, which takes
+// longer than a round of heartbeats.
+func snapshotAcrossLeaderships(seed uint64) *simCluster {
+	c, a := inNeedOfSnapshots(seed)
+	if a == nil {
+		return c
+	}
+	c.cfg.transfer = 2 * time.Second
+	late := c.members[(a.i+1)%3]
+	late.crash()
+	c.put(60)
+	late.start(false)
+	if !c.await("snapshot on its way", func() bool { return a.sending[late.i] != nil }) {
+		return c
+	}
+	for _, active := range []bool{false, true} {
+		a.post(become{id: 1, active: active})
+		if !c.await("hand-over", func() bool { return c.active() != nil && (c.active() == a) == active }) {
+			return c
+		}
+		c.put(5)
+	}
+	if a.sending[late.i] != nil && c.await("snapshot", func() bool { return late.sm.last >= a.sm.last }) {
+		c.finishAfterTwo()
+	}
+	return c
+}
+
+// TestG6_SnapshotAcrossLeaderships: the snapshot arrives.
+func TestG6_SnapshotAcrossLeaderships(t *testing.T) { seeds(t, snapshotAcrossLeaderships) }
 
 // oldHeartbeat holds TimeoutNow up until the hand-over is given up, cuts the active's ears off, and delivers it, after an
 // old heartbeat if late.

@@ -34,6 +34,8 @@ type simConfig struct {
 	fault           time.Duration // mean time between two faults, 0: none
 	appendEvery     time.Duration // mean time between two appends of an active, 0: none
 	slowApply       time.Duration // of a batch, at most
+	transfer        time.Duration // of a snapshot, at most
+	damage          float64       // chance that the newest snapshot is damaged at a crash
 	checkpoint      int64         // bytes between two checkpoints
 	births          bool          // members must be born before they take part
 	calm            bool          // callbacks return at once and never fail
@@ -42,7 +44,7 @@ type simConfig struct {
 func defaultSim(seed uint64) simConfig {
 	return simConfig{
 		seed: seed, members: 3, heartbeat: 50 * time.Millisecond, election: 500 * time.Millisecond, drift: 0.01,
-		delay: 3 * time.Millisecond, appendEvery: 20 * time.Millisecond, slowApply: time.Millisecond, checkpoint: 8 << 10,
+		delay: 3 * time.Millisecond, appendEvery: 20 * time.Millisecond, slowApply: time.Millisecond, transfer: 5 * time.Millisecond, checkpoint: 8 << 10,
 	}
 }
 
@@ -98,6 +100,8 @@ type simMember struct {
 	birth simBirth
 
 	applyEvery time.Duration // the least time that an apply takes
+
+	sending map[int]*raftpb.Message // snapshots, by the receiver's place
 
 	queue  []*simBatch
 	flying map[*log.Batch]*simBatch
@@ -205,7 +209,7 @@ func (m *simMember) start(fresh bool) {
 	m.up, m.paused, m.missed = true, false, nil
 	m.inbox, m.scheduled, m.alarm = nil, false, 0
 	m.writes, m.writing, m.applies, m.applying = nil, nil, nil, false
-	m.queue, m.flying, m.tenure = nil, map[*log.Batch]*simBatch{}, nil
+	m.queue, m.flying, m.tenure, m.sending = nil, map[*log.Batch]*simBatch{}, nil, map[int]*raftpb.Message{}
 	core, err := log.NewCore(log.CoreConfig{
 		ID: m.id, Name: m.name, Heartbeat: cfg.heartbeat, ElectionTimeout: cfg.election, MaxClockDrift: cfg.drift,
 		Unborn: fresh, Seed: m.c.w.Rand.Uint64(), Logger: quiet,
@@ -269,6 +273,9 @@ func (m *simMember) crash() {
 	}
 	if mutant.On(mutant.NoFsync) {
 		*m.disk = m.safe
+	}
+	if m.c.cfg.damage > 0 && m.c.w.Chance(m.c.cfg.damage) {
+		m.disk.Damage()
 	}
 	m.life++
 	m.up, m.paused = false, false

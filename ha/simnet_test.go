@@ -25,8 +25,12 @@ func (c *simCluster) carry(from *simMember, msg *raftpb.Message) {
 			from.after(c.w.Between(0, 10*time.Millisecond), func() { from.post(log.Unreachable{ID: to.id}) })
 		}
 		if msg.GetType() == raftpb.MsgSnap {
-			from.after(c.w.Between(0, 100*time.Millisecond), func() { from.post(log.SnapshotSent{ID: to.id}) })
+			from.after(c.w.Between(0, 100*time.Millisecond), func() { from.post(log.SnapshotSent{Message: msg}) })
 		}
+		return
+	}
+	if msg.GetType() == raftpb.MsgSnap {
+		c.transfer(from, to, msg)
 		return
 	}
 	times := 1
@@ -44,24 +48,34 @@ func (c *simCluster) carry(from *simMember, msg *raftpb.Message) {
 
 func (c *simCluster) deliver(from, to *simMember, msg *raftpb.Message) {
 	if c.cut[from.i][to.i] || !to.up || c.cfg.births && !to.meets(from) {
-		if msg.GetType() == raftpb.MsgSnap { // the sender sees its connection break
-			from.after(0, func() { from.post(log.SnapshotSent{ID: to.id}) })
-		}
 		return
 	}
-	if msg.GetType() == raftpb.MsgSnap {
-		have, body, _, _ := from.disk.OpenSnapshot()
-		ok := have.GetMetadata().GetIndex() == msg.GetSnapshot().GetMetadata().GetIndex()
-		if from.up {
-			from.after(0, func() { from.post(log.SnapshotSent{ID: to.id, OK: ok}) })
-		}
-		if !ok {
+	to.after(0, func() { to.post(log.Receive{Message: msg, At: to.local()}) })
+}
+
+// transfer carries a snapshot. That takes time, and a newer one to the same member ends it; the sender is told so of the
+// old one, a little later.
+func (c *simCluster) transfer(from, to *simMember, msg *raftpb.Message) {
+	if old := from.sending[to.i]; old != nil {
+		from.after(c.w.Between(0, 10*time.Millisecond), func() { from.post(log.SnapshotSent{Message: old}) })
+	}
+	from.sending[to.i] = msg
+	index := msg.GetSnapshot().GetMetadata().GetIndex()
+	have, body, _, _ := from.disk.OpenSnapshot()
+	b, _ := io.ReadAll(body)
+	d := c.cfg.delay + c.w.Between(c.cfg.transfer/2, c.cfg.transfer)
+	from.after(d, func() {
+		if from.sending[to.i] != msg {
 			return
 		}
-		b, _ := io.ReadAll(body)
-		_ = to.disk.StageSnapshot(msg.GetSnapshot(), bytes.NewReader(b))
-	}
-	to.after(0, func() { to.post(log.Receive{Message: msg, At: to.local()}) })
+		delete(from.sending, to.i)
+		ok := have.GetMetadata().GetIndex() == index && !c.cut[from.i][to.i] && to.up && !(c.cfg.births && !to.meets(from))
+		ok = ok && to.core.StageSnapshot(msg.GetSnapshot(), bytes.NewReader(b)) == nil
+		from.post(log.SnapshotSent{Message: msg, OK: ok})
+		if ok {
+			to.after(0, func() { to.post(log.Receive{Message: msg, At: to.local()}) })
+		}
+	})
 }
 
 // recorded is how many messages of each kind are recorded for each link. Three seconds of heartbeats, which is longer than a

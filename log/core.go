@@ -80,9 +80,7 @@ type Core struct {
 	partial               int           // of those: not full
 	writeTime, commitTime time.Duration // of this member's writes and of its batches, on average
 
-	unborn     bool // takes no part: hears nobody, and does not campaign
-	installing bool // a leader's checkpoint is being written or restored
-
+	unborn    bool          // takes no part: hears nobody, and does not campaign
 	writes    []*Write      // not yet durable, in order
 	writtenAt time.Duration // when a write was last answered, or the first of these was handed out
 	applies   int           // not yet answered
@@ -251,11 +249,8 @@ func (c *Core) handle(now time.Duration, ev Event) error {
 	case Gone:
 		c.gone(now, ev)
 	case SnapshotSent:
-		status := raft.SnapshotFailure
-		if ev.OK {
-			status = raft.SnapshotFinish
-		}
-		c.node.ReportSnapshot(ev.ID, status)
+		c.look(now)
+		c.snapshotSent(ev)
 	}
 	return nil
 }
@@ -329,7 +324,7 @@ func (c *Core) send(now time.Duration, m *raftpb.Message) {
 func (c *Core) write(now time.Duration, m *raftpb.Message) {
 	w := &Write{Entries: m.GetEntries(), Snapshot: m.GetSnapshot(), issued: now}
 	if w.Snapshot != nil {
-		c.installing = true
+		c.store.setInstalling(true)
 	}
 	if m.Term != nil {
 		w.Hard = &raftpb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit}

@@ -41,10 +41,11 @@ type (
 		ID uint64
 		At time.Duration
 	}
-	// SnapshotSent says how sending a snapshot ended.
+	// SnapshotSent says how sending a snapshot ended, that of the message. It may come late, after another
+	// has been sent: what it says is of this one alone.
 	SnapshotSent struct {
-		ID uint64
-		OK bool
+		Message *raftpb.Message
+		OK      bool
 	}
 )
 

@@ -51,7 +51,7 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 	case raftpb.MsgSnap:
 		// One at a time: the next would take the place of the one that is being restored. The leader
 		// asks again.
-		if c.installing && !mutant.On(mutant.StackedSnapshots) {
+		if c.store.isInstalling() {
 			return
 		}
 	case raftpb.MsgHeartbeatResp:
@@ -245,6 +245,26 @@ func (c *Core) Successor(now time.Duration, want uint64) (uint64, error) {
 		return 0, ErrNoSuccessor
 	}
 	return best, nil
+}
+
+// snapshotSent tells raft how sending a snapshot ended, if it waits for that one. Of one that was superseded,
+// or that was sent in an earlier term, raft does not want to hear: it would take its failure for that of the
+// one that is on its way now, send yet another, and so on.
+func (c *Core) snapshotSent(ev SnapshotSent) {
+	to, status := ev.Message.GetTo(), raft.SnapshotFailure
+	if ev.OK {
+		status = raft.SnapshotFinish
+	}
+	waits := mutant.On(mutant.SupersededFails)
+	c.node.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
+		if id == to && p.State == tracker.StateSnapshot && p.PendingSnapshot == ev.Message.GetSnapshot().GetMetadata().GetIndex() &&
+			ev.Message.GetTerm() == c.term && c.state == raft.StateLeader {
+			waits = true
+		}
+	})
+	if waits {
+		c.node.ReportSnapshot(to, status)
+	}
 }
 
 // deferElection starts the wait for the leader's next sign of life anew.

@@ -225,7 +225,9 @@ func (l *Log) Now() time.Duration { return l.cfg.Clock() }
 func (l *Log) Gone(id uint64, at time.Duration) { l.Post(Gone{ID: id, At: at}) }
 
 // SnapshotSent takes note of how sending a snapshot ended.
-func (l *Log) SnapshotSent(to uint64, err error) { l.Post(SnapshotSent{ID: to, OK: err == nil}) }
+func (l *Log) SnapshotSent(m *raftpb.Message, err error) {
+	l.Post(SnapshotSent{Message: m, OK: err == nil})
+}
 
 // OpenSnapshot opens the body of a snapshot that is to be sent.
 func (l *Log) OpenSnapshot(want *raftpb.Snapshot) (io.ReadCloser, int64, error) {
@@ -246,15 +248,12 @@ func (l *Log) ReceiveSnapshot(m *raftpb.Message, size int64, r io.Reader) error 
 	if err != nil {
 		return err
 	}
-	if cp.Base.Raft != cp.Position.Raft {
-		return fmt.Errorf("%w: a snapshot that claims a log before it", ErrFormat)
-	}
 	if err := cp.fits(l.cfg.StateMachine != nil, size); err != nil {
 		l.misfit.Store(true)
 		l.Post(Problem{Kind: problemSnapshot, Err: err})
 		return err
 	}
-	if err := l.cfg.Storage.StageSnapshot(m.GetSnapshot(), r); err != nil {
+	if err := l.core.StageSnapshot(m.GetSnapshot(), r); err != nil {
 		return err
 	}
 	l.Post(Receive{m, l.cfg.Clock()})

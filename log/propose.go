@@ -174,7 +174,7 @@ func (c *Core) applied(now time.Duration, a *Apply) {
 	c.applies--
 	c.appliedAt = now
 	if a.Snapshot != nil {
-		c.installing = false
+		c.store.setInstalling(false)
 	}
 	for _, m := range a.responses {
 		_ = c.node.Step(m)

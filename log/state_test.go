@@ -95,7 +95,7 @@ func TestStateOfZeroBytes(t *testing.T) {
 			}
 			// What a member cannot open it does not take from a leader either.
 			begin.Raft = pos.Raft
-			l := &Log{cfg: cfg}
+			l := &Log{cfg: cfg, core: &Core{store: &window{disk: cfg.Storage}}}
 			l.inbox.wake, l.inbox.drained = make(chan struct{}, 1), make(chan struct{}, 1)
 			if err := l.ReceiveSnapshot(&raftpb.Message{Snapshot: snap}, int64(len(test.body)), strings.NewReader(test.body)); test.want == ErrStateMachine != errors.Is(err, ErrStateMachine) {
 				t.Errorf("receive: %v", err)

@@ -3,6 +3,7 @@ package log
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sort"
 	"sync"
@@ -34,6 +35,8 @@ type window struct {
 	changed chan struct{} // closed and replaced when pos or base moves
 	marks   []mark        // sparse, ascending
 	err     error         // why no more will come
+
+	installing bool // a leader's checkpoint is being written or restored
 }
 
 // A mark says that the batch at a raft index begins with a record: a place to begin a search from.
@@ -52,7 +55,7 @@ func newWindow(disk Storage, limit int) (*window, error) {
 		return nil, err
 	}
 	held := disk.First()
-	if held > c.Position.Raft+1 {
+	if held > c.Position.Raft+1 || mutant.On(mutant.NoFallback) && held > c.Base.Raft+1 {
 		return nil, fmt.Errorf("%w: the checkpoint at raft index %d counts on entries from there on, and the first held is %d",
 			ErrFormat, c.Position.Raft, held)
 	}
@@ -77,7 +80,7 @@ func newWindow(disk Storage, limit int) (*window, error) {
 // raiseBase makes the base honest where the log was cut since the checkpoint was made: this member has fallen back to an
 // older one than the one for which it was cut.
 func (w *window) raiseBase(held uint64) {
-	if held <= w.base.Raft+1 || mutant.On(mutant.DishonestBase) {
+	if held <= w.base.Raft+1 {
 		return
 	}
 	raftIndex := held - 1
@@ -141,6 +144,37 @@ func (w *window) persist(writes []*Write) error {
 		ents = append(ents, wr.Entries...)
 	}
 	return save()
+}
+
+// StageSnapshot keeps a snapshot that a leader sends, until raft wants it to be installed. It refuses what
+// no leader sends and, so that they do not pile up on disk, any while another is being installed or
+// restored: the leader tries again. Any goroutine may call it.
+func (c *Core) StageSnapshot(snap *raftpb.Snapshot, body io.Reader) error {
+	cp, err := parseCheckpoint(snap)
+	if err != nil {
+		return err
+	}
+	if cp.Base.Raft != cp.Position.Raft {
+		return fmt.Errorf("%w: a snapshot that claims a log before it", ErrFormat)
+	}
+	if c.store.isInstalling() {
+		return errInstalling
+	}
+	return c.store.disk.StageSnapshot(snap, body)
+}
+
+var errInstalling = errors.New("baton: another snapshot is being restored")
+
+func (w *window) setInstalling(on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.installing = on
+}
+
+func (w *window) isInstalling() bool {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.installing && !mutant.On(mutant.StackedSnapshots)
 }
 
 // committedAt returns a hard state, nil if there is none, with a commit index of at most the one given: the
@@ -216,7 +250,7 @@ func (w *window) entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
 		hi = min(hi, w.first)
 		w.mu.RUnlock()
 		ents, err := w.disk.Entries(lo, hi, maxBytes)
-		if err != nil && lo < w.disk.First() && !mutant.On(mutant.RawCompacted) {
+		if err != nil && lo < w.disk.First() {
 			err = raft.ErrCompacted // whatever the storage calls it; everybody else asks for this error
 		}
 		return ents, err

@@ -70,6 +70,11 @@ func fileError(file string, off int64, err error) error {
 	return &CorruptError{File: file, Offset: off, Err: err}
 }
 
+func isCorrupt(err error) bool {
+	var ce *CorruptError
+	return errors.As(err, &ce)
+}
+
 func corrupt(file string, off int64, format string, args ...any) error {
 	return &CorruptError{File: file, Offset: off, Err: fmt.Errorf(format, args...)}
 }

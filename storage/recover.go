@@ -88,6 +88,9 @@ func (w *WAL) choose(m *markState) (*scanned, *raftpb.Snapshot, error) {
 		snap := &raftpb.Snapshot{}
 		if id != (snapID{}) {
 			if snap, err = verifySnapshotFile(filepath.Join(dir, id.file(snapExt)), id); err != nil {
+				if !isCorrupt(err) {
+					return nil, nil, err // it may be all right, and would be deleted
+				}
 				damage = firstError(damage, err)
 				continue
 			}

@@ -13,9 +13,12 @@ import (
 const (
 	defaultQueueBytes = 64 << 20
 	defaultMaxFrame   = 65 << 20
-	minMaxFrame       = 64 << 10
-	maxMaxFrame       = 1 << 30
-	maxName           = 255
+
+	defaultSnapshotRate = 256 << 10
+
+	minMaxFrame = 64 << 10
+	maxMaxFrame = 1 << 30
+	maxName     = 255
 )
 
 // Peer is one member of the cluster.
@@ -68,9 +71,13 @@ type Config struct {
 	DialTimeout      time.Duration // resolving and connecting. 0: 1 s
 	HandshakeTimeout time.Duration // from connection to admission. 0: 3 s
 	WriteTimeout     time.Duration // time in which 256 KiB must find room; on control connections at most 1 s. 0: 5 s
-	SnapshotTimeout  time.Duration // longest standstill of a snapshot, and longest wait for its acknowledgement. 0: 60 s
+	SnapshotTimeout  time.Duration // longest standstill of a snapshot on its way. 0: 10 s
 	Backoff          time.Duration // first pause before a redial, doubling with jitter. 0: 10 ms
 	MaxBackoff       time.Duration // longest such pause. 0: 1 s, or Backoff if that is longer
+
+	// SnapshotRate is the least rate, in bytes a second, at which a snapshot must arrive: the whole of it may take
+	// SnapshotTimeout and its size at this rate. 0: 256 KiB.
+	SnapshotRate int64
 
 	// CrashEvidence turns on [Handler.Gone]. Leave it off where a proxy, a firewall or a container's port mapping can
 	// answer "connection refused" for a host whose process is alive.
@@ -96,6 +103,9 @@ func (c Config) Validate() error {
 	}
 	if c.QueueBytes < 0 {
 		fault("QueueBytes is negative: %d", c.QueueBytes)
+	}
+	if c.SnapshotRate < 0 {
+		fault("SnapshotRate is negative: %d", c.SnapshotRate)
 	}
 	if c.MaxFrame != 0 && (c.MaxFrame < minMaxFrame || c.MaxFrame > maxMaxFrame) {
 		fault("MaxFrame is %d, not in [%d, %d]", c.MaxFrame, minMaxFrame, maxMaxFrame)
@@ -159,11 +169,14 @@ func (c Config) withDefaults() Config {
 	def(&c.DialTimeout, time.Second)
 	def(&c.HandshakeTimeout, 3*time.Second)
 	def(&c.WriteTimeout, 5*time.Second)
-	def(&c.SnapshotTimeout, time.Minute)
+	def(&c.SnapshotTimeout, 10*time.Second)
 	def(&c.Backoff, 10*time.Millisecond)
 	def(&c.MaxBackoff, max(time.Second, c.Backoff))
 	if c.QueueBytes == 0 {
 		c.QueueBytes = defaultQueueBytes
+	}
+	if c.SnapshotRate == 0 {
+		c.SnapshotRate = defaultSnapshotRate
 	}
 	if c.MaxFrame == 0 {
 		c.MaxFrame = defaultMaxFrame

@@ -35,7 +35,7 @@ func (g *Group) Send(msgs []*raftpb.Message) {
 		p := d.byID[m.GetTo()]
 		if p == nil {
 			if lane == PurposeSnapshot {
-				g.t.inbox.add(notice{g: g, what: noticeSnapshot, id: m.GetTo(), err: fmt.Errorf("transport: no peer with id %x", m.GetTo())})
+				g.t.inbox.add(notice{g: g, what: noticeSnapshot, id: m.GetTo(), m: m, err: fmt.Errorf("transport: no peer with id %x", m.GetTo())})
 			}
 			continue
 		}
@@ -49,7 +49,7 @@ func (g *Group) Send(msgs []*raftpb.Message) {
 			g.t.cfg.Logger.LogAttrs(context.Background(), slog.LevelError, "message is too large, dropped", slog.Any("error", err))
 			switch lane {
 			case PurposeSnapshot:
-				g.t.inbox.add(notice{g: g, what: noticeSnapshot, id: p.ID, err: err})
+				g.t.inbox.add(notice{g: g, what: noticeSnapshot, id: p.ID, m: m, err: err})
 			case PurposeBulk:
 				g.t.inbox.add(notice{g: g, what: noticeUnreachable, id: p.ID})
 			}
@@ -85,7 +85,8 @@ type notice struct {
 	g    *Group
 	what noticeKind
 	id   uint64
-	at   time.Duration // of noticeGone
+	at   time.Duration   // of noticeGone
+	m    *raftpb.Message // of noticeSnapshot
 	err  error
 }
 
@@ -125,7 +126,7 @@ func (n *notices) deliver(ctx context.Context) {
 			case noticeGone:
 				one.g.h.Gone(one.id, one.at)
 			case noticeSnapshot:
-				one.g.h.SnapshotSent(one.id, one.err)
+				one.g.h.SnapshotSent(one.m, one.err)
 			}
 		}
 		select {

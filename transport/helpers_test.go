@@ -31,6 +31,7 @@ type recorder struct {
 	lost     []uint64
 	gone     []uint64
 	sent     []error
+	sentOf   []*raftpb.Message // whose fates those are
 	bodies   [][]byte
 	refusals []error
 
@@ -101,8 +102,8 @@ func (r *recorder) ReceiveSnapshot(m *raftpb.Message, size int64, body io.Reader
 	r.change(func() { r.got, r.bodies = append(r.got, m), append(r.bodies, b) })
 	return nil
 }
-func (r *recorder) SnapshotSent(_ uint64, err error) {
-	r.change(func() { r.sent = append(r.sent, err) })
+func (r *recorder) SnapshotSent(m *raftpb.Message, err error) {
+	r.change(func() { r.sent, r.sentOf = append(r.sent, err), append(r.sentOf, m) })
 }
 
 func (r *recorder) messages() []*raftpb.Message {

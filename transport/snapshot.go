@@ -1,12 +1,14 @@
 package transport
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -16,21 +18,26 @@ import (
 
 const (
 	chunkSize = 256 << 10
-	endSize   = 12 // body of an end frame
+	endSize   = 20 // body of an end frame
 
 	ackTaken  = 0
 	ackFailed = 1
+
+	// digestRate is how many bytes a second a receiver must at least sync and verify before it acknowledges.
+	digestRate = 8 << 20
 )
 
 // ErrSnapshotNotTaken is told to [Handler.SnapshotSent], with the receiver's text, when its ReceiveSnapshot failed.
 var ErrSnapshotNotTaken = errors.New("transport: receiver did not take the snapshot")
 
-// ErrSuperseded is told to [Handler.SnapshotSent] when a newer snapshot of the same group to the same peer was given to
+// ErrSuperseded is told to [Handler.SnapshotSent] when a newer MsgSnap of the same group to the same peer was given to
 // Send: raft does that only when it has given up the older one.
 var ErrSuperseded = errors.New("transport: a newer snapshot is to be sent")
 
 // outbox sends snapshots to one peer, one at a time. A group has at most one waiting: a newer one takes the place of an
-// older one, and ends one that is being sent.
+// older one. It ends one that is being sent, unless it is the same snapshot, which a leader wants to be sent in a newer
+// term: then what is being sent goes on, and arrives as the newer message. So a transfer that takes longer than a
+// leadership is not begun anew for ever.
 type outbox struct {
 	p       *peer
 	wake    chan struct{} // 1: something is waiting
@@ -38,7 +45,8 @@ type outbox struct {
 
 	mu      sync.Mutex // guards what follows
 	waiting []parcel
-	sending *Group
+	sending parcel                  // g is nil when nothing is
+	sealed  bool                    // of sending: its end is on its way, with the term that it arrives in
 	cancel  context.CancelCauseFunc // of what is being sent
 	closed  bool
 }
@@ -52,58 +60,95 @@ func (o *outbox) push(g *Group, m *raftpb.Message) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
-		o.p.t.inbox.add(notice{g: g, what: noticeSnapshot, id: o.p.ID, err: ErrClosed})
+		o.fate(parcel{g, m}, ErrClosed)
 		return
-	}
-	signal(o.wake)
-	if o.sending == g {
-		o.cancel(ErrSuperseded)
 	}
 	if i := slices.IndexFunc(o.waiting, func(w parcel) bool { return w.g == g }); i >= 0 {
-		o.waiting[i].m = m
-		o.p.t.inbox.add(notice{g: g, what: noticeSnapshot, id: o.p.ID, err: ErrSuperseded})
-		return
+		o.fate(o.waiting[i], ErrSuperseded)
+		o.waiting = slices.Delete(o.waiting, i, i+1)
 	}
-	o.waiting = append(o.waiting, parcel{g: g, m: m})
+	if o.sending.g == g {
+		if !o.sealed && sameSnapshot(o.sending.m, m) {
+			o.fate(o.sending, ErrSuperseded)
+			o.sending.m = m
+			return
+		}
+		if !sameSnapshot(o.sending.m, m) {
+			o.cancel(ErrSuperseded)
+		}
+	}
+	o.waiting = append(o.waiting, parcel{g, m})
+	signal(o.wake)
+}
+
+// fate tells what has become of a parcel, from another goroutine.
+func (o *outbox) fate(p parcel, err error) {
+	o.p.t.inbox.add(notice{g: p.g, what: noticeSnapshot, id: o.p.ID, m: p.m, err: err})
+}
+
+func sameSnapshot(a, b *raftpb.Message) bool {
+	x, y := a.GetSnapshot(), b.GetSnapshot()
+	return x.GetMetadata().GetIndex() == y.GetMetadata().GetIndex() && x.GetMetadata().GetTerm() == y.GetMetadata().GetTerm() &&
+		bytes.Equal(x.GetData(), y.GetData())
+}
+
+// seal returns the term in which what is being sent arrives.
+func (o *outbox) seal() uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.sealed = true
+	return o.sending.m.GetTerm()
+}
+
+// next takes the next parcel. The ctx is that of sending it. Without one, last says that there will be no more.
+func (o *outbox) next(ctx context.Context) (p parcel, sctx context.Context, last bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.waiting) == 0 {
+		o.closed = ctx.Err() != nil
+		return parcel{}, nil, o.closed
+	}
+	p = o.waiting[0]
+	o.waiting = slices.Delete(o.waiting, 0, 1)
+	o.sending, o.sealed = p, false
+	sctx, o.cancel = context.WithCancelCause(ctx)
+	return p, sctx, false
+}
+
+// sent ends the sending of a parcel and returns it, as the one that it has become.
+func (o *outbox) sent() parcel {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	p := o.sending
+	o.sending = parcel{}
+	o.cancel(nil)
+	return p
 }
 
 // run sends what is waiting until ctx ends, and then answers for what still waits.
 func (o *outbox) run(ctx context.Context) {
 	for {
-		sctx, cancel := context.WithCancelCause(ctx)
-		o.mu.Lock()
-		var next parcel
-		if len(o.waiting) == 0 && ctx.Err() != nil {
-			o.closed = true
-			o.mu.Unlock()
-			cancel(nil)
+		next, sctx, last := o.next(ctx)
+		if last {
 			return
 		}
-		if len(o.waiting) > 0 {
-			next = o.waiting[0]
-			o.waiting = slices.Delete(o.waiting, 0, 1)
-		}
-		o.sending, o.cancel = next.g, cancel
-		o.mu.Unlock()
-
-		if next.g != nil {
-			err := o.send(sctx, next)
-			if cause := context.Cause(sctx); err != nil && cause != nil {
-				err = cause
+		if next.g == nil {
+			select {
+			case <-o.wake:
+			case <-ctx.Done():
 			}
-			if ctx.Err() != nil {
-				err = ErrClosed
-			}
-			cancel(nil)
-			o.pause(ctx, err)
-			next.g.h.SnapshotSent(o.p.ID, err)
 			continue
 		}
-		cancel(nil)
-		select {
-		case <-o.wake:
-		case <-ctx.Done():
+		err := o.send(sctx, next)
+		if cause := context.Cause(sctx); err != nil && cause != nil {
+			err = cause
 		}
+		if ctx.Err() != nil {
+			err = ErrClosed
+		}
+		next = o.sent()
+		o.pause(ctx, err)
+		next.g.h.SnapshotSent(next.m, err)
 	}
 }
 
@@ -154,14 +199,16 @@ func (o *outbox) send(ctx context.Context, s parcel) error {
 		}
 		ack <- err
 	}()
-	if err := writeSnapshot(l, s, body, size, cfg.SnapshotTimeout); err != nil {
+	total, err := o.write(l, s, body, size)
+	if err != nil {
 		l.Close()
 		if no := <-ack; errors.Is(no, ErrSnapshotNotTaken) {
 			return no
 		}
 		return err
 	}
-	if err := l.raw.SetReadDeadline(time.Now().Add(cfg.SnapshotTimeout)); err != nil {
+	patience := cfg.SnapshotTimeout + time.Duration(float64(total)/digestRate*float64(time.Second))
+	if err := l.raw.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		l.Close()
 		<-ack
 		return err
@@ -184,23 +231,24 @@ func readAck(l *link) error {
 	return err
 }
 
-func writeSnapshot(l *link, s parcel, body io.Reader, size int64, timeout time.Duration) error {
+// write writes one snapshot and returns the size of its body.
+func (o *outbox) write(l *link, s parcel, body io.Reader, size int64) (total int64, err error) {
+	timeout := o.p.t.cfg.SnapshotTimeout
 	head, err := appendMessage(nil, kindSnapshot, s.g.id, binary.BigEndian.AppendUint64(nil, uint64(size)), s.m)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if err := l.write(head, timeout); err != nil {
-		return err
+		return 0, err
 	}
 	var (
-		sum   uint32
-		total int64
-		buf   = make([]byte, headerSize+chunkSize)
+		sum uint32
+		buf = make([]byte, headerSize+chunkSize)
 	)
 	for {
 		n, rerr := io.ReadFull(body, buf[headerSize:])
 		if rerr != nil && rerr != io.EOF && rerr != io.ErrUnexpectedEOF {
-			return fmt.Errorf("read snapshot: %w", rerr)
+			return 0, fmt.Errorf("read snapshot: %w", rerr)
 		}
 		if n > 0 {
 			chunk := buf[:headerSize+n]
@@ -211,7 +259,7 @@ func writeSnapshot(l *link, s parcel, body io.Reader, size int64, timeout time.D
 			}
 			sealFrame(chunk, kindChunk, s.g.id)
 			if err := l.write(chunk, timeout); err != nil {
-				return err
+				return 0, err
 			}
 		}
 		if rerr != nil {
@@ -219,11 +267,15 @@ func writeSnapshot(l *link, s parcel, body io.Reader, size int64, timeout time.D
 		}
 	}
 	if size >= 0 && total != size {
-		return fmt.Errorf("read snapshot: its body does not have the %d bytes that were announced", size)
+		return 0, fmt.Errorf("read snapshot: its body does not have the %d bytes that were announced", size)
 	}
-	end := binary.BigEndian.AppendUint64(nil, uint64(total))
-	end = binary.BigEndian.AppendUint32(end, sum)
-	return l.write(appendFrame(nil, kindEnd, s.g.id, end), timeout)
+	return total, l.write(appendFrame(nil, kindEnd, s.g.id, appendEnd(nil, total, sum, o.seal())), timeout)
+}
+
+func appendEnd(b []byte, total int64, sum uint32, term uint64) []byte {
+	b = binary.BigEndian.AppendUint64(b, uint64(total))
+	b = binary.BigEndian.AppendUint32(b, sum)
+	return binary.BigEndian.AppendUint64(b, term)
 }
 
 // takeSnapshot receives the one snapshot of a connection and acknowledges it.
@@ -277,7 +329,9 @@ func (t *TCP) handSnapshot(ctx context.Context, p *peer, l *link, group uint64, 
 		return ErrClosed
 	}
 	defer func() { <-p.taking }()
-	body := &snapshotBody{l: l, group: group, size: size, timeout: t.cfg.SnapshotTimeout}
+	body := &snapshotBody{
+		l: l, group: group, m: m, size: size, slack: t.cfg.SnapshotTimeout, timeout: t.cfg.SnapshotTimeout, rate: t.cfg.SnapshotRate,
+	}
 	if err := g.h.ReceiveSnapshot(m, size, body); err != nil {
 		return err
 	}
@@ -294,13 +348,19 @@ func (t *TCP) handSnapshot(ctx context.Context, p *peer, l *link, group uint64, 
 
 // snapshotBody reads the chunks of a snapshot. With a size that is known the end is verified before the last bytes are
 // given out, so that a reader which stops after size bytes does not miss it.
+//
+// A sender that stands still, or merely trickles, has a deadline: it is waited for timeout at a time at most, and in all no
+// longer than timeout and what the bytes that came take at rate. Time that the reader spends elsewhere does not count.
 type snapshotBody struct {
 	l       *link
 	group   uint64
+	m       *raftpb.Message // gets the term that the end brings
 	size    int64
 	timeout time.Duration
-	chunk   []byte // what is left of the current one; in the frame reader's buffer
-	hold    []byte // the last chunk while the frame after it is read
+	rate    int64         // bytes a second
+	slack   time.Duration // how long the sender is waited for now
+	chunk   []byte        // what is left of the current one; in the frame reader's buffer
+	hold    []byte        // the last chunk while the frame after it is read
 	total   int64
 	sum     uint32
 	ended   bool
@@ -359,10 +419,16 @@ func (b *snapshotBody) next() error {
 }
 
 func (b *snapshotBody) frame() (frame, error) {
-	if err := b.l.raw.SetReadDeadline(time.Now().Add(b.timeout)); err != nil {
+	began := time.Now()
+	if err := b.l.raw.SetReadDeadline(began.Add(b.slack)); err != nil {
 		return frame{}, err
 	}
 	f, err := b.l.r.next(chunkSize)
+	earned := time.Duration(float64(len(f.body)) / float64(b.rate) * float64(time.Second))
+	b.slack = min(b.slack-time.Since(began)+earned, b.timeout)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("less than %d bytes a second after %d bytes: %w", b.rate, b.total, err)
+	}
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
@@ -379,10 +445,14 @@ func (b *snapshotBody) end(f frame) error {
 	if len(f.body) != endSize {
 		return fmt.Errorf("%w: end of %d bytes", errFrame, len(f.body))
 	}
-	total, sum := int64(binary.BigEndian.Uint64(f.body)), binary.BigEndian.Uint32(f.body[8:])
+	total, sum, term := int64(binary.BigEndian.Uint64(f.body)), binary.BigEndian.Uint32(f.body[8:]), binary.BigEndian.Uint64(f.body[12:])
 	if total != b.total || sum != b.sum || b.size >= 0 && total != b.size {
 		return fmt.Errorf("%w: snapshot of %d bytes with checksum %08x, should be %d with %08x", errFrame, b.total, b.sum, total, sum)
 	}
+	if term < b.m.GetTerm() {
+		return fmt.Errorf("%w: a snapshot that began in term %d ends in term %d", errFrame, b.m.GetTerm(), term)
+	}
+	b.m.Term = &term
 	b.ended = true
 	return io.EOF
 }

@@ -174,16 +174,116 @@ func TestSnapshotCutAndSuperseded(t *testing.T) {
 
 	a.send(snap(2))
 	<-begun
-	a.send(snap(3), snap(4))
+	a.send(newer(3), newer(4))
 	a.wait(t, "three fates", func() bool { return len(a.sent) == 4 })
-	superseded := 0
-	for _, err := range a.fates()[1:] {
-		if errors.Is(err, ErrSuperseded) {
-			superseded++
+	for i, m := range a.sentOf[1:] { // each is told of its own
+		if err := a.sent[i+1]; errors.Is(err, ErrSuperseded) != (m.GetTerm() < 4) {
+			t.Errorf("term %d: %v", m.GetTerm(), err)
 		}
 	}
-	if superseded != 2 || a.fates()[3] != nil {
+	if a.fates()[3] != nil {
 		t.Errorf("fates %v", a.fates()[1:])
+	}
+}
+
+// newer is a message with another snapshot than that of snap.
+func newer(term uint64) *raftpb.Message {
+	m := snap(term)
+	m.Snapshot.Metadata.Index = proto.Uint64(11)
+	return m
+}
+
+// A leader that has lost and regained leadership sends the same snapshot in a newer term: what is on its way goes on, and
+// arrives as the newer message. So the receiver gets it however often that happens.
+func TestSnapshotGoesOnInNewTerm(t *testing.T) {
+	leaks(t)
+	a, b := pair(t, config("a"), config("b"))
+	a.source = noise(16 << 20)
+	begun, release := make(chan struct{}, 9), make(chan struct{})
+	var taken []byte
+	b.receive = func(body io.Reader) error {
+		begun <- struct{}{}
+		<-release
+		var err error
+		taken, err = io.ReadAll(body)
+		if term := body.(*snapshotBody).m.GetTerm(); err == nil && term != 9 {
+			err = fmt.Errorf("arrived in term %d", term)
+		}
+		return err
+	}
+	a.send(snap(2))
+	<-begun
+	for term := uint64(3); term <= 9; term++ {
+		a.send(snap(term))
+	}
+	close(release)
+	a.wait(t, "fates", func() bool { return len(a.sent) == 8 })
+	for i, m := range a.sentOf {
+		if last := m.GetTerm() == 9; last != (a.sent[i] == nil) || !last && !errors.Is(a.sent[i], ErrSuperseded) {
+			t.Errorf("term %d: %v", m.GetTerm(), a.sent[i])
+		}
+	}
+	if !bytes.Equal(taken, a.source) || len(begun) != 0 {
+		t.Errorf("%d bytes taken, %d more transfers", len(taken), len(begun))
+	}
+}
+
+// A sender that stands still is given up after SnapshotTimeout, and so is one that trickles, however long it could go on;
+// one that is merely slower than usual is not.
+func TestSnapshotSenderTrickles(t *testing.T) {
+	leaks(t)
+	cfg := config("b")
+	cfg.SnapshotTimeout, cfg.SnapshotRate = 500*time.Millisecond, 1<<20
+	b := listen(t, cfg)
+	b.start(t, peerAt("a", "127.0.0.1:1"))
+	for _, c := range []struct {
+		what  string
+		chunk int
+		every time.Duration
+		ok    bool
+	}{
+		{"stands still", 10, 10 * time.Second, false}, {"trickles", 1000, 20 * time.Millisecond, false}, {"slow", 100_000, 20 * time.Millisecond, true},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			l, err := newEndpoint(config("a")).dial(t.Context(), b.self, PurposeSnapshot)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			done := make(chan error, 1)
+			go func() { done <- readAck(l) }()
+			body := noise(5 << 20)
+			head, err := appendMessage(nil, kindSnapshot, 7, binary.BigEndian.AppendUint64(nil, uint64(len(body))), snap(1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := l.write(head, patience); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			answered := false
+			for sent := 0; sent < len(body) && !answered; sent += c.chunk {
+				chunk := body[sent:min(sent+c.chunk, len(body))]
+				if l.write(appendFrame(nil, kindChunk, 7, chunk), patience) != nil {
+					break
+				}
+				if sent+c.chunk >= len(body) {
+					end := appendEnd(nil, int64(len(body)), crc32.Checksum(body, castagnoli), 1)
+					_ = l.write(appendFrame(nil, kindEnd, 7, end), patience)
+				}
+				select {
+				case err = <-done:
+					answered = true
+				case <-time.After(c.every):
+				}
+			}
+			if !answered {
+				err = <-done
+			}
+			if took := time.Since(began); (err == nil) != c.ok || took > patience {
+				t.Errorf("%v after %v", err, took)
+			}
+		})
 	}
 }
 
@@ -211,8 +311,7 @@ func TestT17_SnapshotChunksMissingOrExchanged(t *testing.T) {
 		for _, chunk := range c.chunks {
 			out = appendFrame(out, kindChunk, 7, []byte(string(chunk)))
 		}
-		end := binary.BigEndian.AppendUint64(nil, 3)
-		end = binary.BigEndian.AppendUint32(end, crc32.Checksum([]byte("xyz"), castagnoli))
+		end := appendEnd(nil, 3, crc32.Checksum([]byte("xyz"), castagnoli), 1)
 		if err := l.write(appendFrame(out, kindEnd, 7, end), time.Second); err != nil {
 			t.Fatal(err)
 		}

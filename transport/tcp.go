@@ -42,11 +42,13 @@ type Handler interface {
 	OpenSnapshot(snap *raftpb.Snapshot) (body io.ReadCloser, size int64, err error)
 	// ReceiveSnapshot takes a MsgSnap and reads its body to the end; size is -1 if unknown. Reading fails if the body is
 	// damaged or cut: what was read before is then to be thrown away. io.EOF, or the last of size bytes, means that the
-	// whole body was verified. The error is told to the sender. It may block. One at a time for each peer.
+	// whole body was verified. Until then the term of m may grow: the sender may have become the leader anew. The error is
+	// told to the sender. It may block. One at a time for each peer.
 	ReceiveSnapshot(m *raftpb.Message, size int64, body io.Reader) error
-	// SnapshotSent is the fate of a MsgSnap given to Send, exactly one for each until Close: nil when the receiver's ReceiveSnapshot
-	// returned nil. With an error the receiver may still have it. Must not block.
-	SnapshotSent(to uint64, err error)
+	// SnapshotSent is the fate of m, a MsgSnap given to Send, exactly one for each until Close: nil when the receiver's
+	// ReceiveSnapshot returned nil. With an error the receiver may still have it. It may come after a later MsgSnap was
+	// given to Send: what it says is of m alone. Must not block.
+	SnapshotSent(m *raftpb.Message, err error)
 }
 
 // TCP connects this member with its peers. Its methods may be called from any goroutine.

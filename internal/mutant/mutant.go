@@ -22,8 +22,8 @@ const (
 	MergeOverlap       = "merge-overlap"         // writes of which one overwrites another are merged as they are
 	StaleFate          = "stale-fate"            // losing leadership is reported as "never in the log"
 	StackedSnapshots   = "stacked-snapshots"     // a snapshot is installed while the one before it is still being restored
-	DishonestBase      = "dishonest-base"        // after a fallback to an older snapshot the member claims the log from before it was cut
-	RawCompacted       = "raw-compacted"         // what a storage says of a log that was cut reaches raft as it is
+	SupersededFails    = "superseded-fails"      // a snapshot that was superseded is reported as the failure of the one that is being sent
+	NoFallback         = "no-fallback"           // a member whose newest snapshot is damaged counts on the log that was cut for it
 	StampGoesBack      = "stamp-goes-back"       // a heartbeat that comes late makes a promise older
 	GuardHeard         = "guard-heard"           // a restarted voter's guard ends with the first heartbeat, which may be an old one
 	NoFsync            = "no-fsync"              // writes are reported durable before they are synced
