@@ -71,12 +71,14 @@ type Config struct {
 	// Heartbeat is the interval in which the leader shows that it is alive. 0: 50 ms. At least 5 ms.
 	// Well above a network round trip.
 	Heartbeat time.Duration
-	// ElectionTimeout is the silence after which the leader is replaced, and bounds the lease: an
-	// Active that is cut off ends within it. 0: ten heartbeats. 4 to 1,000 heartbeats. Longer than any
-	// pause (garbage collection, scheduling, disk) that is to be ridden out.
+	// ElectionTimeout is the silence after which this member replaces the leader, and for how long it
+	// promises not to. A lease lasts as long as a majority has promised: an Active that is cut off ends
+	// within the longest value of any member. 0: ten heartbeats. 4 to 1,000 heartbeats; what is left
+	// for the lease, ElectionTimeout - Heartbeat - MaxClockDrift x ElectionTimeout, is at least three.
+	// Longer than any pause (garbage collection, scheduling, disk) that is to be ridden out.
 	ElectionTimeout time.Duration
 	// MaxClockDrift is by how much the rates of two members' clocks may differ for G4 to hold: 0.01
-	// is a hundredth. 0: 0.01. Below 0.5.
+	// is a hundredth. Of two members the larger value counts. 0: 0.01. Below 0.5.
 	MaxClockDrift float64
 	// DrainTimeout is how long a callback may take to return once its ctx has ended, before the role
 	// moves on to another member without waiting for it. 0: 10 s.
@@ -180,6 +182,11 @@ func (c Config) Validate() error {
 	}
 	if !(d.MaxClockDrift > 0 && d.MaxClockDrift < 0.5) {
 		wrong("MaxClockDrift: %v is not between 0 and 0.5", c.MaxClockDrift)
+	} else if h, e := d.Heartbeat, d.ElectionTimeout; h > 0 && e/h >= 4 {
+		if lease := log.LeaseLength(h, e, d.MaxClockDrift); lease < minLease*h {
+			wrong("ElectionTimeout: a lease lasts ElectionTimeout %v - Heartbeat %v - MaxClockDrift %v x %v = %v, which is less than %d heartbeats: one lost heartbeat ends it",
+				e, h, d.MaxClockDrift, e, lease, minLease)
+		}
 	}
 	if d.DrainTimeout < 0 {
 		wrong("DrainTimeout: %v is negative", c.DrainTimeout)
@@ -200,6 +207,9 @@ func (c Config) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// minLease is how many heartbeats a lease must last: one may be lost, and one be late.
+const minLease = 3
 
 // withDefaults fills in what was left zero.
 func (c Config) withDefaults() Config {

@@ -18,6 +18,7 @@ func TestMutants(t *testing.T) {
 		mutant.NoRestartGuard, mutant.EpochIsTerm, mutant.IndexHoles, mutant.AckBeforeApply, mutant.NoPromise,
 		mutant.EndlessRelease, mutant.NoBarrier, mutant.StaleFate, mutant.NoFsync, mutant.MergeOverlap, mutant.ForeignBase,
 		mutant.StackedSnapshots, mutant.SupersededFails, mutant.NoFallback, mutant.BirthByMajority, mutant.StampGoesBack, mutant.GuardHeard,
+		mutant.GuardFromConfig, mutant.LeaseFromOwn, mutant.EvidenceByOwn,
 	} {
 		t.Run(name, func(t *testing.T) {
 			mutant.Enabled = name
@@ -36,7 +37,9 @@ func TestMutants(t *testing.T) {
 					{"snapshots on snapshots", func() *simCluster { return snapshotOnSnapshot(seed) }},
 					{"T7", func() *simCluster { return t7(seed) }},
 					{"births", func() *simCluster { return births(seed) }},
-					{"T8", func() *simCluster { return t8(seed) }},
+					{"repeated", func() *simCluster { return repeated(seed) }},
+					{"mixed timing", func() *simCluster { return mixedTiming(seed, false) }},
+					{"mixed timing with a restart", func() *simCluster { return mixedTiming(seed, true) }},
 					{"T4 with a restart", func() *simCluster { return t4(seed, 50, true) }},
 				} {
 					if c := s.run(); len(c.check.faults) > 0 {

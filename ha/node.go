@@ -114,6 +114,10 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 	if err := n.checkMembers(members); err != nil {
 		return errors.Join(fmt.Errorf("baton: open %s: %w", n.cfg.Dir, err), n.net.Close(), n.disk.Close())
 	}
+	guard, keep := log.Guard(n.disk.Promised(), n.cfg.ElectionTimeout)
+	if err := n.disk.KeepPromised(keep); err != nil { // before the first promise is given
+		return errors.Join(fmt.Errorf("baton: open %s: %w", n.cfg.Dir, err), n.net.Close(), n.disk.Close())
+	}
 	_, born := n.disk.Birth()
 	n.birth = newBirth(n.cfg.Name, n.disk.Identity().Incarnation, born)
 	n.role = newRole(roleConfig{
@@ -124,7 +128,7 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 	n.log, err = log.Open(log.Config{
 		Core: log.CoreConfig{
 			ID: id.ID, Name: n.cfg.Name, Heartbeat: n.cfg.Heartbeat, ElectionTimeout: n.cfg.ElectionTimeout,
-			MaxClockDrift: n.cfg.MaxClockDrift, Unborn: !born, Seed: random64(), Logger: n.cfg.Logger,
+			MaxClockDrift: n.cfg.MaxClockDrift, NoCrashEvidence: n.cfg.NoCrashEvidence, Guard: guard, Unborn: !born, Seed: random64(), Logger: n.cfg.Logger,
 		},
 		Storage: n.disk, Observer: observer{n}, Clock: n.clock, StateMachine: n.cfg.StateMachine,
 		MaxRecord: n.cfg.MaxRecord, MaxPending: n.cfg.MaxPending, CacheBytes: n.cfg.CacheBytes,
@@ -148,6 +152,9 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 	if !born {
 		n.leaving.Go(func() { n.awaitBirth(ctx) })
 	}
+	if keep > n.cfg.ElectionTimeout {
+		n.leaving.Go(func() { n.forgetPromises(ctx, guard) })
+	}
 	n.leaving.Go(func() {
 		// A member that has failed must not look alive: the closed port is evidence for the others.
 		<-n.log.Done()
@@ -157,6 +164,17 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 		}
 	})
 	return nil
+}
+
+// forgetPromises keeps no more than what this process promises, once the promises of earlier ones are over.
+func (n *Node) forgetPromises(ctx context.Context, guard time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(guard):
+		if err := n.disk.KeepPromised(n.cfg.ElectionTimeout); err != nil && !errors.Is(err, storage.ErrClosed) {
+			n.cfg.Logger.Warn("the next start waits longer than it must", "member", n.cfg.Name, "guard", guard, "err", err)
+		}
+	}
 }
 
 // groupID is the log's group in the frames of the transport; a node has one.

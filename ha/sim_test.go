@@ -29,6 +29,9 @@ type simConfig struct {
 	heartbeat, election time.Duration
 	drift               float64 // by which clock rates differ, and are allowed to
 
+	timings []simTiming // of the members, if they differ
+	retimed bool        // each start of a member draws its timing values anew
+
 	drop, dup, late float64       // chances of each message; late ones take up to two seconds
 	delay           time.Duration // of a message, at most
 	fault           time.Duration // mean time between two faults, 0: none
@@ -74,6 +77,9 @@ type simMember struct {
 	id   uint64
 	disk *sim.Disk
 	safe sim.Disk // what a disk that lies about syncing would keep
+
+	promised time.Duration // what its directory says of the promises of its processes
+	timing   simTiming     // of the present process
 
 	rate   float64 // of its clock
 	offset time.Duration
@@ -210,9 +216,10 @@ func (m *simMember) start(fresh bool) {
 	m.inbox, m.scheduled, m.alarm = nil, false, 0
 	m.writes, m.writing, m.applies, m.applying = nil, nil, nil, false
 	m.queue, m.flying, m.tenure, m.sending = nil, map[*log.Batch]*simBatch{}, nil, map[int]*raftpb.Message{}
+	m.retime()
 	core, err := log.NewCore(log.CoreConfig{
-		ID: m.id, Name: m.name, Heartbeat: cfg.heartbeat, ElectionTimeout: cfg.election, MaxClockDrift: cfg.drift,
-		Unborn: fresh, Seed: m.c.w.Rand.Uint64(), Logger: quiet,
+		ID: m.id, Name: m.name, Heartbeat: m.timing.heartbeat, ElectionTimeout: m.timing.election, MaxClockDrift: m.timing.drift,
+		NoCrashEvidence: m.proxied(), Guard: m.guard(), Unborn: fresh, Seed: m.c.w.Rand.Uint64(), Logger: quiet,
 	}, m.disk, 4<<10, m.local())
 	if err != nil {
 		m.c.check.fail("%s: start: %v", m.name, err)
@@ -225,7 +232,7 @@ func (m *simMember) start(fresh bool) {
 		m.c.check.fail("%s: restore: %v", m.name, err)
 	}
 	m.role = newRole(roleConfig{
-		name: m.name, cluster: "sim", heartbeat: cfg.heartbeat, electionTimeout: cfg.election,
+		name: m.name, cluster: "sim", heartbeat: m.timing.heartbeat, electionTimeout: m.timing.election,
 		drainTimeout: time.Second, coolDown: time.Second, clusterID: [16]byte{byte(m.i + 1)}, successor: core.Successor,
 	})
 	switch {

@@ -22,6 +22,10 @@ type CoreConfig struct {
 	Heartbeat       time.Duration // between two rounds of heartbeats
 	ElectionTimeout time.Duration // silence after which a leader is replaced; a multiple of Heartbeat
 	MaxClockDrift   float64       // by which the rates of two members' clocks may differ, e.g. 0.01
+	Guard           time.Duration // how long promises of earlier processes may last ([Guard]); 0: ElectionTimeout
+
+	// NoCrashEvidence: that this member's address refuses connections says nothing. It is told to the voters.
+	NoCrashEvidence bool
 
 	Unborn bool   // new, and not to take part before [Born]
 	Seed   uint64 // of the jitter of elections
@@ -65,11 +69,9 @@ type Core struct {
 
 	// Leader: heartbeats and the lease.
 	beatAt       time.Duration
-	stamp        int64 // of the last stamped round
-	echoes       map[uint64]int64
-	released     int64         // no lease rests on stamps up to this one
+	beatenAt     time.Duration
+	lease        lease
 	transferring time.Duration // until when a transfer may be under way; 0: none
-	lease        time.Duration
 
 	pos  position // committed up to here
 	next uint64   // leader: index the next proposed record gets
@@ -133,8 +135,9 @@ func NewCore(cfg CoreConfig, disk Storage, cacheBytes int, now time.Duration) (c
 	case mutant.On(mutant.NoRestartGuard):
 		c.electSoon(now)
 	default:
-		c.owed.guard = now + cfg.ElectionTimeout
-		c.electAt = now + cfg.ElectionTimeout + c.random(cfg.ElectionTimeout)
+		guard := max(cfg.Guard, cfg.ElectionTimeout)
+		c.owed.guard = now + guard
+		c.electAt = now + guard + c.random(cfg.ElectionTimeout)
 	}
 	return c, nil
 }
@@ -307,11 +310,15 @@ func (c *Core) send(now time.Duration, m *raftpb.Message) {
 	switch m.GetType() {
 	case raftpb.MsgHeartbeat:
 		m.Context = nil
-		if c.transferring == 0 && c.stamp > 0 {
-			m.Context = withStamp(nil, c.stamp)
+		if c.transferring == 0 && c.lease.stamp > 0 {
+			m.Context = c.beat()
+		}
+	case raftpb.MsgHeartbeatResp:
+		if stamp := stampOf(m); stamp > 0 {
+			m.Context = vow{stamp, c.cfg.ElectionTimeout, c.cfg.MaxClockDrift, now < c.owed.guard}.encode()
 		}
 	case raftpb.MsgTimeoutNow:
-		m.Context = withStamp(nil, c.released)
+		m.Context = withStamp(nil, c.lease.released)
 	case raftpb.MsgVote:
 		if isForced(m) && c.forced.term+1 == m.GetTerm() {
 			m.Context = withStamp(campaignTransfer, c.forced.stamp)
@@ -382,7 +389,8 @@ func (c *Core) look(now time.Duration) {
 	was := c.state == raft.StateLeader
 	if term := st.HardState.GetTerm(); term != c.term || st.RaftState != c.state {
 		// A new term, or a new role in it: nothing of an old lease counts.
-		c.echoes, c.stamp, c.transferring = nil, 0, 0
+		c.lease.forget()
+		c.transferring = 0
 		if st.RaftState == raft.StateLeader && !was {
 			c.beatAt = 0
 		}

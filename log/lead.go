@@ -55,10 +55,9 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 			return
 		}
 	case raftpb.MsgHeartbeatResp:
-		if stamp := stampOf(m); stamp > 0 {
-			if c.state == raft.StateLeader && term == c.term && stamp <= c.stamp && stamp > c.echoes[from] {
-				c.echoes[from] = stamp
-			}
+		if v := vowOf(m); v.stamp > 0 && c.state == raft.StateLeader && term == c.term {
+			c.lease.heard(from, c.echoOf(v))
+			c.beatAt = min(c.beatAt, c.beatenAt+c.pace())
 		}
 		// Raft would take the stamp for one of its own read requests.
 		m = &raftpb.Message{Type: m.Type, To: m.To, From: m.From, Term: m.Term}
@@ -75,7 +74,9 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 		c.hunts = 0
 		c.deferElection(now)
 		if stamp := stampOf(m); m.GetType() == raftpb.MsgHeartbeat && stamp > 0 {
-			c.owed.owe(promise{leader: from, term: term, stamp: stamp, until: now + c.cfg.ElectionTimeout})
+			c.owed.owe(promise{
+				leader: from, term: term, stamp: stamp, until: now + c.cfg.ElectionTimeout, firm: deniesEvidence(m),
+			})
 		}
 	}
 }
@@ -86,7 +87,7 @@ func (c *Core) tick(now time.Duration) {
 		if now < c.beatAt {
 			return
 		}
-		c.beatAt = now + c.cfg.Heartbeat
+		c.beatenAt, c.beatAt = now, now+c.pace()
 		if c.transferring != 0 && now >= c.transferring && c.node.BasicStatus().LeadTransferee == raft.None {
 			c.transferring = 0 // raft has given up, and sends no TimeoutNow any more
 		}
@@ -130,11 +131,11 @@ func (c *Core) gone(now time.Duration, ev Gone) {
 	if c.heardAt > ev.At {
 		return // a leader was heard since: perhaps a new process of that name
 	}
-	follows := c.leader == id && c.state == raft.StateFollower
-	if c.owed.leader == id || follows && c.owed.term < c.term { // what was owed in an earlier term had ended with its election
-		c.owed.forgive()
+	if c.owed.leader != id || c.owed.firm && !mutant.On(mutant.EvidenceByOwn) {
+		return // of one that it has heard no heartbeat of, it does not know whether evidence counts
 	}
-	if !follows {
+	c.owed.forgive()
+	if c.leader != id || c.owed.term != c.term || c.state != raft.StateFollower {
 		return
 	}
 	rank := 0
@@ -166,13 +167,13 @@ const applyPatience = 10
 
 // stampRound begins a round of heartbeats that the lease may rest on.
 func (c *Core) stampRound(now time.Duration) {
-	c.stamp = int64(now)
-	if c.echoes == nil {
-		c.echoes = make(map[uint64]int64, len(c.voters))
-	}
-	c.echoes[c.cfg.ID] = c.stamp
-	c.owed.owe(promise{leader: c.cfg.ID, term: c.term, stamp: c.stamp, until: now + c.cfg.ElectionTimeout})
+	c.lease.stamp = int64(now)
+	c.lease.heard(c.cfg.ID, c.echoOf(vow{stamp: c.lease.stamp, length: c.cfg.ElectionTimeout}))
+	c.owed.owe(promise{leader: c.cfg.ID, term: c.term, stamp: c.lease.stamp, until: now + c.cfg.ElectionTimeout})
 }
+
+// pace is the interval of the leader's heartbeats.
+func (c *Core) pace() time.Duration { return c.lease.pace(c.cfg.Heartbeat, c.voters) }
 
 // renew works out the lease.
 func (c *Core) renew(now time.Duration) {
@@ -183,22 +184,17 @@ func (c *Core) renew(now time.Duration) {
 		c.setLease(now + c.cfg.ElectionTimeout)
 		return
 	}
-	s := quorumStamp(c.voters, c.echoes)
-	if s == 0 || s <= c.released || c.transferring != 0 {
+	end := c.lease.supported(c.voters)
+	if end == 0 || c.transferring != 0 {
 		c.setLease(0)
 		return
 	}
-	c.setLease(time.Duration(s) + leaseLength(c.cfg))
-}
-
-// leaseLength is how long a lease lasts from the stamp it rests on.
-func leaseLength(cfg CoreConfig) time.Duration {
-	return cfg.ElectionTimeout - cfg.Heartbeat - time.Duration(float64(cfg.ElectionTimeout)*cfg.MaxClockDrift)
+	c.setLease(end - c.pace())
 }
 
 func (c *Core) setLease(until time.Duration) {
-	if until != c.lease {
-		c.lease = until
+	if until != c.lease.until {
+		c.lease.until = until
 		c.eff.Changes = append(c.eff.Changes, Lease{Until: until})
 	}
 }
@@ -209,7 +205,7 @@ func (c *Core) transfer(now time.Duration, to uint64) {
 	if c.state != raft.StateLeader || to == c.cfg.ID {
 		return
 	}
-	c.released = max(c.stamp, 1)
+	c.lease.released = max(c.lease.stamp, 1)
 	c.owed.forgive()
 	c.setLease(0)
 	c.transferring = now + c.cfg.ElectionTimeout + 2*c.cfg.Heartbeat
@@ -233,7 +229,8 @@ func (c *Core) Successor(now time.Duration, want uint64) (uint64, error) {
 		}
 	})
 	c.node.WithProgress(func(id uint64, typ raft.ProgressType, p tracker.Progress) {
-		alive := time.Duration(c.echoes[id]) > now-4*c.cfg.Heartbeat && c.echoes[id] > 0
+		e := c.lease.echoes[id]
+		alive := e.stamp > 0 && time.Duration(e.stamp) > now-4*c.cfg.Heartbeat && !e.guarded
 		if id == c.cfg.ID || typ != raft.ProgressTypePeer || want != 0 && id != want || !alive || p.Match+maxHandoverLag < last {
 			return
 		}

@@ -2,26 +2,6 @@ package log
 
 import "testing"
 
-func TestQuorumStamp(t *testing.T) {
-	for _, c := range []struct {
-		echoes map[uint64]int64
-		voters []uint64
-		want   int64
-	}{
-		{map[uint64]int64{1: 5}, []uint64{1}, 5},
-		{map[uint64]int64{1: 5}, []uint64{1, 2}, 0},
-		{map[uint64]int64{1: 5, 2: 4}, []uint64{1, 2}, 4},
-		{map[uint64]int64{1: 5, 2: 4}, []uint64{1, 2, 3}, 4},
-		{map[uint64]int64{1: 5, 2: 4, 9: 9}, []uint64{1, 2, 3, 4}, 0}, // 9 does not vote
-		{map[uint64]int64{1: 5, 2: 4, 3: 2}, []uint64{1, 2, 3, 4}, 2},
-		{map[uint64]int64{1: 5, 2: 4, 3: 2}, []uint64{1, 2, 3, 4, 5}, 2},
-	} {
-		if got := quorumStamp(c.voters, c.echoes); got != c.want {
-			t.Errorf("quorumStamp(%v, %v) = %d, want %d", c.voters, c.echoes, got, c.want)
-		}
-	}
-}
-
 func TestPromise(t *testing.T) {
 	p := voter{promise: promise{leader: 1, term: 5, stamp: 100, until: 1000}}
 	restarted := voter{guard: 1000, promise: promise{leader: 1, term: 8, stamp: 10, until: 900}} // and has heard a heartbeat

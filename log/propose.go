@@ -51,7 +51,7 @@ func (c *Core) propose(now time.Duration, b *Batch) {
 // is applied.
 func (c *Core) mayPropose(now time.Duration, b *Batch) error {
 	epoch := c.pos.epoch()
-	if now >= c.lease {
+	if now >= c.lease.until {
 		c.renew(now) // the echoes that renew it may have come just now
 	}
 	switch {
@@ -61,7 +61,7 @@ func (c *Core) mayPropose(now time.Duration, b *Batch) error {
 		return ErrNotActive
 	case c.state != raft.StateLeader || epoch.Term != c.term:
 		return ErrFenced // this member's role of that epoch has ended
-	case now >= c.lease:
+	case now >= c.lease.until:
 		return ErrFenced // it ends at this moment, e.g. because the machine slept
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
 )
@@ -47,6 +48,7 @@ type identityBody struct {
 	Peers     map[string]uint64 `codec:"peers"`
 	Unborn    bool              `codec:"unborn,omitempty"` // absent in directories from before there was a birth: those are born
 	Birth     map[string]uint64 `codec:"birth,omitempty"`
+	Promised  int64             `codec:"promised,omitempty"` // nanoseconds; absent in directories from before it was kept
 }
 
 var identityMagic = []byte("BATONID\x00")
@@ -240,6 +242,33 @@ func (w *WAL) Bear(together, met map[string]uint64) error {
 	return w.putBodyLocked(&next)
 }
 
+// Promised returns what was kept with KeepPromised, 0 if nothing was.
+func (w *WAL) Promised() time.Duration {
+	w.idMu.Lock()
+	defer w.idMu.Unlock()
+	return time.Duration(w.body.Promised)
+}
+
+// KeepPromised makes durable how long the promises of this member last at most. After an error the former value may
+// be kept as well as this one, and the storage can be used on.
+func (w *WAL) KeepPromised(d time.Duration) error {
+	w.idMu.Lock()
+	defer w.idMu.Unlock()
+	if w.body.Promised == int64(d) {
+		return nil
+	}
+	if err := w.usable(); err != nil {
+		return err
+	}
+	next := *w.body
+	next.Promised = int64(d)
+	if err := w.writeBody(&next); err != nil {
+		return err
+	}
+	w.body = &next
+	return nil
+}
+
 // Peers returns the incarnation of each member met so far. The map is the caller's.
 func (w *WAL) Peers() map[string]uint64 {
 	w.idMu.Lock()
@@ -275,13 +304,21 @@ func (w *WAL) putBodyLocked(next *identityBody) error {
 	if err := w.usable(); err != nil {
 		return err
 	}
-	b, err := next.encode()
+	if err := w.writeBody(next); err != nil {
+		return w.fail(err)
+	}
+	w.body = next
+	return nil
+}
+
+// writeBody writes the identity file, wholly or not at all.
+func (w *WAL) writeBody(body *identityBody) error {
+	b, err := body.encode()
 	if err != nil {
 		return fmt.Errorf("storage: encode identity: %w", err)
 	}
 	if err := writeFile(filepath.Join(w.dir, identityName), b); err != nil {
-		return w.fail(fmt.Errorf("storage: write identity: %w", err))
+		return fmt.Errorf("storage: write identity: %w", err)
 	}
-	w.body = next
 	return nil
 }

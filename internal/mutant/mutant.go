@@ -26,6 +26,9 @@ const (
 	NoFallback         = "no-fallback"           // a member whose newest snapshot is damaged counts on the log that was cut for it
 	StampGoesBack      = "stamp-goes-back"       // a heartbeat that comes late makes a promise older
 	GuardHeard         = "guard-heard"           // a restarted voter's guard ends with the first heartbeat, which may be an old one
+	GuardFromConfig    = "guard-from-config"     // the guard of a restarted voter lasts for its present timeout, not for what it had promised
+	LeaseFromOwn       = "lease-from-own"        // a leader counts on promises as long as its own election timeout
+	EvidenceByOwn      = "evidence-by-own"       // whether crash evidence counts is decided by whom it reaches, not by whom it is about
 	NoFsync            = "no-fsync"              // writes are reported durable before they are synced
 	BirthByMajority    = "birth-by-majority"     // a new cluster begins as soon as a majority of its members is new
 )

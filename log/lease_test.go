@@ -1,0 +1,71 @@
+package log
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+func TestLeaseSupported(t *testing.T) {
+	for _, c := range []struct {
+		echoes   map[uint64]echo // stamp and length
+		voters   []uint64
+		released int64
+		want     time.Duration
+	}{
+		{map[uint64]echo{1: {stamp: 5, length: 10}}, []uint64{1}, 0, 15},
+		{map[uint64]echo{1: {stamp: 5, length: 10}}, []uint64{1, 2}, 0, 0},
+		{map[uint64]echo{1: {stamp: 5, length: 10}, 2: {stamp: 4, length: 10}}, []uint64{1, 2}, 0, 14},
+		{map[uint64]echo{1: {stamp: 5, length: 10}, 2: {stamp: 4, length: 10}}, []uint64{1, 2, 3}, 0, 14},
+		{map[uint64]echo{1: {stamp: 5, length: 100}, 2: {stamp: 5, length: 10}, 3: {stamp: 5, length: 11}}, []uint64{1, 2, 3}, 0, 16},
+		{map[uint64]echo{1: {stamp: 5, length: 10}, 2: {stamp: 5, length: 80}, 3: {stamp: 5, length: 90}}, []uint64{1, 2, 3}, 0, 85},
+		{map[uint64]echo{1: {stamp: 9, length: 10}, 2: {stamp: 5, length: 80}, 3: {stamp: 5, length: 90}}, []uint64{1, 2, 3}, 5, 0},
+		{map[uint64]echo{1: {stamp: 5, length: 10}, 9: {stamp: 9, length: 10}}, []uint64{1, 2, 3, 4}, 0, 0}, // 9 does not vote
+		{map[uint64]echo{1: {stamp: 5}, 2: {stamp: 4}, 3: {stamp: 2}}, []uint64{1, 2, 3, 4, 5}, 0, 2},
+	} {
+		l := lease{echoes: c.echoes, released: c.released}
+		if got := l.supported(c.voters); got != c.want {
+			t.Errorf("%+v released %d: supported until %d, want %d", c.echoes, c.released, got, c.want)
+		}
+	}
+}
+
+// TestLeaseHearsOnlyLaterEchoes: an echo that comes late or again, or that was never asked for, changes nothing.
+func TestLeaseHearsOnlyLaterEchoes(t *testing.T) {
+	l := lease{stamp: 100}
+	l.heard(2, echo{stamp: 90, length: 10})
+	for _, e := range []echo{{stamp: 90, length: 99}, {stamp: 80, length: 99}, {stamp: 101, length: 99}, {}} {
+		l.heard(2, e)
+		if got := l.echoes[2]; got.stamp != 90 || got.length != 10 {
+			t.Errorf("%+v made it %+v", e, got)
+		}
+	}
+}
+
+// TestVow: what a voter promises arrives as it was said, and counts with the larger drift of both.
+func TestVow(t *testing.T) {
+	c := &Core{cfg: CoreConfig{MaxClockDrift: 0.1}}
+	v := vow{stamp: 7, length: time.Second, drift: 0.2, guarded: true}
+	m := &raftpb.Message{Type: raftpb.MsgHeartbeatResp.Enum(), Context: v.encode()}
+	if got := vowOf(m); got != v {
+		t.Errorf("%+v arrives as %+v", v, got)
+	}
+	if e := c.echoOf(v); e.stamp != 7 || e.length != 800*time.Millisecond || !e.guarded {
+		t.Errorf("with a drift of 0.2 there: %+v", e)
+	}
+	v.drift = 0.01
+	if e := c.echoOf(v); e.length != 900*time.Millisecond {
+		t.Errorf("with a drift of 0.1 here: %+v", e)
+	}
+	for _, bad := range []vow{{7, -1, 0, false}, {7, 1, math.NaN(), false}, {7, 1, 1, false}, {7, 1, -1, false}, {7, math.MaxInt64, 0, false}} {
+		if e := c.echoOf(bad); e != (echo{}) {
+			t.Errorf("%+v counts as %+v", bad, e)
+		}
+	}
+	m.Context = m.Context[:stampBytes] // no promise behind the stamp
+	if got := vowOf(m); got != (vow{}) {
+		t.Errorf("a mere stamp is read as %+v", got)
+	}
+}

@@ -1,0 +1,100 @@
+package log
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math"
+	"slices"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/baton-ha/baton/internal/mutant"
+)
+
+// Stamps travel in the Context of raft's messages. Raft itself echoes the Context of a heartbeat, to which
+// the voter appends what it promises, and marks a forced vote by a word in it, behind which the stamp stands.
+
+var campaignTransfer = []byte("CampaignTransfer")
+
+func stampOf(m *raftpb.Message) int64 {
+	b, want := m.GetContext(), stampBytes
+	switch m.GetType() {
+	case raftpb.MsgVote:
+		b = bytes.TrimPrefix(b, campaignTransfer)
+	case raftpb.MsgHeartbeat, raftpb.MsgHeartbeatResp:
+		want = beatBytes
+	}
+	if len(b) != want {
+		return 0
+	}
+	return int64(binary.LittleEndian.Uint64(b))
+}
+
+const (
+	stampBytes = 8
+	beatBytes  = stampBytes + 1 // of a heartbeat
+)
+
+// beat makes the Context of a heartbeat: the stamp, and whether crash evidence against the leader counts.
+func (c *Core) beat() []byte {
+	flags := byte(0)
+	if c.cfg.NoCrashEvidence {
+		flags = noEvidence
+	}
+	return append(withStamp(make([]byte, 0, beatBytes), c.lease.stamp), flags)
+}
+
+const noEvidence = 1 // flag of a heartbeat
+
+// deniesEvidence reports whether a stamped heartbeat says that a refused connection says nothing about its sender.
+func deniesEvidence(m *raftpb.Message) bool { return m.GetContext()[stampBytes]&noEvidence != 0 }
+
+// releasedBy returns up to which stamp the sender of TimeoutNow, or of a forced vote, is released.
+func releasedBy(m *raftpb.Message) int64 {
+	if mutant.On(mutant.EndlessRelease) {
+		return math.MaxInt64
+	}
+	return stampOf(m)
+}
+
+func withStamp(prefix []byte, stamp int64) []byte {
+	return binary.LittleEndian.AppendUint64(slices.Clip(prefix), uint64(stamp))
+}
+
+func isForced(m *raftpb.Message) bool {
+	return m.GetType() == raftpb.MsgVote && bytes.HasPrefix(m.GetContext(), campaignTransfer)
+}
+
+// A vow is a voter's promise as it tells it.
+type vow struct {
+	stamp   int64
+	length  time.Duration // on the voter's clock
+	drift   float64       // by which it believes that clocks may differ
+	guarded bool          // it keeps what an earlier process may have promised, and cannot help in a hand-over yet
+}
+
+const vowBytes = stampBytes + 8 + 8 + 1
+
+// encode writes the vow behind its stamp.
+func (v vow) encode() []byte {
+	b := binary.LittleEndian.AppendUint64(make([]byte, 0, vowBytes), uint64(v.stamp))
+	b = binary.LittleEndian.AppendUint64(b, uint64(v.length))
+	b = binary.LittleEndian.AppendUint64(b, math.Float64bits(v.drift))
+	if v.guarded {
+		return append(b, 1)
+	}
+	return append(b, 0)
+}
+
+// vowOf reads the vow in the response to a heartbeat. A zero stamp: there is none.
+func vowOf(m *raftpb.Message) vow {
+	b := m.GetContext()
+	if len(b) != vowBytes {
+		return vow{}
+	}
+	return vow{
+		stamp: int64(binary.LittleEndian.Uint64(b)), length: time.Duration(binary.LittleEndian.Uint64(b[8:])),
+		drift: math.Float64frombits(binary.LittleEndian.Uint64(b[16:])), guarded: b[24] != 0,
+	}
+}
