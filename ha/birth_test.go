@@ -78,8 +78,8 @@ func TestBirth_AwaitsEveryone(t *testing.T) {
 	c.start("a")
 	c.put(number(7))
 	c.awaitSum(7, 1)
-	if p := c.nodes["a"].Status().Problems; len(p) > 0 {
-		t.Errorf("problems after the birth: %v", p)
+	if hasProblem(c.nodes["a"], "birth", nil, "") {
+		t.Error("the problem outlives the birth")
 	}
 	c.stop("b")
 	c.start("b")

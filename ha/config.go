@@ -90,11 +90,16 @@ type Config struct {
 	// host, as behind a proxy.
 	NoCrashEvidence bool
 
+	// MemoryBytes is about how much memory the member may take, garbage that is not collected yet included, and the
+	// StateMachine excluded. All bounds of queues, buffers and caches follow from it. 0: a quarter of what the
+	// process may have by GOMEMLIMIT, its control groups and the machine, 512 MiB at most; more if MaxRecord, MaxPending
+	// and CacheBytes need it. At least 32 MiB, 16 times MaxRecord, and twice MaxPending and CacheBytes together.
+	MemoryBytes int64
 	// MaxRecord bounds one record, in bytes. 0: 4 MiB. At most 32 MiB.
 	MaxRecord int
-	// MaxPending bounds the records, in bytes, whose Append has not returned. 0: 64 MiB.
+	// MaxPending bounds the records, in bytes, whose Append has not returned. 0: an eighth of MemoryBytes.
 	MaxPending int64
-	// CacheBytes bounds the recent part of the log that is kept in memory. 0: 64 MiB.
+	// CacheBytes bounds the recent part of the log that is kept in memory. 0: an eighth of MemoryBytes.
 	CacheBytes int
 	// CheckpointBytes is after how much log a checkpoint is written, a snapshot of the state machine if
 	// there is one. 0: 64 MiB.
@@ -197,6 +202,11 @@ func (c Config) Validate() error {
 	if d.MaxRecord < 1 || d.MaxRecord > 32<<20 {
 		wrong("MaxRecord: %d is not 1 to 32 MiB", c.MaxRecord)
 	}
+	if least, why := d.leastFor(); d.MemoryBytes < 0 {
+		wrong("MemoryBytes: %d is negative", d.MemoryBytes)
+	} else if d.MemoryBytes > 0 && d.MemoryBytes < least && d.MaxRecord <= 32<<20 {
+		wrong("MemoryBytes: %d is less than %d, %s", d.MemoryBytes, least, why)
+	}
 	for _, b := range []struct {
 		name string
 		v    int64
@@ -211,7 +221,7 @@ func (c Config) Validate() error {
 // minLease is how many heartbeats a lease must last: one may be lost, and one be late.
 const minLease = 3
 
-// withDefaults fills in what was left zero.
+// withDefaults fills in what was left zero, but for what depends on the memory (withBounds).
 func (c Config) withDefaults() Config {
 	setDefault(&c.Heartbeat, 50*time.Millisecond)
 	setDefault(&c.ElectionTimeout, 10*c.Heartbeat)
@@ -219,8 +229,6 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.DrainTimeout, 10*time.Second)
 	setDefault(&c.CoolDown, 10*time.Second)
 	setDefault(&c.MaxRecord, 4<<20)
-	setDefault(&c.MaxPending, 64<<20)
-	setDefault(&c.CacheBytes, 64<<20)
 	setDefault(&c.CheckpointBytes, 64<<20)
 	setDefault(&c.RetainBytes, 256<<20)
 	if c.Logger == nil {

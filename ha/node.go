@@ -66,6 +66,12 @@ func Open(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
+	limit := memoryLimit()
+	cfg = cfg.withBounds(limit)
+	if share := shareOf(limit); cfg.MemoryBytes > share && limit > 0 {
+		cfg.Logger.Warn("the member may take more than a quarter of the memory that the process may have", "member", cfg.Name,
+			"bytes", cfg.MemoryBytes, "limit", limit)
+	}
 	fresh, err := storage.Empty(cfg.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("baton: open %s: %w", cfg.Dir, err)
@@ -125,13 +131,17 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 		drainTimeout: n.cfg.DrainTimeout, coolDown: n.cfg.CoolDown, clusterID: [16]byte(randomBytes(16)),
 	})
 	n.publish(n.clock())
+	b := boundsFor(n.cfg.MemoryBytes, len(members)-1, n.cfg.MaxRecord)
 	n.log, err = log.Open(log.Config{
 		Core: log.CoreConfig{
 			ID: id.ID, Name: n.cfg.Name, Heartbeat: n.cfg.Heartbeat, ElectionTimeout: n.cfg.ElectionTimeout,
 			MaxClockDrift: n.cfg.MaxClockDrift, NoCrashEvidence: n.cfg.NoCrashEvidence, Guard: guard, Unborn: !born, Seed: random64(), Logger: n.cfg.Logger,
+			MessageBytes: b.message, InflightBytes: b.inflight, ApplyingBytes: b.applying,
+			UncommittedBytes: 2*uint64(n.cfg.MaxPending) + uint64(n.cfg.MaxRecord) + log.FullBatch, // MaxPending comes first
 		},
 		Storage: n.disk, Observer: observer{n}, Clock: n.clock, StateMachine: n.cfg.StateMachine,
 		MaxRecord: n.cfg.MaxRecord, MaxPending: n.cfg.MaxPending, CacheBytes: n.cfg.CacheBytes,
+		InboxBytes: b.inbox, ReadBytes: b.subscribe,
 		CheckpointBytes: n.cfg.CheckpointBytes, RetainBytes: n.cfg.RetainBytes,
 	})
 	if err != nil {

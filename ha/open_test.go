@@ -83,6 +83,12 @@ func TestOpenBadConfig(t *testing.T) {
 		{"CoolDown:", func(c *ha.Config) { c.CoolDown = -1 }},
 		{"MaxRecord:", func(c *ha.Config) { c.MaxRecord = -1 }},
 		{"MaxRecord:", func(c *ha.Config) { c.MaxRecord = 32<<20 + 1 }},
+		{"MemoryBytes:", func(c *ha.Config) { c.MemoryBytes = -1 }},
+		{"MemoryBytes: 1000 is less than 67108864, which is 16 times MaxRecord (4194304)", func(c *ha.Config) { c.MemoryBytes = 1000 }},
+		{"MemoryBytes: 1000 is less than 33554432, which any member needs", func(c *ha.Config) { c.MemoryBytes, c.MaxRecord = 1000, 1000 }},
+		{"MemoryBytes: 67108864 is less than 134217730, which is twice MaxPending (67108864) and CacheBytes (1) together", func(c *ha.Config) {
+			c.MemoryBytes, c.MaxPending, c.CacheBytes = 64<<20, 64<<20, 1
+		}},
 		{"MaxPending:", func(c *ha.Config) { c.MaxPending = -1 }},
 		{"CacheBytes:", func(c *ha.Config) { c.CacheBytes = -1 }},
 		{"CheckpointBytes:", func(c *ha.Config) { c.CheckpointBytes = -1 }},

@@ -36,7 +36,7 @@ func (n *Node) transportConfig(id storage.Identity) transport.Config {
 	return transport.Config{
 		Self:  transport.Peer{ID: id.ID, Name: n.cfg.Name, Addr: n.addrOf(n.cfg.Name)},
 		Peers: peers, Bind: n.cfg.Bind, TLS: n.cfg.TLS, CrashEvidence: !n.cfg.NoCrashEvidence, Logger: n.cfg.Logger,
-		QueueBytes: 64 << 20, WriteTimeout: max(time.Second, 2*n.cfg.ElectionTimeout),
+		QueueBytes: boundsFor(n.cfg.MemoryBytes, len(peers)-1, n.cfg.MaxRecord).queue, WriteTimeout: max(time.Second, 2*n.cfg.ElectionTimeout),
 		Hello: func() transport.Hello {
 			h := transport.Hello{Cluster: n.cfg.Cluster, Incarnation: id.Incarnation, Members: names}
 			if n.birth != nil { // else nothing is written yet

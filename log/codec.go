@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
 )
@@ -34,6 +35,9 @@ const (
 	checksumSize = 4
 	recordHeader = 4
 )
+
+// recordSize is how many bytes an [Entry] takes beside its data: of a small record, most of all.
+const recordSize = int(unsafe.Sizeof(Entry{}))
 
 // A Batch is the unit that is proposed, written and applied: the records that gathered while the one
 // before was under way. It is owned by whoever holds it: first the appender's gatherer, then the

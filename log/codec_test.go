@@ -379,3 +379,21 @@ func TestRaftCopies(t *testing.T) {
 	}
 	t.Fatal("the entry was not seen")
 }
+
+// TestMem_SmallEntries: the cache of recent entries counts what they take in memory, not only what is in them.
+func TestMem_SmallEntries(t *testing.T) {
+	const limit = 100 * (1 + entryOverhead)
+	w, err := newWindow(sim.NewDisk(Boot([]Member{{1, "a"}})), limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint64(1000) {
+		w.append([]*raftpb.Entry{{Index: new(i + 2), Term: new(uint64(1)), Data: []byte{1}}})
+	}
+	if n := len(w.ents); n > 100 || n < 90 {
+		t.Errorf("%d entries of one byte are kept in %d bytes", n, limit)
+	}
+	if got := within(w.ents, 10*(1+entryOverhead)); len(got) != 10 {
+		t.Errorf("%d entries are read at a time", len(got))
+	}
+}

@@ -1,6 +1,7 @@
 package log
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -30,16 +31,18 @@ type CoreConfig struct {
 	Unborn bool   // new, and not to take part before [Born]
 	Seed   uint64 // of the jitter of elections
 	Logger *slog.Logger
+
+	// Bounds of raft's flow control, in bytes. 0: what they are where memory is ample.
+	MessageBytes     uint64 // of entries in one append message: 1 MiB
+	InflightBytes    uint64 // to one follower, unanswered: 32 MiB
+	UncommittedBytes uint64 // 256 MiB
+	ApplyingBytes    uint64 // handed out to be applied, not yet answered: 16 MiB
 }
 
-// Limits of raft's flow control, in bytes where they say so.
-const (
-	maxMessageBytes     = 1 << 20  // of entries in one append message
-	maxInflightMessages = 512      // to one follower, unanswered
-	maxInflightBytes    = 32 << 20 // to one follower, unanswered
-	maxUncommittedBytes = 256 << 20
-	maxApplyingBytes    = 16 << 20 // handed out to be applied, not yet answered
-)
+// maxInflightMessages bounds the messages to one follower that are unanswered: more than there are batches under
+// way, and few, since raft's other bounds count nothing but payload, which can be the smaller part of what small
+// entries take.
+const maxInflightMessages = maxInflightBatches + 32
 
 // A Core is one member's replicated log as a pure state machine: it has no goroutine, no clock, no
 // input or output of its own and no randomness but its seed. What it is told in the same order at the
@@ -113,11 +116,11 @@ func NewCore(cfg CoreConfig, disk Storage, cacheBytes int, now time.Duration) (c
 		Storage:                   store,
 		Applied:                   store.pos.Raft,
 		AsyncStorageWrites:        true,
-		MaxSizePerMsg:             maxMessageBytes,
-		MaxCommittedSizePerReady:  maxApplyingBytes,
-		MaxUncommittedEntriesSize: maxUncommittedBytes,
+		MaxSizePerMsg:             cmp.Or(cfg.MessageBytes, 1<<20),
+		MaxCommittedSizePerReady:  cmp.Or(cfg.ApplyingBytes, 16<<20),
+		MaxUncommittedEntriesSize: cmp.Or(cfg.UncommittedBytes, 256<<20),
 		MaxInflightMsgs:           maxInflightMessages,
-		MaxInflightBytes:          maxInflightBytes,
+		MaxInflightBytes:          cmp.Or(cfg.InflightBytes, 32<<20),
 		CheckQuorum:               true,
 		PreVote:                   true,
 		DisableProposalForwarding: true,

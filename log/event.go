@@ -1,6 +1,7 @@
 package log
 
 import (
+	"math"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -102,15 +103,25 @@ type Apply struct {
 
 // Records returns the accepted records. Their data is the log's.
 func (a *Apply) Records() []Entry {
-	var records []Entry
-	for _, e := range a.accepted {
+	records, _ := recordsOf(a.accepted, math.MaxInt)
+	return records
+}
+
+// recordsOf returns the records of the first of some accepted entries, and of how many: at least of one, and of more as
+// long as what describes the records takes no more than a limit of bytes.
+func recordsOf(accepted []*raftpb.Entry, limit int) (records []Entry, entries int) {
+	for _, e := range accepted {
 		h, err := parseHeader(e.GetData())
 		if err != nil {
 			panic(err) // it was accepted
 		}
+		if entries > 0 && (len(records)+int(h.count))*recordSize > limit {
+			break
+		}
 		records = appendRecords(records, h, e.GetData())
+		entries++
 	}
-	return records
+	return records, entries
 }
 
 // Done is the fate of a proposed batch: a nil Err means that it is in the log from Batch.First on,

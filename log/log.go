@@ -1,6 +1,7 @@
 package log
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -23,6 +24,8 @@ type Config struct {
 	MaxRecord       int   // bytes of one record
 	MaxPending      int64 // bytes of appends whose fate is unknown; more get [ErrBusy]
 	CacheBytes      int   // bytes of recent entries kept in memory
+	InboxBytes      int   // bytes of entries that wait to be stepped; 0: 64 MiB
+	ReadBytes       int   // bytes that a subscriber reads at a time; 0: 1 MiB
 	CheckpointBytes int64 // bytes of entries applied between two checkpoints
 	RetainBytes     int64 // bytes of entries kept behind a checkpoint, at least
 }
@@ -69,7 +72,7 @@ func Open(cfg Config) (*Log, error) {
 	}
 	l := &Log{
 		cfg: cfg, store: core.store, core: core,
-		inbox:   inbox{wake: make(chan struct{}, 1), drained: make(chan struct{}, 1)},
+		inbox:   inbox{wake: make(chan struct{}, 1), drained: make(chan struct{}, 1), limit: cmp.Or(cfg.InboxBytes, 64<<20)},
 		gather:  gatherer{limit: cfg.MaxPending},
 		writes:  newQueue[*Write](),
 		applies: newQueue[*Apply](),
@@ -183,7 +186,7 @@ func (l *Log) Receive(m *raftpb.Message) {
 		size = messageBytes
 	}
 	for _, e := range m.GetEntries() {
-		size += len(e.GetData())
+		size += entrySize(e)
 		if err := verify(e, "as another member sent them"); err != nil {
 			l.drop(m, err)
 			return

@@ -139,6 +139,7 @@ func (l *Log) shutDown(err error) {
 type inbox struct {
 	wake    chan struct{} // size 1: a token says that there may be something to take
 	drained chan struct{} // size 1: a token says that there may be room again
+	limit   int           // of the bytes that wait, before the connections that bring them are no longer read
 
 	mu     sync.Mutex // guards everything below
 	events []any
@@ -148,14 +149,10 @@ type inbox struct {
 	err    error
 }
 
-// inboxBytes is how many bytes of entries wait in the inbox before the connections that bring them
-// are no longer read.
-const inboxBytes = 64 << 20
-
 // post adds an event. One that brings bytes waits while the inbox is full.
 func (b *inbox) post(event any, bytes int) {
 	b.mu.Lock()
-	for bytes > 0 && b.bytes > inboxBytes && !b.closed {
+	for bytes > 0 && b.bytes > b.limit && !b.closed {
 		b.mu.Unlock()
 		<-b.drained
 		b.mu.Lock()
@@ -167,7 +164,7 @@ func (b *inbox) post(event any, bytes int) {
 	}
 	b.events = append(b.events, event)
 	b.bytes += bytes
-	again := b.bytes <= inboxBytes
+	again := b.bytes <= b.limit
 	b.mu.Unlock()
 	if bytes > 0 && again {
 		token(b.drained)

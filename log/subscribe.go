@@ -1,6 +1,7 @@
 package log
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,9 +13,6 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// readBytes is how much a subscriber reads at a time.
-const readBytes = 1 << 20
-
 // Subscribe yields the committed records from an index on (0 means 1), and then each new one as it is
 // committed on this member, until ctx ends or the log is closed: without gap or duplicate, the same on
 // every member (G6). The error comes once, last: the cause of ctx, [ErrClosed], or a
@@ -25,7 +23,7 @@ const readBytes = 1 << 20
 // has been compacted past it. Any number may run at a time.
 func (l *Log) Subscribe(ctx context.Context, from uint64) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		r := reader{store: l.store, next: max(from, 1)}
+		r := reader{store: l.store, next: max(from, 1), limit: cmp.Or(l.cfg.ReadBytes, 1<<20)}
 		for {
 			records, changed, err := r.read()
 			for _, e := range records {
@@ -60,6 +58,7 @@ func (l *Log) Subscribe(ctx context.Context, from uint64) iter.Seq2[Entry, error
 // A reader is one subscriber's place in the log.
 type reader struct {
 	store   *window
+	limit   int    // of the bytes that are read at a time
 	next    uint64 // record to be read next
 	raft    uint64 // raft index of the entry to look at next; 0: not known yet
 	records []Entry
@@ -121,11 +120,14 @@ func (r *reader) readBetween(b base, pos position) error {
 	r.records = r.records[:0]
 	for len(r.records) == 0 {
 		r.raft = max(r.raft, b.Raft+1)
-		ents, err := w.entries(r.raft, pos.Raft+1, readBytes)
+		ents, err := w.entries(r.raft, pos.Raft+1, uint64(r.limit))
 		if err != nil {
 			return fmt.Errorf("read records from %d on: %w", r.next, err)
 		}
 		for _, e := range ents {
+			if len(r.records)*recordSize > r.limit {
+				break // of small records the descriptions take more than the content
+			}
 			if err := r.take(e, pos.Epochs); err != nil {
 				return err
 			}

@@ -203,7 +203,7 @@ func (w *window) append(ents []*raftpb.Entry) {
 				w.first = i
 			}
 			for _, old := range w.ents[keep:] {
-				w.bytes -= len(old.GetData())
+				w.bytes -= entrySize(old)
 			}
 			w.ents = slices.Clone(w.ents[:keep]) // readers may hold the old array
 			for len(w.terms) > 1 && w.terms[len(w.terms)-1].From >= i {
@@ -211,12 +211,12 @@ func (w *window) append(ents []*raftpb.Entry) {
 			}
 		}
 		w.ents = append(w.ents, e)
-		w.bytes += len(e.GetData())
+		w.bytes += entrySize(e)
 		w.termAt(i, e.GetTerm())
 	}
 	drop := 0
 	for w.bytes > w.limit && drop < len(w.ents)-1 {
-		w.bytes -= len(w.ents[drop].GetData())
+		w.bytes -= entrySize(w.ents[drop])
 		drop++
 	}
 	if drop > 0 {
@@ -253,17 +253,27 @@ func (w *window) entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
 		if err != nil && lo < w.disk.First() {
 			err = raft.ErrCompacted // whatever the storage calls it; everybody else asks for this error
 		}
-		return ents, err
+		return within(ents, maxBytes), err
 	}
 	defer w.mu.RUnlock()
-	ents, size := w.ents[lo-w.first:hi-w.first], uint64(0)
+	return within(w.ents[lo-w.first:hi-w.first], maxBytes), nil
+}
+
+// within returns so many of the first entries that they take maxBytes of memory at most, but one at least.
+func within(ents []*raftpb.Entry, maxBytes uint64) []*raftpb.Entry {
+	size := uint64(0)
 	for i, e := range ents {
-		if size += uint64(len(e.GetData())) + 24; size > maxBytes && i > 0 {
-			return ents[:i:i], nil
+		if size += uint64(entrySize(e)); size > maxBytes && i > 0 {
+			return ents[:i:i]
 		}
 	}
-	return ents[:len(ents):len(ents)], nil
+	return ents[:len(ents):len(ents)]
 }
+
+// entrySize is about how many bytes of memory an entry takes: for one with a small record most are in what is around it.
+func entrySize(e *raftpb.Entry) int { return len(e.GetData()) + entryOverhead }
+
+const entryOverhead = 160
 
 // commit publishes how far the log is committed and wakes the subscribers.
 func (w *window) commit(p position, marks []mark) {
@@ -309,7 +319,7 @@ func (w *window) checkpointed(snap *raftpb.Snapshot, b base) {
 	if drop := int(b.Raft+1) - int(w.first); drop > 0 {
 		drop = min(drop, len(w.ents))
 		for _, e := range w.ents[:drop] {
-			w.bytes -= len(e.GetData())
+			w.bytes -= entrySize(e)
 		}
 		w.first += uint64(drop)
 		w.ents = slices.Clone(w.ents[drop:])

@@ -24,7 +24,7 @@ func (l *Log) runWriter() {
 			n, bytes := 0, 0
 			for n < len(writes) && (n == 0 || bytes < maxSync) {
 				for _, e := range writes[n].Entries {
-					bytes += len(e.GetData())
+					bytes += entrySize(e)
 				}
 				n++
 			}
@@ -64,6 +64,9 @@ func (l *Log) runApplier() {
 	}
 }
 
+// applyBytes bounds what describes the records that Apply is given at a time.
+const applyBytes = 1 << 20
+
 // apply does one apply, and a checkpoint after it if one is due.
 func (l *Log) apply(a *Apply) (err error) {
 	defer catch("state machine", &err)
@@ -72,15 +75,17 @@ func (l *Log) apply(a *Apply) (err error) {
 			return err
 		}
 	}
-	if records := a.Records(); len(records) > 0 {
+	for rest := a.accepted; len(rest) > 0; {
+		records, n := recordsOf(rest, applyBytes)
 		if err := l.cfg.StateMachine.Apply(records); err != nil {
-			return fmt.Errorf("state machine: apply records %d to %d: %w", records[0].Index, a.pos.Index, err)
+			return fmt.Errorf("state machine: apply records %d to %d: %w", records[0].Index, records[len(records)-1].Index, err)
 		}
-		for _, e := range a.accepted {
+		for _, e := range rest[:n] {
 			if _, err := l.store.sound(e, "after Apply, which must not write to Entry.Data"); err != nil {
 				return err
 			}
 		}
+		rest = rest[n:]
 	}
 	return l.applyDone(a)
 }
