@@ -19,6 +19,7 @@ func TestMutants(t *testing.T) {
 		mutant.EndlessRelease, mutant.NoBarrier, mutant.StaleFate, mutant.NoFsync, mutant.MergeOverlap, mutant.ForeignBase,
 		mutant.StackedSnapshots, mutant.SupersededFails, mutant.NoFallback, mutant.BirthByMajority, mutant.StampGoesBack, mutant.GuardHeard,
 		mutant.GuardFromConfig, mutant.LeaseFromOwn, mutant.EvidenceByOwn,
+		mutant.NeverGivesWay,
 	} {
 		t.Run(name, func(t *testing.T) {
 			mutant.Enabled = name
@@ -38,6 +39,7 @@ func TestMutants(t *testing.T) {
 					{"T7", func() *simCluster { return t7(seed) }},
 					{"births", func() *simCluster { return births(seed) }},
 					{"repeated", func() *simCluster { return repeated(seed) }},
+					{"entries swallowed", func() *simCluster { return stuck(seed) }},
 					{"mixed timing", func() *simCluster { return mixedTiming(seed, false) }},
 					{"mixed timing with a restart", func() *simCluster { return mixedTiming(seed, true) }},
 					{"T4 with a restart", func() *simCluster { return t4(seed, 50, true) }},

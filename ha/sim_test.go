@@ -112,7 +112,8 @@ type simMember struct {
 	queue  []*simBatch
 	flying map[*log.Batch]*simBatch
 
-	tenure *simTenure
+	tenure   *simTenure
+	problems map[uint64]error // by whom they are about
 }
 
 // simTenure is one time in which OnActive's ctx is open.
@@ -216,6 +217,7 @@ func (m *simMember) start(fresh bool) {
 	m.inbox, m.scheduled, m.alarm = nil, false, 0
 	m.writes, m.writing, m.applies, m.applying = nil, nil, nil, false
 	m.queue, m.flying, m.tenure, m.sending = nil, map[*log.Batch]*simBatch{}, nil, map[int]*raftpb.Message{}
+	m.problems = map[uint64]error{}
 	m.retime()
 	core, err := log.NewCore(log.CoreConfig{
 		ID: m.id, Name: m.name, Heartbeat: m.timing.heartbeat, ElectionTimeout: m.timing.election, MaxClockDrift: m.timing.drift,
@@ -365,6 +367,13 @@ func (m *simMember) Observe(now time.Duration, what any) []log.Event {
 		case end:
 			m.endTenure()
 			m.afterCallback(nil)
+		}
+	}
+	if p, ok := what.(log.Problem); ok {
+		if p.Err == nil {
+			delete(m.problems, p.Peer)
+		} else {
+			m.problems[p.Peer] = p.Err
 		}
 	}
 	if l, ok := what.(log.Lease); ok && m.tenure != nil {

@@ -75,6 +75,7 @@ type Core struct {
 	beatenAt     time.Duration
 	lease        lease
 	transferring time.Duration // until when a transfer may be under way; 0: none
+	progress     progress
 
 	pos  position // committed up to here
 	next uint64   // leader: index the next proposed record gets
@@ -111,7 +112,7 @@ func NewCore(cfg CoreConfig, disk Storage, cacheBytes int, now time.Duration) (c
 	}
 	c.node, err = raft.NewRawNode(&raft.Config{
 		ID:                        cfg.ID,
-		ElectionTick:              max(2, int(cfg.ElectionTimeout/cfg.Heartbeat)),
+		ElectionTick:              c.electionTicks(),
 		HeartbeatTick:             1,
 		Storage:                   store,
 		Applied:                   store.pos.Raft,
@@ -152,6 +153,9 @@ const never = 100 * 365 * 24 * time.Hour
 func (c *Core) electSoon(now time.Duration) {
 	c.electAt = now + c.cfg.Heartbeat + c.random(c.cfg.ElectionTimeout/2)
 }
+
+// electionTicks is how many ticks raft takes for an election timeout.
+func (c *Core) electionTicks() int { return max(2, int(c.cfg.ElectionTimeout/c.cfg.Heartbeat)) }
 
 // Deadline is when the core wants its next Tick.
 func (c *Core) Deadline() time.Duration {
@@ -312,6 +316,9 @@ func (c *Core) soundOnes(m *raftpb.Message) error {
 func (c *Core) send(now time.Duration, m *raftpb.Message) {
 	switch m.GetType() {
 	case raftpb.MsgHeartbeat:
+		if c.state != raft.StateLeader {
+			return // it has just given way
+		}
 		m.Context = nil
 		if c.transferring == 0 && c.lease.stamp > 0 {
 			m.Context = c.beat()
@@ -399,6 +406,7 @@ func (c *Core) look(now time.Duration) {
 		}
 	}
 	c.leader, c.term, c.state = st.Lead, st.HardState.GetTerm(), st.RaftState
+	c.endProgress()
 	if c.state != raft.StateLeader {
 		if was {
 			c.deferElection(now)

@@ -95,6 +95,10 @@ func (c *Core) tick(now time.Duration) {
 			return // a leader whose disk hangs is not alive: let it be replaced
 		}
 		if c.transferring == 0 {
+			if c.watch(now) {
+				c.giveWay(now)
+				return
+			}
 			c.stampRound(now)
 		}
 		c.node.Tick()

@@ -29,6 +29,7 @@ const (
 	GuardFromConfig    = "guard-from-config"     // the guard of a restarted voter lasts for its present timeout, not for what it had promised
 	LeaseFromOwn       = "lease-from-own"        // a leader counts on promises as long as its own election timeout
 	EvidenceByOwn      = "evidence-by-own"       // whether crash evidence counts is decided by whom it reaches, not by whom it is about
+	NeverGivesWay      = "never-gives-way"       // a leader whose heartbeats pass leads on, though nothing commits
 	NoFsync            = "no-fsync"              // writes are reported durable before they are synced
 	BirthByMajority    = "birth-by-majority"     // a new cluster begins as soon as a majority of its members is new
 )
