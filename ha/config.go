@@ -68,6 +68,9 @@ type Config struct {
 	// the transport package. Nil: anyone who reaches the port can speak to this member.
 	TLS *tls.Config
 
+	// DialTimeout is how long one address of a member is waited for to take a connection; all addresses
+	// that a name leads to are tried, 150 ms apart. 0: 1 s. At least a network round trip, at most 1 minute.
+	DialTimeout time.Duration
 	// Heartbeat is the interval in which the leader shows that it is alive. 0: 50 ms. At least 5 ms.
 	// Well above a network round trip.
 	Heartbeat time.Duration
@@ -193,6 +196,9 @@ func (c Config) Validate() error {
 				e, h, d.MaxClockDrift, e, lease, minLease)
 		}
 	}
+	if d.DialTimeout < 0 || d.DialTimeout > time.Minute {
+		wrong("DialTimeout: %v is not 0 to 1m", c.DialTimeout)
+	}
 	if d.DrainTimeout < 0 {
 		wrong("DrainTimeout: %v is negative", c.DrainTimeout)
 	}
@@ -223,6 +229,7 @@ const minLease = 3
 
 // withDefaults fills in what was left zero, but for what depends on the memory (withBounds).
 func (c Config) withDefaults() Config {
+	setDefault(&c.DialTimeout, time.Second)
 	setDefault(&c.Heartbeat, 50*time.Millisecond)
 	setDefault(&c.ElectionTimeout, 10*c.Heartbeat)
 	setDefault(&c.MaxClockDrift, 0.01)

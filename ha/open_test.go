@@ -69,6 +69,8 @@ func TestOpenBadConfig(t *testing.T) {
 		{"FormWithout:", func(c *ha.Config) { c.FormWithout = []string{"b", "c"} }},
 		{"Bind:", func(c *ha.Config) { c.Bind = "everywhere" }},
 		{"TLS:", func(c *ha.Config) { c.TLS = new(tls.Config) }},
+		{"DialTimeout:", func(c *ha.Config) { c.DialTimeout = -1 }},
+		{"DialTimeout:", func(c *ha.Config) { c.DialTimeout = time.Hour }},
 		{"Heartbeat:", func(c *ha.Config) { c.Heartbeat = time.Millisecond }},
 		{"Heartbeat:", func(c *ha.Config) { c.Heartbeat = -time.Second }},
 		{"ElectionTimeout:", func(c *ha.Config) { c.ElectionTimeout = 100 * time.Millisecond }},

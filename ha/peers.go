@@ -36,6 +36,7 @@ func (n *Node) transportConfig(id storage.Identity) transport.Config {
 	return transport.Config{
 		Self:  transport.Peer{ID: id.ID, Name: n.cfg.Name, Addr: n.addrOf(n.cfg.Name)},
 		Peers: peers, Bind: n.cfg.Bind, TLS: n.cfg.TLS, CrashEvidence: !n.cfg.NoCrashEvidence, Logger: n.cfg.Logger,
+		DialTimeout: n.cfg.DialTimeout, HandshakeTimeout: max(3*time.Second, 3*n.cfg.DialTimeout),
 		QueueBytes: boundsFor(n.cfg.MemoryBytes, len(peers)-1, n.cfg.MaxRecord).queue, WriteTimeout: max(time.Second, 2*n.cfg.ElectionTimeout),
 		Hello: func() transport.Hello {
 			h := transport.Hello{Cluster: n.cfg.Cluster, Incarnation: id.Incarnation, Members: names}
@@ -142,7 +143,6 @@ func (n *Node) admit(h transport.Hello) error {
 
 // refused is told when we and a peer do not talk. If it is we who have lost our directory, we stop.
 func (n *Node) refused(name string, err error) {
-	n.cfg.Logger.Warn("refused", "member", n.cfg.Name, "peer", name, "err", err)
 	var r *transport.RefusedError
 	if errors.As(err, &r) && !r.Local && errors.Is(err, transport.ErrNotAdmitted) {
 		n.log.Fail(refusal(name, r))

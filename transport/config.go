@@ -25,7 +25,7 @@ const (
 type Peer struct {
 	ID   uint64 // raft id; not 0 and not one of raft's two highest, reserved ids
 	Name string // 1 to 255 bytes
-	Addr string // host:port, resolved at every dial, never before
+	Addr string // host:port, resolved at every dial, never before; all addresses are tried
 }
 
 // Config is what [Listen] and [Probe] need. It is copied; what it points to must not change afterwards.
@@ -58,7 +58,7 @@ type Config struct {
 	Refused func(name string, err error)
 
 	// Problem is told when something goes wrong with a peer that lasts, and with a nil error when it is over: peer is its name,
-	// kind a short constant. Called from many goroutines, must not block. Nil: nobody is told.
+	// kind a short constant. Called from many goroutines, must not block. Nil: only logged.
 	Problem func(peer, kind string, err error)
 
 	// QueueBytes bounds each peer's bulk queue, in bytes on the wire. 0: 64 MiB.
@@ -68,7 +68,7 @@ type Config struct {
 	// entries of 64 MiB. From 64 KiB to 1 GiB.
 	MaxFrame int
 
-	DialTimeout      time.Duration // resolving and connecting. 0: 1 s
+	DialTimeout      time.Duration // connecting to one address. 0: 1 s
 	HandshakeTimeout time.Duration // from connection to admission. 0: 3 s
 	WriteTimeout     time.Duration // time in which 256 KiB must find room; on control connections at most 1 s. 0: 5 s
 	SnapshotTimeout  time.Duration // longest standstill of a snapshot on its way. 0: 10 s

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"errors"
@@ -194,7 +195,7 @@ func FuzzFrame(f *testing.F) {
 		// The checksums keep the fuzzer away from what is behind them, so that gets the bytes directly too.
 		_, _ = decodeMessage(frame{body: b}, PurposeControl, 1, 2)
 		_, _ = decodeMessage(frame{body: b}, PurposeSnapshot, 1, 2)
-		_, _ = readOpening(bytes.NewReader(b))
+		_, _ = readOpening(bufio.NewReader(bytes.NewReader(b)))
 	})
 }
 

@@ -29,7 +29,7 @@ func (g *Group) Send(msgs []*raftpb.Message) {
 	for _, m := range msgs {
 		lane, ok := laneOf(m.GetType())
 		if !ok || m.GetFrom() != g.t.cfg.Self.ID {
-			g.t.cfg.Logger.Error("message is not for the wire, dropped", "type", m.GetType(), "from", m.GetFrom())
+			g.t.said.say(slog.LevelError, lineNotForWire, "", m.GetType().String(), "type", m.GetType(), "from", m.GetFrom())
 			continue
 		}
 		p := d.byID[m.GetTo()]
@@ -46,7 +46,7 @@ func (g *Group) Send(msgs []*raftpb.Message) {
 		}
 		if size > limit || len(m.GetEntries()) > maxEntries {
 			err := fmt.Errorf("transport: %v of %d bytes and %d entries is over the limit", m.GetType(), size, len(m.GetEntries()))
-			g.t.cfg.Logger.LogAttrs(context.Background(), slog.LevelError, "message is too large, dropped", slog.Any("error", err))
+			g.t.said.say(slog.LevelError, lineTooLarge, p.Name, m.GetType().String(), "peer", p.Name, "error", err)
 			switch lane {
 			case PurposeSnapshot:
 				g.t.inbox.add(notice{g: g, what: noticeSnapshot, id: p.ID, m: m, err: err})

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bufio"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -27,15 +28,18 @@ var errStranger = errors.New("not a baton member")
 // endpoint makes handshakes for one member. It is immutable.
 type endpoint struct {
 	cfg      Config
+	said     *conditions
 	instance uint64
-	dialTCP  func(ctx context.Context, network, addr string) (net.Conn, error)
+	names    *dialer
+	dialTCP  func(ctx context.Context, network, addr string) (net.Conn, error) // names.dial
 }
 
 func newEndpoint(c Config) *endpoint {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails
-	d := &net.Dialer{}
-	return &endpoint{cfg: c.withDefaults(), instance: binary.BigEndian.Uint64(b[:]) | 1, dialTCP: d.DialContext}
+	c = c.withDefaults()
+	d := newDialer(c.DialTimeout)
+	return &endpoint{cfg: c, said: newConditions(c.Logger), instance: binary.BigEndian.Uint64(b[:]) | 1, names: d, dialTCP: d.dial}
 }
 
 // link is a connection after its handshake, or in it.
@@ -99,20 +103,22 @@ func appendOpening(b []byte) []byte {
 }
 
 // readOpening returns the other side's layout version.
-func readOpening(r io.Reader) (uint16, error) {
+func readOpening(r *bufio.Reader) (uint16, error) {
 	var b [openingSize]byte
 	// The first byte alone tells most strangers, who may send less than an opening and wait.
 	if _, err := io.ReadFull(r, b[:1]); err != nil {
 		return 0, err
 	}
 	if b[0] != openingMagic[0] {
-		return 0, fmt.Errorf("%w: begins with %#02x", errStranger, b[0])
+		// What came with it tells who that is.
+		begin, _ := r.Peek(min(r.Buffered(), len(b)-1))
+		return 0, &strangerError{append(b[:1], begin...)}
 	}
 	if _, err := io.ReadFull(r, b[1:]); err != nil {
 		return 0, err
 	}
 	if string(b[:len(openingMagic)]) != openingMagic {
-		return 0, fmt.Errorf("%w: begins with %q", errStranger, b[:len(openingMagic)])
+		return 0, &strangerError{b[:len(openingMagic)]}
 	}
 	return binary.BigEndian.Uint16(b[len(openingMagic):]), nil
 }
@@ -149,9 +155,7 @@ func (e *endpoint) refused(r *RefusedError) {
 
 // dial connects to p and makes the handshake. Its errors are of the dial, of the handshake, or *RefusedError.
 func (e *endpoint) dial(ctx context.Context, p Peer, purpose Purpose) (*link, error) {
-	dctx, cancel := context.WithTimeout(ctx, e.cfg.DialTimeout)
-	raw, err := e.dialTCP(dctx, "tcp", p.Addr)
-	cancel()
+	raw, err := e.dialTCP(ctx, "tcp", p.Addr)
 	if err != nil {
 		return nil, err
 	}
@@ -162,14 +166,29 @@ func (e *endpoint) dial(ctx context.Context, p Peer, purpose Purpose) (*link, er
 	if !stop() && !refused {
 		err = context.Cause(ctx)
 	}
+	switch {
+	case err == nil || refused && isThere(r.Code):
+		e.names.praise(p.Addr, raw)
+	case ctx.Err() == nil:
+		e.names.blame(p.Addr, raw)
+	}
 	if err != nil {
 		raw.Close()
 		if refused {
 			return nil, r
 		}
-		return nil, fmt.Errorf("handshake with member %q at %s: %w", p.Name, p.Addr, err)
+		return nil, fmt.Errorf("handshake with member %q at %s (%s): %w", p.Name, p.Addr, raw.RemoteAddr(), explain(err, true, e.cfg.TLS != nil))
 	}
 	return l, nil
+}
+
+// isThere says whether a refusal shows that the member itself is at the address that was dialled.
+func isThere(c Code) bool {
+	switch c {
+	case CodeSelf, CodeWrongMember, CodeWrongCluster, CodeClusterID, CodeProtocol:
+		return false
+	}
+	return true
 }
 
 // greet is the dialler's side of the handshake.

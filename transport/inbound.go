@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"slices"
 	"sync"
@@ -38,16 +39,16 @@ func (l *lobby) leave(c net.Conn) {
 }
 
 // accept takes connections until the listener is closed.
-func (t *TCP) accept(ctx context.Context) {
-	var (
-		waiting lobby
-		pause   backoff
-	)
+func (t *TCP) accept(ctx context.Context, ln net.Listener) {
+	var pause backoff
 	for {
-		conn, err := t.listener.Accept()
+		conn, err := ln.Accept()
 		if err == nil {
 			pause = backoff{}
-			if !t.spawnServe(ctx, &waiting, conn) {
+			if t.said.over(lineCannotAccept, "") {
+				t.cfg.Logger.Info("accepting again")
+			}
+			if !t.spawnServe(ctx, conn) {
 				conn.Close()
 			}
 			continue
@@ -56,7 +57,7 @@ func (t *TCP) accept(ctx context.Context) {
 			return
 		}
 		// Out of file descriptors, most likely. The listener stays open: closing it would say that we are gone.
-		t.cfg.Logger.Error("cannot accept", "error", err)
+		t.said.say(slog.LevelError, lineCannotAccept, "", stableText(err), "error", err)
 		select {
 		case <-time.After(pause.next(5*time.Millisecond, time.Second)):
 		case <-ctx.Done():
@@ -65,26 +66,26 @@ func (t *TCP) accept(ctx context.Context) {
 	}
 }
 
-func (t *TCP) spawnServe(ctx context.Context, waiting *lobby, conn net.Conn) bool {
+func (t *TCP) spawnServe(ctx context.Context, conn net.Conn) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
 		return false
 	}
 	// Entered here and not in the goroutine, so that there are never more of them than the lobby has places.
-	waiting.enter(conn)
-	t.wg.Go(func() { t.serve(ctx, waiting, conn) })
+	t.lobby.enter(conn)
+	t.wg.Go(func() { t.serve(ctx, conn) })
 	return true
 }
 
 // serve handles one incoming connection from its first byte to its last.
-func (t *TCP) serve(ctx context.Context, waiting *lobby, raw net.Conn) {
+func (t *TCP) serve(ctx context.Context, raw net.Conn) {
 	defer raw.Close()
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	defer stop()
 
 	p, l, err := t.welcome(ctx, raw)
-	waiting.leave(raw)
+	t.lobby.leave(raw)
 	if err != nil || p == nil {
 		return
 	}
@@ -98,16 +99,16 @@ func (t *TCP) serve(ctx context.Context, waiting *lobby, raw net.Conn) {
 	if ctx.Err() != nil || !current {
 		return
 	}
-	logger := t.cfg.Logger.With("peer", p.Name, "connection", l.peer.Purpose.String(), "from", raw.RemoteAddr())
+	attrs := []any{"peer", p.Name, "connection", l.peer.Purpose.String(), "from", raw.RemoteAddr(), "error", err}
 	switch {
 	case errors.Is(err, errFrame):
-		logger.Error("malformed bytes, connection closed", "error", err)
+		t.said.say(slog.LevelError, lineMalformed, p.Name, stableText(err), attrs...)
 	case l.peer.Purpose == PurposeSnapshot:
 		if err != nil {
-			logger.Warn("snapshot not taken", "error", err)
+			t.said.say(slog.LevelWarn, lineNotTaken, p.Name, stableText(err), attrs...)
 		}
 	default:
-		logger.Debug("incoming connection ended", "error", err)
+		t.cfg.Logger.Debug("incoming connection ended", attrs...)
 		if hungUp(err) {
 			p.ended(ctx)
 		}
@@ -135,13 +136,21 @@ func (t *TCP) welcome(ctx context.Context, raw net.Conn) (*peer, *link, error) {
 	var r *RefusedError
 	switch {
 	case err == nil:
+		t.reached.Store(true)
+		if p != nil {
+			t.said.over(lineRefused, p.Name)
+		}
 	case errors.As(err, &r):
-		t.cfg.Logger.Warn("refused a connection", "error", r)
+		who := stranger
+		if _, ok := t.known(r.Peer); ok {
+			who = r.Peer
+		}
+		t.said.say(slog.LevelWarn, lineRefused, who, refusalText(r), "error", r)
 		t.refused(r)
 	case ctx.Err() != nil, errors.Is(err, io.EOF):
 		// Also how a check for crash evidence looks from here.
 	default:
-		t.cfg.Logger.Warn("handshake failed", "from", raw.RemoteAddr(), "error", err)
+		t.failed(raw, explain(err, false, t.cfg.TLS != nil))
 	}
 	if err != nil && p != nil {
 		p.forget(admitted)
@@ -150,6 +159,17 @@ func (t *TCP) welcome(ctx context.Context, raw net.Conn) (*peer, *link, error) {
 		l.linger(ctx)
 	}
 	return p, l, err
+}
+
+// failed tells of somebody who did not come as far as saying who he is. Each kind of failure is counted on its own.
+func (t *TCP) failed(raw net.Conn, err error) {
+	kind, from := causeElsewhere, raw.RemoteAddr().String()
+	var cause *causeError
+	if errors.As(err, &cause) {
+		kind = cause.kind
+	}
+	host, _, _ := net.SplitHostPort(from)
+	t.said.say(slog.LevelWarn, lineFailed, kind, host, "from", from, "error", err)
 }
 
 // readMessages delivers what comes on a control or bulk connection until its end.

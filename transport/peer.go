@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"slices"
 	"sync"
@@ -134,6 +135,7 @@ func (p *peer) attached(l *link) {
 	p.addr = l.raw.RemoteAddr().String()
 	p.session++
 	p.gone = false
+	p.t.said.over(lineGone, p.Name)
 }
 
 func (p *peer) status() PeerStatus {
@@ -198,7 +200,7 @@ func (p *peer) check(ctx context.Context) {
 		tell := p.gone
 		p.mu.Unlock()
 		if tell {
-			p.t.cfg.Logger.Warn("peer is gone: connection ended and its address refuses", "peer", p.Name, "addr", addr)
+			p.t.said.say(slog.LevelWarn, lineGone, p.Name, "", "peer", p.Name, "addr", addr)
 			p.tellGone(groups, at)
 			// The last words of the dead process may still be in our socket, and be heard only now, as if it had been alive
 			// after the dial. So the evidence is taken again a little later.

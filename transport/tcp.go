@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -54,15 +54,18 @@ type Handler interface {
 // TCP connects this member with its peers. Its methods may be called from any goroutine.
 type TCP struct {
 	*endpoint
-	listener net.Listener
-	inbox    notices
-	changed  chan struct{} // 1: the peers changed; the supervisor starts what is new
-	dir      atomic.Pointer[directory]
+	inbox   notices
+	lobby   lobby
+	changed chan struct{} // 1: the peers changed; the supervisor starts what is new
+	reached atomic.Bool   // somebody has come in
+	unbound error         // why there was nothing to listen on at first
+	dir     atomic.Pointer[directory]
 
-	wg     sync.WaitGroup
-	mu     sync.Mutex         // guards what follows, replacing dir, and wg.Add against Wait
-	cancel context.CancelFunc // nil before the start
-	closed bool
+	wg        sync.WaitGroup
+	mu        sync.Mutex         // guards what follows, replacing dir, and wg.Add against Wait
+	listeners []net.Listener     // empty: the name to listen on leads nowhere yet
+	cancel    context.CancelFunc // nil before the start
+	closed    bool
 }
 
 // directory is who and what is registered. It is immutable; changes replace it.
@@ -72,29 +75,37 @@ type directory struct {
 	byName map[string]*peer
 }
 
-// Listen validates c, reporting all its faults, and binds the address. Until the first [TCP.Group] nothing else happens:
-// who dials us waits in the listener's backlog. An address that is taken is an error that matches syscall.EADDRINUSE.
+// Listen validates c, reporting all its faults, and binds the address, or all addresses of this host that its name leads to.
+// Until the first [TCP.Group] nothing else happens: who dials us waits in the listener's backlog. An address that is taken is
+// an error that matches syscall.EADDRINUSE. A name that leads nowhere yet, or to other hosts only, is none: after the first Group it
+// is tried again until it does, with a problem "address" meanwhile, and nobody is dialled before.
 func Listen(c Config) (*TCP, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
 	e := newEndpoint(c)
-	ln, err := net.Listen("tcp", e.cfg.Bind)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("transport: address %s is in use, by another member or program on this host: %w", e.cfg.Bind, err)
+	ctx, cancel := context.WithTimeout(context.Background(), bindTimeout)
+	defer cancel()
+	all, err := e.bind(ctx)
+	if err != nil && !errors.Is(err, errNotYet) {
+		return nil, err
 	}
-	if err != nil {
-		return nil, fmt.Errorf("transport: bind %s: %w", e.cfg.Bind, err)
-	}
-	t := &TCP{endpoint: e, listener: ln, changed: make(chan struct{}, 1)}
+	t := &TCP{endpoint: e, listeners: all, unbound: err, changed: make(chan struct{}, 1)}
 	t.inbox.wake = make(chan struct{}, 1)
 	t.dir.Store(&directory{groups: map[uint64]*Group{}, byID: map[uint64]*peer{}, byName: map[string]*peer{}})
 	t.setPeersLocked(c.Peers)
 	return t, nil
 }
 
-// Addr returns the address that is listened on.
-func (t *TCP) Addr() net.Addr { return t.listener.Addr() }
+// Addr returns the address that is listened on, the first one if there are several, or nil as long as there is none.
+func (t *TCP) Addr() net.Addr {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.listeners) == 0 {
+		return nil
+	}
+	return t.listeners[0].Addr()
+}
 
 // Group registers a group of raft members. The first one starts accepting and dialling. It fails if the id is taken, or
 // with ErrClosed. Messages for a group that is not registered are dropped.
@@ -118,9 +129,8 @@ func (t *TCP) Group(id uint64, h Handler) (*Group, error) {
 	if t.cancel == nil {
 		var ctx context.Context
 		ctx, t.cancel = context.WithCancel(context.Background())
-		t.wg.Go(func() { t.accept(ctx) })
 		t.wg.Go(func() { t.inbox.deliver(ctx) })
-		t.wg.Go(func() { t.supervise(ctx) })
+		t.wg.Go(func() { t.listen(ctx) })
 	}
 	return g, nil
 }
@@ -191,7 +201,7 @@ func (t *TCP) Close() error {
 	var err error
 	if first {
 		t.closed = true
-		err = t.listener.Close()
+		err = closeAll(t.listeners)
 		if t.cancel != nil {
 			t.cancel()
 		}
@@ -225,6 +235,18 @@ func (t *TCP) known(name string) (Peer, bool) {
 func (t *TCP) unreachable(id uint64) {
 	for _, g := range t.dir.Load().groups {
 		t.inbox.add(notice{g: g, what: noticeUnreachable, id: id})
+	}
+}
+
+// problem tells of something that lasts; err is nil when it is over. peer is a peer's name, or empty.
+func (e *endpoint) problem(peer, kind string, err error) {
+	switch {
+	case e.cfg.Problem != nil:
+		e.cfg.Problem(peer, kind, err)
+	case err != nil:
+		e.said.say(slog.LevelWarn, "problem", kind+" "+peer, err.Error(), "kind", kind, "peer", peer, "error", err)
+	case e.said.over("problem", kind+" "+peer):
+		e.cfg.Logger.Info("problem over", "kind", kind, "peer", peer)
 	}
 }
 

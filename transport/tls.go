@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"strings"
 )
 
 // ValidateTLS reports everything for which [Listen] would refuse a TLS configuration, or nil.
@@ -43,7 +44,8 @@ func clientTLS(c *tls.Config, addr string) *tls.Config {
 	c = c.Clone()
 	if c.ServerName == "" {
 		if host, _, err := net.SplitHostPort(addr); err == nil {
-			c.ServerName = host
+			// A zone is the dialler's own business: no certificate has it.
+			c.ServerName, _, _ = strings.Cut(host, "%")
 		}
 	}
 	c.MinVersion = max(c.MinVersion, tls.VersionTLS13)

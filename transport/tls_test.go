@@ -18,9 +18,10 @@ import (
 
 // authority issues certificates for 127.0.0.1.
 type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pool *x509.CertPool
+	cert  *x509.Certificate
+	key   *ecdsa.PrivateKey
+	pool  *x509.CertPool
+	until time.Time // of what it issues; zero: for an hour
 }
 
 func newAuthority(t testing.TB) *authority {
@@ -49,8 +50,12 @@ func (a *authority) config(t testing.TB) *tls.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
+	until := a.until
+	if until.IsZero() {
+		until = time.Now().Add(time.Hour)
+	}
 	tmpl := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "member"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: until,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, a.cert, &key.PublicKey, a.key)

@@ -3,9 +3,8 @@ package transport
 import (
 	"context"
 	"errors"
-	"io"
+	"log/slog"
 	"math/rand/v2"
-	"syscall"
 	"time"
 )
 
@@ -19,9 +18,8 @@ const (
 // run dials, writes until the connection ends, and again.
 func (l *lane) run(ctx context.Context) {
 	cfg := &l.p.t.cfg
-	logger := cfg.Logger.With("peer", l.p.Name, "connection", l.purpose.String())
+	said, name, lane := l.p.t.said, l.p.Name, l.purpose.String()
 	var pause, refusals backoff
-	said := "" // the failure that was logged last; the same one is logged once
 	for ctx.Err() == nil {
 		conn, err := l.p.t.dial(ctx, l.p.Peer, l.purpose)
 		if ctx.Err() != nil {
@@ -31,12 +29,13 @@ func (l *lane) run(ctx context.Context) {
 			return
 		}
 		if err != nil {
-			if text := err.Error(); text != said {
-				said = text
-				logger.Warn("cannot connect", "error", err)
-			}
 			var r *RefusedError
+			text := stableText(err)
 			if errors.As(err, &r) {
+				text = refusalText(r)
+			}
+			said.say(slog.LevelWarn, lineCannotConnect, name, text, "peer", name, "connection", lane, "error", err)
+			if r != nil {
 				l.p.t.refused(r)
 				l.wait(ctx, refusals.next(refusedBackoff, maxRefusedBackoff))
 			} else {
@@ -44,8 +43,10 @@ func (l *lane) run(ctx context.Context) {
 			}
 			continue
 		}
-		said = ""
-		logger.Debug("connected", "addr", conn.raw.RemoteAddr())
+		if said.over(lineCannotConnect, name) {
+			cfg.Logger.Info("connected", "peer", name, "addr", conn.raw.RemoteAddr())
+		}
+		said.over(lineLost, name)
 		since := time.Now()
 		l.p.attached(conn)
 		l.setUp(conn.inline())
@@ -60,7 +61,7 @@ func (l *lane) run(ctx context.Context) {
 		if hungUp(err) {
 			l.p.ended(ctx)
 		}
-		logger.Info("connection lost", "error", err)
+		said.say(slog.LevelInfo, lineLost, name, stableText(err), "peer", name, "connection", lane, "error", err)
 		refusals = backoff{}
 		if time.Since(since) > cfg.MaxBackoff {
 			pause = backoff{}
@@ -155,12 +156,6 @@ func (l *lane) write(conn *link, ended <-chan error) (err error, finished bool) 
 		}
 		l.buf = buf
 	}
-}
-
-// hungUp says whether err is the other side's end of the connection, and not ours, a timeout, or a damaged frame.
-func hungUp(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
-		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 type backoff struct{ d time.Duration }

@@ -1,0 +1,212 @@
+package transport
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// lines is a log that is kept.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+func (l *lines) all() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Split(strings.TrimSuffix(l.b.String(), "\n"), "\n")
+}
+
+func (l *lines) with(text string) (out []string) {
+	for _, line := range l.all() {
+		if strings.Contains(line, text) {
+			out = append(out, line)
+		}
+	}
+	return out
+}
+
+// What goes wrong each second for a day is said a few times, with how often it was.
+func TestConditionIsSaidOnceThenCounted(t *testing.T) {
+	for _, c := range []struct {
+		what string
+		text func(i int) string
+		over int // after so many it is over for a moment
+		most int
+	}{
+		{"always the same", func(int) string { return "same" }, 0, 26},
+		{"flaps", func(int) string { return "same" }, 2, 26 + sayBudget},
+		{"another text each time", func(i int) string { return fmt.Sprint(i) }, 0, 26 + sayBudget},
+		{"two texts in turn", func(i int) string { return fmt.Sprint(i % 2) }, 0, 26 + 1},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var l lines
+				said := newConditions(l.logger())
+				const day = 24 * 60 * 60
+				for i := range day {
+					said.say(slog.LevelWarn, "trouble", "b", c.text(i))
+					if c.over > 0 && i%c.over == 0 {
+						said.over("trouble", "b")
+					}
+					time.Sleep(time.Second)
+				}
+				got := l.all()
+				if len(got) > c.most || len(got) < 25 {
+					t.Errorf("%d lines in a day, at most %d are good", len(got), c.most)
+				}
+				sum := 0
+				for _, line := range got {
+					n := 1
+					if at := strings.Index(line, "times="); at >= 0 {
+						fmt.Sscanf(line[at:], "times=%d", &n)
+					}
+					sum += n
+				}
+				if sum < day-3601 {
+					t.Errorf("the lines count %d of %d", sum, day)
+				}
+				// After it was gone for long it is news.
+				said.over("trouble", "b")
+				time.Sleep(forgetAfter + time.Hour)
+				before := len(l.all())
+				said.say(slog.LevelWarn, "trouble", "b", "same")
+				if len(l.all()) != before+1 {
+					t.Error("not said again")
+				}
+			})
+		})
+	}
+}
+
+func TestConditionsAreBounded(t *testing.T) {
+	said := newConditions(slog.New(slog.DiscardHandler))
+	for i := range 10 * maxConditions {
+		said.say(slog.LevelInfo, "trouble", fmt.Sprint(i), "")
+	}
+	if len(said.held) > maxConditions {
+		t.Errorf("%d are held", len(said.held))
+	}
+}
+
+// The text names what is at the other end, on both sides.
+func TestCausesInWords(t *testing.T) {
+	ca, stranger, old := newAuthority(t), newAuthority(t), newAuthority(t)
+	old.until = time.Now().Add(-time.Minute)
+	old.cert, old.key, old.pool = ca.cert, ca.key, ca.pool
+	for _, c := range []struct {
+		what             string
+		dialler, listens func(*Config)
+		dial, listen     string // what is said by each; nothing where the end is all that it sees
+	}{
+		{"plain to TLS", nil, func(c *Config) { c.TLS = ca.config(t) }, "Config.TLS must be set on both", "a member without TLS"},
+		{"TLS to plain", func(c *Config) { c.TLS = ca.config(t) }, nil, "may have no TLS", "speaks TLS, and this member has none"},
+		{"authorities", func(c *Config) { c.TLS = ca.config(t) }, func(c *Config) { c.TLS = stranger.config(t) }, "authority", "certificate"},
+		{"expired", func(c *Config) { c.TLS = old.config(t) }, func(c *Config) { c.TLS = ca.config(t) }, "expired", "valid from"},
+		{"expired listener", func(c *Config) { c.TLS = ca.config(t) }, func(c *Config) { c.TLS = old.config(t) }, "valid from", "does not accept this member"},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			leaks(t)
+			var mine, theirs lines
+			ca, cb := config("a"), config("b")
+			ca.Logger, cb.Logger = mine.logger(), theirs.logger()
+			if c.dialler != nil {
+				c.dialler(&ca)
+			}
+			if c.listens != nil {
+				c.listens(&cb)
+			}
+			a, b := listen(t, ca), listen(t, cb)
+			b.start(t)
+			a.start(t, b.self)
+			eventually(t, "both say it", func() bool {
+				return len(mine.with(c.dial)) > 0 && len(theirs.with(c.listen)) > 0
+			})
+			time.Sleep(100 * time.Millisecond) // what is tested is that time passes
+			for side, l := range map[string]*lines{"dialler": &mine, "listener": &theirs} {
+				if n := len(l.with("level=WARN")); n > 3 {
+					t.Errorf("%s: %d lines: %q", side, n, l.all())
+				}
+			}
+		})
+	}
+}
+
+func TestStrangersAreCounted(t *testing.T) {
+	leaks(t)
+	var l lines
+	c := config("b")
+	c.Logger = l.logger()
+	b := listen(t, c)
+	b.start(t, peerAt("a", "127.0.0.1:1"))
+	for i := range 50 {
+		hear(t, b.self.Addr, []byte("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"))
+		hear(t, b.self.Addr, []byte(fmt.Sprintf("%d: something", i)))
+		// And names that somebody makes up.
+		e := newEndpoint(config("a"))
+		e.cfg.Self.Name = fmt.Sprint("made-up-", i)
+		if _, err := e.dial(t.Context(), b.self, PurposeBulk); err == nil {
+			t.Fatal("admitted")
+		}
+	}
+	eventually(t, "all are through", func() bool { b.lobby.mu.Lock(); defer b.lobby.mu.Unlock(); return len(b.lobby.waiting) == 0 })
+	if n := len(l.with("speaks HTTP")); n != 1 {
+		t.Errorf("%d lines about HTTP", n)
+	}
+	if n := len(l.all()); n > 3+3*sayBudget {
+		t.Errorf("%d lines: %q", n, l.all())
+	}
+	if n := len(b.said.held); n > 5 {
+		t.Errorf("strangers made %d conditions", n)
+	}
+}
+
+// A listener without descriptors says so once, and goes on when there are some again.
+func TestAcceptFailsForAWhile(t *testing.T) {
+	leaks(t)
+	var l lines
+	c := config("b")
+	c.Logger = l.logger()
+	b := listen(t, c)
+	bad := &failing{Listener: b.listeners[0]}
+	bad.left.Store(8)
+	b.listeners[0] = bad
+	b.start(t, peerAt("a", "127.0.0.1:1"))
+	if _, err := Probe(t.Context(), config("a"), b.self); err != nil {
+		t.Error(err)
+	}
+	if n := len(l.with("cannot accept")); n != 1 || len(l.with("accepting again")) != 1 {
+		t.Errorf("said: %q", l.all())
+	}
+}
+
+// failing is a listener whose first accepts fail.
+type failing struct {
+	net.Listener
+	left atomic.Int32
+}
+
+func (f *failing) Accept() (net.Conn, error) {
+	if f.left.Add(-1) >= 0 {
+		return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+	}
+	return f.Listener.Accept()
+}
