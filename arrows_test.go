@@ -20,10 +20,11 @@ const module = "github.com/baton-ha/baton"
 var arrows = map[string][]string{
 	".":               nil,
 	"fence":           nil,
-	"log":             {"fence", "internal/mutant"},
-	"ha":              {"log", "fence", "storage", "transport", "internal/mutant"},
+	"log":             {"fence", "internal/calls", "internal/mutant"},
+	"ha":              {"log", "fence", "storage", "transport", "internal/calls", "internal/mutant"},
 	"storage":         nil,
 	"transport":       nil,
+	"internal/calls":  nil,
 	"internal/mutant": nil,
 	"internal/sim":    nil,
 	"examples/...":    {"ha", "fence", "examples/internal/..."},

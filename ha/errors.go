@@ -80,6 +80,15 @@ func (e *NotActiveError) Error() string {
 // Is reports a match with [ErrNotActive].
 func (e *NotActiveError) Is(target error) bool { return target == ErrNotActive }
 
+// returned is what the role machine is told of a callback's error. The error's own methods are called here, on
+// the callback's goroutine, and never again: they are the program's, and the loop must not wait for them.
+func returned(err error) callbackDone {
+	if err == nil {
+		return callbackDone{}
+	}
+	return callbackDone{err: fmt.Errorf("%w", err), ended: isEnd(err)}
+}
+
 // isEnd reports whether a callback's error only says that its ctx has ended.
 func isEnd(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, errEnded)

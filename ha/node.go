@@ -7,12 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/baton-ha/baton/fence"
+	"github.com/baton-ha/baton/internal/calls"
 	"github.com/baton-ha/baton/log"
 	"github.com/baton-ha/baton/storage"
 	"github.com/baton-ha/baton/transport"
@@ -25,6 +25,7 @@ type Node struct {
 	log   *log.Log
 	disk  *storage.WAL
 	birth *birth
+	lines *lines // between us and the program's logger
 	net   *transport.TCP
 	clock func() time.Duration
 
@@ -33,6 +34,7 @@ type Node struct {
 	alarm     *time.Timer             // for the role's deadline; owned by the log's loop
 	alarmAt   time.Duration
 	callbacks sync.WaitGroup
+	calls     calls.Set      // of callbacks
 	leaving   sync.WaitGroup // closes the transport once the log has stopped
 
 	tenure   atomic.Pointer[tenure]
@@ -66,6 +68,8 @@ func Open(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
+	queue := newLines(cfg.Logger.Handler())
+	cfg.Logger = queue.logger()
 	limit := memoryLimit()
 	cfg = cfg.withBounds(limit)
 	if share := shareOf(limit); cfg.MemoryBytes > share && limit > 0 {
@@ -89,9 +93,10 @@ func Open(cfg Config) (*Node, error) {
 	if size := len(cfg.Members); size%2 == 0 {
 		cfg.Logger.Warn("an even number of members survives no more losses than one member less", "member", cfg.Name, "members", size)
 	}
-	n := &Node{cfg: cfg, clock: bootTime, closed: make(chan struct{}), wishes: make(map[int]chan error)}
+	n := &Node{cfg: cfg, lines: queue, clock: bootTime, closed: make(chan struct{}), wishes: make(map[int]chan error)}
 	n.changed.Store(new(make(chan struct{})))
 	if err := n.open(id, fresh); err != nil {
+		n.flushLines()
 		return nil, err
 	}
 	return n, nil
@@ -308,11 +313,21 @@ func (n *Node) Close() error {
 		_ = n.log.Close()
 		n.leaving.Wait()
 		n.callbacks.Wait()
+		n.flushLines()
 		close(n.closed)
 	})
 	<-n.closed
 	return n.log.Close()
 }
+
+// flushLines gives the program's logger a moment to take the last lines.
+func (n *Node) flushLines() {
+	ctx, cancel := context.WithTimeout(context.Background(), lastLines)
+	defer cancel()
+	n.lines.flush(ctx)
+}
+
+const lastLines = time.Second
 
 // FromContext returns the node whose callback was given ctx, or a ctx made from it; nil if there is none.
 // A callback may run before Open has returned, and finds its node in this way.
@@ -401,7 +416,19 @@ func (n *Node) run(p phase) {
 	case n.cfg.OnStandby != nil:
 		call = func() error { return n.cfg.OnStandby(ctx) }
 	}
-	n.callbacks.Go(func() { n.log.Post(callbackDone{protect(call)}) })
+	name := "OnStandby"
+	if p.active {
+		name = "OnActive"
+	}
+	var done callbackDone
+	n.callbacks.Add(1)
+	n.calls.Go(name, func() error { done = returned(call()); return nil }, func(err error) {
+		if err != nil {
+			done = callbackDone{err: err}
+		}
+		n.log.Post(done)
+		n.callbacks.Done()
+	})
 }
 
 // watchLease ends the tenure when its lease has ended, and else sleeps until it will.
@@ -412,16 +439,6 @@ func (n *Node) watchLease(t *tenure) {
 	}
 	t.cancel(ErrLeaseExpired)
 	n.log.Post(expired{t.token})
-}
-
-// protect calls f and turns a panic into an error.
-func protect(f func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-		}
-	}()
-	return f()
 }
 
 // publish lets everyone see the present status.

@@ -79,9 +79,12 @@ type wish struct {
 
 // What a role machine is told, beside what the log reports.
 type (
-	wake         struct{}            // its deadline has come
-	callbackDone struct{ err error } // the callback of the present phase has returned
-	expired      struct {            // the timer beside the loop has ended the ctx of an active phase
+	wake         struct{} // its deadline has come
+	callbackDone struct { // the callback of the present phase has returned
+		err   error
+		ended bool // err says only that its ctx has ended
+	}
+	expired struct { // the timer beside the loop has ended the ctx of an active phase
 		token fence.Token
 	}
 	become struct { // somebody wants this member to become active or not
@@ -135,7 +138,7 @@ func (r *role) step(now time.Duration, what any) output {
 	case log.Stopped:
 		r.stop(what.Err)
 	case callbackDone:
-		r.callbackDone(now, what.err)
+		r.callbackDone(now, what)
 	case expired:
 		// The lease may have been renewed since. The ctx is over all the same, so the phase is.
 		if r.phase.active && !r.phase.ended && r.phase.token == what.token {
@@ -242,17 +245,17 @@ func (r *role) end(now time.Duration, cause error) {
 
 // callbackDone notes that the phase's callback has returned. An OnActive that fails while its role
 // lasts gives the role up, and stays away for a while, as ZKFC does.
-func (r *role) callbackDone(now time.Duration, err error) {
+func (r *role) callbackDone(now time.Duration, done callbackDone) {
 	r.phase.returned = true
-	if err == nil {
+	if done.err == nil {
 		return
 	}
 	name := "OnStandby"
 	if r.phase.active {
 		name = "OnActive"
 	}
-	err = fmt.Errorf("baton: %s: %w", name, err)
-	if r.phase.ended && isEnd(err) {
+	err := fmt.Errorf("baton: %s: %w", name, done.err)
+	if r.phase.ended && done.ended {
 		return // it says that its ctx has ended, which is known
 	}
 	r.err = err

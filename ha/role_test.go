@@ -67,7 +67,7 @@ func TestRole(t *testing.T) {
 				if s := text("err"); s != "" {
 					err = errors.New(s)
 				}
-				what = callbackDone{err}
+				what = returned(err)
 			case "expired":
 				what = expired{r.phase.token}
 			case "become":

@@ -394,7 +394,7 @@ func (m *simMember) run(p phase) {
 	if !m.c.cfg.calm && m.c.w.Chance(0.05) { // OnActive fails after a while
 		m.after(m.c.w.Between(0, time.Second), func() {
 			if m.tenure == t {
-				m.post(callbackDone{errors.New("planned failure")})
+				m.post(returned(errors.New("planned failure")))
 			}
 		})
 	}
@@ -436,7 +436,7 @@ func (m *simMember) afterCallback(err error) {
 			d = 2 * time.Second // hangs past the drain timeout
 		}
 	}
-	m.after(d, func() { m.post(callbackDone{err}) })
+	m.after(d, func() { m.post(returned(err)) })
 }
 
 // write completes writes, as a group, after a while.

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/baton-ha/baton/internal/calls"
 )
 
 // Config says what a [Log] is made of. All fields but StateMachine are required.
@@ -50,6 +52,9 @@ type Log struct {
 	dropped atomic.Uint64 // raft index of the last entry of a message that was dropped, so that it is told once
 	told    sync.Map      // how records in memory were found changed
 	applied atomic.Uint64 // the last record that the state machine was given
+	calls   calls.Set     // of the state machine
+	inside  atomic.Int32  // how many of those run that nothing can be applied before the end of
+	writing atomic.Bool   // the writer is at the disk
 	misfit  atomic.Bool   // a leader's snapshot was refused, and nothing was applied since
 
 	flying map[*Batch]struct{} // proposed, not answered; owned by run
@@ -119,6 +124,9 @@ func (l *Log) Append(ctx context.Context, epoch uint64, record []byte) (uint64, 
 	}
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
+	}
+	if l.reentrant() {
+		return 0, ErrReentrant
 	}
 	b, at, first, err := l.gather.add(epoch, record)
 	if err != nil {

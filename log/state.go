@@ -83,7 +83,7 @@ func (l *Log) restore(want *raftpb.Snapshot) (err error) {
 	if sm == nil || cp.State != stateOf && cp.Position.Index == 0 && size == 0 {
 		return nil
 	}
-	if err := sm.Restore(body); err != nil {
+	if err := l.do("StateMachine.Restore", func() error { return sm.Restore(body) }); err != nil {
 		return fmt.Errorf("state machine: %T: restore the state of %d bytes at record %d that was written by one of type %s: %w",
 			sm, size, cp.Position.Index, cp.machine(), err)
 	}

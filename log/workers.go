@@ -5,6 +5,8 @@ import (
 	"io"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/baton-ha/baton/internal/calls"
 )
 
 // maxSync bounds the bytes that are synced at a time, so that an answer is never far away.
@@ -28,7 +30,10 @@ func (l *Log) runWriter() {
 				}
 				n++
 			}
-			if err := l.core.Persist(writes[:n]); err != nil {
+			l.writing.Store(true)
+			err := l.core.Persist(writes[:n])
+			l.writing.Store(false)
+			if err != nil {
 				l.Fail(fmt.Errorf("write the log: %w", err))
 				return
 			}
@@ -46,14 +51,22 @@ func (l *Log) runWriter() {
 // runApplier gives committed records to the state machine, if there is one.
 func (l *Log) runApplier() {
 	defer l.workers.Done()
+	err := fmt.Errorf("state machine: apply: %w", calls.ErrGoexit)
+	defer func() {
+		if err != nil {
+			l.Fail(err)
+		}
+	}()
+	caller := l.calls.Caller()
 	for {
 		applies, ok := l.applies.take()
 		if !ok {
+			err = nil
 			return
 		}
 		for _, a := range applies {
-			if err := l.apply(a); err != nil {
-				l.Fail(err)
+			if failed := l.apply(caller, a); failed != nil {
+				err = failed
 				return
 			}
 			for _, b := range a.batches { // from here, not by way of the loop: the appenders wait for it
@@ -68,7 +81,7 @@ func (l *Log) runApplier() {
 const applyBytes = 1 << 20
 
 // apply does one apply, and a checkpoint after it if one is due.
-func (l *Log) apply(a *Apply) (err error) {
+func (l *Log) apply(caller calls.Caller, a *Apply) (err error) {
 	defer catch("state machine", &err)
 	if a.Snapshot != nil {
 		if err := l.restore(a.Snapshot); err != nil {
@@ -77,7 +90,7 @@ func (l *Log) apply(a *Apply) (err error) {
 	}
 	for rest := a.accepted; len(rest) > 0; {
 		records, n := recordsOf(rest, applyBytes)
-		if err := l.cfg.StateMachine.Apply(records); err != nil {
+		if err := l.give(caller, records); err != nil {
 			return fmt.Errorf("state machine: apply records %d to %d: %w", records[0].Index, records[len(records)-1].Index, err)
 		}
 		for _, e := range rest[:n] {
@@ -102,7 +115,7 @@ func (l *Log) applyDone(a *Apply) error {
 	var body io.WriterTo
 	if sm := l.cfg.StateMachine; sm != nil {
 		var err error
-		if body, err = sm.Snapshot(); err != nil {
+		if body, err = l.capture(sm); err != nil {
 			return fmt.Errorf("state machine: snapshot at record %d: %w", a.pos.Index, err)
 		}
 		if body == nil {

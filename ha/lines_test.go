@@ -1,0 +1,151 @@
+package ha
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// sluggish is a handler that blocks while it is told to, in every method.
+type sluggish struct {
+	slog.Handler
+	gate *sync.RWMutex
+}
+
+func (s sluggish) wait() { s.gate.RLock(); s.gate.RUnlock() } //nolint:staticcheck
+
+func (s sluggish) Enabled(ctx context.Context, l slog.Level) bool {
+	s.wait()
+	return s.Handler.Enabled(ctx, l)
+}
+
+func (s sluggish) Handle(ctx context.Context, r slog.Record) error {
+	s.wait()
+	return s.Handler.Handle(ctx, r)
+}
+
+func (s sluggish) WithAttrs(a []slog.Attr) slog.Handler {
+	s.wait()
+	return sluggish{s.Handler.WithAttrs(a), s.gate}
+}
+
+func (s sluggish) WithGroup(name string) slog.Handler {
+	s.wait()
+	return sluggish{s.Handler.WithGroup(name), s.gate}
+}
+
+// rude values do in a line what they like.
+type rude func() string
+
+func (r rude) String() string { return r() }
+
+func (r rude) LogValue() slog.Value { return slog.StringValue(r()) }
+
+func soon(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestLines_ABlockedHandlerBlocksNobody(t *testing.T) {
+	var out bytes.Buffer
+	s := sluggish{slog.NewTextHandler(&out, nil), new(sync.RWMutex)}
+	q := newLines(s)
+	s.gate.Lock()
+	begun := make(chan struct{})
+	go func() {
+		defer close(begun)
+		at := q.logger().With("member", "a").WithGroup("g")
+		for i := range 2 * maxLines {
+			at.Info("line", "i", i)
+		}
+	}()
+	select {
+	case <-begun:
+	case <-time.After(10 * time.Second):
+		t.Fatal("whoever logs waits for the handler")
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if q.flush(over) {
+		t.Error("the lines are out while the handler is blocked")
+	}
+	s.gate.Unlock()
+	if !q.flush(soon(t)) {
+		t.Fatal("the lines do not come out")
+	}
+	text := out.String()
+	// The goroutine had taken one line, or none, when the queue was full.
+	n := strings.Count(text, "msg=line")
+	if n != maxLines && n != maxLines+1 {
+		t.Errorf("%d lines came out, want the %d that there was room for", n, maxLines)
+	}
+	if want := fmt.Sprintf("lines=%d", 2*maxLines-n); !strings.Contains(text, want) || !strings.Contains(text, "lines were dropped") {
+		t.Errorf("no line with %s says what was dropped", want)
+	}
+	if !strings.Contains(text, "msg=line member=a g.i=0\n") {
+		t.Errorf("attributes and groups are lost: %.200s", text)
+	}
+}
+
+func TestLines_ValuesAreAskedByTheQueueOnly(t *testing.T) {
+	var out bytes.Buffer
+	q := newLines(slog.NewTextHandler(&out, nil))
+	gate := make(chan struct{})
+	q.logger().Info("blocks", "value", rude(func() string { <-gate; return "came" }))
+	q.logger().Info("panics", "value", rude(func() string { panic("rude") }))
+	q.logger().Info("exits", "value", rude(func() string { runtime.Goexit(); return "" }))
+	q.logger().Info("last")
+	close(gate)
+	if !q.flush(soon(t)) || !strings.Contains(out.String(), "value=came") || !strings.Contains(out.String(), "msg=last") {
+		t.Errorf("a value in a line has stopped the queue:\n%s", out.String())
+	}
+}
+
+func TestLines_AreBoundedInBytes(t *testing.T) {
+	s := sluggish{slog.NewTextHandler(new(bytes.Buffer), nil), new(sync.RWMutex)}
+	s.gate.Lock()
+	q := newLines(s)
+	for range 100 {
+		q.logger().Info(strings.Repeat("x", maxLineBytes/10))
+	}
+	q.mu.Lock()
+	if q.bytes > maxLineBytes || q.dropped == 0 {
+		t.Errorf("%d bytes wait, %d lines were dropped", q.bytes, q.dropped)
+	}
+	q.mu.Unlock()
+	s.gate.Unlock()
+	if !q.flush(soon(t)) {
+		t.Error("the lines do not come out")
+	}
+}
+
+func TestLines_LevelsAreTheHandlers(t *testing.T) {
+	var out bytes.Buffer
+	at := new(slog.LevelVar)
+	q := newLines(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: at}))
+	say := func(wanted slog.Level) {
+		at.Set(wanted)
+		q.logger().Warn("asks the handler again")
+		q.flush(soon(t))
+		out.Reset()
+		for _, l := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError} {
+			q.logger().Log(t.Context(), l, l.String())
+		}
+		q.flush(soon(t))
+		for _, l := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError} {
+			if got := strings.Contains(out.String(), "msg="+l.String()); got != (l >= wanted) {
+				t.Errorf("with the handler at %v a line at %v came out: %v", wanted, l, got)
+			}
+		}
+	}
+	for _, wanted := range []slog.Level{slog.LevelDebug, slog.LevelError, slog.LevelInfo} {
+		say(wanted)
+	}
+}

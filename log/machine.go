@@ -1,0 +1,75 @@
+package log
+
+import (
+	"errors"
+	"io"
+
+	"github.com/baton-ha/baton/internal/calls"
+)
+
+// This file is where the state machine is called. What it does instead of returning becomes an error, and
+// methods of the log that would wait for themselves in it are told so.
+
+// ErrReentrant is returned by methods that are called from within the state machine, or a callback, and would
+// wait there for themselves.
+var ErrReentrant = errors.New("baton: called from within a callback or the state machine, where it would wait for itself")
+
+// Inside returns the name of the state machine's method that this goroutine runs, "" if it runs none.
+func (l *Log) Inside() string { return l.calls.Inside() }
+
+// Busy returns what the log waits for at this moment before it can stop.
+func (l *Log) Busy() []string {
+	busy := l.calls.Running()
+	if l.writing.Load() {
+		busy = append(busy, "a write to the disk")
+	}
+	return busy
+}
+
+// reentrant reports whether an append is made where nothing can be applied before it returns. It costs one
+// atomic read except while the state machine is running.
+func (l *Log) reentrant() bool { return l.inside.Load() > 0 && l.calls.Inside() != "" }
+
+// give gives records to the state machine, on the applier's goroutine. An Apply that ends that goroutine is noticed by
+// it (runApplier): a goroutine for each would cost more than many an Apply.
+func (l *Log) give(caller calls.Caller, records []Entry) error {
+	l.inside.Add(1)
+	defer l.inside.Add(-1)
+	return caller.Call("StateMachine.Apply", func() error { return l.cfg.StateMachine.Apply(records) })
+}
+
+// capture takes the state machine's state as it is now; nil stands for an empty one.
+func (l *Log) capture(sm StateMachine) (io.WriterTo, error) {
+	var body io.WriterTo
+	err := l.do("StateMachine.Snapshot", func() (err error) {
+		body, err = sm.Snapshot()
+		return err
+	})
+	if err != nil || body == nil {
+		return nil, err
+	}
+	return capture{&l.calls, body}, nil
+}
+
+// do calls a method of the state machine that nothing can be applied before the end of, apart, so that it may
+// end its goroutine.
+func (l *Log) do(name string, f func() error) error {
+	l.inside.Add(1)
+	defer l.inside.Add(-1)
+	return l.calls.Do(name, f)
+}
+
+// A capture is what a state machine has captured. It is written apart, too.
+type capture struct {
+	calls *calls.Set
+	body  io.WriterTo
+}
+
+// WriteTo implements [io.WriterTo].
+func (c capture) WriteTo(w io.Writer) (n int64, err error) {
+	err = c.calls.Do("WriteTo of a snapshot", func() (err error) {
+		n, err = c.body.WriteTo(w)
+		return err
+	})
+	return n, err
+}
