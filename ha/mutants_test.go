@@ -19,7 +19,7 @@ func TestMutants(t *testing.T) {
 		mutant.EndlessRelease, mutant.NoBarrier, mutant.StaleFate, mutant.NoFsync, mutant.MergeOverlap, mutant.ForeignBase,
 		mutant.StackedSnapshots, mutant.SupersededFails, mutant.NoFallback, mutant.BirthByMajority, mutant.StampGoesBack, mutant.GuardHeard,
 		mutant.GuardFromConfig, mutant.LeaseFromOwn, mutant.EvidenceByOwn,
-		mutant.NeverGivesWay,
+		mutant.NeverGivesWay, mutant.LoopReads,
 	} {
 		t.Run(name, func(t *testing.T) {
 			mutant.Enabled = name

@@ -102,6 +102,9 @@ type simMember struct {
 	stalledTo time.Duration
 	applies   []*log.Apply
 	applying  bool
+	fetches   []*log.Fetch
+	fetching  bool
+	stepping  bool // the loop is in the core
 
 	birth simBirth
 
@@ -216,6 +219,7 @@ func (m *simMember) start(fresh bool) {
 	m.up, m.paused, m.missed = true, false, nil
 	m.inbox, m.scheduled, m.alarm = nil, false, 0
 	m.writes, m.writing, m.applies, m.applying = nil, nil, nil, false
+	m.fetches, m.fetching = nil, false
 	m.queue, m.flying, m.tenure, m.sending = nil, map[*log.Batch]*simBatch{}, nil, map[int]*raftpb.Message{}
 	m.problems = map[uint64]error{}
 	m.retime()
@@ -228,6 +232,11 @@ func (m *simMember) start(fresh bool) {
 		return
 	}
 	m.core = core
+	m.disk.Reading = func() {
+		if m.stepping {
+			m.c.check.fail("%s: the loop waits for the disk to read", m.name)
+		}
+	}
 	m.checks = log.NewCheckpointer(core, cfg.checkpoint, 2*cfg.checkpoint)
 	m.sm = new(simMachine)
 	if err := m.restore(nil); err != nil {
@@ -324,7 +333,9 @@ func (m *simMember) step() {
 		m.flying[b.batch] = b
 		events = append(events, log.Propose{Batch: b.batch})
 	}
+	m.stepping = true
 	eff, err := log.Drive(m.core, m, now, events)
+	m.stepping = false
 	if err != nil {
 		m.c.check.fail("%s: step: %v", m.name, err)
 		m.up = false
@@ -339,6 +350,8 @@ func (m *simMember) step() {
 	}
 	m.applies = append(m.applies, eff.Applies...)
 	m.apply()
+	m.fetches = append(m.fetches, eff.Fetches...)
+	m.fetch()
 	for _, d := range eff.Done {
 		m.settle(d)
 	}
@@ -464,6 +477,24 @@ func (m *simMember) write() {
 		}
 		m.writing = nil
 		m.write()
+	})
+}
+
+// fetch reads old entries, one after the other, each after a while: a disk that stands still does not answer.
+func (m *simMember) fetch() {
+	if m.fetching || len(m.fetches) == 0 {
+		return
+	}
+	m.fetching = true
+	d := m.c.w.Between(20*time.Microsecond, 20*time.Millisecond)
+	if left := m.stalledTo - m.c.w.Now(); left > 0 {
+		d += left
+	}
+	m.after(d, func() {
+		f := m.fetches[0]
+		m.fetches, m.fetching = m.fetches[1:], false
+		m.post(m.core.Read(f))
+		m.fetch()
 	})
 }
 

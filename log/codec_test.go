@@ -292,7 +292,7 @@ func TestWindowAgainstModel(t *testing.T) {
 			}
 		}
 		if lo := disk.base + 1 + uint64(rnd.IntN(10)); lo <= disk.last() {
-			ents, err := w.Entries(lo, disk.last()+1, 100)
+			ents, err := w.entries(lo, disk.last()+1, 100)
 			if err != nil || len(ents) == 0 {
 				t.Fatalf("entries from %d: %d, %v", lo, len(ents), err)
 			}

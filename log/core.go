@@ -55,6 +55,7 @@ type Core struct {
 	cfg    CoreConfig
 	node   *raft.RawNode
 	store  *window
+	shelf  shelf // store, as raft sees it
 	voters []uint64
 	jitter *rand.Rand
 	eff    Effects
@@ -106,22 +107,23 @@ func NewCore(cfg CoreConfig, disk Storage, cacheBytes int, now time.Duration) (c
 	if err != nil {
 		return nil, err
 	}
+	cfg.InflightBytes = cmp.Or(cfg.InflightBytes, 32<<20)
 	c = &Core{
-		cfg: cfg, store: store, voters: store.snap.GetMetadata().GetConfState().GetVoters(),
+		cfg: cfg, store: store, shelf: shelf{window: store}, voters: store.snap.GetMetadata().GetConfState().GetVoters(),
 		jitter: rand.New(rand.NewPCG(cfg.Seed, cfg.ID)), pos: store.pos, beatAt: now,
 	}
 	c.node, err = raft.NewRawNode(&raft.Config{
 		ID:                        cfg.ID,
 		ElectionTick:              c.electionTicks(),
 		HeartbeatTick:             1,
-		Storage:                   store,
+		Storage:                   &c.shelf,
 		Applied:                   store.pos.Raft,
 		AsyncStorageWrites:        true,
 		MaxSizePerMsg:             cmp.Or(cfg.MessageBytes, 1<<20),
 		MaxCommittedSizePerReady:  cmp.Or(cfg.ApplyingBytes, 16<<20),
 		MaxUncommittedEntriesSize: cmp.Or(cfg.UncommittedBytes, 256<<20),
 		MaxInflightMsgs:           maxInflightMessages,
-		MaxInflightBytes:          cmp.Or(cfg.InflightBytes, 32<<20),
+		MaxInflightBytes:          cfg.InflightBytes,
 		CheckQuorum:               true,
 		PreVote:                   true,
 		DisableProposalForwarding: true,
@@ -217,12 +219,17 @@ func (c *Core) Step(now time.Duration, events ...Event) (eff Effects, err error)
 		}
 	}
 	for c.node.HasReady() {
-		if err := c.ready(now, c.node.Ready()); err != nil {
+		rd := c.node.Ready()
+		if len(rd.Messages) == 0 {
+			break // what is left to apply is being fetched
+		}
+		if err := c.ready(now, rd); err != nil {
 			return c.eff, err
 		}
 	}
 	c.look(now)
 	c.renew(now)
+	c.tidy()
 	return c.eff, nil
 }
 
@@ -247,6 +254,11 @@ func (c *Core) handle(now time.Duration, ev Event) error {
 		c.startEpoch(ev)
 	case Written:
 		return c.written(now, ev.Write)
+	case Writing:
+		c.writtenAt = now
+	case Fetched:
+		c.look(now)
+		return c.fetched(ev)
 	case Applied:
 		c.applied(now, ev.Apply)
 	case Transfer:
@@ -342,6 +354,9 @@ func (c *Core) write(now time.Duration, m *raftpb.Message) {
 	w := &Write{Entries: m.GetEntries(), Snapshot: m.GetSnapshot(), issued: now}
 	if w.Snapshot != nil {
 		c.store.setInstalling(true)
+	}
+	if len(w.Entries) > 0 {
+		c.shelf.overwrite(w.Entries[0].GetIndex())
 	}
 	if m.Term != nil {
 		w.Hard = &raftpb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit}

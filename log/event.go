@@ -27,6 +27,8 @@ type (
 	StartEpoch struct{ ClusterID [16]byte }
 	// Written says that a [Write] is durable. Writes are answered in their order.
 	Written struct{ Write *Write }
+	// Writing says that the disk has got on with a [Write] that is not done, since the last time.
+	Writing struct{}
 	// Applied says that an [Apply] is done. Applies are answered in their order.
 	Applied struct{ Apply *Apply }
 	// Transfer asks the leader to hand leadership to another voter. The lease is given up first: from
@@ -56,6 +58,7 @@ func (Born) event()         {}
 func (Propose) event()      {}
 func (StartEpoch) event()   {}
 func (Written) event()      {}
+func (Writing) event()      {}
 func (Applied) event()      {}
 func (Transfer) event()     {}
 func (AskTransfer) event()  {}
@@ -71,6 +74,7 @@ type Effects struct {
 	Send    []*raftpb.Message
 	Writes  []*Write
 	Applies []*Apply
+	Fetches []*Fetch
 	Done    []Done
 }
 
@@ -194,6 +198,7 @@ func Drive(c *Core, o Observer, now time.Duration, events []any) (Effects, error
 		all.Send = join(all.Send, eff.Send)
 		all.Writes = join(all.Writes, eff.Writes)
 		all.Applies = join(all.Applies, eff.Applies)
+		all.Fetches = join(all.Fetches, eff.Fetches)
 		all.Done = join(all.Done, eff.Done)
 		if err != nil {
 			return all, err

@@ -63,7 +63,9 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 		m = &raftpb.Message{Type: m.Type, To: m.To, From: m.From, Term: m.Term}
 	}
 	// Errors mean that the message is of no use any more, e.g. a response from a stranger.
+	c.shelf.scanning = m.GetType() == raftpb.MsgTimeoutNow // which makes raft campaign
 	_ = c.node.Step(m)
+	c.shelf.scanning = false
 	switch m.GetType() {
 	case raftpb.MsgHeartbeat, raftpb.MsgApp, raftpb.MsgSnap:
 		st := c.node.BasicStatus()
@@ -124,7 +126,9 @@ func (c *Core) campaign(now time.Duration) {
 		return
 	}
 	_ = c.node.ForgetLeader()
+	c.shelf.scanning = true
 	_ = c.node.Campaign()
+	c.shelf.scanning = false
 }
 
 // gone voids what is owed to a dead leader, and campaigns soon: at once on the member with the first

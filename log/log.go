@@ -46,6 +46,7 @@ type Log struct {
 	gather  gatherer
 	writes  queue[*Write]
 	applies queue[*Apply]
+	fetches queue[*Fetch]
 	net     Transport
 	check   *Checkpointer
 
@@ -57,8 +58,9 @@ type Log struct {
 	writing atomic.Bool   // the writer is at the disk
 	misfit  atomic.Bool   // a leader's snapshot was refused, and nothing was applied since
 
-	flying map[*Batch]struct{} // proposed, not answered; owned by run
-	ready  time.Duration       // since when the next batch could be proposed, 0: it could not; owned by run
+	flying  map[*Batch]struct{} // proposed, not answered; owned by run
+	written uint64              // bytes that the disk had written when this was last looked at; owned by run
+	ready   time.Duration       // since when the next batch could be proposed, 0: it could not; owned by run
 
 	workers sync.WaitGroup
 	saving  sync.WaitGroup // of checkpoints
@@ -81,6 +83,7 @@ func Open(cfg Config) (*Log, error) {
 		gather:  gatherer{limit: cfg.MaxPending},
 		writes:  newQueue[*Write](),
 		applies: newQueue[*Apply](),
+		fetches: newQueue[*Fetch](),
 		flying:  make(map[*Batch]struct{}),
 		stopped: make(chan struct{}),
 	}
@@ -97,9 +100,10 @@ func Open(cfg Config) (*Log, error) {
 // Start starts the log's goroutines. Messages go out through net; what comes in is handed to Receive.
 func (l *Log) Start(net Transport) {
 	l.net = net
-	l.workers.Add(2)
+	l.workers.Add(3)
 	go l.runWriter()
 	go l.runApplier()
+	go l.runFetcher()
 	go l.run()
 }
 

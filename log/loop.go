@@ -22,6 +22,10 @@ func (l *Log) run() {
 		}
 		now := l.cfg.Clock()
 		if now >= l.core.Deadline() {
+			if written := l.cfg.Storage.Written(); written != l.written {
+				l.written = written
+				events = append(events, Writing{})
+			}
 			events = append(events, Tick{})
 		}
 		if err = l.step(now, events); err != nil {
@@ -96,6 +100,7 @@ func (l *Log) dispatch(eff Effects) (done []any) {
 			done = append(done, Applied{a})
 		}
 	}
+	l.fetches.put(eff.Fetches...)
 	for _, d := range eff.Done {
 		delete(l.flying, d.Batch)
 		l.gather.settle(d.Batch, d.Err)
@@ -126,6 +131,7 @@ func (l *Log) shutDown(err error) {
 	l.store.stop(why)
 	l.writes.close()
 	l.applies.close()
+	l.fetches.close()
 	l.workers.Wait()
 	l.saving.Wait()
 	if cerr := l.cfg.Storage.Close(); err == nil {

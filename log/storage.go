@@ -25,6 +25,9 @@ type Storage interface {
 	// raft never does: a gap, an entry that is committed or before the snapshot, a term, a commit or a
 	// vote of the same term that goes back, a commit beyond the last entry. After an error the member stops.
 	Save(*raftpb.HardState, []*raftpb.Entry) error
+	// Written counts the bytes that Save has written so far. It grows while a large Save is under way, by which a
+	// slow disk can be told from one that does not answer. It does not block.
+	Written() uint64
 	// Entries reads entries [lo, hi) back: at least one, otherwise at most maxBytes, and none beyond the
 	// last. When the error is that lo is not held any more, First tells so afterwards: it is above lo.
 	Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error)

@@ -15,7 +15,7 @@ import (
 )
 
 // A window is what this member holds of the log: recent entries in memory, older ones on disk down to
-// the base, and how far the log is committed. Raft reads it (it is a raft.Storage), the writer
+// the base, and how far the log is committed. Raft reads it, by way of the shelf (fetch.go), the writer
 // extends it, and subscribers read it.
 type window struct {
 	disk    Storage
@@ -236,27 +236,31 @@ func (w *window) termAt(i, term uint64) {
 // or disk. The error is raft.ErrCompacted, as it is, when lo is not held any more, even if the log was cut
 // while it was read, and raft.ErrUnavailable when hi is beyond the end.
 func (w *window) entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
+	ents, old, err := w.recent(lo, hi, maxBytes)
+	if err != nil || old == 0 {
+		return ents, err
+	}
+	ents, err = w.disk.Entries(lo, min(hi, old), maxBytes)
+	if err != nil && lo < w.disk.First() {
+		err = raft.ErrCompacted // whatever the storage calls it; everybody else asks for this error
+	}
+	return within(ents, maxBytes), err
+}
+
+// recent returns entries as entries does if lo is in memory. If it is on disk only, it returns none, and where the entries
+// end that are.
+func (w *window) recent(lo, hi, maxBytes uint64) (ents []*raftpb.Entry, old uint64, err error) {
 	w.mu.RLock()
-	if lo <= w.base.Raft {
-		w.mu.RUnlock()
-		return nil, raft.ErrCompacted
-	}
-	next := w.first + uint64(len(w.ents))
-	if hi > next || lo >= hi {
-		w.mu.RUnlock()
-		return nil, raft.ErrUnavailable
-	}
-	if lo < w.first {
-		hi = min(hi, w.first)
-		w.mu.RUnlock()
-		ents, err := w.disk.Entries(lo, hi, maxBytes)
-		if err != nil && lo < w.disk.First() {
-			err = raft.ErrCompacted // whatever the storage calls it; everybody else asks for this error
-		}
-		return within(ents, maxBytes), err
-	}
 	defer w.mu.RUnlock()
-	return within(w.ents[lo-w.first:hi-w.first], maxBytes), nil
+	switch next := w.first + uint64(len(w.ents)); {
+	case lo <= w.base.Raft:
+		return nil, 0, raft.ErrCompacted
+	case hi > next || lo >= hi:
+		return nil, 0, raft.ErrUnavailable
+	case lo < w.first:
+		return nil, w.first, nil
+	}
+	return within(w.ents[lo-w.first:hi-w.first], maxBytes), 0, nil
 }
 
 // within returns so many of the first entries that they take maxBytes of memory at most, but one at least.
@@ -376,20 +380,11 @@ func (w *window) voters() []Member {
 	return w.members
 }
 
-// The methods of raft.Storage. They run on the goroutine that owns the raft node.
+// The methods of raft.Storage but Entries, which is the shelf's. They run on the goroutine that owns the raft node.
 
 // InitialState implements [raft.Storage].
 func (w *window) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
 	return w.hard, w.snap.GetMetadata().GetConfState(), nil
-}
-
-// Entries implements [raft.Storage].
-func (w *window) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
-	ents, err := w.entries(lo, hi, maxBytes)
-	if err == nil || errors.Is(err, raft.ErrCompacted) || errors.Is(err, raft.ErrUnavailable) {
-		return ents, err
-	}
-	return nil, fmt.Errorf("read raft entries [%d, %d): %w", lo, hi, err)
 }
 
 // Term implements [raft.Storage].

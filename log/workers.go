@@ -48,6 +48,20 @@ func (l *Log) runWriter() {
 	}
 }
 
+// runFetcher reads old entries from disk.
+func (l *Log) runFetcher() {
+	defer l.workers.Done()
+	for {
+		fetches, ok := l.fetches.take()
+		if !ok {
+			return
+		}
+		for _, f := range fetches {
+			l.Post(l.core.Read(f))
+		}
+	}
+}
+
 // runApplier gives committed records to the state machine, if there is one.
 func (l *Log) runApplier() {
 	defer l.workers.Done()

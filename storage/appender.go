@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 )
@@ -23,7 +24,8 @@ type appender struct {
 	encoder       // b is what is not durable yet, and before it what its first block holds already
 	at      int64 // of b in the file, a multiple of blockSize
 	f       syncedFile
-	room    *room // of the same file
+	room    *room          // of the same file
+	written *atomic.Uint64 // counts what has been written; nil: nobody counts
 }
 
 // newAppender goes on in a file that holds end bytes, whose running checksum is crc. It makes them durable, cuts off what
@@ -67,7 +69,7 @@ func (a *appender) sync() (low bool, err error) {
 	a.b = a.b[:full]
 	clear(a.b[end:])
 	low = a.room.take(a.at, int64(full))
-	if err := a.f.writeAt(a.b, a.at); err != nil {
+	if err := a.f.writeAt(a.b, a.at, a.written); err != nil {
 		a.b = a.b[:end]
 		return false, err
 	}
@@ -103,11 +105,27 @@ type syncedFile struct {
 	direct bool // the kernel does that, and passes the page cache by; it wants whole, aligned blocks
 }
 
-func (f syncedFile) writeAt(b []byte, off int64) error {
-	if _, err := f.WriteAt(b, off); err != nil || f.direct {
-		return err
+// maxWrite bounds the bytes that are written at a time, so that it can be seen whether the disk gets on.
+const maxWrite = 1 << 20
+
+// writeAt writes and syncs b, and counts the bytes in written, which may be nil, as it goes.
+func (f syncedFile) writeAt(b []byte, off int64, written *atomic.Uint64) error {
+	for len(b) > 0 {
+		part := b[:min(len(b), maxWrite)]
+		if _, err := f.WriteAt(part, off); err != nil {
+			return err
+		}
+		if !f.direct {
+			if err := datasync(f.File); err != nil {
+				return err
+			}
+		}
+		if written != nil {
+			written.Add(uint64(len(part)))
+		}
+		b, off = b[len(part):], off+int64(len(part))
 	}
-	return datasync(f.File)
+	return nil
 }
 
 // roundDown and roundUp give the multiple of blockSize next to n.

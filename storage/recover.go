@@ -188,6 +188,7 @@ func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, revised bool) (err err
 			w.out.close()
 		}
 	}()
+	w.out.written = &w.written
 	w.supply.room.Store(w.out.room)
 	if revised {
 		w.out.state(w.view.hs)

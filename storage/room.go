@@ -61,7 +61,7 @@ func (r *room) extend() (half bool, err error) {
 		from, to := r.ready, min(r.ready+roomStep, r.size)
 		r.busy = true
 		r.mu.Unlock()
-		err := r.f.writeAt(zeros()[:to-from], from)
+		err := r.f.writeAt(zeros()[:to-from], from, nil)
 		r.mu.Lock()
 		r.busy = false
 		r.idle.Broadcast()

@@ -40,6 +40,7 @@ type WAL struct {
 	mark        *mark
 	closed      atomic.Bool
 	failed      atomic.Pointer[error] // first failure: nothing is written after it
+	written     atomic.Uint64         // bytes of records
 
 	stop    chan struct{}
 	workers sync.WaitGroup
@@ -154,6 +155,9 @@ func (w *WAL) saveLocked(p *raftpb.HardState, ents []*raftpb.Entry) error {
 	return w.cutLocked()
 }
 
+// Written counts the bytes that Save has written. It grows while a large Save is under way, and does not block.
+func (w *WAL) Written() uint64 { return w.written.Load() }
+
 // maxUnsynced bounds the states that wait in memory for the next sync.
 const maxUnsynced = 64 << 10
 
@@ -211,6 +215,7 @@ func (w *WAL) beginLocked(dir, path string) error {
 	if err != nil {
 		return err
 	}
+	out.written = &w.written
 	w.out = out // on failure too: Close closes it
 	out.chain()
 	out.metadata(w.id)

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -421,4 +422,36 @@ func TestSaveAndEntriesConcurrently(t *testing.T) {
 	}
 	close(done)
 	wg.Wait()
+}
+
+// TestWritten: what a Save writes is counted piece by piece, so that it can be seen to get on.
+func TestWritten(t *testing.T) {
+	w := mustOpen(t, filepath.Join(t.TempDir(), "m"))
+	defer w.Close()
+	var steps []uint64
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for last := w.Written(); ; {
+			if now := w.Written(); now != last {
+				steps, last = append(steps, now-last), now
+			}
+			select {
+			case <-stop:
+				return
+			default:
+				runtime.Gosched()
+			}
+		}
+	}()
+	before := w.Written()
+	must(t, w.Save(hard(2, 0, 1), entries(2, 3, 2, 32<<20)))
+	if n := w.Written() - before; n < 32<<20 {
+		t.Errorf("%d bytes of more than 32 MiB are counted", n)
+	}
+	close(stop)
+	<-done
+	if len(steps) < 2 {
+		t.Errorf("32 MiB are written in steps of %d", steps)
+	}
 }

@@ -30,6 +30,7 @@ const (
 	LeaseFromOwn       = "lease-from-own"        // a leader counts on promises as long as its own election timeout
 	EvidenceByOwn      = "evidence-by-own"       // whether crash evidence counts is decided by whom it reaches, not by whom it is about
 	NeverGivesWay      = "never-gives-way"       // a leader whose heartbeats pass leads on, though nothing commits
+	LoopReads          = "loop-reads"            // whoever steps the core reads old entries from disk itself
 	NoFsync            = "no-fsync"              // writes are reported durable before they are synced
 	BirthByMajority    = "birth-by-majority"     // a new cluster begins as soon as a majority of its members is new
 )

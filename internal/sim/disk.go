@@ -21,6 +21,10 @@ type Disk struct {
 	staged map[uint64]checkpoint // not in force, by raft index; replaced, never changed
 	first  uint64                // raft index of ents[0]
 	ents   []*raftpb.Entry
+
+	written uint64
+	// Reading, if not nil, is called when entries are read.
+	Reading func()
 }
 
 type checkpoint struct {
@@ -114,6 +118,7 @@ func (d *Disk) Save(hard *raftpb.HardState, ents []*raftpb.Entry) error {
 			d.ents = slices.Clone(d.ents[:keep])
 		}
 		d.ents = append(d.ents, ents...)
+		d.written += uint64(len(ents))
 	}
 	if hard.GetTerm() != 0 {
 		d.hard = hard
@@ -139,8 +144,14 @@ func (d *Disk) checkHard(hard *raftpb.HardState, last uint64) error {
 	return nil
 }
 
+// Written implements log.Storage.
+func (d *Disk) Written() uint64 { return d.written }
+
 // Entries implements log.Storage.
 func (d *Disk) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
+	if d.Reading != nil {
+		d.Reading()
+	}
 	hi = min(hi, d.end())
 	if lo < d.first || lo >= hi {
 		return nil, fmt.Errorf("sim: entries [%d, %d) of [%d, %d)", lo, hi, d.first, d.end())

@@ -1,0 +1,161 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
+
+	"github.com/baton-ha/baton/internal/mutant"
+)
+
+// Old entries are on disk only, and whoever owns the core must not wait for a disk. So where raft asks for
+// one, it is told that there is none at the moment, which raft takes for a reason to do nothing; the entry is
+// fetched by a goroutine beside the core, and put on a shelf; and raft is made to ask again.
+//
+// Raft asks for old entries in order to send them to a member that lags, and to apply them where this
+// member itself lags. Who reads on from a place on the shelf has what follows fetched meanwhile.
+
+// A Fetch is to be read beside the core with [Core.Read], one after the other, and answered with [Fetched].
+type Fetch struct {
+	lo, hi uint64 // [lo, hi), or as much of it as is read at a time
+	from   uint64 // the fetch is of use to whoever reads on from here
+	epoch  int    // of the shelf
+}
+
+// Fetched answers a [Fetch].
+type Fetched struct {
+	fetch *Fetch
+	ents  []*raftpb.Entry
+	err   error
+}
+
+func (Fetched) event() {}
+
+// fetchBytes is how many bytes of entries are read at a time, if one is not larger. So each member that
+// lags costs twice that in the leader's memory, beside what is sent to it.
+func (c *Core) fetchBytes() uint64 { return c.cfg.InflightBytes / 8 }
+
+// Read reads what is to be fetched. It may be called by any goroutine.
+func (c *Core) Read(f *Fetch) Fetched {
+	ents, err := c.store.entries(f.lo, f.hi, c.fetchBytes())
+	return Fetched{fetch: f, ents: ents, err: err}
+}
+
+// A shelf is the log as raft sees it: what is in memory, and what was fetched. It belongs to its core.
+type shelf struct {
+	*window
+	runs   []run
+	wanted []*Fetch // under way
+	asked  int      // of those: handed out
+	epoch  int      // grows when entries that may have been read are overwritten
+	// scanning makes raft see entries without content. It looks through all those that it has not applied
+	// for a change of the members before it campaigns, and here there are none.
+	scanning bool
+}
+
+// A run is a part of the log on the shelf.
+type run struct {
+	from, lo uint64
+	ents     []*raftpb.Entry
+}
+
+func (r run) hi() uint64 { return r.lo + uint64(len(r.ents)) }
+
+// Entries implements [raft.Storage]. It never reads from the disk.
+func (s *shelf) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
+	ents, old, err := s.recent(lo, hi, maxBytes)
+	switch {
+	case err != nil || old == 0:
+		return ents, err
+	case mutant.On(mutant.LoopReads):
+		return s.entries(lo, hi, maxBytes)
+	case s.scanning:
+		return unread[:min(hi-lo, uint64(len(unread)))], nil
+	}
+	for _, r := range s.runs {
+		if r.lo <= lo && lo < r.hi() {
+			s.want(r.lo, r.hi(), old)
+			return within(r.ents[lo-r.lo:][:min(r.hi(), hi)-lo], maxBytes), nil
+		}
+	}
+	s.want(lo, lo, old)
+	return nil, nil
+}
+
+// unread stands for entries whose content does not matter.
+var unread = slices.Repeat([]*raftpb.Entry{{}}, 1024)
+
+// want has entries from lo on fetched for who reads on from a place before it, unless that is under way, on the shelf, or
+// in memory, where old ones end.
+func (s *shelf) want(from, lo, old uint64) {
+	if lo >= old || slices.ContainsFunc(s.runs, func(r run) bool { return r.lo <= lo && lo < r.hi() }) ||
+		slices.ContainsFunc(s.wanted, func(f *Fetch) bool { return f.lo == lo }) {
+		return
+	}
+	s.wanted = append(s.wanted, &Fetch{lo: lo, hi: old, from: from, epoch: s.epoch})
+}
+
+// overwrite takes note that entries from index on are about to be replaced.
+func (s *shelf) overwrite(index uint64) {
+	read := func(lo, hi uint64) bool { return index < hi }
+	if slices.ContainsFunc(s.wanted, func(f *Fetch) bool { return read(f.lo, f.hi) }) {
+		s.epoch++
+	}
+	s.runs = slices.DeleteFunc(s.runs, func(r run) bool { return read(r.lo, r.hi()) })
+}
+
+// fetched puts what was fetched on the shelf, and lets raft ask again for what it was told is not there.
+func (c *Core) fetched(f Fetched) error {
+	s := &c.shelf
+	i := slices.Index(s.wanted, f.fetch)
+	if i < 0 || i >= s.asked {
+		return errors.New("baton: a fetch was answered twice") // a driver's bug
+	}
+	s.wanted, s.asked = slices.Delete(s.wanted, i, i+1), s.asked-1
+	switch {
+	case errors.Is(f.err, raft.ErrCompacted), errors.Is(f.err, raft.ErrUnavailable), f.fetch.epoch != s.epoch:
+		return nil // raft will see what is there now, when it asks again
+	case f.err != nil:
+		return fmt.Errorf("read raft entries [%d, %d): %w", f.fetch.lo, f.fetch.hi, f.err)
+	}
+	r := run{from: f.fetch.from, lo: f.fetch.lo, ents: f.ents}
+	s.runs = append(s.runs, r)
+	if c.state != raft.StateLeader {
+		return nil // what is to be applied raft asks for by itself
+	}
+	var again []uint64
+	c.node.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
+		if id != c.cfg.ID && p.RecentActive && p.State != tracker.StateSnapshot && r.lo <= p.Next && p.Next < r.hi() {
+			again = append(again, id)
+		}
+	})
+	for _, id := range again { // as if it had answered a heartbeat, as it will anyway
+		_ = c.node.Step(&raftpb.Message{Type: raftpb.MsgHeartbeatResp.Enum(), To: &c.cfg.ID, From: new(id), Term: new(c.term)})
+	}
+	return nil
+}
+
+// tidy hands out what raft has asked for in a step, and takes from the shelf what nobody reads on from.
+func (c *Core) tidy() {
+	s := &c.shelf
+	c.eff.Fetches = append(c.eff.Fetches, s.wanted[s.asked:]...)
+	s.asked = len(s.wanted)
+	if len(s.runs) == 0 {
+		return
+	}
+	places := []uint64{c.pos.Raft + 1}
+	if c.state == raft.StateLeader {
+		c.node.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
+			if id != c.cfg.ID {
+				places = append(places, p.Next)
+			}
+		})
+	}
+	s.runs = slices.DeleteFunc(s.runs, func(r run) bool {
+		return !slices.ContainsFunc(places, func(p uint64) bool { return r.from <= p && p < r.hi() })
+	})
+}

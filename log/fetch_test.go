@@ -1,0 +1,199 @@
+package log
+
+import (
+	"errors"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/baton-ha/baton/internal/sim"
+)
+
+// noReads is a disk from which nothing may be read while the core is stepped.
+type noReads struct {
+	*sim.Disk
+	stepping bool
+	err      error // of the next read
+	t        *testing.T
+}
+
+func (d *noReads) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
+	if d.stepping {
+		d.t.Error("the core waits for the disk")
+	}
+	if err := d.err; err != nil {
+		return nil, err
+	}
+	return d.Disk.Entries(lo, hi, maxBytes)
+}
+
+// lagging is the leader of three with a log of 400 entries of 64 KiB, all but the last few on disk only. Member 3 has nothing of it.
+type lagging struct {
+	t    *testing.T
+	disk *noReads
+	core *Core
+	now  time.Duration
+	sent []*raftpb.Message // to member 3
+	asks []*Fetch
+}
+
+const laggingEntries, laggingSize = 400, 64 << 10
+
+func newLagging(t *testing.T) *lagging {
+	t.Helper()
+	l := &lagging{t: t, disk: &noReads{Disk: sim.NewDisk(Boot(cutMembers)), t: t}, now: time.Hour}
+	ents := []*raftpb.Entry{{Index: new(uint64(2)), Term: new(uint64(2)), Data: encodeMsgpack([]byte{kindEpochStart}, epochStart{Holder: "a"})}}
+	for i := uint64(3); i < laggingEntries; i++ {
+		b := NewBatch(1, 10)
+		b.Add(make([]byte, laggingSize))
+		ents = append(ents, &raftpb.Entry{Index: new(i), Term: new(uint64(2)), Data: slices.Clone(b.seal(i - 2))})
+	}
+	if err := l.disk.Save(&raftpb.HardState{Term: new(uint64(2)), Vote: new(uint64(0)), Commit: new(uint64(2))}, ents); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	l.core, err = NewCore(CoreConfig{ID: 1, Name: "a", Heartbeat: 50 * time.Millisecond, ElectionTimeout: 500 * time.Millisecond,
+		Logger: slog.New(slog.DiscardHandler)}, l.disk, 100, l.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.now += 2 * time.Second
+	l.step(Tick{})
+	l.from(2, raftpb.MsgPreVoteResp, 0, 3)
+	l.from(2, raftpb.MsgVoteResp, 0, 3)
+	if l.core.state.String() != "StateLeader" {
+		t.Fatal(l.core.state)
+	}
+	return l
+}
+
+// step steps the core and answers what it asks for but for fetches and what is to be applied.
+func (l *lagging) step(events ...Event) {
+	l.t.Helper()
+	for len(events) > 0 {
+		l.disk.stepping = true
+		eff, err := l.core.Step(l.now, events...)
+		l.disk.stepping = false
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		if err := l.core.Persist(eff.Writes); err != nil {
+			l.t.Fatal(err)
+		}
+		events = nil
+		for _, w := range eff.Writes {
+			events = append(events, Written{w})
+		}
+		for _, m := range eff.Send {
+			if m.GetTo() == 3 && m.GetType() == raftpb.MsgApp {
+				l.sent = append(l.sent, m)
+			}
+		}
+		l.asks = append(l.asks, eff.Fetches...)
+	}
+}
+
+// from lets a member say something.
+func (l *lagging) from(id uint64, what raftpb.MessageType, index, term uint64) {
+	l.t.Helper()
+	l.step(Receive{Message: &raftpb.Message{Type: &what, From: &id, To: new(uint64(1)), Term: &term, Index: &index}, At: l.now})
+}
+
+// answer answers the oldest fetch.
+func (l *lagging) answer() {
+	l.t.Helper()
+	f := l.asks[0]
+	l.asks = l.asks[1:]
+	l.step(l.core.Read(f))
+}
+
+// TestG8_CatchUpReadsBesideTheLoop: a member that lags by more than what is in memory gets all of it, in order, although
+// the core reads nothing from the disk itself; and what it has got does not stay in memory.
+func TestG8_CatchUpReadsBesideTheLoop(t *testing.T) {
+	l := newLagging(t)
+	l.from(3, raftpb.MsgHeartbeatResp, 0, 3)
+	have, beats := uint64(1), 0
+	reject := true // the leader probes at its own end first
+	for rounds := 0; have < laggingEntries && rounds < 10_000; rounds++ {
+		sent := l.sent
+		l.sent = nil
+		switch {
+		case reject && len(sent) > 0:
+			reject = false
+			l.step(Receive{Message: &raftpb.Message{Type: raftpb.MsgAppResp.Enum(), From: new(uint64(3)), To: new(uint64(1)), Term: new(uint64(3)),
+				Index: sent[0].Index, Reject: new(true), RejectHint: new(uint64(1)), LogTerm: new(uint64(1))}, At: l.now})
+			continue
+		case len(sent) == 0 && len(l.asks) > 0:
+			l.answer()
+			continue
+		case len(sent) == 0:
+			if beats++; beats > 3 {
+				t.Fatal("what was fetched is not sent before the next heartbeat")
+			}
+			l.from(3, raftpb.MsgHeartbeatResp, 0, 3)
+			continue
+		}
+		for _, m := range sent {
+			if m.GetIndex() > have {
+				t.Fatalf("entries after %d, and the member has those up to %d", m.GetIndex(), have)
+			}
+			for i, e := range m.GetEntries() {
+				if e.GetIndex() != m.GetIndex()+1+uint64(i) {
+					t.Fatalf("entry %d at place %d of a message behind %d", e.GetIndex(), i, m.GetIndex())
+				}
+				have = max(have, e.GetIndex())
+			}
+			l.from(3, raftpb.MsgAppResp, have, 3)
+		}
+		kept := 0
+		for _, r := range l.core.shelf.runs {
+			kept += len(r.ents) * laggingSize
+		}
+		if kept > 3*int(l.core.fetchBytes()) {
+			t.Fatalf("%d bytes of fetched entries are kept", kept)
+		}
+	}
+	if have != laggingEntries {
+		t.Fatalf("the member has got the entries up to %d of %d", have, laggingEntries)
+	}
+	for len(l.asks) > 0 {
+		l.answer()
+	}
+	if r := l.core.shelf.runs; len(r) > 1 { // what is to be applied, and nothing for the member that has all
+		t.Errorf("%d parts of the log are kept for nobody", len(r))
+	}
+}
+
+// TestFetchedAfterOverwrite: entries that were read before a new leader replaced them are of no use.
+func TestFetchedAfterOverwrite(t *testing.T) {
+	l := newLagging(t)
+	l.from(3, raftpb.MsgHeartbeatResp, 0, 3)
+	i := slices.IndexFunc(l.asks, func(f *Fetch) bool { return f.lo == 2 }) // it is committed, and to be applied
+	if i < 0 {
+		t.Fatal("not asked for")
+	}
+	old := l.core.Read(l.asks[i])
+	// The leader of term 4 has another entry 5.
+	l.step(Receive{Message: &raftpb.Message{Type: raftpb.MsgApp.Enum(), From: new(uint64(2)), To: new(uint64(1)), Term: new(uint64(4)),
+		Index: new(uint64(4)), LogTerm: new(uint64(2)), Commit: new(uint64(2)),
+		Entries: []*raftpb.Entry{{Index: new(uint64(5)), Term: new(uint64(4))}}}, At: l.now})
+	l.step(old)
+	for _, r := range l.core.shelf.runs {
+		t.Errorf("entries from %d on of the leader before are still there", r.lo)
+	}
+}
+
+// TestDamageStopsTheMember: what cannot be read from the disk is said with its place in the log.
+func TestDamageStopsTheMember(t *testing.T) {
+	l := newLagging(t)
+	damage := errors.New("bad sector")
+	l.disk.err = damage
+	l.core.shelf.want(300, 300, laggingEntries)
+	l.step(Tick{})
+	if _, err := l.core.Step(l.now, l.core.Read(l.asks[len(l.asks)-1])); !errors.Is(err, damage) {
+		t.Errorf("got %v", err)
+	}
+}
