@@ -29,6 +29,9 @@ func TestRecoveryMemory(t *testing.T) {
 	}
 	must(t, w.Close())
 	defer debug.SetGCPercent(debug.SetGCPercent(10))
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
 	stop, peak := make(chan struct{}), make(chan uint64)
 	go func() {
 		var m runtime.MemStats
@@ -43,9 +46,6 @@ func TestRecoveryMemory(t *testing.T) {
 			}
 		}
 	}()
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
 	w, err = Open(dir, o)
 	must(t, err)
 	close(stop)
