@@ -57,9 +57,7 @@ func TestMutate_ApplyWrites(t *testing.T) {
 	c.start(late)
 	c.sevens(5)
 	for name, n := range c.nodes {
-		if !hasProblem(n, "checksum", nil, "after Apply") {
-			t.Errorf("%s has not noticed: %v", name, n.Status().Problems)
-		}
+		eventually(t, name+" has noticed", func() bool { return hasProblem(n, "checksum", nil, "after Apply") })
 	}
 }
 
