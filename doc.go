@@ -57,8 +57,8 @@
 // G7, honest disk. Damage is found, not served. A torn end of bytes that were never acknowledged is cut
 // off. Anything else stops the member, or does not let it start, with the file and the offset in the
 // error. After a failed write or fsync nothing is acknowledged until the member is started again.
-// Conditions: after a power cut the mark that tells a torn end from damage may be a second old, and
-// checksums have 32 bits.
+// Conditions: right after a power cut, damage that takes the last synced write, and whatever came after
+// it as well, can look like a torn one (no vote is ever in such a write); and checksums have 32 bits.
 //
 // G8, bounded. Queues are bounded in bytes. More appends than Config.MaxPending are ErrBusy, at once. A
 // peer that is dead, slow or silent delays no other, and a slow subscriber delays nobody.

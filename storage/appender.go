@@ -23,6 +23,7 @@ const (
 type appender struct {
 	encoder       // b is what is not durable yet, and before it what its first block holds already
 	at      int64 // of b in the file, a multiple of blockSize
+	synced  int   // of b: so much is durable
 	f       syncedFile
 	room    *room          // of the same file
 	written *atomic.Uint64 // counts what has been written; nil: nobody counts
@@ -59,6 +60,13 @@ func newAppender(path string, end int64, crc uint32, ready int64) (*appender, er
 // end is where the next record goes.
 func (a *appender) end() int64 { return a.at + int64(len(a.b)) }
 
+// begin is called before each record: the first of those that are made durable together follows a boundary.
+func (a *appender) begin(incarnation, seq uint64) {
+	if len(a.b) == a.synced {
+		a.boundary(incarnation, seq, a.end())
+	}
+}
+
 // sync makes all records durable. It reports whether more room should be made.
 func (a *appender) sync() (low bool, err error) {
 	end := len(a.b)
@@ -79,7 +87,7 @@ func (a *appender) sync() (low bool, err error) {
 		a.b = aligned(blockSize)
 	}
 	a.b = append(a.b[:0], rest...)
-	a.at += int64(kept)
+	a.at, a.synced = a.at+int64(kept), len(rest)
 	return low, nil
 }
 

@@ -4,9 +4,11 @@
 // # Honest disk
 //
 // Guarantee G7: damage is found, never served. etcd's own wal.Repair cuts the log at the first record that does not decode,
-// acknowledged or not. Here a small file, the mark, remembers how far the WAL had been synced. Open decodes the WAL itself
-// before it changes anything: if that stops before the mark, or in a segment that is not the last, the answer is a
-// [CorruptError] with file and offset. What does not decode after the mark was never acknowledged: it is cut off. Segments
+// acknowledged or not. Here a small file, the mark, remembers how far the WAL had been synced, and each synced write begins
+// with a boundary, a record that can be found again behind damage: all before it was durable when it was written. Open
+// decodes the WAL itself before it changes anything: if that stops before the mark, before a boundary, or in a segment that
+// is not the last, the answer is a [CorruptError] with file and offset. So it is if a slot of the mark cannot be read, as no
+// crash leaves it so. What does not decode after all that was never acknowledged: it is cut off. Segments
 // from before the newest snapshot are verified when [WAL.Entries] first reads them. After a failed write or fsync nothing
 // is written any more: every later call returns the first error.
 //
@@ -22,10 +24,11 @@
 // All integers are little-endian, all checksums CRC32C.
 //
 //	identity  "BATONID\0" | version u32 | length u32 | msgpack | crc u32 of all before
-//	mark      8192 bytes, slots at 0 and 4096: "BMRK" | version u32 | count u64 | incarnation u64 | segment u64 | offset u64 |
+//	mark      8192 bytes, slots at 0 and 4096, two copies in each, 512 bytes apart: "BMRK" | version u32 | count u64 | incarnation u64 | segment u64 | offset u64 |
 //	          term u64 | vote u64 | last term u64 | last index u64 | snapshot u64 | floor u64 | wal crc u32 | 0 u32 | crc u32
 //	snapshot  "BATONSNP" | version u32 | length u32 | raftpb.Snapshot | body | body length u64 | crc u32 of all before
 //	record    length u56 and 0x80|padding u8 | walpb.Record {type, crc, data} | padding to 8 bytes   (etcd's format)
+//	boundary  in a checksum record: "BATONEND" | incarnation u64 | segment u64 | its offset u64 | crc u32 of that and the crc
 //	metadata  0 u8 | version u8 | raft id u64 | incarnation u64 | length u16 | cluster | member
 //
 // The crc in a record is a running one, over the data of all records so far. It does not cover the type, so hard states are
@@ -33,10 +36,10 @@
 //
 // # Not guaranteed
 //
-// The mark is written after each synced Save, but synced itself only when a segment or a snapshot is finished, in Close,
-// and within a second otherwise: a second fsync for each Save would halve the speed. It survives the death of the process.
-// After a power cut it may be up to about a second old, and damage to exactly the bytes of that second then looks like a
-// torn write. A whole directory put back from an older copy is consistent in itself: the incarnation and the votes of the
+// The mark is written after each synced Save, but synced itself only when term or vote change, when a segment or a snapshot
+// is finished, in Close, and within a second otherwise: a second fsync for each Save would halve the speed. It survives the
+// death of the process. After a power cut it may be up to about a second old. Damage then looks like a torn write if it
+// takes the last Save, or an earlier one and the boundaries of all that came later. A vote is never lost so. A whole directory put back from an older copy is consistent in itself: the incarnation and the votes of the
 // other members must find that out. A checksum of 32 bits misses one in four billion arbitrary damages.
 //
 // # Concurrency

@@ -82,7 +82,10 @@ func (f *frameReader) next() (record, error) {
 		}
 	}
 	if typ == wal.CrcType {
-		if rec.data != nil || f.chained && sum != f.crc {
+		if _, _, ok := isBoundary(rec.data, rec.off, sum); rec.data != nil && !ok {
+			return record{}, corrupt(f.path, f.off, "bad boundary")
+		}
+		if f.chained && sum != f.crc {
 			return record{}, corrupt(f.path, f.off, "checksum chain is broken: %08x follows %08x", sum, f.crc)
 		}
 	} else if want := crc32.Update(f.crc, castagnoli, rec.data); want != sum {

@@ -13,6 +13,7 @@ import (
 const (
 	markSize     = 8192
 	markSlot     = 4096 // slots are a page apart: one torn write cannot hit both
+	markCopy     = 512  // each slot holds two copies, in sectors of their own
 	markBytes    = 100
 	markMagic    = "BMRK"
 	markInterval = time.Second
@@ -95,33 +96,56 @@ func readMark(name string, incarnation uint64) (*mark, markState, error) {
 	}
 	m := &mark{f: f, incarnation: incarnation, dirty: make(chan struct{}, 1)}
 	var best markState
-	found := false
-	for slot := int64(0); slot < markSize; slot += markSlot {
-		b := make([]byte, markBytes)
-		if _, err := f.ReadAt(b, slot); err != nil {
-			f.Close()
-			return nil, best, fileError(name, slot, err)
-		}
-		if v := binary.LittleEndian.Uint32(b[4:]); markSum(b) && v != formatVersion {
-			f.Close()
-			return nil, best, fmt.Errorf("storage: %s has format version %d, this program knows %d", name, v, formatVersion)
-		}
-		if s, n, ok := decodeMark(b, incarnation); ok && n >= m.n {
-			best, m.n, found = s, n, true
+	lost, blank := int64(-1), false
+	for slot := int64(0); slot < markSize && err == nil; slot += markSlot {
+		var s markState
+		var n uint64
+		var empty bool
+		if s, n, empty, err = readSlot(f, slot, incarnation); n == 0 {
+			lost, blank = slot, empty
+		} else if n > m.n {
+			best, m.n = s, n
 		}
 	}
-	if !found {
+	if err == nil && lost >= 0 && !(blank && m.n == 1) { // 1: the creation wrote no second slot, once
+		err = corrupt(name, lost, "unreadable slot")
+	}
+	if err != nil {
 		f.Close()
-		return nil, best, corrupt(name, 0, "no readable slot")
+		return nil, best, err
 	}
 	return m, best, nil
+}
+
+// readSlot returns the newest copy in a slot and its count, 0 if there is none that can be read. blank: nothing was written.
+//
+// No crash leaves a slot unreadable. One that is being written may reach the disk in part, and at a power cut that may be
+// all that there is, in both slots; but the copies are written one after the other, so one of them is whole. Once both
+// slots have been written, a slot without a readable copy is damaged, and its contents may have been the newest.
+func readSlot(f *os.File, slot int64, incarnation uint64) (best markState, count uint64, blank bool, err error) {
+	b := make([]byte, markCopy+markBytes)
+	if _, err := f.ReadAt(b, slot); err != nil {
+		return best, 0, false, fileError(f.Name(), slot, err)
+	}
+	for _, b := range [][]byte{b, b[markCopy:]} {
+		if v := binary.LittleEndian.Uint32(b[4:]); markSum(b) && v != formatVersion {
+			return best, 0, false, fmt.Errorf("storage: %s has format version %d, this program knows %d", f.Name(), v, formatVersion)
+		}
+		if s, n, ok := decodeMark(b, incarnation); ok && n > count {
+			best, count = s, n
+		}
+	}
+	return best, count, zero(b), nil
 }
 
 func (m *mark) write(s markState) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.n++
-	if _, err := m.f.WriteAt(s.encode(m.n, m.incarnation), int64(m.n%2)*markSlot); err != nil {
+	b := make([]byte, markCopy+markBytes)
+	copy(b[markCopy:], s.encode(m.n, m.incarnation))
+	copy(b, b[markCopy:])
+	if _, err := m.f.WriteAt(b, int64(m.n%2)*markSlot); err != nil {
 		return fmt.Errorf("storage: write mark: %w", err)
 	}
 	select {

@@ -154,6 +154,9 @@ func create(dir string, o Options) error {
 	}
 	err = m.write(sc.markState(0))
 	if err == nil {
+		err = m.write(sc.markState(0))
+	}
+	if err == nil {
 		err = m.sync()
 	}
 	if err := errors.Join(err, m.f.Close()); err != nil {

@@ -28,7 +28,8 @@ func (v *view) holds(id snapID) bool {
 // recover brings the WAL up from its directory. Until openLog it only reads.
 //
 //  1. The identity and the mark.
-//  2. The newest snapshot file that is intact and recorded in the WAL; the WAL from its segment on decodes up to the mark.
+//  2. The newest snapshot file that is intact and recorded in the WAL; the WAL from its segment on decodes up to the mark
+//     and to the last boundary.
 //  3. A torn tail after the mark is cut off.
 //  4. etcd's own decoder must see the same.
 //  5. Everything is synced, the mark set to the end, leftovers are deleted.
@@ -191,6 +192,7 @@ func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, revised bool) (err err
 	w.out.written = &w.written
 	w.supply.room.Store(w.out.room)
 	if revised {
+		w.beginLocked()
 		w.out.state(w.view.hs)
 	}
 	if err := syncDir(dir); err != nil {
@@ -243,7 +245,7 @@ func (w *WAL) secondOpinion(segs []*segment, snap snapID) error {
 
 // decodeAll adds the entries of one segment to those of the segments before it, whose running checksum is sum.
 func decodeAll(d wal.Decoder, first bool, sum uint32, seen *view) error {
-	for rec := new(walpb.Record); ; {
+	for rec := new(walpb.Record); ; first, sum = false, d.LastCRC() {
 		err := d.Decode(rec)
 		if errors.Is(err, io.EOF) {
 			return nil

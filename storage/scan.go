@@ -73,13 +73,13 @@ func (s *scanned) scanSegment(k int) error {
 				return corrupt(seg.path, seg.end, "the segment ends here; it was durable up to %d", s.mark.offset)
 			}
 			return r.restIsZero()
-		case errors.Is(err, io.EOF):
-			return nil
 		case err != nil && k < len(s.segs)-1:
 			return err
 		case err != nil:
-			s.torn = err
-			return nil
+			if !errors.Is(err, io.EOF) {
+				s.torn = err
+			}
+			return s.nothingBehind(f)
 		}
 		if err := s.take(seg, rec, n); err != nil {
 			return &CorruptError{File: seg.path, Offset: rec.off, Err: err}
@@ -89,6 +89,29 @@ func (s *scanned) scanSegment(k int) error {
 			return &CorruptError{File: seg.path, Offset: rec.off, Err: err}
 		}
 	}
+}
+
+// nothingBehind verifies that no boundary follows where the last segment does not decode any more: one is written only
+// after everything before it was durable.
+func (s *scanned) nothingBehind(f io.ReaderAt) error {
+	id, _ := parseMetadata(s.meta)
+	tail := s.tail()
+	at, err := findBoundary(f, tail.end, id.Incarnation, tail.seq)
+	if err != nil {
+		return fileError(tail.path, tail.end, err)
+	}
+	if at < 0 {
+		return nil
+	}
+	return corrupt(tail.path, tail.end, "%w; it was durable up to offset %d, where a later write begins", s.why(), at)
+}
+
+// why says why decoding stopped.
+func (s *scanned) why() error {
+	if ce := (*CorruptError)(nil); errors.As(s.torn, &ce) {
+		return ce.Err
+	}
+	return errors.New("the log ends here")
 }
 
 // passMark drops the mark once the scan has reached it, and verifies that what was read up to there is what it says.
@@ -118,26 +141,28 @@ func (s *scanned) short() error {
 		name := filepath.Join(filepath.Dir(tail.path), fmt.Sprintf("%016x-*.wal", m.seq))
 		return corrupt(name, 0, "missing; it was durable up to offset %d, entry %d of term %d", m.offset, m.last, m.lastTerm)
 	}
-	why := errors.New("the log ends here")
-	if ce := (*CorruptError)(nil); errors.As(s.torn, &ce) {
-		why = ce.Err
-	}
-	return corrupt(tail.path, tail.end, "%w; it was durable up to offset %d, entry %d of term %d", why, m.offset, m.last, m.lastTerm)
+	return corrupt(tail.path, tail.end, "%w; it was durable up to offset %d, entry %d of term %d", s.why(), m.offset, m.last, m.lastTerm)
 }
 
 // take feeds record n of a segment to the view and to the segment's index.
 func (s *scanned) take(seg *segment, rec record, n int) error {
 	switch rec.typ {
-	case wal.CrcType, wal.MetadataType:
-		if n >= 2 {
-			return fmt.Errorf("record of type %d outside of the header", rec.typ)
+	case wal.CrcType:
+		if n == 0 && rec.data == nil {
+			return nil
 		}
-		if rec.typ == wal.MetadataType {
-			if s.meta != nil && string(s.meta) != string(rec.data) {
-				return errors.New("segments of different members")
-			}
-			s.meta = append([]byte{}, rec.data...)
+		id, _ := parseMetadata(s.meta)
+		if inc, seq, ok := isBoundary(rec.data, rec.off, rec.after); !ok || n == 0 || inc != id.Incarnation || seq != seg.seq {
+			return errors.New("checksum record out of place")
 		}
+	case wal.MetadataType:
+		if n != 1 {
+			return errors.New("metadata outside of the header")
+		}
+		if s.meta != nil && string(s.meta) != string(rec.data) {
+			return errors.New("segments of different members")
+		}
+		s.meta = append([]byte{}, rec.data...)
 	case wal.EntryType:
 		_, term, index, _, err := decodeEntry(rec.data)
 		if err != nil {

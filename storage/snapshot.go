@@ -180,6 +180,7 @@ func (w *WAL) installLocked(snap *raftpb.Snapshot, p *raftpb.HardState) error {
 // recordLocked appends the WAL's record of a snapshot.
 func (w *WAL) recordLocked(snap *raftpb.Snapshot) error {
 	id := idOf(snap)
+	w.beginLocked()
 	if err := w.out.snapshot(id, snap.GetMetadata().GetConfState()); err != nil {
 		return w.fail(err)
 	}

@@ -126,10 +126,12 @@ func (w *WAL) saveLocked(p *raftpb.HardState, ents []*raftpb.Entry) error {
 	if err := w.view.check(hs, has, ents); err != nil {
 		return fmt.Errorf("storage: save refused: %w", err)
 	}
-	mustSync := len(ents) > 0 || hs.term != w.view.hs.term || hs.vote != w.view.hs.vote
+	promised := hs.term != w.view.hs.term || hs.vote != w.view.hs.vote
+	mustSync := len(ents) > 0 || promised
 	if len(ents) > 0 {
 		w.supersede(ents[0].GetIndex())
 	}
+	w.beginLocked()
 	for _, e := range ents {
 		w.pending = append(w.pending, place{e.GetIndex(), w.out.end(), w.out.crc})
 		w.out.entry(e)
@@ -148,6 +150,11 @@ func (w *WAL) saveLocked(p *raftpb.HardState, ents []*raftpb.Entry) error {
 	}
 	if err := w.syncLocked(); err != nil {
 		return err
+	}
+	if promised { // rare, and never to be taken for a write that was not finished
+		if err := w.mark.sync(); err != nil {
+			return err
+		}
 	}
 	if w.out.end() < w.segmentSize {
 		return nil
@@ -189,7 +196,7 @@ func (w *WAL) cutLocked() error {
 	if err := w.out.finish(); err != nil {
 		return fmt.Errorf("storage: finish segment: %w", err)
 	}
-	if err := w.beginLocked(dir, next.path); err != nil {
+	if err := w.nextLocked(dir, next.path); err != nil {
 		return fmt.Errorf("storage: new segment: %w", err)
 	}
 	old.finish()
@@ -204,8 +211,11 @@ func (w *WAL) cutLocked() error {
 	return w.mark.sync()
 }
 
-// beginLocked goes on in a new file, which gets its name once its head is durable.
-func (w *WAL) beginLocked(dir, path string) error {
+// beginLocked is called before each record that is appended to the last segment.
+func (w *WAL) beginLocked() { w.out.begin(w.id.Incarnation, w.segs[len(w.segs)-1].seq) }
+
+// nextLocked goes on in a new file, which gets its name once its head is durable.
+func (w *WAL) nextLocked(dir, path string) error {
 	tmp := filepath.Join(dir, nextName)
 	ready, err := w.supply.take(tmp)
 	if err != nil {

@@ -1,0 +1,329 @@
+package storage
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"go.etcd.io/etcd/server/v3/storage/wal"
+	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+var trialsFlag = flag.Int("trials", 400, "trials of several damages at once after a power cut")
+
+// saved is where a Save began in the log, and what was acknowledged with it.
+type saved struct {
+	seg   string
+	at    int64
+	model model
+}
+
+// history saves as raft does, for some segments, and returns what a power cut leaves of it: all that was synced, and the
+// mark as it was when it was last synced.
+func history(t *testing.T, dir string, rnd *rand.Rand) []saved {
+	w, err := openBed(dir)
+	must(t, err)
+	m := &model{hs: hardState{1, 0, 1}, snap: 1}
+	var all []saved
+	var mark []byte
+	save := func(hs *raftpb.HardState, ents []*raftpb.Entry) {
+		s := saved{seg: w.segs[len(w.segs)-1].path, at: w.out.end()}
+		votes, segs := m.hs, len(w.segs)
+		m.save(t, w, hs, ents)
+		s.model = *m
+		all = append(all, s)
+		if m.hs.term != votes.term || m.hs.vote != votes.vote || len(w.segs) > segs || mark == nil {
+			mark, err = os.ReadFile(w.mark.f.Name())
+			must(t, err)
+		}
+	}
+	save(hard(2, testID.ID, 1), entries(2, 12, 2, 100))
+	for n := 40 + rnd.IntN(100); n > 0; n-- {
+		hs, first := m.hs, uint64(len(m.ents)+2)
+		if rnd.IntN(20) == 0 {
+			hs.term, hs.vote = hs.term+1, rnd.Uint64N(3)
+			first -= rnd.Uint64N(first - hs.commit)
+		} else if rnd.IntN(20) == 0 {
+			hs.vote = max(hs.vote, 1)
+		}
+		hs.commit += rnd.Uint64N(first - hs.commit)
+		save(hs.proto(), entries(first, first+1+rnd.Uint64N(3), hs.term, 10+rnd.IntN(300)))
+	}
+	kill(t, w)
+	must(t, os.WriteFile(filepath.Join(dir, markName), mark, 0o600))
+	return all
+}
+
+// damage does one of the things that disks do, somewhere, more often than not among the last writes.
+func damage(rnd *rand.Rand, files map[string][]byte, all []saved) {
+	k := len(all) - 1
+	if rnd.IntN(3) == 0 {
+		k = rnd.IntN(len(all))
+	} else {
+		k -= rnd.IntN(min(6, len(all)))
+	}
+	b := files[all[k].seg]
+	at := int(all[k].at) + rnd.IntN(600)
+	if rnd.IntN(3) == 0 { // exactly a record
+		at = int(all[k].at)
+		for range rnd.IntN(5) {
+			if n, pad, ok := frameSize(b[at:]); ok && at+2*frameHead+int(n+pad) <= len(b) {
+				at += frameHead + int(n+pad)
+			}
+		}
+	}
+	if rnd.IntN(10) == 0 {
+		b = files[markName]
+		at = rnd.IntN(2)*markSlot + rnd.IntN(2)*markCopy + rnd.IntN(markBytes)
+	}
+	at = min(at, len(b)-frameHead)
+	switch rnd.IntN(5) {
+	case 0:
+		b[at] ^= 1 << rnd.IntN(8)
+	case 1:
+		clear(b[at : at+frameHead])
+	case 2:
+		at &^= 511
+		clear(b[at:min(at+512, len(b))])
+	case 3:
+		for i := at; i < min(at+1+rnd.IntN(64), len(b)); i++ {
+			b[i] = byte(rnd.Uint32())
+		}
+	case 4:
+		copy(b[at:], b[at/2:][:frameHead])
+	}
+}
+
+// TestG7_DamageAfterPowerCut: two to five damages at once after a power cut, which leaves the mark as old as it may be. No
+// vote is lost without a word, and no entry either as long as the boundary of any later Save can be read: of the
+// acknowledged Saves only the last can go, or several if everything that came after them went as well.
+func TestG7_DamageAfterPowerCut(t *testing.T) {
+	rnd := newRand(t)
+	refused, whole, lost := 0, 0, 0
+	for trial := 0; trial < *trialsFlag; {
+		dir := filepath.Join(fastDir(t), "m")
+		all := history(t, dir, rnd)
+		files := map[string][]byte{}
+		for _, name := range append(segmentFiles(t, dir), filepath.Join(dir, markName)) {
+			b, err := os.ReadFile(name)
+			must(t, err)
+			files[name] = b
+		}
+		for range 20 {
+			trial++
+			bad := map[string][]byte{}
+			for name, b := range files {
+				bad[name] = bytes.Clone(b)
+			}
+			bad[markName] = bad[filepath.Join(dir, markName)]
+			for range 2 + rnd.IntN(4) {
+				damage(rnd, bad, all)
+			}
+			delete(bad, markName)
+			must(t, clearUnfinished(filepath.Join(dir, walName)))
+			for name, b := range bad {
+				must(t, os.WriteFile(name, b, 0o600))
+			}
+			w, err := openBed(dir)
+			if ce := (*CorruptError)(nil); errors.As(err, &ce) {
+				refused++
+				continue
+			}
+			must(t, err)
+			n := len(all) - 1 // the last that is there
+			err = all[n].model.check(w)
+			for n > 0 && err != nil && !within(w, &all[n].model) {
+				n--
+			}
+			if hs, _, _, _ := w.Recovered(); hs.GetTerm() != all[len(all)-1].model.hs.term || hs.GetVote() != all[len(all)-1].model.hs.vote {
+				t.Fatalf("a vote was lost: %v, want %v", hs, all[len(all)-1].model.hs)
+			}
+			must(t, w.Close())
+			if n == len(all)-1 {
+				whole++
+				continue
+			}
+			lost++
+			for k := n + 2; k < len(all); k++ {
+				if s := all[k]; bytes.Equal(bad[s.seg][s.at:s.at+56], files[s.seg][s.at:s.at+56]) {
+					t.Fatalf("Save %d of %d was lost without a word, although the boundary of %d can be read", n+1, len(all), k)
+				}
+			}
+		}
+		must(t, os.RemoveAll(dir))
+	}
+	t.Logf("%d refused, %d with everything there, %d without what came last", refused, whole, lost)
+}
+
+// within tells whether w holds at least what m says.
+func within(w *WAL, m *model) bool {
+	_, snap, ents := found(w)
+	at := snap.GetMetadata().GetIndex()
+	want := m.ents[at-1:]
+	return len(ents) >= len(want) && sameEntries(ents[:len(want)], want) == nil
+}
+
+// TestG7_ZeroedLengthWord: after a power cut, with the mark as it was synced last, each length word in turn.
+func TestG7_ZeroedLengthWord(t *testing.T) {
+	rnd := newRand(t)
+	dir := filepath.Join(fastDir(t), "m")
+	all := history(t, dir, rnd)
+	files := tree(t, dir)
+	tail := all[len(all)-1]
+	content := []byte(files[tail.seg])
+	tried := 0
+	for off := 0; off < int(tail.at); tried++ {
+		n, pad, ok := frameSize(content[off:])
+		if !ok {
+			t.Fatal(off, tail.at)
+		}
+		bad := bytes.Clone(content)
+		clear(bad[off : off+frameHead])
+		must(t, os.WriteFile(tail.seg, bad, 0o600))
+		if _, err := openBed(dir); !errors.As(err, new(*CorruptError)) {
+			t.Fatalf("a length word at %d, before the last Save at %d: %v", off, tail.at, err)
+		}
+		off += frameHead + int(n+pad)
+	}
+	if tried < 5 {
+		t.Fatal(tried)
+	}
+	must(t, os.WriteFile(tail.seg, content, 0o600))
+	w, err := openBed(dir)
+	must(t, err)
+	must(t, tail.model.check(w))
+	must(t, w.Close())
+}
+
+// TestG7_VoteIsNotInTheWindow: a vote is durable in the mark as well, so the last Save cannot lose it.
+func TestG7_VoteIsNotInTheWindow(t *testing.T) {
+	for _, hs := range []*raftpb.HardState{hard(3, 0, 1), hard(2, 9, 1)} {
+		dir := filepath.Join(fastDir(t), "m")
+		w, err := openBed(dir)
+		must(t, err)
+		must(t, w.Save(hard(2, 0, 1), entries(2, 5, 2, 50)))
+		for len(w.mark.dirty) > 0 {
+			<-w.mark.dirty
+		}
+		at := w.out.end()
+		must(t, w.Save(hs, entries(5, 6, 2, 50)))
+		seg := w.segs[0].path
+		kill(t, w)
+		b, err := os.ReadFile(seg)
+		must(t, err)
+		clear(b[at:])
+		must(t, os.WriteFile(seg, b, 0o600))
+		if _, err := openBed(dir); !errors.As(err, new(*CorruptError)) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestG7_UnreadableSlot: of the mark's slots both have been written, so neither can be unreadable but by damage. A write
+// that is torn damages one of its copies at most.
+func TestG7_UnreadableSlot(t *testing.T) {
+	b := newBed(t, false)
+	for slot := range 2 {
+		for copies := 1; copies < 4; copies++ {
+			err := b.try(markName, fmt.Sprintf("slot %d, copies %b", slot, copies), func(c []byte) []byte {
+				for k := range 2 {
+					if copies&(1<<k) != 0 {
+						c[slot*markSlot+k*markCopy+20] ^= 1
+					}
+				}
+				return c
+			})
+			if (err != nil) != (copies == 3) {
+				t.Errorf("slot %d, copies %b: %v", slot, copies, err)
+			}
+		}
+	}
+}
+
+// TestG7_OldMark: a directory from before there were copies, boundaries and a second slot at the creation opens.
+func TestG7_OldMark(t *testing.T) {
+	dir := filepath.Join(fastDir(t), "m")
+	w, err := openBed(dir)
+	must(t, err)
+	must(t, w.Save(hard(2, 1, 1), entries(2, 5, 2, 50)))
+	must(t, w.Close())
+	name := filepath.Join(dir, markName)
+	b, err := os.ReadFile(name)
+	must(t, err)
+	clear(b[markBytes:markSlot])
+	clear(b[markSlot+markBytes:])
+	must(t, os.WriteFile(name, b, 0o600))
+	w, err = openBed(dir)
+	must(t, err)
+	m := w.markStateLocked()
+	must(t, w.Close())
+	b = make([]byte, markSize)
+	copy(b[markSlot:], m.encode(1, testID.Incarnation))
+	must(t, os.WriteFile(name, b, 0o600))
+	w, err = openBed(dir)
+	must(t, err)
+	must(t, w.Close())
+	copy(b[markSlot:], m.encode(2, testID.Incarnation))
+	must(t, os.WriteFile(name, b, 0o600))
+	if _, err := openBed(dir); !errors.As(err, new(*CorruptError)) {
+		t.Fatal(err)
+	}
+}
+
+// TestBoundaryIsEtcds: etcd's own WAL reads what is written, boundaries included.
+func TestBoundaryIsEtcds(t *testing.T) {
+	dir := filepath.Join(fastDir(t), "m")
+	all := history(t, dir, newRand(t))
+	l, err := wal.OpenForRead(nil, filepath.Join(dir, walName), &walpb.Snapshot{Index: new(uint64(1)), Term: new(uint64(1))})
+	must(t, err)
+	defer l.Close()
+	meta, hs, ents, err := l.ReadAll()
+	must(t, err)
+	m := all[len(all)-1].model
+	if id, ok := parseMetadata(meta); !ok || id != testID || hs.GetTerm() != m.hs.term || hs.GetVote() != m.hs.vote {
+		t.Error(id, hs)
+	}
+	got := make([]*raftpb.Entry, len(ents))
+	for i := range ents {
+		got[i] = ents[i]
+	}
+	must(t, sameEntries(got, m.ents))
+}
+
+// A boundary is believed only where it was written.
+func TestFindBoundary(t *testing.T) {
+	rnd := newRand(t)
+	for range 200 {
+		e := encoder{crc: rnd.Uint32() >> rnd.IntN(32)}
+		e.b = make([]byte, 8*rnd.IntN(40<<10))
+		at := int64(len(e.b))
+		e.boundary(77, 5, at)
+		e.b = append(e.b, make([]byte, 8*rnd.IntN(40<<10))...)
+		find := func(off int64, incarnation, seq uint64) int64 {
+			got, err := findBoundary(bytes.NewReader(e.b), off, incarnation, seq)
+			must(t, err)
+			return got
+		}
+		for _, off := range []int64{at - 8, at - at/2, 0} {
+			if off < 0 || off == at {
+				continue
+			}
+			if got := find(off, 77, 5); got != at {
+				t.Fatalf("%d, want %d; searched from %d on", got, at, off)
+			}
+		}
+		if find(at, 77, 5) != -1 || find(0, 78, 5) != -1 || find(0, 77, 6) != -1 {
+			t.Fatal("found one that is not of this place")
+		}
+		e.b = append([]byte{0, 0, 0, 0, 0, 0, 0, 0}, e.b...)
+		if find(0, 77, 5) != -1 {
+			t.Fatal("found one that was copied")
+		}
+	}
+}
