@@ -59,6 +59,10 @@ var (
 	// ErrStateMachine is returned, wrapped, by Open when the directory was kept with a StateMachine and
 	// Config has none, or the other way.
 	ErrStateMachine = log.ErrStateMachine
+	// ErrReentrant is returned, wrapped, by Append, Become, Close and Shutdown when they are called within a
+	// callback or a method of the StateMachine, on its goroutine, and would wait there for themselves. The
+	// record is not in the log. Call them on another goroutine, and do not wait for it there.
+	ErrReentrant = log.ErrReentrant
 	// ErrNotChosen is returned by Become when the Active did not hand its role to this member in
 	// time, for instance because this member lags behind.
 	ErrNotChosen = errors.New("baton: the active did not hand over to this member")

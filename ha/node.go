@@ -35,14 +35,22 @@ type Node struct {
 	alarmAt   time.Duration
 	callbacks sync.WaitGroup
 	calls     calls.Set      // of callbacks
-	leaving   sync.WaitGroup // closes the transport once the log has stopped
+	leaving   sync.WaitGroup // what ends after the log has stopped: the transport, and what watches
 
 	tenure   atomic.Pointer[tenure]
 	status   atomic.Pointer[Status]
 	changed  atomic.Pointer[chan struct{}] // closed and replaced after each change of status
 	problems problems
-	closed   chan struct{}
-	once     sync.Once
+
+	leave     sync.Once
+	gaveUp    atomic.Bool   // a role that begins is over
+	hurry     chan struct{} // closed when nothing is to be waited for any more
+	hurried   sync.Once
+	ended     chan struct{} // closed when the role has ended for good
+	closed    chan struct{} // closed when everything has ended
+	misusedAt atomic.Int64
+
+	pulse atomic.Int64 // when the loop last ran, on the node's clock
 
 	mu     sync.Mutex // guards wishes and lastID
 	wishes map[int]chan error
@@ -93,7 +101,7 @@ func Open(cfg Config) (*Node, error) {
 	if size := len(cfg.Members); size%2 == 0 {
 		cfg.Logger.Warn("an even number of members survives no more losses than one member less", "member", cfg.Name, "members", size)
 	}
-	n := &Node{cfg: cfg, lines: queue, clock: bootTime, closed: make(chan struct{}), wishes: make(map[int]chan error)}
+	n := &Node{cfg: cfg, lines: queue, clock: bootTime, hurry: make(chan struct{}), ended: make(chan struct{}), closed: make(chan struct{}), wishes: make(map[int]chan error)}
 	n.changed.Store(new(make(chan struct{})))
 	if err := n.open(id, fresh); err != nil {
 		n.flushLines()
@@ -131,11 +139,6 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 	}
 	_, born := n.disk.Birth()
 	n.birth = newBirth(n.cfg.Name, n.disk.Identity().Incarnation, born)
-	n.role = newRole(roleConfig{
-		name: n.cfg.Name, cluster: n.cfg.Cluster, heartbeat: n.cfg.Heartbeat, electionTimeout: n.cfg.ElectionTimeout,
-		drainTimeout: n.cfg.DrainTimeout, coolDown: n.cfg.CoolDown, clusterID: [16]byte(randomBytes(16)),
-	})
-	n.publish(n.clock())
 	b := boundsFor(n.cfg.MemoryBytes, len(members)-1, n.cfg.MaxRecord)
 	n.log, err = log.Open(log.Config{
 		Core: log.CoreConfig{
@@ -152,13 +155,18 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 	if err != nil {
 		return errors.Join(fmt.Errorf("baton: open %s: %w", n.cfg.Dir, err), n.net.Close(), n.disk.Close())
 	}
-	n.role.cfg.successor = n.log.Successor
+	_, epoch := n.log.Position()
+	n.role = newRole(roleConfig{
+		name: n.cfg.Name, cluster: n.cfg.Cluster, heartbeat: n.cfg.Heartbeat, electionTimeout: n.cfg.ElectionTimeout,
+		drainTimeout: n.cfg.DrainTimeout, coolDown: n.cfg.CoolDown, clusterID: [16]byte(randomBytes(16)),
+		successor: n.log.Successor,
+	}, epoch)
+	n.pulse.Store(int64(n.clock()))
+	n.publish(n.clock())
 	group, err := n.net.Group(groupID, n.log)
 	if err != nil {
 		return errors.Join(fmt.Errorf("baton: %w", err), n.net.Close(), n.log.Close())
 	}
-	n.log.Start(group)
-	n.log.Post(wake{})
 	ctx, cancel := context.WithCancel(context.Background())
 	if len(n.cfg.FormWithout) > 0 {
 		n.cfg.Logger.Warn("FormWithout is set: a new cluster may begin without members, and forgets what they know", "member", n.cfg.Name,
@@ -170,14 +178,14 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 	if keep > n.cfg.ElectionTimeout {
 		n.leaving.Go(func() { n.forgetPromises(ctx, guard) })
 	}
+	n.leaving.Go(n.closePort)
+	n.leaving.Go(n.watchLoop)
 	n.leaving.Go(func() {
-		// A member that has failed must not look alive: the closed port is evidence for the others.
-		<-n.log.Done()
+		<-n.ended
 		cancel()
-		if err := n.net.Close(); err != nil {
-			n.cfg.Logger.Warn("close the transport", "member", n.cfg.Name, "err", err)
-		}
 	})
+	n.log.Start(group)
+	n.log.Post(wake{})
 	return nil
 }
 
@@ -209,8 +217,8 @@ func (n *Node) Append(ctx context.Context, t fence.Token, record []byte) (uint64
 		return 0, n.reject(t)
 	}
 	index, err := n.log.Append(ctx, t.Epoch, record)
-	if err == log.ErrNotActive {
-		err = n.notActive()
+	if err != nil {
+		err = n.appendError(err)
 	}
 	return index, err
 }
@@ -230,7 +238,7 @@ func (n *Node) Check(t fence.Token) error {
 
 // reject says why a token is not the Active's of this moment.
 func (n *Node) reject(t fence.Token) error {
-	s := n.status.Load()
+	s := n.view(n.clock())
 	switch {
 	case s.State == Failed:
 		return ErrClosed
@@ -243,7 +251,7 @@ func (n *Node) reject(t fence.Token) error {
 }
 
 func (n *Node) notActive() error {
-	s := n.status.Load()
+	s := n.view(n.clock())
 	if s.State == Failed {
 		return ErrClosed
 	}
@@ -269,12 +277,19 @@ func (n *Node) Subscribe(ctx context.Context, from uint64) iter.Seq2[Entry, erro
 // Become(ctx, Active) on a Standby asks the Active to hand over to this member in the same way, and
 // returns nil once OnActive has been called here; [ErrNotChosen] means that the Active did not.
 //
-// When ctx ends first, its cause is returned, and what was begun goes on. Become must not be called
-// and waited for within OnActive: it waits for OnActive to return.
+// When ctx ends first, its cause is returned, and what was begun goes on. Within a callback or the state machine
+// it returns [ErrReentrant]: it would wait for the callback to return.
 func (n *Node) Become(ctx context.Context, s State) error {
 	if s != Standby && s != Active {
 		return fmt.Errorf("baton: Become(%v): only Active and Standby can be asked for", s)
 	}
+	if in := n.inside(); in != "" {
+		return n.misused(fmt.Sprintf("Become(%v)", s), in)
+	}
+	return n.become(ctx, s)
+}
+
+func (n *Node) become(ctx context.Context, s State) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -300,26 +315,6 @@ func (n *Node) Become(ctx context.Context, s State) error {
 	}
 }
 
-// Close leaves in good order: an Active hands over to another member if there is one, so that nobody
-// has to notice that it is gone; then everything is stopped and waited for, the callbacks too, except
-// that no more than Config.DrainTimeout is spent on the handover. Appends that are under way get
-// [ErrUnknown]. Close is idempotent; it must not be called and waited for within a callback. It
-// returns the error that the node had failed with, if it had.
-func (n *Node) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.DrainTimeout)
-	defer cancel()
-	_ = n.Become(ctx, Standby) // where it cannot be done, the others will notice
-	n.once.Do(func() {
-		_ = n.log.Close()
-		n.leaving.Wait()
-		n.callbacks.Wait()
-		n.flushLines()
-		close(n.closed)
-	})
-	<-n.closed
-	return n.log.Close()
-}
-
 // flushLines gives the program's logger a moment to take the last lines.
 func (n *Node) flushLines() {
 	ctx, cancel := context.WithTimeout(context.Background(), lastLines)
@@ -343,6 +338,7 @@ type observer struct{ *Node }
 
 // Observe implements [log.Observer].
 func (n observer) Observe(now time.Duration, what any) []log.Event {
+	n.pulse.Store(int64(now))
 	out := n.role.step(now, what)
 	for _, a := range out.actions {
 		n.do(a)
@@ -360,6 +356,7 @@ func (n observer) Observe(now time.Duration, what any) []log.Event {
 		if what.Err != nil {
 			n.cfg.Logger.Error("the member has stopped", "member", n.cfg.Name, "err", what.Err)
 		}
+		close(n.ended)
 	}
 	if at := n.role.deadline(now); at != n.alarmAt {
 		n.alarmAt = at
@@ -409,6 +406,9 @@ func (n *Node) run(p phase) {
 		t.timer = time.AfterFunc(time.Hour, func() { n.watchLease(t) })
 		t.timer.Reset(n.role.lease - n.clock()) // only now: it uses itself
 		n.tenure.Store(t)
+		if n.gaveUp.Load() {
+			cancel(ErrClosed)
+		}
 		n.cfg.Logger.Info("active", "member", n.cfg.Name, "token", p.token)
 		if n.cfg.OnActive != nil {
 			call = func() error { return n.cfg.OnActive(ctx, p.token) }
@@ -438,6 +438,7 @@ func (n *Node) watchLease(t *tenure) {
 		return
 	}
 	t.cancel(ErrLeaseExpired)
+	n.wakeWatchers()
 	n.log.Post(expired{t.token})
 }
 
@@ -448,7 +449,8 @@ func (n *Node) publish(now time.Duration) {
 	if s.State == Active {
 		s.Token = r.phase.token
 	}
-	if r.epoch.Holder != "" && r.epoch.Holder == s.Leader && (s.Leader != n.cfg.Name || s.State == Active) {
+	// A holder that leads in another term has not become active in it yet, as far as is known here.
+	if r.epoch.Holder != "" && r.epoch.Holder == s.Leader && r.epoch.Term == r.term && (s.Leader != n.cfg.Name || s.State == Active) {
 		s.Active, s.ActiveAddr = s.Leader, n.addrOf(s.Leader)
 	}
 	if old := n.status.Load(); old != nil && old.same(s) {

@@ -34,8 +34,11 @@ func (p Problem) MarshalJSON() ([]byte, error) {
 	}{p.Kind, p.Peer, p.Err.Error(), p.Since})
 }
 
-// The kind of problem that this package tells of itself.
-const problemBirth = "birth"
+// The kinds of problem that this package tells of itself.
+const (
+	problemBirth = "birth"
+	problemLoop  = "loop"
+)
 
 // problems are those of a node at present. They have a lock of their own and not the loop, so that they are
 // told and seen also when that stands still.

@@ -87,7 +87,8 @@ type (
 	expired struct { // the timer beside the loop has ended the ctx of an active phase
 		token fence.Token
 	}
-	become struct { // somebody wants this member to become active or not
+	misuse struct{ err error } // a method was called where it would wait for itself
+	become struct {            // somebody wants this member to become active or not
 		id     int // names the wish in its answer
 		active bool
 	}
@@ -109,10 +110,10 @@ type output struct {
 	events  []log.Event
 }
 
-// newRole returns the machine of a member that has just started. The first step begins its standby
-// phase.
-func newRole(cfg roleConfig) role {
-	return role{cfg: cfg, phase: phase{active: true, ended: true, returned: true}}
+// newRole returns the machine of a member that has just started and has recovered the state after the start
+// of an epoch. The first step begins its standby phase.
+func newRole(cfg roleConfig, epoch log.Epoch) role {
+	return role{cfg: cfg, epoch: epoch, phase: phase{active: true, ended: true, returned: true}}
 }
 
 // step tells the machine what has happened.
@@ -144,6 +145,9 @@ func (r *role) step(now time.Duration, what any) output {
 		if r.phase.active && !r.phase.ended && r.phase.token == what.token {
 			r.end(now, ErrLeaseExpired)
 		}
+	case misuse:
+		r.err = what.err
+		r.do(report{what.err})
 	case become:
 		r.wish(now, what)
 	}

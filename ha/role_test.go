@@ -28,7 +28,7 @@ func TestRole(t *testing.T) {
 				}
 				return candidate, nil
 			},
-		})
+		}, log.Epoch{})
 		wishes := 0
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			if d.HasArg("at") {

@@ -245,7 +245,7 @@ func (m *simMember) start(fresh bool) {
 	m.role = newRole(roleConfig{
 		name: m.name, cluster: "sim", heartbeat: m.timing.heartbeat, electionTimeout: m.timing.election,
 		drainTimeout: time.Second, coolDown: time.Second, clusterID: [16]byte{byte(m.i + 1)}, successor: core.Successor,
-	})
+	}, core.Epoch())
 	switch {
 	case cfg.births && fresh:
 		m.awaitBirth()

@@ -3,6 +3,7 @@ package ha
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"iter"
 	"reflect"
 	"time"
@@ -102,17 +103,83 @@ func (s Status) MarshalJSON() ([]byte, error) {
 	}{s.Name, s.State, s.Token, s.Epoch, s.Active, s.ActiveAddr, s.Leader, s.Index, s.Applied, s.Lease.Seconds(), failure, s.Problems})
 }
 
-// Status returns the member's present status. It never blocks.
+// Status returns the member's present status. It never blocks, and reads the clock: what the loop has said last
+// is shown only as long as it can be true, even if the loop stands still.
 func (n *Node) Status() Status {
-	s := *n.status.Load()
+	s := n.view(n.clock())
 	s.Index, _ = n.log.Position()
 	s.Applied = n.log.Applied()
 	s.Problems = n.problems.list()
-	if t := n.tenure.Load(); t != nil && s.State == Active {
-		s.Lease = max(0, time.Duration(t.until.Load())-n.clock())
+	return s
+}
+
+// view is what the loop has said last, without what can no longer be true: a role whose lease is over, a
+// leader that was not heard for an election timeout, and everything that a loop must look after that does not run.
+func (n *Node) view(now time.Duration) Status {
+	s := *n.status.Load()
+	if s.State == Failed {
+		return s
+	}
+	stands := n.stands(now)
+	if s.State == Active {
+		t := n.tenure.Load()
+		if t != nil && t.token == s.Token {
+			s.Lease = time.Duration(t.until.Load()) - now
+		}
+		if s.Lease <= 0 {
+			s.State, s.Token, s.Lease = Draining, fence.Token{}, 0
+			s.Active, s.ActiveAddr = "", ""
+		}
+	}
+	if s.Leader != "" && (stands || s.Leader != s.Name && now-n.log.Heard() > n.cfg.ElectionTimeout) {
+		s.Leader, s.Active, s.ActiveAddr = "", "", ""
+		if s.State == Standby || s.State == Activating {
+			s.State = Electing
+		}
 	}
 	return s
 }
+
+// stands reports whether the loop has not run for an election timeout. It is woken twice as often.
+func (n *Node) stands(now time.Duration) bool {
+	return now-time.Duration(n.pulse.Load()) > n.cfg.ElectionTimeout
+}
+
+// watchLoop looks after the loop from beside it: it sees to it that it runs now and then, shows it as a problem if it
+// does not, and tells watchers when something has come to its end of which the loop has said nothing.
+func (n *Node) watchLoop() {
+	tick := time.NewTicker(n.cfg.ElectionTimeout / 2)
+	defer tick.Stop()
+	var asked time.Duration // when the loop was woken last
+	var last Status
+	for {
+		select {
+		case <-n.ended:
+			n.problem("", problemLoop, nil)
+			return
+		case <-n.hurry:
+			return
+		case <-tick.C:
+		}
+		now := n.clock()
+		switch pulse := time.Duration(n.pulse.Load()); {
+		case pulse >= asked:
+			n.problem("", problemLoop, nil)
+			asked = now
+			n.log.Post(wake{})
+		case now-asked > n.cfg.ElectionTimeout: // it was woken, so this is not this timer that is late
+			n.problem("", problemLoop, errStands)
+		}
+		s := n.view(now)
+		if s.Lease = 0; !s.same(last) {
+			n.wakeWatchers()
+		}
+		last = s
+	}
+}
+
+// errStands is the error of the problem "loop".
+var errStands = errors.New("baton: the loop that decides about the role has not run for more than an election timeout")
 
 // Watch yields the present status, and then each time State, Token, Epoch, Active, Leader, Err or Problems
 // has changed the status of that moment, until ctx ends or the node is closed. It is level-triggered: a

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -67,6 +68,7 @@ type Core struct {
 	// Follower: when to campaign, and what is owed to others.
 	electAt time.Duration
 	heardAt time.Duration // when the leader last showed that it is alive
+	heard   atomic.Int64  // the same, for others
 	hunts   int           // quick campaigns left, to replace a dead leader
 	owed    voter
 	forced  release // that was received with TimeoutNow
@@ -158,6 +160,13 @@ func (c *Core) electSoon(now time.Duration) {
 
 // electionTicks is how many ticks raft takes for an election timeout.
 func (c *Core) electionTicks() int { return max(2, int(c.cfg.ElectionTimeout/c.cfg.Heartbeat)) }
+
+// Epoch returns the epoch in force after what is committed here, the zero Epoch before the first.
+func (c *Core) Epoch() Epoch { return c.pos.epoch() }
+
+// Heard returns when the leader last showed that it is alive, on this member's clock. It may be called by any
+// goroutine.
+func (c *Core) Heard() time.Duration { return time.Duration(c.heard.Load()) }
 
 // Deadline is when the core wants its next Tick.
 func (c *Core) Deadline() time.Duration {

@@ -73,6 +73,7 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 			return
 		}
 		c.heardAt = max(c.heardAt, ev.At)
+		c.heard.Store(int64(c.heardAt))
 		c.hunts = 0
 		c.deferElection(now)
 		if stamp := stampOf(m); m.GetType() == raftpb.MsgHeartbeat && stamp > 0 {

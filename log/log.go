@@ -150,6 +150,12 @@ func (l *Log) Append(ctx context.Context, epoch uint64, record []byte) (uint64, 
 	return b.First + uint64(at), nil
 }
 
+// Stop begins what Close waits for.
+func (l *Log) Stop() { l.inbox.close(nil) }
+
+// Heard is [Core.Heard].
+func (l *Log) Heard() time.Duration { return l.core.Heard() }
+
 // Done is closed when the log has stopped and every goroutine of it has ended.
 func (l *Log) Done() <-chan struct{} { return l.stopped }
 
