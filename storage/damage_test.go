@@ -331,3 +331,62 @@ func TestT14_DamageBelowMark(t *testing.T) {
 		}
 	}
 }
+
+// TestG7_RemovalsOutOfOrder: segments that were given up come back in any pattern, as a file system may keep removals in any
+// order: the member starts, with everything that is above the last gap. Without a segment that is needed it does not.
+func TestG7_RemovalsOutOfOrder(t *testing.T) {
+	dir := filepath.Join(fastDir(t), "m")
+	w, err := openBed(dir)
+	must(t, err)
+	m := &model{hs: hardState{1, 0, 1}, snap: 1}
+	for i := uint64(2); i < 180; i++ {
+		m.save(t, w, hard(2, 1, i-1), entries(i, i+1, 2, 150))
+	}
+	m.snap = 130
+	must(t, w.SaveSnapshot(snapshot(120, 2, "head"), nil))
+	must(t, w.SaveSnapshot(snapshot(130, 2, "head"), nil))
+	must(t, w.Close())
+	old := map[string][]byte{}
+	all := segmentFiles(t, dir)
+	for _, name := range all {
+		b, err := os.ReadFile(name)
+		must(t, err)
+		old[name] = b
+	}
+	w, err = openBed(dir)
+	must(t, err)
+	must(t, w.Compact(120))
+	must(t, w.Close())
+	kept := segmentFiles(t, dir)
+	given := all[:len(all)-len(kept)]
+	if len(given) < 4 || len(kept) < 3 {
+		t.Fatal(len(given), len(kept))
+	}
+	for pattern := range 1 << min(len(given), 7) {
+		for k := range min(len(given), 7) {
+			if name := given[len(given)-1-k]; pattern&(1<<k) != 0 {
+				must(t, os.WriteFile(name, old[name], 0o600))
+			}
+		}
+		w, err := openBed(dir)
+		if err != nil {
+			t.Fatalf("%b: %v", pattern, err)
+		}
+		if err := m.check(w); err != nil {
+			t.Fatalf("%b: %v", pattern, err)
+		}
+		n := len(segmentFiles(t, dir))
+		if _, before, err := listSegments(filepath.Join(dir, walName)); err != nil || len(before) > 0 || n < len(kept) {
+			t.Fatalf("%b: %d before a gap, %d behind: %v", pattern, len(before), n, err)
+		}
+		must(t, w.Compact(120))
+		must(t, w.Close())
+	}
+	for _, name := range given {
+		must(t, os.WriteFile(name, old[name], 0o600))
+	}
+	must(t, os.Remove(kept[len(kept)-2]))
+	if _, err := openBed(dir); !errors.As(err, new(*CorruptError)) {
+		t.Fatal(err)
+	}
+}

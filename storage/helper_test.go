@@ -246,7 +246,7 @@ func (b body) WriteTo(w io.Writer) (int64, error) {
 
 func segmentFiles(t *testing.T, dir string) []string {
 	t.Helper()
-	segs, err := listSegments(filepath.Join(dir, walName))
+	segs, _, err := listSegments(filepath.Join(dir, walName))
 	must(t, err)
 	var out []string
 	for _, s := range segs {

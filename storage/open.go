@@ -140,7 +140,7 @@ func create(dir string, o Options) error {
 	if err := createWAL(wals, o); err != nil {
 		return err
 	}
-	segs, err := listSegments(wals)
+	segs, _, err := listSegments(wals)
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,8 @@ func (w *WAL) recover() (err error) {
 			w.mark.f.Close()
 		}
 	}()
-	if w.segs, err = listSegments(filepath.Join(w.dir, walName)); err != nil {
+	var before []*segment
+	if w.segs, before, err = listSegments(filepath.Join(w.dir, walName)); err != nil {
 		return err
 	}
 	sc, snap, err := w.choose(&m)
@@ -74,7 +75,7 @@ func (w *WAL) recover() (err error) {
 			return fmt.Errorf("storage: cut torn tail: %w", err)
 		}
 	}
-	return w.openLog(sc, snap, revised)
+	return w.openLog(sc, snap, before, revised)
 }
 
 // choose finds the newest snapshot from which the log goes on. The empty one stands for the start of a log without any.
@@ -101,7 +102,8 @@ func (w *WAL) choose(m *markState) (*scanned, *raftpb.Snapshot, error) {
 			start--
 		}
 		if w.segs[start].index > id.index {
-			damage = firstError(damage, corrupt(w.segs[0].path, 0, "no earlier segment, and no snapshot from which it goes on"))
+			name := filepath.Join(filepath.Dir(w.segs[0].path), fmt.Sprintf("%016x-*.wal", w.segs[0].seq-1))
+			damage = firstError(damage, corrupt(name, 0, "missing, and no snapshot from which the log goes on without it"))
 			continue
 		}
 		sc, err := scan(w.segs[start:], m)
@@ -163,8 +165,8 @@ func cutTorn(s *segment) error {
 }
 
 // openLog has the log read by etcd's own decoder, a second opinion, goes on at its end, and makes sure that all that was read
-// is durable.
-func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, revised bool) (err error) {
+// is durable. Segments before a gap are deleted.
+func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, before []*segment, revised bool) (err error) {
 	dir, id, tail := filepath.Join(w.dir, walName), idOf(snap), sc.tail()
 	if err := w.secondOpinion(sc.segs, id); err != nil {
 		return err
@@ -173,8 +175,13 @@ func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, revised bool) (err err
 	if id != (snapID{}) {
 		w.recovered.snap = snap
 	}
-	for _, name := range []string{spareName, nextName} {
-		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+	dead := []string{filepath.Join(dir, spareName), filepath.Join(dir, nextName)}
+	for _, s := range before {
+		w.logger.Warn("deleting a segment before a gap in the log: nothing needs it", "file", s.path)
+		dead = append(dead, s.path)
+	}
+	for _, name := range dead {
+		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("storage: %w", err)
 		}
 	}
@@ -201,7 +208,7 @@ func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, revised bool) (err err
 	if err := w.finishLocked(); err != nil { // both slots of the mark: an older damage is healed
 		return err
 	}
-	dead, err := w.deadSnapshots(true)
+	dead, err = w.deadSnapshots(true)
 	if err == nil {
 		err = removeAll(dead)
 	}

@@ -57,28 +57,33 @@ func parseSegmentName(name string) (seq, index uint64, ok bool) {
 	return binary.BigEndian.Uint64(a), binary.BigEndian.Uint64(b), true
 }
 
-// listSegments returns the segments of a WAL directory, oldest first.
-func listSegments(dir string) ([]*segment, error) {
+// listSegments returns the segments of a WAL directory, oldest first, from behind the last gap on. What is before a gap was
+// being deleted when the power was cut: a file system need not keep the order of removals. The start decides whether it
+// lacks something; if it does not, it deletes those before the gap.
+func listSegments(dir string) (segs, before []*segment, err error) {
 	names, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, fileError(dir, 0, err)
+		return nil, nil, fileError(dir, 0, err)
 	}
-	var segs []*segment
 	for _, e := range names {
 		if seq, index, ok := parseSegmentName(e.Name()); ok {
 			segs = append(segs, newSegment(dir, seq, index))
 		}
 	}
 	if len(segs) == 0 {
-		return nil, corrupt(dir, 0, "no segment")
+		return nil, nil, corrupt(dir, 0, "no segment")
 	}
 	sort.Slice(segs, func(i, j int) bool { return segs[i].seq < segs[j].seq })
+	first := 0
 	for i, s := range segs[1:] {
+		if s.seq == segs[i].seq {
+			return nil, nil, corrupt(filepath.Join(dir, fmt.Sprintf("%016x-*.wal", s.seq)), 0, "double")
+		}
 		if s.seq != segs[i].seq+1 {
-			return nil, corrupt(filepath.Join(dir, fmt.Sprintf("%016x-*.wal", segs[i].seq+1)), 0, "missing or double")
+			first = i + 1
 		}
 	}
-	return segs, nil
+	return segs[first:], segs[:first], nil
 }
 
 func newSegment(dir string, seq, index uint64) *segment {
