@@ -203,17 +203,18 @@ func (n *Node) awaitBirth(ctx context.Context) {
 			return
 		case v.born:
 			done, err := n.bear(said, v)
-			if err != nil {
-				n.log.Fail(fmt.Errorf("baton: keep the birth: %w", err))
-				return
-			}
 			if done {
 				if told != "" {
 					n.tellBirth(nil)
 				}
 				return
 			}
-			continue // something else was heard meanwhile
+			if err == nil {
+				continue // something else was heard meanwhile
+			}
+			told = err.Error()
+			n.tellBirth(fmt.Errorf("baton: keep the birth: %w", err)) // and try again
+			v.missing = told
 		}
 		if v.missing != told && time.Since(began) > birthPatience {
 			told = v.missing

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -84,6 +85,11 @@ func Open(cfg Config) (*Node, error) {
 		cfg.Logger.Warn("the member may take more than a quarter of the memory that the process may have", "member", cfg.Name,
 			"bytes", cfg.MemoryBytes, "limit", limit)
 	}
+	dir, err := filepath.Abs(cfg.Dir) // the program may change its working directory
+	if err != nil {
+		return nil, fmt.Errorf("baton: open %s: %w", cfg.Dir, err)
+	}
+	cfg.Dir = dir
 	fresh, err := storage.Empty(cfg.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("baton: open %s: %w", cfg.Dir, err)
@@ -185,6 +191,7 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 		cancel()
 	})
 	n.log.Start(group)
+	n.disk.Watch(storage.Watch{Space: n.space, Lost: n.log.Fail})
 	n.log.Post(wake{})
 	return nil
 }
@@ -208,7 +215,7 @@ const groupID = 1
 // present OnActive was given. The record is copied.
 //
 // Any other outcome is definite, the record is not in the log and never will be ([ErrFenced],
-// *[NotActiveError], [ErrTooLarge], [ErrBusy], [ErrClosed], or the cause of a ctx that had ended
+// *[NotActiveError], [ErrTooLarge], [ErrBusy], [ErrNoRoom], [ErrClosed], or the cause of a ctx that had ended
 // before), or it is [ErrUnknown] because ctx ended or the node closed too early (G3).
 func (n *Node) Append(ctx context.Context, t fence.Token, record []byte) (uint64, error) {
 	// The clock is read when the record's batch is proposed: once for all that are in it, and later than

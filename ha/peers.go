@@ -156,8 +156,30 @@ func (n *Node) learnClusterID() {
 		return
 	}
 	n.callbacks.Go(func() {
-		if err := n.disk.SetClusterID(id); err != nil && !errors.Is(err, storage.ErrClosed) {
-			n.log.Fail(fmt.Errorf("baton: keep the cluster's id: %w", err))
+		for {
+			err := n.disk.SetClusterID(id)
+			switch {
+			case err == nil, errors.Is(err, storage.ErrClosed):
+				n.problem("", problemIdentity, nil)
+				return
+			case errors.Is(err, storage.ErrClusterID):
+				n.log.Fail(fmt.Errorf("baton: keep the cluster's id: %w", err))
+				return
+			}
+			n.problem("", problemIdentity, fmt.Errorf("baton: keep the cluster's id: %w", err))
+			select {
+			case <-time.After(identityPause):
+			case <-n.log.Done():
+				return
+			}
 		}
 	})
+}
+
+// identityPause is the pause before the identity is written again after that has failed.
+const identityPause = time.Second
+
+// space is told how much room there is on the disk.
+func (n *Node) space(s storage.Space, why error) {
+	n.log.Room(why, s == storage.SpaceOut)
 }

@@ -36,8 +36,9 @@ func (p Problem) MarshalJSON() ([]byte, error) {
 
 // The kinds of problem that this package tells of itself.
 const (
-	problemBirth = "birth"
-	problemLoop  = "loop"
+	problemBirth    = "birth"
+	problemIdentity = "identity"
+	problemLoop     = "loop"
 )
 
 // problems are those of a node at present. They have a lock of their own and not the loop, so that they are

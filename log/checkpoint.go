@@ -1,25 +1,42 @@
 package log
 
 import (
+	"fmt"
 	"io"
 	"sync"
+	"time"
 )
 
 // A Checkpointer writes a checkpoint whenever enough has been applied since the last, and cuts the log
-// behind an older one. One checkpoint is written at a time.
+// behind an older one. One checkpoint is written at a time. One that fails loses nothing: the log is kept
+// instead, up to a bound, and it is tried again.
 type Checkpointer struct {
 	store   *window
 	every   int64  // bytes of entries between two checkpoints
+	bound   int64  // bytes of entries that are kept without a checkpoint while it fails
 	retain  int64  // bytes of entries kept behind a checkpoint, at least
 	machine string // the type of the state machine
 
 	since int64 // bytes applied since the last one was begun; owned by whoever calls Due
-	total int64 // bytes applied since the start; likewise
 
-	mu   sync.Mutex // guards everything below
-	busy bool
-	made []cutPoint // candidates for the log's new base, oldest first
+	mu     sync.Mutex // guards everything below
+	busy   bool       // one is being written, or is to be tried again
+	made   []cutPoint // candidates for the log's new base, oldest first
+	last   Apply      // position of the last apply, and the bytes applied since the start
+	saved  int64      // last.total at the last one that was written
+	failed error      // why the last one was not written
+	pause  time.Duration
 }
+
+const (
+	// boundCheckpoints is how many times CheckpointBytes of log are kept while no checkpoint can be written, and
+	// minBound how many bytes at least.
+	boundCheckpoints = 16
+	minBound         = 256 << 20
+	// The pauses between two attempts grow from the one to the other.
+	minCheckpointPause = time.Second
+	maxCheckpointPause = time.Minute
+)
 
 // A cutPoint is a checkpoint that the log may be cut behind.
 type cutPoint struct {
@@ -29,25 +46,54 @@ type cutPoint struct {
 
 // NewCheckpointer returns the checkpointer of a core's log.
 func NewCheckpointer(c *Core, every, retain int64) *Checkpointer {
-	return &Checkpointer{store: c.store, every: every, retain: retain, made: []cutPoint{{base: c.store.oldest()}}}
+	return &Checkpointer{store: c.store, every: every, retain: retain, bound: max(boundCheckpoints*every, minBound),
+		made: []cutPoint{{base: c.store.oldest()}}}
 }
 
 // Due counts an apply and reports whether a checkpoint is to be made after it. If so the caller must
 // capture the state machine before the next apply, and then call Save, from any goroutine.
 func (c *Checkpointer) Due(a *Apply) bool {
-	c.since += int64(a.Bytes)
-	c.total += int64(a.Bytes)
-	if c.since < c.every {
-		return false
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.busy {
+	c.since += int64(a.Bytes)
+	c.last = Apply{pos: a.pos, term: a.term, total: c.last.total + int64(a.Bytes)}
+	if a.Snapshot != nil {
+		c.saved = c.last.total
+	}
+	if c.since < c.every || c.busy {
 		return false
 	}
 	c.busy, c.since = true, 0
-	a.total = c.total
+	a.total = c.last.total
 	return true
+}
+
+// fail takes note of why a checkpoint was not written, and returns when to try again.
+func (c *Checkpointer) fail(err error) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failed = err
+	c.pause = min(max(2*c.pause, minCheckpointPause), maxCheckpointPause)
+	return c.pause
+}
+
+// again returns the position after the last apply, at which a checkpoint that failed is to be tried again.
+func (c *Checkpointer) again() *Apply {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a := c.last
+	a.again = true
+	return &a
+}
+
+// full returns an [ErrNoRoom] when so much log is kept for want of a checkpoint that there must not be more.
+func (c *Checkpointer) full() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if kept := c.last.total - c.saved; c.failed != nil && kept > c.bound {
+		return fmt.Errorf("%w: %d bytes of log are kept because no checkpoint can be written: %w", ErrNoRoom, kept, c.failed)
+	}
+	return nil
 }
 
 // Save writes the checkpoint after an apply, with the state machine's capture unless that is nil because there is
@@ -90,6 +136,6 @@ func (c *Checkpointer) Save(a *Apply, body io.WriterTo) (err error) {
 	for len(c.made) > 1 && c.made[1].base.Raft <= cut.base.Raft {
 		c.made = c.made[1:]
 	}
-	c.busy = false
+	c.busy, c.saved, c.failed, c.pause = false, a.total, nil, 0
 	return nil
 }

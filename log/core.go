@@ -89,6 +89,7 @@ type Core struct {
 	partial               int           // of those: not full
 	writeTime, commitTime time.Duration // of this member's writes and of its batches, on average
 
+	diskOut   bool          // takes no records
 	unborn    bool          // takes no part: hears nobody, and does not campaign
 	writes    []*Write      // not yet durable, in order
 	writtenAt time.Duration // when a write was last answered, or the first of these was handed out
@@ -275,6 +276,8 @@ func (c *Core) handle(now time.Duration, ev Event) error {
 		c.transfer(now, ev.To)
 	case AskTransfer:
 		c.node.TransferLeader(c.cfg.ID)
+	case DiskOut:
+		c.diskOut = ev.Out
 	case Unreachable:
 		c.node.ReportUnreachable(ev.ID)
 	case Gone:

@@ -29,7 +29,9 @@ type StateMachine interface {
 	// that differs from its peers must not go on.
 	Apply(entries []Entry) error
 	// Snapshot captures the state as it is now and returns at once; the capture is written by another
-	// goroutine while Apply goes on, so it must not change with it.
+	// goroutine while Apply goes on, so it must not change with it. A state may be written as no bytes; nil is
+	// such a one. When Snapshot or WriteTo fails or panics, nothing is lost: it is tried again
+	// after a pause, and the log is kept meanwhile.
 	Snapshot() (io.WriterTo, error)
 	// Restore replaces the state by one that WriteTo wrote, on this or another member.
 	Restore(r io.Reader) error
@@ -47,6 +49,9 @@ var (
 	ErrTooLarge = errors.New("baton: record too large")
 	// ErrBusy is returned by Append at once when as many bytes as configured are already waiting.
 	ErrBusy = errors.New("baton: too many appends waiting")
+	// ErrNoRoom is returned by Append when this member's disk is nearly full, or when checkpoints have failed
+	// for so long that no more log can be kept. It goes on by itself when there is room again.
+	ErrNoRoom = errors.New("baton: no room for more records")
 	// ErrUnknown is returned by Append when its context ended, or the member stopped, before the fate
 	// of the record was known: it may be in the log, or come into it, or not.
 	ErrUnknown = errors.New("baton: outcome unknown")

@@ -44,6 +44,9 @@ type (
 		ID uint64
 		At time.Duration
 	}
+	// DiskOut says whether this member's disk has room only for what keeps the cluster alive: votes and epochs.
+	// Then it takes no records from the leader, and lags.
+	DiskOut struct{ Out bool }
 	// SnapshotSent says how sending a snapshot ended, that of the message. It may come late, after another
 	// has been sent: what it says is of this one alone.
 	SnapshotSent struct {
@@ -52,6 +55,7 @@ type (
 	}
 )
 
+func (DiskOut) event()      {}
 func (Tick) event()         {}
 func (Receive) event()      {}
 func (Born) event()         {}
@@ -103,6 +107,7 @@ type Apply struct {
 	batches   []*Batch        // of this member, accepted in it
 	responses []*raftpb.Message
 	total     int64 // bytes applied up to here since the start, if a checkpoint is made after it
+	again     bool  // nothing is to be applied: only the checkpoint is to be tried again
 }
 
 // Records returns the accepted records. Their data is the log's.

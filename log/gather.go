@@ -11,9 +11,11 @@ type gatherer struct {
 	mu      sync.Mutex // guards everything below
 	small   line
 	large   line
-	turn    *line // whose batch was taken last
-	waiting int64 // bytes of batches whose fate is unknown, those under way included
-	err     error // why nothing more is taken
+	turn    *line            // whose batch was taken last
+	waiting int64            // bytes of batches whose fate is unknown, those under way included
+	err     error            // why nothing more is taken
+	refusal map[string]error // why nothing is taken for the time being, by kind
+	refused error            // one of these
 }
 
 // A line is a queue of batches, of which the last one is being filled.
@@ -33,6 +35,9 @@ func (g *gatherer) add(epoch uint64, record []byte) (b *Batch, at int, first boo
 	defer g.mu.Unlock()
 	if g.err != nil {
 		return nil, 0, false, g.err
+	}
+	if g.refused != nil {
+		return nil, 0, false, g.refused
 	}
 	if g.waiting > 0 && g.waiting+size > g.limit {
 		return nil, 0, false, ErrBusy
@@ -107,6 +112,29 @@ func (g *gatherer) settle(b *Batch, err error) {
 	g.mu.Unlock()
 	b.err = err
 	close(b.done)
+}
+
+// refuse makes add return an error until there is no reason for it any more; a nil err takes back the one of that kind. It
+// returns the batches that were not proposed.
+func (g *gatherer) refuse(kind string, err error) []*Batch {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.refusal == nil {
+		g.refusal = map[string]error{}
+	}
+	g.refusal[kind] = err
+	g.refused = nil
+	for _, err := range g.refusal {
+		if err != nil {
+			g.refused = err
+		}
+	}
+	if g.refused == nil {
+		return nil
+	}
+	left := append(g.small.queue, g.large.queue...)
+	g.small.queue, g.large.queue = nil, nil
+	return left
 }
 
 // close refuses appends from now on and returns the batches that were never proposed.

@@ -2,6 +2,7 @@ package log
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -48,6 +49,10 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 			c.eff.Changes = append(c.eff.Changes, TransferAsked{By: from})
 		}
 		return
+	case raftpb.MsgApp:
+		if c.diskOut && hasRecords(m) {
+			return // as if it were lost: the leader asks again with its heartbeats, and needs others for a majority
+		}
 	case raftpb.MsgSnap:
 		// One at a time: the next would take the place of the one that is being restored. The leader
 		// asks again.
@@ -82,6 +87,10 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 			})
 		}
 	}
+}
+
+func hasRecords(m *raftpb.Message) bool {
+	return slices.ContainsFunc(m.GetEntries(), func(e *raftpb.Entry) bool { return isBatch(e.GetData()) })
 }
 
 // tick does what the clock asks for.

@@ -62,8 +62,12 @@ type Log struct {
 	written uint64              // bytes that the disk had written when this was last looked at; owned by run
 	ready   time.Duration       // since when the next batch could be proposed, 0: it could not; owned by run
 
+	roomMu sync.Mutex // guards full
+	full   bool       // appends are refused for want of checkpoints
+
 	workers sync.WaitGroup
 	saving  sync.WaitGroup // of checkpoints
+	ending  chan struct{}  // closed when the loop has ended
 	stopped chan struct{}  // closed when everything has ended
 	once    sync.Once
 	err     error // why it ended; read after stopped is closed
@@ -85,6 +89,7 @@ func Open(cfg Config) (*Log, error) {
 		applies: newQueue[*Apply](),
 		fetches: newQueue[*Fetch](),
 		flying:  make(map[*Batch]struct{}),
+		ending:  make(chan struct{}),
 		stopped: make(chan struct{}),
 	}
 	l.store.damaged = l.damaged

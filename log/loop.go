@@ -129,6 +129,7 @@ func (l *Log) shutDown(err error) {
 		l.gather.settle(b, why)
 	}
 	l.store.stop(why)
+	close(l.ending)
 	l.writes.close()
 	l.applies.close()
 	l.fetches.close()

@@ -2,7 +2,6 @@ package log
 
 import (
 	"fmt"
-	"io"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -79,6 +78,10 @@ func (l *Log) runApplier() {
 			return
 		}
 		for _, a := range applies {
+			if a.again {
+				l.checkpoint(a)
+				continue
+			}
 			if failed := l.apply(caller, a); failed != nil {
 				err = failed
 				return
@@ -117,29 +120,17 @@ func (l *Log) apply(caller calls.Caller, a *Apply) (err error) {
 	return l.applyDone(a)
 }
 
-// applyDone notes an apply, and begins a checkpoint after it if one is due. That is written by a goroutine of its own.
+// applyDone notes an apply, and begins a checkpoint after it if one is due.
 func (l *Log) applyDone(a *Apply) error {
 	l.applied.Store(a.pos.Index)
 	if l.misfit.Load() && l.misfit.Swap(false) {
 		l.Post(Problem{Kind: problemSnapshot})
 	}
-	if !l.check.Due(a) {
-		return nil
+	if l.check.Due(a) {
+		l.checkpoint(a)
 	}
-	var body io.WriterTo
-	if sm := l.cfg.StateMachine; sm != nil {
-		var err error
-		if body, err = l.capture(sm); err != nil {
-			return fmt.Errorf("state machine: snapshot at record %d: %w", a.pos.Index, err)
-		}
-		if body == nil {
-			body = emptyState{}
-		}
+	if l.check.full() != nil {
+		l.judgeRoom()
 	}
-	l.saving.Go(func() {
-		if err := l.check.Save(a, body); err != nil {
-			l.Fail(fmt.Errorf("checkpoint at record %d: %w", a.pos.Index, err))
-		}
-	})
 	return nil
 }

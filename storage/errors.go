@@ -79,6 +79,29 @@ func corrupt(file string, off int64, format string, args ...any) error {
 	return &CorruptError{File: file, Offset: off, Err: fmt.Errorf(format, args...)}
 }
 
+// scarce reports whether err says that there is not enough space, descriptors or memory just now: nothing was written, and
+// nothing is broken.
+func scarce(err error) bool {
+	return noSpace(err) || errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+}
+
+func noSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
+// A LostError says that a running member's directory is no longer where it was: File is gone, or another one has its name.
+type LostError struct {
+	File string
+	Err  error // nil: another one has its name
+}
+
+func (e *LostError) Error() string {
+	if e.Err == nil {
+		return fmt.Sprintf("storage: %s is another file than the one that is open: the directory was replaced", e.File)
+	}
+	return fmt.Sprintf("storage: %s is gone: the directory was deleted or moved away: %v", e.File, e.Err)
+}
+
+func (e *LostError) Unwrap() error { return e.Err }
+
 // guard runs code of etcd's and turns its panic into an error.
 func guard(what string, fn func() error) (err error) {
 	defer func() {

@@ -9,6 +9,8 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
@@ -145,27 +147,45 @@ func classify(dir string) (dirState, error) {
 	if err != nil {
 		return 0, fmt.Errorf("storage: %w", err)
 	}
-	var creating, content, foreign bool
+	var creating, content bool
+	var foreign string
 	for _, e := range entries {
 		switch name := e.Name(); {
 		case name == identityName:
 			return dirComplete, nil
 		case name == creatingName:
 			creating = true
-		case name == lockName, name == creatingName+".tmp", name == "lost+found":
-		case name == markName, name == snapName, name == walName, name == identityName+".tmp":
+		case name == lockName, name == creatingName+".tmp", notOurs(name):
+		case name == snapName, name == walName:
+			holds, err := holdsOurs(filepath.Join(dir, name))
+			if err != nil {
+				return 0, fmt.Errorf("storage: %w", err)
+			}
+			content = content || holds
+		case name == markName, name == identityName+".tmp":
 			content = true
-		default:
-			foreign = true
+		case foreign == "":
+			foreign = name
 		}
 	}
 	switch {
-	case foreign:
-		return 0, fmt.Errorf("%w: %s", ErrForeign, dir)
+	case foreign != "":
+		return 0, fmt.Errorf("%w: %s", ErrForeign, filepath.Join(dir, foreign))
 	case content && !creating:
 		return dirHeadless, nil
 	}
 	return dirEmpty, nil
+}
+
+// notOurs reports whether a name is of what is found in directories without anybody having put it there: lost+found in the
+// root of a file system, and hidden names such as .snapshot. Such files are let be.
+func notOurs(name string) bool { return name == "lost+found" || strings.HasPrefix(name, ".") }
+
+// holdsOurs reports whether there is anything in the directory of segments or snapshots. An empty one may have been made
+// beforehand, to mount a file system there.
+func holdsOurs(dir string) (bool, error) {
+	entries, err := os.ReadDir(dir)
+	return slices.ContainsFunc(entries, func(e os.DirEntry) bool { return !notOurs(e.Name()) }), err
 }
 
 // Empty tells whether Open would create a new member in dir: dir is absent, holds nothing, or only what an interrupted
@@ -305,7 +325,7 @@ func (w *WAL) putBodyLocked(next *identityBody) error {
 		return err
 	}
 	if err := w.writeBody(next); err != nil {
-		return w.fail(err)
+		return err // the file holds the one or the other: it can be tried again
 	}
 	w.body = next
 	return nil

@@ -16,7 +16,10 @@ import (
 // *IdentityError, after which nothing was written; *CorruptError when acknowledged data is damaged, after which nothing
 // was changed.
 func Open(dir string, o Options) (*WAL, error) {
-	dir = filepath.Clean(dir)
+	dir, err := filepath.Abs(dir) // the program may change its working directory
+	if err != nil {
+		return nil, fmt.Errorf("storage: %w", err)
+	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -81,7 +84,7 @@ func openLocked(dir string, o Options, lock *os.File) (*WAL, error) {
 	}
 	w := &WAL{dir: dir, segmentSize: o.SegmentSize, logger: o.Logger, lock: lock, stop: make(chan struct{})}
 	w.unpinned = sync.NewCond(&w.indexMu)
-	w.supply = supply{path: filepath.Join(dir, walName, spareName), size: o.SegmentSize, wake: make(chan struct{}, 1)}
+	w.supply = supply{path: filepath.Join(dir, walName, spareName), size: o.SegmentSize, make: reserve, wake: make(chan struct{}, 1)}
 	if err := w.recover(); err != nil {
 		return nil, err
 	}
@@ -122,7 +125,7 @@ func create(dir string, o Options) error {
 		return err
 	}
 	snaps, wals := filepath.Join(dir, snapName), filepath.Join(dir, walName)
-	if err := os.Mkdir(snaps, 0o700); err != nil {
+	if err := mkdir(snaps); err != nil {
 		return err
 	}
 	if o.Boot != nil {
@@ -177,7 +180,7 @@ func create(dir string, o Options) error {
 
 // createWAL makes the first segment.
 func createWAL(dir string, o Options) error {
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	if err := mkdir(dir); err != nil {
 		return err
 	}
 	path := filepath.Join(dir, segmentName(0, 0))
@@ -202,18 +205,48 @@ func createWAL(dir string, o Options) error {
 	return errors.Join(err, out.close())
 }
 
+// mkdir makes a directory unless it is there, perhaps with a file system mounted on it.
+func mkdir(dir string) error {
+	err := os.Mkdir(dir, 0o700)
+	if fi, serr := os.Stat(dir); errors.Is(err, os.ErrExist) && serr == nil && fi.IsDir() {
+		return nil
+	}
+	return err
+}
+
+// clearUnfinished removes what an interrupted creation left.
 func clearUnfinished(dir string) error {
 	names, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range names {
+		path := filepath.Join(dir, e.Name())
 		switch name := e.Name(); {
-		case name == creatingName, name == lockName, name == "lost+found":
+		case name == creatingName, name == lockName, notOurs(name):
+		case name == walName, name == snapName: // not the directory, which may have been made for us
+			err = clearDir(path)
 		default: // classify has made sure that it is ours
-			if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
-				return err
-			}
+			err = os.RemoveAll(path)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func clearDir(dir string) error {
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range names {
+		if notOurs(e.Name()) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -185,7 +185,12 @@ func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, before []*segment, rev
 			return fmt.Errorf("storage: %w", err)
 		}
 	}
-	if err := reserve(tail.path, w.segmentSize); err != nil {
+	for _, dir := range []string{dir, filepath.Join(w.dir, snapName)} {
+		if err := checkWritable(dir); err != nil {
+			return fmt.Errorf("storage: %s is not writable: %w", dir, err)
+		}
+	}
+	if err := reserve(tail.path, w.segmentSize); err != nil && !scarce(err) {
 		return fmt.Errorf("storage: %w", err)
 	}
 	if w.out, err = newAppender(tail.path, tail.end, tail.crc, tail.end); err != nil {
@@ -194,10 +199,14 @@ func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, before []*segment, rev
 	defer func() {
 		if err != nil {
 			w.out.close()
+			w.watched.close()
 		}
 	}()
 	w.out.written = &w.written
 	w.supply.room.Store(w.out.room)
+	if err := w.watched.begin(w.dir, w.lock, w.mark.f, tail.path, w.out.f.File); err != nil {
+		return fmt.Errorf("storage: %w", err)
+	}
 	if revised {
 		w.beginLocked()
 		w.out.state(w.view.hs)

@@ -19,6 +19,7 @@ type room struct {
 
 	mu     sync.Mutex // guards what follows
 	idle   sync.Cond  // busy has become false
+	used   int64      // blocks up to here belong to the log
 	ready  int64      // blocks up to here were written, or belong to the log
 	want   int64      // blocks up to here should be ready
 	busy   bool       // zeros are being written to the blocks after ready
@@ -44,6 +45,7 @@ func (r *room) take(at, size int64) (low bool) {
 	for r.busy && end > r.ready {
 		r.idle.Wait()
 	}
+	r.used = max(r.used, end)
 	r.ready = max(r.ready, end)
 	if r.want = r.ready; size <= roomWrite {
 		r.want = min(end+roomLow, r.size)
@@ -71,6 +73,13 @@ func (r *room) extend() (half bool, err error) {
 		r.ready = to
 	}
 	return r.half, nil
+}
+
+// left is how many bytes the log can still write to the segment without asking for space.
+func (r *room) left() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.size - r.used
 }
 
 // close waits for what is being written; nothing is any more.

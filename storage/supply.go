@@ -14,8 +14,9 @@ import (
 // supply has the file for the next segment ready, and makes room in the last one. Files of segments that were given up are
 // used again, since all their blocks have been written before; what they hold is behind the zeros that end the log.
 type supply struct {
-	path string               // of the file, while there is one
-	size int64                // of a segment
+	path string // of the file, while there is one
+	size int64  // of a segment
+	make func(path string, size int64) error
 	wake chan struct{}        // 1: there is an order
 	room atomic.Pointer[room] // of the last segment
 
@@ -33,7 +34,8 @@ func (s *supply) order(r *room) {
 	}
 }
 
-// run does what was ordered, until stop is closed or something fails.
+// run does what was ordered, until stop is closed or something fails. That there is no space or no descriptor for what is
+// made ahead is no failure: the log does without, and it is tried again later.
 func (s *supply) run(stop <-chan struct{}, fail func(error) error) {
 	for {
 		select {
@@ -42,12 +44,12 @@ func (s *supply) run(stop <-chan struct{}, fail func(error) error) {
 			return
 		}
 		half, err := s.room.Load().extend()
-		if err != nil {
+		if err != nil && !scarce(err) {
 			fail(fmt.Errorf("storage: write ahead of the log: %w", err))
 			return
 		}
 		if half {
-			_ = s.prepare() // take tries again, when there is no other way
+			_ = s.prepare() // take and Watch try again
 		}
 	}
 }
@@ -59,7 +61,8 @@ func (s *supply) prepare() error {
 	if s.have {
 		return nil
 	}
-	if err := reserve(s.path, s.size); err != nil {
+	if err := s.make(s.path, s.size); err != nil {
+		_ = os.Remove(s.path) // it may hold the last blocks there are; if it is not there, neither does it hold any
 		return err
 	}
 	s.have, s.ready = true, 0
@@ -73,8 +76,20 @@ func (s *supply) take(to string) (ready int64, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := os.Rename(s.path, to); err != nil {
+		return 0, err
+	}
 	s.have = false
-	return s.ready, os.Rename(s.path, to)
+	return s.ready, nil
+}
+
+// putBack takes a file back that take has named.
+func (s *supply) putBack(from string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if os.Rename(from, s.path) == nil {
+		s.have = true
+	}
 }
 
 // retire takes the file of a segment that is given up and that nobody reads, in place of one that has less to offer. Its old
@@ -93,10 +108,15 @@ func (s *supply) retire(path string) error {
 		return err
 	}
 	s.have, s.ready = true, fi.Size()
-	if err := syncDir(filepath.Dir(s.path)); err != nil {
-		return err
+	err = syncDir(filepath.Dir(s.path))
+	if err == nil {
+		err = s.make(s.path, s.size)
 	}
-	return reserve(s.path, s.size)
+	if err != nil { // nothing needs it
+		s.have = false
+		return os.Remove(s.path)
+	}
+	return nil
 }
 
 // close deletes the file.

@@ -53,15 +53,18 @@ type WAL struct {
 	snapMu sync.Mutex // held while a snapshot gets its name or comes into force, never while one is written; taken before mu
 	snaps  []snapID   // in force, newest first; changed under snapMu and indexMu
 
-	cutMu sync.Mutex // held by Compact; taken before mu
+	cutMu   sync.Mutex // held by Compact, guards dropped; taken before mu
+	dropped []*segment // out of the index, not deleted yet
 
 	mu        sync.Mutex // guards what follows; taken before indexMu
 	out       *appender  // of the last segment
 	view      *view
 	pending   []place // of the entries that are not durable yet
 	recovered *recovered
+	cutAt     int64 // no new segment is tried before the last one has this size
 
-	supply supply
+	supply  supply
+	watched watched
 
 	indexMu  sync.Mutex // guards what follows: what Entries sees
 	unpinned *sync.Cond // a segment has no readers any more
@@ -187,16 +190,32 @@ func (w *WAL) replace(index uint64) {
 }
 
 // cutLocked ends the last segment, all of which is durable, and begins the next one. A crash in between leaves either a last
-// segment without room, or the next one complete.
+// segment without room, or the next one complete. Where there is no space or no descriptor for the next one, the last one
+// grows on: that costs nothing but the plan.
 func (w *WAL) cutLocked() error {
+	if w.out.end() < w.cutAt {
+		return nil
+	}
 	old := w.segs[len(w.segs)-1]
 	dir := filepath.Join(w.dir, walName)
+	tmp := filepath.Join(dir, nextName)
+	out, err := w.nextOut(tmp)
+	if scarce(err) {
+		w.cutAt = w.out.end() + w.segmentSize/16
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("storage: new segment: %w", err)
+	}
 	next := newSegment(dir, old.seq+1, w.view.lastEntry+1)
 	next.loaded, next.headed, next.commit = true, true, w.view.hs.commit
-	if err := w.out.finish(); err != nil {
+	err = w.out.finish()
+	out.written = &w.written
+	w.out, w.cutAt = out, 0 // on failure too: Close closes it
+	if err != nil {
 		return fmt.Errorf("storage: finish segment: %w", err)
 	}
-	if err := w.nextLocked(dir, next.path); err != nil {
+	if err := w.nextLocked(tmp, next.path); err != nil {
 		return fmt.Errorf("storage: new segment: %w", err)
 	}
 	old.finish()
@@ -205,6 +224,7 @@ func (w *WAL) cutLocked() error {
 	w.segs = append(w.segs[:len(w.segs):len(w.segs)], next)
 	w.indexMu.Unlock()
 	w.supply.order(w.out.room)
+	w.watched.setTail(next.path, w.out.f.File)
 	if err := w.mark.write(w.markStateLocked()); err != nil {
 		return err
 	}
@@ -214,26 +234,32 @@ func (w *WAL) cutLocked() error {
 // beginLocked is called before each record that is appended to the last segment.
 func (w *WAL) beginLocked() { w.out.begin(w.id.Incarnation, w.segs[len(w.segs)-1].seq) }
 
-// nextLocked goes on in a new file, which gets its name once its head is durable.
-func (w *WAL) nextLocked(dir, path string) error {
-	tmp := filepath.Join(dir, nextName)
+// nextOut opens the file of the next segment.
+func (w *WAL) nextOut(tmp string) (*appender, error) {
 	ready, err := w.supply.take(tmp)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	out, err := newAppender(tmp, 0, w.out.crc, ready)
 	if err != nil {
+		w.supply.putBack(tmp)
+		return nil, err
+	}
+	return out, nil
+}
+
+// nextLocked writes the head of a segment, which then gets its name.
+func (w *WAL) nextLocked(tmp, path string) error {
+	w.out.chain()
+	w.out.metadata(w.id)
+	w.out.state(w.view.hs)
+	if _, err := w.out.sync(); err != nil {
 		return err
 	}
-	out.written = &w.written
-	w.out = out // on failure too: Close closes it
-	out.chain()
-	out.metadata(w.id)
-	out.state(w.view.hs)
-	if _, err := out.sync(); err != nil {
+	if err := os.Rename(tmp, path); err != nil {
 		return err
 	}
-	return errors.Join(os.Rename(tmp, path), syncDir(dir))
+	return w.watched.wal.Sync()
 }
 
 // syncLocked makes everything durable and takes note of it: in the index, for Entries, and in the mark.
@@ -262,7 +288,8 @@ func (w *WAL) markStateLocked() markState {
 }
 
 // Compact deletes the segments that hold nothing but entries below index, or below the oldest snapshot that is kept, if that
-// is lower. It waits for those who read them, while others go on.
+// is lower. It waits for those who read them, while others go on. After an error the storage stays usable; what could not be
+// deleted is so the next time.
 func (w *WAL) Compact(index uint64) error {
 	w.cutMu.Lock()
 	defer w.cutMu.Unlock()
@@ -270,15 +297,18 @@ func (w *WAL) Compact(index uint64) error {
 	if err != nil {
 		return err
 	}
-	for _, s := range drop { // oldest first: an interruption leaves no gap
+	w.dropped = append(w.dropped, drop...)
+	for len(w.dropped) > 0 { // oldest first: an interruption leaves no gap
+		s := w.dropped[0]
 		w.indexMu.Lock()
 		for s.pins > 0 {
 			w.unpinned.Wait()
 		}
 		w.indexMu.Unlock()
-		if err := w.supply.retire(s.path); err != nil {
-			return w.fail(fmt.Errorf("storage: delete segment: %w", err))
+		if err := w.supply.retire(s.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("storage: delete segment: %w", err)
 		}
+		w.dropped = w.dropped[1:]
 	}
 	return nil
 }
@@ -348,7 +378,7 @@ func (w *WAL) closeLocked() error {
 	} else {
 		err = w.fail(w.finishLocked())
 	}
-	cerr := errors.Join(w.out.close(), w.supply.close(), w.mark.f.Close(), w.lock.Close())
+	cerr := errors.Join(w.out.close(), w.supply.close(), w.mark.f.Close(), w.watched.close(), w.lock.Close())
 	if err == nil && cerr != nil {
 		err = fmt.Errorf("storage: %w", cerr)
 	}

@@ -1,0 +1,95 @@
+package log
+
+import (
+	"fmt"
+	"io"
+	"time"
+)
+
+// This file makes the checkpoints of a running log. They are optional work: what fails of it is tried again,
+// and ends nothing.
+
+// Kinds of [Problem], and of reasons to refuse appends.
+const (
+	problemCheckpoint = "checkpoint"
+	problemDisk       = "disk"
+)
+
+// checkpoint captures the state machine as it is after an apply, and has the checkpoint written by a goroutine
+// of its own.
+func (l *Log) checkpoint(a *Apply) {
+	var body io.WriterTo
+	var err error
+	if sm := l.cfg.StateMachine; sm != nil {
+		if body, err = l.capture(sm); body == nil {
+			body = emptyState{}
+		}
+		if err != nil {
+			err = fmt.Errorf("state machine: snapshot: %w", err)
+		}
+	}
+	l.saving.Go(func() { l.save(a, body, err) })
+}
+
+// save writes a checkpoint. One that fails is tried again after a while, with a new capture.
+func (l *Log) save(a *Apply, body io.WriterTo, err error) {
+	for told := a.again; ; told = true {
+		if err == nil {
+			err = l.check.Save(a, body)
+		}
+		if err == nil {
+			if told {
+				l.Post(Problem{Kind: problemCheckpoint})
+				l.judgeRoom()
+			}
+			return
+		}
+		err = fmt.Errorf("checkpoint at record %d: %w", a.pos.Index, err)
+		pause := l.check.fail(err)
+		l.judgeRoom()
+		l.Post(Problem{Kind: problemCheckpoint, Err: err})
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-l.ending:
+			timer.Stop()
+			return
+		}
+		a, err = l.check.again(), nil
+		if l.cfg.StateMachine != nil {
+			l.applies.put(a) // between two applies
+			return
+		}
+	}
+}
+
+// judgeRoom refuses appends when too much log is kept for want of a checkpoint, or no more.
+func (l *Log) judgeRoom() {
+	l.roomMu.Lock()
+	defer l.roomMu.Unlock()
+	err := l.check.full()
+	if (err != nil) != l.full {
+		l.full = err != nil
+		l.refuse(problemCheckpoint, err)
+	}
+}
+
+// Room tells the log how much room there is on this member's disk. With a reason to refuse, appends here get
+// [ErrNoRoom]; what was accepted goes on. When it is out of room, no records are taken from a leader either. Nil
+// and false: all is well.
+func (l *Log) Room(refuse error, out bool) {
+	if refuse != nil {
+		refuse = fmt.Errorf("%w: %w", ErrNoRoom, refuse)
+	}
+	l.Post(DiskOut{Out: out})
+	l.Post(Problem{Kind: problemDisk, Err: refuse})
+	l.refuse(problemDisk, refuse)
+}
+
+// refuse refuses appends because of something, or with a nil error no longer because of it. Those that wait to be
+// proposed are refused, too.
+func (l *Log) refuse(kind string, err error) {
+	for _, b := range l.gather.refuse(kind, err) {
+		l.gather.settle(b, err)
+	}
+}

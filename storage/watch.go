@@ -1,0 +1,184 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// A Space says how much room a member has for what is appended.
+type Space int
+
+const (
+	// SpaceEnough: there is room for the next segment.
+	SpaceEnough Space = iota
+	// SpaceLow: the disk is nearly full, or the next segment cannot be made and three quarters of the last one are written.
+	// New records are to be refused; what has been accepted, and epochs and votes for a long time, find room.
+	SpaceLow
+	// SpaceOut: there is no next segment, and only a sixteenth of the last one is left, for epochs and votes.
+	SpaceOut
+)
+
+// minFree is how many bytes must be free in the file system for records to be taken: checkpoints need some, and where a
+// file system copies on write, blocks that were reserved are not.
+const minFree = 16 << 20
+
+// Watch says how to watch a directory.
+type Watch struct {
+	// Every is the interval; zero means a second.
+	Every time.Duration
+	// Space is told how much room there is, at first and when that changes, with the reason.
+	Space func(Space, error)
+	// Lost is told, once, that the directory is no longer there. Nothing is written any more.
+	Lost func(error)
+}
+
+// Watch looks once in a while whether the directory is still there and has room, from now on until Close. A file that was
+// opened can be written to long after its directory was deleted, and everything in it is lost. The calls come from a
+// goroutine of its own.
+func (w *WAL) Watch(c Watch) {
+	if c.Every == 0 {
+		c.Every = time.Second
+	}
+	w.workers.Go(func() {
+		tick := time.NewTicker(c.Every)
+		defer tick.Stop()
+		for last := Space(-1); ; {
+			if err := w.watched.lost(); err != nil {
+				w.fail(err)
+				c.Lost(err)
+				return
+			}
+			if now, why := w.space(last); now != last {
+				last = now
+				c.Space(now, why)
+			}
+			select {
+			case <-tick.C:
+			case <-w.stop:
+				return
+			}
+		}
+	})
+}
+
+// space tells how much room there is. What was not enough is enough only when there is somewhat more.
+func (w *WAL) space(last Space) (Space, error) {
+	r := w.supply.room.Load()
+	left := r.left()
+	if left < r.size/2 {
+		if err := w.supply.prepare(); noSpace(err) && left < r.size/4 { // for want of descriptors the last one can grow
+			err = fmt.Errorf("storage: no next segment, %d bytes left in the last one: %w", max(0, left), err)
+			if left < r.size/16 {
+				return SpaceOut, err
+			}
+			return SpaceLow, err
+		}
+	}
+	want := int64(minFree)
+	if last > SpaceEnough {
+		want += want / 2
+	}
+	dir := filepath.Join(w.dir, walName)
+	if free, ok := freeSpace(dir); ok && free < want {
+		return SpaceLow, fmt.Errorf("storage: %d bytes are free at %s, at least %d must be: %w", free, dir, want, syscall.ENOSPC)
+	}
+	return SpaceEnough, nil
+}
+
+// watched are the files by which a directory is recognised.
+type watched struct {
+	wal   *os.File // the directory of the segments, open so that it can be synced when there are no descriptors
+	files []namedFile
+	tail  atomic.Pointer[namedFile] // the last segment
+}
+
+// A namedFile is a file that must be found under a path.
+type namedFile struct {
+	path string
+	info os.FileInfo // nil: it cannot be told whether it is
+}
+
+// name takes note of an open file that has a name. If another one seems to have it already, the file system does not tell
+// its files apart.
+func name(path string, f *os.File) namedFile {
+	info, err := f.Stat()
+	if there, serr := os.Stat(path); err != nil || serr != nil || !os.SameFile(info, there) {
+		info = nil
+	}
+	return namedFile{path, info}
+}
+
+// begin opens the directory of the segments and takes note of everything that must stay where it is.
+func (d *watched) begin(dir string, lock, mark *os.File, tail string, out *os.File) (err error) {
+	if d.wal, err = os.Open(filepath.Join(dir, walName)); err != nil {
+		return err
+	}
+	snaps, err := os.Open(filepath.Join(dir, snapName))
+	if err != nil {
+		return err
+	}
+	d.files = []namedFile{
+		name(filepath.Join(dir, lockName), lock), name(filepath.Join(dir, markName), mark),
+		name(filepath.Join(dir, walName), d.wal), name(filepath.Join(dir, snapName), snaps),
+	}
+	d.setTail(tail, out)
+	return snaps.Close()
+}
+
+// setTail takes note of the last segment.
+func (d *watched) setTail(path string, f *os.File) {
+	one := name(path, f)
+	d.tail.Store(&one)
+}
+
+// lost returns a *LostError if one of the files is not where it was. An error that says nothing about that is none.
+func (d *watched) lost() error {
+	for _, f := range d.files {
+		if err := f.lost(); err != nil {
+			return err
+		}
+	}
+	tail := d.tail.Load()
+	if err := tail.lost(); err != nil && d.tail.Load() == tail { // else it was finished meanwhile, and perhaps compacted
+		return err
+	}
+	return nil
+}
+
+func (f *namedFile) lost() error {
+	if f.info == nil {
+		return nil
+	}
+	there, err := os.Stat(f.path)
+	switch {
+	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ENOTDIR):
+		return &LostError{File: f.path, Err: err}
+	case err == nil && !os.SameFile(f.info, there):
+		return &LostError{File: f.path}
+	}
+	return nil
+}
+
+func (d *watched) close() error {
+	if d.wal == nil {
+		return nil
+	}
+	return d.wal.Close()
+}
+
+// checkWritable reports why no file can be made in dir, if that is not for want of space.
+func checkWritable(dir string) error {
+	f, err := os.CreateTemp(dir, "probe-*"+tmpExt)
+	if scarce(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
