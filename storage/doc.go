@@ -46,5 +46,5 @@
 //
 // All methods may be called at any time, from any goroutine. Save, InstallSnapshot and the last step of SaveSnapshot exclude
 // each other; Entries and OpenSnapshot never wait for a write. Each WAL owns two goroutines: one syncs the
-// mark, one prepares room for what is to be written. Close ends both.
+// mark, one prepares room for what is to be written; Watch adds one that looks after the directory. Close ends them.
 package storage

@@ -18,9 +18,11 @@ func TestRmdir(t *testing.T) {
 		do   func(dir string) error
 		file string
 	}{
-		"deleted":       {os.RemoveAll, ""},
-		"moved away":    {func(dir string) error { return os.Rename(dir, dir+".old") }, ""},
-		"copied back":   {func(dir string) error { return errors.Join(os.Rename(dir, dir+".old"), os.CopyFS(dir, os.DirFS(dir+".old"))) }, ""},
+		"deleted":    {os.RemoveAll, ""},
+		"moved away": {func(dir string) error { return os.Rename(dir, dir+".old") }, ""},
+		"copied back": {func(dir string) error {
+			return errors.Join(os.Rename(dir, dir+".old"), os.CopyFS(dir, os.DirFS(dir+".old")))
+		}, ""},
 		"wal deleted":   {func(dir string) error { return os.RemoveAll(filepath.Join(dir, walName)) }, walName},
 		"snap deleted":  {func(dir string) error { return os.RemoveAll(filepath.Join(dir, snapName)) }, snapName},
 		"mark replaced": {func(dir string) error { return writeFile(filepath.Join(dir, markName), make([]byte, markSize)) }, markName},
