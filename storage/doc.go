@@ -19,7 +19,7 @@
 //	identity  cluster, member, raft id, incarnation, cluster id, peers met: msgpack with a checksum, replaced atomically
 //	mark      two slots in turn: how far the WAL is durable
 //	wal/      segments, <sequence>-<index>.wal; each starts with the identity and the hard state; spare.tmp is the next one
-//	snap/     <index>-<term>.snap in force, the newest two; .staged received but not in force; .tmp unfinished
+//	snap/     <index>-<term>.snap in force, the newest two; .staged received but not in force; .<random>.tmp unfinished
 //
 // All integers are little-endian, all checksums CRC32C.
 //
@@ -45,6 +45,9 @@
 // # Concurrency
 //
 // All methods may be called at any time, from any goroutine. Save, InstallSnapshot and the last step of SaveSnapshot exclude
-// each other; Entries and OpenSnapshot never wait for a write. Each WAL owns two goroutines: one syncs the
-// mark, one prepares room for what is to be written; Watch adds one that looks after the directory. Close ends them.
+// each other; Entries and OpenSnapshot never wait for a write. No lock is held while a body is read or written: each
+// snapshot is made in a file of its own name, and only what brings it into force (a rename, a record in the WAL, the mark)
+// is exclusive. What is being read stays until it has been: Compact waits for the readers of what it deletes. Each WAL owns
+// two goroutines: one syncs the mark, one prepares room for what is to be written; Watch adds one that looks after the
+// directory. Close ends them.
 package storage
