@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -358,6 +359,28 @@ var contractClauses = []struct {
 		c.holds(501, 601)
 		c.reopen()
 		c.holds(501, 601)
+	}},
+	{"drops a checkpoint that begins while a leader's snapshot is brought into force", func(c *contracted) {
+		if _, is := c.Storage.(*sim.Disk); is {
+			return // it is used by one goroutine
+		}
+		c.ok(c.Save(hardState(2, 1, 1), nil))
+		for at := uint64(1); at < 2000; at += 100 {
+			c.ok(c.Save(hardState(2, 1, at+20), raftEntries(at+1, at+21, 2)))
+			c.stage(at+100, "leader")
+			var own sync.WaitGroup
+			own.Go(func() {
+				for i := range uint64(10) {
+					if err := c.SaveSnapshot(snapshotAt(at+1+i, 2), nil); err != nil {
+						c.t.Error(err)
+					}
+				}
+			})
+			time.Sleep(time.Duration(at%7) * 100 * time.Microsecond)
+			c.ok(c.InstallSnapshot(snapshotAt(at+100, 2), hardState(2, 1, at+100)))
+			own.Wait()
+			c.inForce(at+100, "leader")
+		}
 	}},
 	{"says that an entry is gone, not that it is damaged, while the log is cut", func(c *contracted) {
 		if _, is := c.Storage.(*sim.Disk); is {

@@ -242,7 +242,7 @@ func (w *WAL) overtaken(snap *raftpb.Snapshot) (bool, error) {
 		return false, err
 	}
 	id, newest := idOf(snap), w.newest()
-	if id.index < newest.index {
+	if id.index < max(newest.index, w.view.floor) { // the log is replaced a moment before the snapshot counts as in force
 		return true, nil
 	}
 	if id != newest && !w.view.matches(id.index, id.term) {
