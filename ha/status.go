@@ -115,7 +115,9 @@ func (n *Node) Status() Status {
 
 // view is what the loop has said last, without what can no longer be true: a role whose lease is over, a
 // leader that was not heard for an election timeout, and everything that a loop must look after that does not run.
-func (n *Node) view(now time.Duration) Status {
+func (n *Node) view(now time.Duration) Status { return n.viewAt(now, n.log.Heard()) }
+
+func (n *Node) viewAt(now, heard time.Duration) Status {
 	s := *n.status.Load()
 	if s.State == Failed {
 		return s
@@ -131,7 +133,7 @@ func (n *Node) view(now time.Duration) Status {
 			s.Active, s.ActiveAddr = "", ""
 		}
 	}
-	if s.Leader != "" && (stands || s.Leader != s.Name && now-n.log.Heard() > n.cfg.ElectionTimeout) {
+	if s.Leader != "" && (stands || s.Leader != s.Name && now-heard > n.cfg.ElectionTimeout) {
 		s.Leader, s.Active, s.ActiveAddr = "", "", ""
 		if s.State == Standby || s.State == Activating {
 			s.State = Electing

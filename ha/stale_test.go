@@ -1,0 +1,119 @@
+package ha
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/baton-ha/baton/fence"
+	"github.com/baton-ha/baton/log"
+)
+
+// TestStatus_WhenTheLoopStandsStill lets the loop wait for a lock, which nothing should, and looks at what is
+// said of the role meanwhile.
+func TestStatus_WhenTheLoopStandsStill(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	n, err := Open(Config{
+		Name: "a", Dir: filepath.Join(t.TempDir(), "a"), Cluster: "c", Members: []Member{{Name: "a", Addr: addr}},
+		ElectionTimeout: 500 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	await := func(what string, ok func(Status) bool) {
+		t.Helper()
+		timeout := time.After(30 * time.Second)
+		seen := make(chan Status)
+		over := make(chan struct{})
+		defer close(over)
+		go func() {
+			for s := range n.Watch(t.Context()) { // which must be woken
+				select {
+				case seen <- s:
+				case <-over:
+					return
+				}
+			}
+		}()
+		for {
+			select {
+			case s := <-seen:
+				if ok(s) {
+					return
+				}
+			case <-timeout:
+				t.Fatalf("no watcher saw that %s: %+v", what, n.Status())
+			}
+		}
+	}
+	await("the member is active", func(s Status) bool { return s.State == Active })
+	token := n.Status().Token
+	n.mu.Lock() // which the loop takes to answer a wish
+	n.log.Post(become{id: 1 << 30, active: true})
+	await("the role is over", func(s Status) bool {
+		return s.State == Draining && s.Token == (fence.Token{}) && s.Active == "" && s.ActiveAddr == "" && s.Lease == 0
+	})
+	if err := n.Check(token); err == nil {
+		t.Error("Check accepts the token")
+	}
+	var not *NotActiveError
+	if err := n.notActive(); !errors.As(err, &not) || not.Active != "" {
+		t.Errorf("clients are sent on with %v", err)
+	}
+	await("the loop stands still, and the leader is not known", func(s Status) bool {
+		return len(s.Problems) == 1 && s.Problems[0].Kind == problemLoop && s.Leader == ""
+	})
+	n.mu.Unlock()
+	await("the loop goes on", func(s Status) bool {
+		return len(s.Problems) == 0 && s.State == Active && s.Token.Supersedes(token) && s.Active == "a"
+	})
+}
+
+// TestStatus_WhoIsActive goes through what is said of a leader and the epoch in force.
+func TestStatus_WhoIsActive(t *testing.T) {
+	epoch := log.Epoch{Epoch: 7, Holder: "b", Term: 3}
+	for _, c := range []struct {
+		leader string
+		term   uint64
+		heard  time.Duration // before now
+		want   string
+		state  State
+	}{
+		{"b", 3, 0, "b", Standby},
+		{"b", 3, 499 * time.Millisecond, "b", Standby},
+		{"b", 3, 501 * time.Millisecond, "", Electing}, // its lease is over
+		{"b", 4, 0, "", Standby},                       // elected again, and not active again
+		{"a", 3, 0, "", Standby},
+		{"", 3, 0, "", Electing},
+	} {
+		t.Run(fmt.Sprintf("%s leads in term %d, heard %v ago", c.leader, c.term, c.heard), func(t *testing.T) {
+			cfg := Config{Name: "c", ElectionTimeout: 500 * time.Millisecond, Members: []Member{{Name: "a", Addr: "A"}, {Name: "b", Addr: "B"}, {Name: "c", Addr: "C"}}}
+			n := &Node{cfg: cfg}
+			n.changed.Store(new(make(chan struct{})))
+			const now = time.Hour
+			n.role = newRole(roleConfig{name: "c"}, epoch) // what was recovered
+			lead := log.Leadership{Term: c.term}
+			if c.leader != "" {
+				lead.Leader = memberID(c.leader)
+			}
+			n.role.step(now, lead)
+			n.publish(now)
+			n.pulse.Store(int64(now))
+			s := n.viewAt(now, now-c.heard)
+			if s.Active != c.want || s.Epoch != 7 || s.State != c.state || (s.ActiveAddr == "B") != (c.want == "b") {
+				t.Errorf("epoch %d, active %q at %q, %v; want epoch 7, %q, %v", s.Epoch, s.Active, s.ActiveAddr, s.State, c.want, c.state)
+			}
+		})
+	}
+}
