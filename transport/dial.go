@@ -42,7 +42,7 @@ type resolved struct {
 
 func newDialer(timeout time.Duration) *dialer {
 	return &dialer{
-		timeout: timeout, connect: new(net.Dialer).DialContext, names: map[string]*resolved{},
+		timeout: timeout, connect: connect, names: map[string]*resolved{},
 		lookup: func(ctx context.Context, host string) ([]netip.Addr, error) {
 			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 		},

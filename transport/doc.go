@@ -26,8 +26,8 @@
 // all versions. A frame is a header of 24 bytes and a body:
 //
 //	0   1  BA
-//	1   1  type: 1 hello, 2 refuse, 3 message, 4 snapshot, 5 chunk, 6 end, 7 ack
-//	2   2  flags, zero
+//	1   1  type: 1 hello, 2 refuse, 3 message, 4 snapshot, 5 chunk, 6 end, 7 ack, 8 taken
+//	2   2  of a message: its number on the connection, from 0, modulo 65536; else zero
 //	4   4  length of the body
 //	8   8  group id (zero in the handshake)
 //	16  4  CRC32C of the body
@@ -41,6 +41,12 @@
 //	chunk     1 byte … 256 KiB of the snapshot's body
 //	end       int64 size of the whole body, uint32 CRC32C of the whole body
 //	ack       uint16 code (0: taken, 1: failed), then text
+//	taken     int64 bytes of the connection that were read after the handshake, uint8 1 if the handler blocks; comes back on
+//	          control and bulk connections, 200 ms after something was read, and as long as the handler blocks
+//
+// A control or bulk connection on which something is outstanding and nothing new is taken for twice the WriteTimeout (control: at
+// most 1 s), and at least 1 s, is stuck: it is closed and dialled again after growing pauses, with smaller segments, since a path may drop large
+// packets without a word. That is a problem "replication" until something moves again. A receiver that is merely slow says so.
 //
 // # Limits (guarantee G8)
 //
@@ -62,7 +68,7 @@
 //
 // Waking the writer costs more than a small write. So, on Linux and without TLS, Send itself writes what is queued, up to
 // 256 KiB, while the writer has nothing to do: with one write that never waits. What the kernel does not take then, the
-// writer finishes before anything else; so it is the writer that finds a stuck peer, by WriteTimeout.
+// writer finishes before anything else.
 //
 // Memory: the data of the entries of a received message are one block, which is freed when the last of them is.
 //

@@ -33,6 +33,7 @@ const (
 	kindChunk    kind = 5
 	kindEnd      kind = 6
 	kindAck      kind = 7
+	kindTaken    kind = 8
 )
 
 // errFrame is wrapped by every error about bytes that are not what the format says, as opposed to bytes that do not come.
@@ -60,11 +61,18 @@ func appendFrame(b []byte, k kind, group uint64, body []byte) []byte {
 	return b
 }
 
+// numberFrame makes a sealed message frame the one with this number on its connection.
+func numberFrame(b []byte, number uint16) {
+	binary.BigEndian.PutUint16(b[2:], number)
+	binary.BigEndian.PutUint32(b[20:], crc32.Checksum(b[:20], castagnoli))
+}
+
 type frame struct {
-	kind  kind
-	group uint64
-	body  []byte
-	owned bool // body is the frame's own; otherwise it is valid until the next frame is read
+	kind   kind
+	number uint16 // of a message
+	group  uint64
+	body   []byte
+	owned  bool // body is the frame's own; otherwise it is valid until the next frame is read
 }
 
 // frameReader reads frames. A message larger than ownBody gets a body of its own, which its entries then share instead of
@@ -92,14 +100,15 @@ func (fr *frameReader) next(limit int) (frame, error) {
 	if got, want := crc32.Checksum(h[:20], castagnoli), binary.BigEndian.Uint32(h[20:]); got != want {
 		return frame{}, fmt.Errorf("%w: header checksum is %08x, should be %08x", errFrame, got, want)
 	}
-	if flags := binary.BigEndian.Uint16(h[2:]); flags != 0 {
+	flags := binary.BigEndian.Uint16(h[2:])
+	if flags != 0 && kind(h[1]) != kindMessage {
 		return frame{}, fmt.Errorf("%w: unknown flags %#04x", errFrame, flags)
 	}
 	n := binary.BigEndian.Uint32(h[4:])
 	if uint64(n) > uint64(limit) {
 		return frame{}, fmt.Errorf("%w: body of %d bytes, the limit is %d", errFrame, n, limit)
 	}
-	out := frame{kind: kind(h[1]), group: binary.BigEndian.Uint64(h[8:])}
+	out := frame{kind: kind(h[1]), number: flags, group: binary.BigEndian.Uint64(h[8:])}
 	out.owned = out.kind == kindMessage && n > ownBody
 	var err error
 	if out.owned {

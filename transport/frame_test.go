@@ -64,7 +64,7 @@ func TestT17_FrameLimits(t *testing.T) {
 	if _, err := newFrameReader(bytes.NewReader(b)).next(100); !errors.Is(err, errFrame) {
 		t.Fatalf("over the limit: %v", err)
 	}
-	b = appendFrame(nil, kindMessage, 1, nil)
+	b = appendFrame(nil, kindChunk, 1, nil)
 	b[3] = 1
 	binary.BigEndian.PutUint32(b[20:], crc32.Checksum(b[:20], castagnoli))
 	if _, err := newFrameReader(bytes.NewReader(b)).next(100); !errors.Is(err, errFrame) {

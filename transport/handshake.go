@@ -47,16 +47,26 @@ type link struct {
 	net.Conn // TLS, or the same as raw
 	raw      net.Conn
 	r        *frameReader
-	peer     Hello // what the other side said
+	in       *counter // what r reads from
+	peer     Hello    // what the other side said
 	due      time.Time
 }
 
 func newLink(conn, raw net.Conn) *link {
-	return &link{Conn: conn, raw: raw, r: newFrameReader(conn)}
+	in := &counter{r: conn}
+	return &link{Conn: conn, raw: raw, in: in, r: newFrameReader(in)}
 }
 
 // Close ends the connection at once. It does not say goodbye on TLS, because that can block when the peer does not read.
 func (l *link) Close() error { return l.raw.Close() }
+
+// reset ends the connection at once, and leaves nothing behind that the kernel would try to bring there.
+func (l *link) reset() {
+	if c, ok := l.raw.(*net.TCPConn); ok {
+		_ = c.SetLinger(0)
+	}
+	l.raw.Close()
+}
 
 // write writes b in pieces, each of which must find room within the timeout.
 func (l *link) write(b []byte, timeout time.Duration) error {
@@ -341,6 +351,9 @@ func Probe(ctx context.Context, c Config, p Peer) (Hello, error) {
 
 // Probe is the package's [Probe] of a member that listens: one handshake with p, which tells both sides about the other.
 func (t *TCP) Probe(ctx context.Context, p Peer) (Hello, error) {
+	if q := t.dir.Load().byName[p.Name]; q != nil {
+		ctx = q.small(ctx)
+	}
 	l, err := t.dial(ctx, p, PurposeProbe)
 	if err != nil {
 		return Hello{}, err

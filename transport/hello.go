@@ -12,9 +12,9 @@ import (
 
 const (
 	// Version is the version of the protocol that this package speaks. It talks to all down to MinVersion.
-	Version = 2
+	Version = 3
 	// MinVersion is the oldest version that this package still speaks.
-	MinVersion = 2
+	MinVersion = 3
 
 	maxHello   = 64 << 10
 	maxMembers = 4096

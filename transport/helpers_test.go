@@ -112,6 +112,12 @@ func (r *recorder) messages() []*raftpb.Message {
 	return append([]*raftpb.Message(nil), r.got...)
 }
 
+func (r *recorder) losses() int {
+	r.rmu.Lock()
+	defer r.rmu.Unlock()
+	return len(r.lost)
+}
+
 func (r *recorder) noes() []error {
 	r.rmu.Lock()
 	defer r.rmu.Unlock()
@@ -229,6 +235,12 @@ type proxy struct {
 
 func newProxy(t testing.TB, target string, change func(conn int, offset int64, b []byte)) *proxy {
 	t.Helper()
+	return newFilter(t, target, func(conn int, offset int64, b []byte) []byte { change(conn, offset, b); return b })
+}
+
+// newFilter is a proxy that passes on what filter returns of each piece.
+func newFilter(t testing.TB, target string, filter func(conn int, offset int64, b []byte) []byte) *proxy {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -256,9 +268,9 @@ func newProxy(t testing.TB, target string, change func(conn int, offset int64, b
 				for {
 					n, err := in.Read(b)
 					if n > 0 {
-						change(i, offset, b[:n])
+						pass := filter(i, offset, b[:n])
 						offset += int64(n)
-						if _, err := out.Write(b[:n]); err != nil {
+						if _, err := out.Write(pass); err != nil {
 							return
 						}
 					}

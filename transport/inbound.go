@@ -178,13 +178,18 @@ func (t *TCP) readMessages(p *peer, l *link) error {
 	if l.peer.Purpose == PurposeControl {
 		limit = maxControl
 	}
-	for {
+	taker := newTaker(l)
+	defer taker.end()
+	for number := uint16(0); ; number++ {
 		f, err := l.r.next(limit)
 		if err != nil {
 			return err
 		}
 		switch f.kind {
 		case kindMessage:
+			if f.number != number {
+				return fmt.Errorf("%w: message %d of the connection comes where %d should: something on the way swallows messages", errFrame, f.number, number)
+			}
 		case kindRefuse:
 			return t.turnedAway(p, l, f)
 		default:
@@ -195,7 +200,10 @@ func (t *TCP) readMessages(p *peer, l *link) error {
 			return err
 		}
 		if g := t.dir.Load().groups[f.group]; g != nil {
+			taker.busy.Store(true)
+			taker.arm()
 			g.h.Receive(m)
+			taker.busy.Store(false)
 		}
 	}
 }

@@ -36,7 +36,12 @@ type lane struct {
 	wake    chan struct{} // 1: there is work for the writer
 	redial  chan struct{} // 1: the peer is there, end the pause
 
-	buf []byte // of the one who may write; rest is part of it
+	buf    []byte // of the one who may write; rest is part of it
+	number uint16 // of the next frame; likewise
+
+	progress progress
+	need     int64   // to be taken before a lane that was stuck moves again; of run and watch, which take turns
+	pause    backoff // after it was stuck; likewise
 
 	mu     sync.Mutex // guards what follows
 	queue  []queued
@@ -116,12 +121,13 @@ func (l *lane) flush() {
 	for i := range l.queue {
 		q := &l.queue[i]
 		if err == nil {
-			b, err = appendMessage(b, kindMessage, q.group, nil, q.m)
+			b, err = l.append(b, q)
 		}
 		*q = queued{}
 	}
 	l.buf, l.queue, l.told = b, l.queue[:0], nil
 	if err == nil {
+		l.progress.sent.Add(int64(len(b)))
 		b, err = l.inline.write(b)
 	}
 	if err != nil {
@@ -131,6 +137,17 @@ func (l *lane) flush() {
 	if err != nil || len(b) > 0 {
 		signal(l.wake)
 	}
+}
+
+// append encodes a message as the next frame of the connection.
+func (l *lane) append(b []byte, q *queued) ([]byte, error) {
+	at := len(b)
+	b, err := appendMessage(b, kindMessage, q.group, nil, q.m)
+	if err == nil {
+		numberFrame(b[at:], l.number)
+		l.number++
+	}
+	return b, err
 }
 
 // take returns what the writer is to write: the rest, and then the queue. If there is nothing, flush may write from now
@@ -157,7 +174,9 @@ func (l *lane) release(bytes int64) {
 func (l *lane) setUp(inline *nowWriter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.up, l.inline = true, inline
+	l.up, l.inline, l.number = true, inline, 0
+	l.progress.sent.Store(0)
+	l.progress.taken.Store(0)
 	if l.purpose == PurposeControl {
 		l.queue = slices.DeleteFunc(l.queue, func(q queued) bool {
 			old := time.Since(q.at) > controlStale

@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -28,6 +29,8 @@ type peer struct {
 	control   *lane
 	bulk      *lane
 	snapshots *outbox
+	still     standstill
+	segments  atomic.Uint32 // how often another size of segments was wanted
 	taking    chan struct{} // 1: a token while a snapshot from it is received
 
 	cancel context.CancelFunc // nil before the start; guarded by TCP.mu
@@ -71,6 +74,7 @@ func (p *peer) remove() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.removed = true
+	p.moves(PurposeControl, PurposeBulk)
 	for _, l := range p.live {
 		l.Close()
 	}

@@ -172,7 +172,7 @@ func (o *outbox) pause(ctx context.Context, err error) {
 // send sends one snapshot and waits for its acknowledgement.
 func (o *outbox) send(ctx context.Context, s parcel) error {
 	cfg := &o.p.t.cfg
-	l, err := o.p.t.dial(ctx, o.p.Peer, PurposeSnapshot)
+	l, err := o.p.t.dial(o.p.small(ctx), o.p.Peer, PurposeSnapshot)
 	if err != nil {
 		var r *RefusedError
 		if errors.As(err, &r) {

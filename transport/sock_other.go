@@ -4,11 +4,11 @@ package transport
 
 import (
 	"net"
-	"time"
+	"syscall"
 )
 
-// setUserTimeout is only known on Linux; elsewhere the kernel's retransmission timeout ends a connection into nowhere.
-func setUserTimeout(net.Conn, time.Duration) {}
+// setSegmentSize is only known on Linux.
+func setSegmentSize(syscall.RawConn, int) error { return nil }
 
 // nowWriter is only known on Linux; elsewhere all is left to the writers of the lanes.
 type nowWriter struct{}

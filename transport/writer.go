@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"syscall"
 	"time"
 )
 
@@ -21,7 +22,7 @@ func (l *lane) run(ctx context.Context) {
 	said, name, lane := l.p.t.said, l.p.Name, l.purpose.String()
 	var pause, refusals backoff
 	for ctx.Err() == nil {
-		conn, err := l.p.t.dial(ctx, l.p.Peer, l.purpose)
+		conn, err := l.p.t.dial(l.p.small(ctx), l.p.Peer, l.purpose)
 		if ctx.Err() != nil {
 			if err == nil {
 				conn.Close()
@@ -30,6 +31,10 @@ func (l *lane) run(ctx context.Context) {
 		}
 		if err != nil {
 			var r *RefusedError
+			var cause *causeError
+			if errors.As(err, &cause) && cause.kind == causeSilent {
+				l.p.smaller()
+			}
 			text := stableText(err)
 			if errors.As(err, &r) {
 				text = refusalText(r)
@@ -63,6 +68,14 @@ func (l *lane) run(ctx context.Context) {
 		}
 		said.say(slog.LevelInfo, lineLost, name, stableText(err), "peer", name, "connection", lane, "error", err)
 		refusals = backoff{}
+		if errors.Is(err, errStuck) || errors.Is(err, syscall.ETIMEDOUT) {
+			// That the peer dials us is no reason to try earlier: it is there, and takes nothing.
+			l.need = max(l.need, 1)
+			l.p.stuck(l.purpose)
+			l.p.smaller()
+			wait(ctx, nil, l.pause.next(l.timeout/2, maxStuckPause))
+			continue
+		}
 		if time.Since(since) > cfg.MaxBackoff {
 			pause = backoff{}
 		} else {
@@ -72,12 +85,14 @@ func (l *lane) run(ctx context.Context) {
 	}
 }
 
-func (l *lane) wait(ctx context.Context, d time.Duration) {
+func (l *lane) wait(ctx context.Context, d time.Duration) { wait(ctx, l.redial, d) }
+
+func wait(ctx context.Context, early <-chan struct{}, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
-	case <-l.redial:
+	case <-early:
 	case <-ctx.Done():
 	}
 }
@@ -86,22 +101,26 @@ func (l *lane) wait(ctx context.Context, d time.Duration) {
 func (l *lane) serve(ctx context.Context, conn *link) error {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	setUserTimeout(conn.raw, 2*l.timeout)
 
-	// Nothing comes back on this connection: reading is for seeing its end.
+	// What comes back is how much was taken, and the end.
 	ended := make(chan error, 1)
 	go func() {
-		var b [1]byte
-		_, err := conn.Read(b[:])
-		if err == nil {
-			err = errors.New("peer sent something on a connection that is ours to write")
-		}
+		err := l.hear(conn)
 		conn.Close() // ends a write that is stuck
 		ended <- err
 	}()
+	done, watched := make(chan struct{}), make(chan bool, 1)
+	go func() { watched <- l.watch(conn, done) }()
 
 	err, finished := l.write(conn, ended)
 	conn.Close()
+	close(done)
+	if <-watched {
+		if !finished {
+			<-ended
+		}
+		return errStuck
+	}
 	if !finished {
 		// The write failed first. If that was because the peer hung up, the reader knows it too.
 		if rerr := <-ended; !hungUp(err) && hungUp(rerr) {
@@ -111,7 +130,20 @@ func (l *lane) serve(ctx context.Context, conn *link) error {
 	return err
 }
 
-// write is the writer's loop. finished: the error is that of the ended channel.
+// hear reads what comes back until the end of the connection.
+func (l *lane) hear(conn *link) error {
+	for {
+		f, err := conn.r.next(takenSize)
+		if err == nil {
+			err = l.progress.hear(f)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// write is the writer's loop. It has no deadline: watch ends it. finished: the error is that of the ended channel.
 func (l *lane) write(conn *link, ended <-chan error) (err error, finished bool) {
 	var batch []queued
 	for {
@@ -128,7 +160,7 @@ func (l *lane) write(conn *link, ended <-chan error) (err error, finished bool) 
 			}
 		}
 		if len(rest) > 0 {
-			if err := conn.write(rest, l.timeout); err != nil {
+			if _, err := conn.Write(rest); err != nil {
 				return err, false
 			}
 			l.release(int64(len(rest)))
@@ -137,7 +169,7 @@ func (l *lane) write(conn *link, ended <-chan error) (err error, finished bool) 
 		buf := l.buf[:0]
 		for i := range batch {
 			q := &batch[i]
-			if buf, err = appendMessage(buf, kindMessage, q.group, nil, q.m); err != nil {
+			if buf, err = l.append(buf, q); err != nil {
 				return err, false
 			}
 			bytes += q.size
@@ -145,7 +177,8 @@ func (l *lane) write(conn *link, ended <-chan error) (err error, finished bool) 
 			if len(buf) < writeSize && i < len(batch)-1 {
 				continue
 			}
-			if err := conn.write(buf, l.timeout); err != nil {
+			l.progress.sent.Add(int64(len(buf)))
+			if _, err := conn.Write(buf); err != nil {
 				return err, false
 			}
 			l.release(bytes)

@@ -1,0 +1,234 @@
+package transport
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// What the kernel has acknowledged may still be in a proxy that passes nothing on, and what a path with a smaller packet size
+// drops is not even that, while small messages beside it pass. So the receiver of a control or bulk connection says, on the
+// same connection, how many bytes it has taken, and a sender that hears nothing new while something is outstanding closes it.
+// A receiver whose handler blocks says so: it is slow, and not a hole.
+
+const (
+	problemReplication = "replication"
+
+	takenDelay = 200 * time.Millisecond // from the first bytes to the acknowledgement, and between two
+	takenSize  = 9                      // body of a taken frame
+	takenFull  = 1                      // flag: the handler has not come back
+
+	minStuck       = 5 * takenDelay // an answer may be late
+	watchTicks     = 8              // looks in the time after which a connection is stuck
+	moveTicks      = 40             // looks after which a new connection is sound, whatever it has moved
+	maxMove        = 1 << 20
+	maxStuckPause  = 10 * time.Second
+	takenWriteTime = 5 * time.Second
+)
+
+// errStuck: what was sent is not taken, and nobody says why.
+var errStuck = errors.New("nothing of what was sent is taken: the peer's host may be cut off, a proxy may swallow the connection, " +
+	"or large packets may be lost on the way (MTU)")
+
+// counter counts what is read from a connection.
+type counter struct {
+	r     io.Reader
+	total atomic.Int64
+	taker *taker // nil: nobody is told
+}
+
+func (c *counter) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	if n > 0 {
+		c.total.Add(int64(n))
+		if c.taker != nil {
+			c.taker.arm()
+		}
+	}
+	return n, err
+}
+
+// taker tells the sender how much its connection has taken, while something is.
+type taker struct {
+	l     *link
+	base  int64       // bytes of the handshake
+	busy  atomic.Bool // the handler has a message and has not come back
+	armed atomic.Bool // the timer runs
+	timer *time.Timer
+
+	mu     sync.Mutex // guards what follows, and writing
+	told   int64
+	closed bool
+}
+
+// newTaker begins with what is read from now on. It is called by the connection's reader, which calls end as well.
+func newTaker(l *link) *taker {
+	t := &taker{l: l, base: l.in.total.Load() - int64(l.r.r.Buffered())}
+	t.timer = time.AfterFunc(time.Hour, t.tell)
+	t.timer.Stop()
+	l.in.taker = t
+	return t
+}
+
+func (t *taker) arm() {
+	if !t.armed.Load() && t.armed.CompareAndSwap(false, true) {
+		t.timer.Reset(takenDelay)
+	}
+}
+
+func (t *taker) tell() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return
+	}
+	t.armed.Store(false) // from here on the reader arms it again
+	full, taken := t.busy.Load(), t.l.in.total.Load()-t.base
+	if taken == t.told && !full {
+		return
+	}
+	t.told = taken
+	body := binary.BigEndian.AppendUint64(nil, uint64(taken))
+	if full {
+		body = append(body, takenFull)
+		t.arm()
+	} else {
+		body = append(body, 0)
+	}
+	// Nobody else writes to this connection.
+	_ = t.l.SetWriteDeadline(time.Now().Add(takenWriteTime))
+	if _, err := t.l.Conn.Write(appendFrame(nil, kindTaken, 0, body)); err != nil {
+		t.l.Close()
+	}
+}
+
+// end closes the connection and waits for tell.
+func (t *taker) end() {
+	t.l.Close()
+	t.timer.Stop()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+}
+
+// progress is the sender's side: what one connection has been given, and what of it was taken.
+type progress struct {
+	sent  atomic.Int64 // counted before it is written
+	taken atomic.Int64
+	full  atomic.Bool // said since the last look
+}
+
+// hear takes a frame that came back.
+func (p *progress) hear(f frame) error {
+	if f.kind != kindTaken || len(f.body) != takenSize {
+		return fmt.Errorf("%w: type %d on a connection that is ours to write", errFrame, f.kind)
+	}
+	p.taken.Store(int64(binary.BigEndian.Uint64(f.body)))
+	if f.body[8]&takenFull != 0 {
+		p.full.Store(true)
+	}
+	return nil
+}
+
+// watch looks at a lane's connection until done, and closes it when it is stuck. Looks are counted instead of time, so that a
+// process that was stopped blames nobody.
+func (l *lane) watch(conn *link, done <-chan struct{}) (stuck bool) {
+	tick := time.NewTicker(max(2*l.timeout, minStuck) / watchTicks)
+	defer tick.Stop()
+	var last int64
+	for quiet, looks := 0, 0; ; looks++ {
+		select {
+		case <-tick.C:
+		case <-done:
+			return false
+		}
+		sent, taken := l.progress.sent.Load(), l.progress.taken.Load()
+		if full := l.progress.full.Swap(false); sent <= taken || taken != last || full {
+			quiet, last = 0, taken
+		} else if quiet++; quiet > watchTicks {
+			l.need = min(sent-taken, maxMove)
+			conn.reset()
+			return true
+		}
+		if l.need > 0 && (taken >= l.need || looks > moveTicks) {
+			l.need, l.pause = 0, backoff{}
+			l.p.moves(l.purpose)
+		}
+	}
+}
+
+// standstill are the lanes of a peer that were stuck and have not moved since.
+type standstill struct {
+	mu    sync.Mutex // guards lanes
+	lanes map[Purpose]bool
+}
+
+// stuck tells of a lane on which nothing moves.
+func (p *peer) stuck(lane Purpose) {
+	p.still.mu.Lock()
+	defer p.still.mu.Unlock()
+	if p.still.lanes == nil {
+		p.still.lanes = map[Purpose]bool{}
+	}
+	p.still.lanes[lane] = true
+	p.tellStillLocked()
+}
+
+// moves takes it back, and is called when a peer is removed.
+func (p *peer) moves(lanes ...Purpose) {
+	p.still.mu.Lock()
+	defer p.still.mu.Unlock()
+	before := len(p.still.lanes)
+	for _, lane := range lanes {
+		delete(p.still.lanes, lane)
+	}
+	if len(p.still.lanes) < before {
+		p.tellStillLocked()
+	}
+}
+
+func (p *peer) tellStillLocked() {
+	var err error
+	switch l := p.still.lanes; {
+	case l[PurposeControl] && l[PurposeBulk]:
+		err = fmt.Errorf("connections to %q: %w", p.Name, errStuck)
+	case l[PurposeControl]:
+		err = fmt.Errorf("control connection to %q: %w", p.Name, errStuck)
+	case l[PurposeBulk]:
+		err = fmt.Errorf("bulk connection to %q: %w", p.Name, errStuck)
+	}
+	p.t.problem(p.Name, problemReplication, err)
+}
+
+// segmentSizes are tried in turn where connections get stuck: a path may drop packets above a size that it does not tell. The
+// first leaves it to the kernel, the second fits through tunnels, the third through everything (RFC 9293, section 3.7.1).
+var segmentSizes = [...]int{0, 1200, 536}
+
+// smaller makes the next dials of the peer try the next size of segments.
+func (p *peer) smaller() { p.segments.Add(1) }
+
+type segmentKey struct{}
+
+// small returns a ctx whose dials use the peer's present size of segments.
+func (p *peer) small(ctx context.Context) context.Context {
+	if size := segmentSizes[int(p.segments.Load())%len(segmentSizes)]; size > 0 {
+		return context.WithValue(ctx, segmentKey{}, size)
+	}
+	return ctx
+}
+
+// connect is what a dialer connects with.
+func connect(ctx context.Context, network, addr string) (net.Conn, error) {
+	var d net.Dialer
+	if size, ok := ctx.Value(segmentKey{}).(int); ok {
+		d.Control = func(_, _ string, rc syscall.RawConn) error { return setSegmentSize(rc, size) }
+	}
+	return d.DialContext(ctx, network, addr)
+}
