@@ -94,7 +94,7 @@ func (a *appender) sync() (low bool, err error) {
 // finish ends the segment where its records end, and closes it.
 func (a *appender) finish() error {
 	a.room.close()
-	err := a.f.Truncate(a.end())
+	err := truncate(a.f.File, a.end())
 	if err == nil {
 		err = datasync(a.f.File)
 	}
@@ -120,7 +120,7 @@ const maxWrite = 1 << 20
 func (f syncedFile) writeAt(b []byte, off int64, written *atomic.Uint64) error {
 	for len(b) > 0 {
 		part := b[:min(len(b), maxWrite)]
-		if _, err := f.WriteAt(part, off); err != nil {
+		if err := writeAt(f.File, part, off, f.direct); err != nil {
 			return err
 		}
 		if !f.direct {

@@ -70,13 +70,13 @@ type mark struct {
 }
 
 func createMark(name string, incarnation uint64) (*mark, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := createFile(name, os.O_RDWR)
 	if err != nil {
 		return nil, err
 	}
-	_, err = f.Write(make([]byte, markSize))
+	err = writeAt(f, make([]byte, markSize), 0, false)
 	if err == nil {
-		err = f.Sync()
+		err = syncFile(f)
 	}
 	if err != nil {
 		f.Close()
@@ -145,7 +145,7 @@ func (m *mark) write(s markState) error {
 	b := make([]byte, markCopy+markBytes)
 	copy(b[markCopy:], s.encode(m.n, m.incarnation))
 	copy(b, b[markCopy:])
-	if _, err := m.f.WriteAt(b, int64(m.n%2)*markSlot); err != nil {
+	if err := writeAt(m.f, b, int64(m.n%2)*markSlot, false); err != nil {
 		return fmt.Errorf("storage: write mark: %w", err)
 	}
 	select {
@@ -156,7 +156,7 @@ func (m *mark) write(s markState) error {
 }
 
 func (m *mark) sync() error {
-	if err := m.f.Sync(); err != nil {
+	if err := syncFile(m.f); err != nil {
 		return fmt.Errorf("storage: sync mark: %w", err)
 	}
 	return nil

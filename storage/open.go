@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
@@ -96,19 +97,20 @@ func openLocked(dir string, o Options, lock *os.File) (*WAL, error) {
 // makeDir makes dir and whatever is missing above it, and all of these names durable: also those that an earlier start has
 // made which was interrupted. What it has not made itself it may not be allowed to read, or to sync.
 func makeDir(dir string) error {
-	made := ""
+	var missing []string
 	for d := dir; ; d = filepath.Dir(d) {
 		if _, err := os.Stat(d); !errors.Is(err, os.ErrNotExist) {
 			break
 		}
-		made = d
+		missing = append(missing, d)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
+	for _, d := range slices.Backward(missing) {
+		if err := mkdir(d); err != nil {
+			return err
+		}
 	}
-	for d := dir; d != filepath.Dir(d); d = filepath.Dir(d) {
-		err := syncDir(filepath.Dir(d))
-		if err != nil && len(d) > len(made) && made != "" {
+	for n, d := 0, dir; d != filepath.Dir(d); n, d = n+1, filepath.Dir(d) {
+		if err := syncDir(filepath.Dir(d)); err != nil && n < len(missing) && !errors.Is(err, os.ErrPermission) {
 			return err
 		}
 	}
@@ -207,7 +209,7 @@ func createWAL(dir string, o Options) error {
 
 // mkdir makes a directory unless it is there, perhaps with a file system mounted on it.
 func mkdir(dir string) error {
-	err := os.Mkdir(dir, 0o700)
+	err := newDir(dir)
 	if fi, serr := os.Stat(dir); errors.Is(err, os.ErrExist) && serr == nil && fi.IsDir() {
 		return nil
 	}
@@ -227,7 +229,7 @@ func clearUnfinished(dir string) error {
 		case name == walName, name == snapName: // not the directory, which may have been made for us
 			err = clearDir(path)
 		default: // classify has made sure that it is ours
-			err = os.RemoveAll(path)
+			err = removeTree(path)
 		}
 		if err != nil {
 			return err
@@ -245,7 +247,7 @@ func clearDir(dir string) error {
 		if notOurs(e.Name()) {
 			continue
 		}
-		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+		if err := removeTree(filepath.Join(dir, e.Name())); err != nil {
 			return err
 		}
 	}
@@ -254,7 +256,7 @@ func clearDir(dir string) error {
 
 // finishCreation removes the sign of an unfinished creation, once there is an identity.
 func finishCreation(dir string) error {
-	err := os.Remove(filepath.Join(dir, creatingName))
+	err := remove(filepath.Join(dir, creatingName))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}

@@ -153,13 +153,13 @@ func cutTorn(s *segment) error {
 	}
 	fi, err := f.Stat()
 	if err == nil {
-		err = f.Truncate(s.end)
+		err = truncate(f, s.end)
 	}
 	if err == nil {
-		err = f.Truncate(fi.Size() &^ 7) // etcd's reader fails at a rest that is shorter than a frame's length
+		err = truncate(f, fi.Size()&^7) // etcd's reader fails at a rest that is shorter than a frame's length
 	}
 	if err == nil {
-		err = f.Sync()
+		err = syncFile(f)
 	}
 	return errors.Join(err, f.Close())
 }
@@ -181,7 +181,7 @@ func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, before []*segment, rev
 		dead = append(dead, s.path)
 	}
 	for _, name := range dead {
-		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("storage: %w", err)
 		}
 	}

@@ -38,28 +38,28 @@ func (id snapID) file(ext string) string { return fmt.Sprintf("%016x-%016x%s", i
 // writeSnapshotFile writes a snapshot into a new file in dir, makes it durable and returns its name. A failure leaves no
 // file. The name is unlike any other's: two that write the same snapshot do not meet.
 func writeSnapshotFile(dir string, snap *raftpb.Snapshot, body func(io.Writer) error) (name string, err error) {
-	f, err := os.CreateTemp(dir, idOf(snap).file(".*"+tmpExt))
+	f, err := createTemp(dir, idOf(snap).file(".*"+tmpExt))
 	if err != nil {
 		return "", err
 	}
-	err = encodeSnapshot(f, snap, body)
+	err = encodeSnapshot(&fileWriter{f: f}, snap, body)
 	if err == nil {
-		err = f.Sync()
+		err = syncFile(f)
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		return "", errors.Join(err, os.Remove(f.Name()))
+		return "", errors.Join(err, remove(f.Name()))
 	}
 	return f.Name(), nil
 }
 
 // moveFile renames a file that is durable, durably. After an error it has neither name.
 func moveFile(from, to string) error {
-	err := os.Rename(from, to)
+	err := rename(from, to)
 	if err == nil {
 		from, err = to, syncDir(filepath.Dir(to))
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(from))
+		return errors.Join(err, remove(from))
 	}
 	return nil
 }

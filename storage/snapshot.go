@@ -39,7 +39,7 @@ func (w *WAL) SaveSnapshot(snap *raftpb.Snapshot, body io.WriterTo) error {
 		return err
 	}
 	if overtaken {
-		return os.Remove(tmp)
+		return remove(tmp)
 	}
 	w.sweep()
 	return nil
@@ -88,7 +88,7 @@ func (w *WAL) StageSnapshot(snap *raftpb.Snapshot, body io.Reader) error {
 		return err
 	}
 	if _, err := verifySnapshotFile(tmp, idOf(snap)); err != nil {
-		return errors.Join(err, os.Remove(tmp))
+		return errors.Join(err, remove(tmp))
 	}
 	if err := w.stage(tmp, idOf(snap)); err != nil {
 		return err
@@ -102,7 +102,7 @@ func (w *WAL) stage(tmp string, id snapID) error {
 	w.snapMu.Lock()
 	defer w.snapMu.Unlock()
 	if err := w.usable(); err != nil {
-		return errors.Join(err, os.Remove(tmp))
+		return errors.Join(err, remove(tmp))
 	}
 	if err := moveFile(tmp, filepath.Join(w.dir, snapName, id.file(stagedExt))); err != nil {
 		return fmt.Errorf("storage: stage snapshot: %w", err)
@@ -133,7 +133,7 @@ func (w *WAL) install(snap *raftpb.Snapshot, hs *raftpb.HardState) error {
 		return fmt.Errorf("%w: snapshot %d is older than %d", ErrCompacted, id.index, w.newest().index)
 	}
 	dir := filepath.Join(w.dir, snapName)
-	err := os.Rename(filepath.Join(dir, id.file(stagedExt)), filepath.Join(dir, id.file(snapExt)))
+	err := rename(filepath.Join(dir, id.file(stagedExt)), filepath.Join(dir, id.file(snapExt)))
 	if errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("%w: %d of term %d is not staged", ErrNoSnapshot, id.index, id.term)
 	}
@@ -333,7 +333,7 @@ func (w *WAL) deadSnapshots(opening bool) (dead []string, err error) {
 
 func removeAll(names []string) error {
 	for _, name := range names {
-		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("storage: delete snapshot: %w", err)
 		}
 	}

@@ -62,7 +62,7 @@ func (s *supply) prepare() error {
 		return nil
 	}
 	if err := s.make(s.path, s.size); err != nil {
-		_ = os.Remove(s.path) // it may hold the last blocks there are; if it is not there, neither does it hold any
+		_ = remove(s.path) // it may hold the last blocks there are; if it is not there, neither does it hold any
 		return err
 	}
 	s.have, s.ready = true, 0
@@ -76,7 +76,7 @@ func (s *supply) take(to string) (ready int64, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := os.Rename(s.path, to); err != nil {
+	if err := rename(s.path, to); err != nil {
 		return 0, err
 	}
 	s.have = false
@@ -87,7 +87,7 @@ func (s *supply) take(to string) (ready int64, err error) {
 func (s *supply) putBack(from string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if os.Rename(from, s.path) == nil {
+	if rename(from, s.path) == nil {
 		s.have = true
 	}
 }
@@ -102,9 +102,9 @@ func (s *supply) retire(path string) error {
 		return err
 	}
 	if s.have && s.ready >= fi.Size() {
-		return os.Remove(path)
+		return remove(path)
 	}
-	if err := os.Rename(path, s.path); err != nil {
+	if err := rename(path, s.path); err != nil {
 		return err
 	}
 	s.have, s.ready = true, fi.Size()
@@ -114,7 +114,7 @@ func (s *supply) retire(path string) error {
 	}
 	if err != nil { // nothing needs it
 		s.have = false
-		return os.Remove(s.path)
+		return remove(s.path)
 	}
 	return nil
 }
@@ -127,19 +127,20 @@ func (s *supply) close() error {
 		return nil
 	}
 	s.have = false
-	return os.Remove(s.path)
+	return remove(s.path)
 }
 
 // reserve makes the file at least so large, with its space allocated where the file system can do that.
 func reserve(path string, size int64) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := createFile(path, os.O_RDWR)
 	if err != nil {
 		return err
 	}
 	fi, err := f.Stat()
 	if err == nil && fi.Size() < size {
-		if err = fileutil.Preallocate(f, size, true); err == nil {
-			err = f.Sync()
+		err = change{op: opReserve, file: f, off: size}.make(func() error { return fileutil.Preallocate(f, size, true) })
+		if err == nil {
+			err = syncFile(f)
 		}
 	}
 	return errors.Join(err, f.Close())

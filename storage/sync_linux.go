@@ -17,8 +17,8 @@ func openSynced(path string, direct bool) (syncedFile, error) {
 	return syncedFile{f, direct}, err
 }
 
-// datasync makes a file's content durable, and of its metadata what is needed to read it.
-func datasync(f *os.File) error {
+// fdatasync makes a file's content durable, and of its metadata what is needed to read it.
+func fdatasync(f *os.File) error {
 	for {
 		err := syscall.Fdatasync(int(f.Fd()))
 		if err != syscall.EINTR {

@@ -14,7 +14,7 @@ func openSynced(path string, _ bool) (syncedFile, error) {
 	return syncedFile{f, false}, err
 }
 
-// datasync makes a file durable.
-func datasync(f *os.File) error { return f.Sync() }
+// fdatasync makes a file durable.
+func fdatasync(f *os.File) error { return f.Sync() }
 
 func openDirect(string, int64) (io.ReadCloser, error) { return nil, errors.ErrUnsupported }

@@ -256,10 +256,10 @@ func (w *WAL) nextLocked(tmp, path string) error {
 	if _, err := w.out.sync(); err != nil {
 		return err
 	}
-	if err := os.Rename(tmp, path); err != nil {
+	if err := rename(tmp, path); err != nil {
 		return err
 	}
-	return w.watched.wal.Sync()
+	return change{op: opSyncDir, path: filepath.Dir(path)}.make(w.watched.wal.Sync)
 }
 
 // syncLocked makes everything durable and takes note of it: in the index, for Entries, and in the mark.

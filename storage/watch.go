@@ -173,12 +173,12 @@ func (d *watched) close() error {
 
 // checkWritable reports why no file can be made in dir, if that is not for want of space.
 func checkWritable(dir string) error {
-	f, err := os.CreateTemp(dir, "probe-*"+tmpExt)
+	f, err := createTemp(dir, "probe-*"+tmpExt)
 	if scarce(err) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Close(), os.Remove(f.Name()))
+	return errors.Join(f.Close(), remove(f.Name()))
 }
