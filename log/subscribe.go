@@ -62,6 +62,7 @@ type reader struct {
 	next    uint64 // record to be read next
 	raft    uint64 // raft index of the entry to look at next; 0: not known yet
 	records []Entry
+	room    []byte // for copies of small batches
 }
 
 // read returns the next committed records. When there are none it returns a channel that is closed
@@ -149,7 +150,7 @@ func (r *reader) take(e *raftpb.Entry, history []Epoch) error {
 	before := len(r.records)
 	// A copy first, so that nothing can change what was verified; and whatever the subscriber does to it, it
 	// does to its own.
-	own, err := r.store.sound(&raftpb.Entry{Index: e.Index, Term: e.Term, Data: slices.Clone(e.GetData())}, "when a subscriber reads them")
+	own, err := r.store.sound(&raftpb.Entry{Index: e.Index, Term: e.Term, Data: r.copied(e.GetData())}, "when a subscriber reads them")
 	if err != nil {
 		return err
 	}
@@ -163,6 +164,21 @@ func (r *reader) take(e *raftpb.Entry, history []Epoch) error {
 	r.next = h.first + uint64(h.count)
 	return nil
 }
+
+// copied returns a copy of a batch. Small ones share a piece of memory, since a piece for each costs more than copying.
+func (r *reader) copied(data []byte) []byte {
+	if len(data) > cap(r.room)-len(r.room) {
+		if len(data) > copyRoom/4 {
+			return slices.Clone(data)
+		}
+		r.room = slices.Grow([]byte(nil), copyRoom)
+	}
+	at := len(r.room)
+	r.room = append(r.room, data...)
+	return r.room[at:len(r.room):len(r.room)]
+}
+
+const copyRoom = 64 << 10
 
 // counts reports whether a committed raft entry is a batch that was not fenced, by the same rule by
 // which it was applied.
