@@ -210,6 +210,7 @@ func (n *Node) Watch(ctx context.Context) iter.Seq[Status] {
 }
 
 // Epochs returns the history of the cluster, oldest first: who became Active in which epoch, and with
-// which record its time began. The last 4,096 epochs are kept. It answers "why did we fail over, and
+// which record its time began. The last 4,096 epochs are kept at
+// least, and those of all records that are held. It answers "why did we fail over, and
 // when" together with the records around.
 func (n *Node) Epochs() []Epoch { return n.log.Epochs() }

@@ -115,7 +115,7 @@ func (c *Checkpointer) Save(a *Apply, body io.WriterTo) (err error) {
 	latest := c.store.latest().GetMetadata()
 	if latest.GetIndex() < a.pos.Raft { // else a leader's snapshot has overtaken this one
 		header := checkpoint{
-			Version: checkpointVersion, Position: a.pos, Base: cut.base, Terms: c.store.termsUpTo(cut.base, a.pos.Raft),
+			Version: checkpointVersion, Position: a.pos.since(cut.base.Raft), Base: cut.base, Terms: c.store.termsUpTo(cut.base, a.pos.Raft),
 			Members: c.store.voters(), State: stateOf, Machine: c.machine,
 		}
 		if body == nil {

@@ -20,8 +20,12 @@ type Epoch struct {
 	First  uint64 `codec:"f"` // the index that the first record after its start has or will have
 }
 
-// maxEpochs bounds the history that is kept. Older records than it reaches back cannot be read.
-const maxEpochs = 4096
+// Of the history so many rows are kept at least, and besides all that are needed to read the log that is held:
+// they say which records in it count. maxEpochs bounds them; what is older than those cannot be read.
+const (
+	minEpochs = 4096
+	maxEpochs = 1 << 17
+)
 
 // A position is the replicated state of the log itself after some raft entry: the same on every
 // member that has come as far. It is a value: moving on returns another.
@@ -29,7 +33,7 @@ type position struct {
 	Raft      uint64   `codec:"raft"`  // the raft entry it stands after
 	Index     uint64   `codec:"index"` // the last record
 	ClusterID [16]byte `codec:"cluster_id"`
-	Epochs    []Epoch  `codec:"epochs"` // the last maxEpochs, ascending; append-only, so copies may share it
+	Epochs    []Epoch  `codec:"epochs"` // the latest, ascending; append-only, so copies may share it, and only one of them moves on
 }
 
 // epoch is the epoch in force, the zero Epoch before the first.
@@ -81,11 +85,8 @@ func (p *position) next(e *raftpb.Entry) (header, error) {
 		if mutant.On(mutant.EpochIsTerm) {
 			next.Epoch = e.GetTerm()
 		}
-		old := p.Epochs
-		if len(old) >= maxEpochs {
-			old = old[len(old)-maxEpochs+1:]
-		}
-		p.Epochs = append(old[:len(old):len(old)], next)
+		p.Epochs = append(p.Epochs, next)
+		p.Epochs = p.Epochs[max(0, len(p.Epochs)-maxEpochs):]
 		if p.ClusterID == ([16]byte{}) {
 			copy(p.ClusterID[:], s.ClusterID)
 		}
@@ -93,6 +94,13 @@ func (p *position) next(e *raftpb.Entry) (header, error) {
 		return header{}, fmt.Errorf("%w: raft entry %d is of kind %d: written by a newer version?", ErrFormat, p.Raft, data[0])
 	}
 	return header{}, nil
+}
+
+// since returns the position with the history that is needed by a log that begins behind a raft entry.
+func (p position) since(base uint64) position {
+	inForce := sort.Search(len(p.Epochs), func(i int) bool { return p.Epochs[i].Raft > base }) - 1
+	p.Epochs = p.Epochs[max(0, min(inForce, len(p.Epochs)-minEpochs)):]
+	return p
 }
 
 // epochAt returns the epoch in force at a raft index, the zero Epoch if the history does not reach
@@ -193,6 +201,7 @@ func forOthers(s *raftpb.Snapshot) (*raftpb.Snapshot, error) {
 	}
 	meta := s.GetMetadata()
 	c.Base = base{Raft: c.Position.Raft, Term: meta.GetTerm(), Index: c.Position.Index}
+	c.Position = c.Position.since(c.Base.Raft)
 	c.Terms, c.Version = nil, checkpointVersion
 	return newSnapshot(meta.GetTerm(), meta.GetConfState(), c), nil
 }

@@ -102,6 +102,7 @@ func (c *Core) commit(now time.Duration, m *raftpb.Message) error {
 		if e := c.pos.epoch(); e.Epoch != epochs {
 			a.epochs = append(a.epochs, e)
 			c.settle(a)
+			c.pos = c.pos.since(c.store.oldest().Raft)
 			if mutant.On(mutant.NoBarrier) {
 				c.eff.Changes = append(c.eff.Changes, EpochStarted{Epoch: e})
 			}
