@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -53,7 +54,8 @@ type Batch struct {
 
 	done    chan struct{} // closed when the fate is known: one wake-up for all who appended to it
 	err     error         // the fate, read after done is closed
-	settled bool          // done is closed, or about to be; owned by the gatherer
+	settled atomic.Bool   // done is closed, or about to be
+	next    *Batch        // in gatherer.alone
 }
 
 // NewBatch returns an empty batch of the epoch with room for size bytes of records.
@@ -88,10 +90,15 @@ func (b *Batch) free() {
 // Add appends a copy of one record.
 func (b *Batch) Add(record []byte) {
 	b.data = binary.LittleEndian.AppendUint32(b.data, uint32(len(record)))
+	for len(record) > copyAtOnce { // a copy cannot be preempted, and the loop may be waiting for the processor
+		b.data, record = append(b.data, record[:copyAtOnce]...), record[copyAtOnce:]
+	}
 	b.data = append(b.data, record...)
 	b.size = len(b.data)
 	b.Count++
 }
+
+const copyAtOnce = 1 << 20
 
 // Size is the batch's encoded size in bytes.
 func (b *Batch) Size() int { return b.size }

@@ -92,6 +92,7 @@ type Core struct {
 	diskOut   bool          // takes no records
 	unborn    bool          // takes no part: hears nobody, and does not campaign
 	writes    []*Write      // not yet durable, in order
+	slowest   peak          // of the waits for the disk
 	writtenAt time.Duration // when a write was last answered, or the first of these was handed out
 	applies   int           // not yet answered
 	appliedAt time.Duration // when an apply was last answered, or the first of these was handed out
@@ -249,6 +250,9 @@ func (c *Core) handle(now time.Duration, ev Event) error {
 	case Tick:
 		c.look(now)
 		c.tick(now)
+	case Hurry:
+		c.look(now)
+		c.hurry(now)
 	case Receive:
 		c.receive(now, ev)
 	case Born:
@@ -364,6 +368,9 @@ func (c *Core) send(now time.Duration, m *raftpb.Message) {
 // write hands out what raft wants to be durable.
 func (c *Core) write(now time.Duration, m *raftpb.Message) {
 	w := &Write{Entries: m.GetEntries(), Snapshot: m.GetSnapshot(), issued: now}
+	for _, e := range w.Entries {
+		w.bytes += len(e.GetData())
+	}
 	if w.Snapshot != nil {
 		c.store.setInstalling(true)
 	}
@@ -405,6 +412,7 @@ func (c *Core) written(now time.Duration, w *Write) error {
 	}
 	c.writes[0], c.writes = nil, c.writes[1:]
 	smooth(&c.writeTime, now-w.issued)
+	c.slowest.note(now, now-c.writtenAt, slowestFor*c.cfg.ElectionTimeout)
 	c.writtenAt = now
 	for _, m := range w.responses {
 		if err := c.node.Step(m); err != nil {

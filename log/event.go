@@ -13,6 +13,8 @@ type Event interface{ event() }
 type (
 	// Tick lets the core look at its clock. Due once [Core.Deadline] has come, harmless before.
 	Tick struct{}
+	// Hurry sends heartbeats that are due soon, before something that takes a while.
+	Hurry struct{}
 	// Receive brings a message of another member. At is when it came in, on this member's clock.
 	Receive struct {
 		Message *raftpb.Message
@@ -57,6 +59,7 @@ type (
 
 func (DiskOut) event()      {}
 func (Tick) event()         {}
+func (Hurry) event()        {}
 func (Receive) event()      {}
 func (Born) event()         {}
 func (Propose) event()      {}
@@ -93,6 +96,7 @@ type Write struct {
 
 	responses []*raftpb.Message // to be stepped once it is durable
 	issued    time.Duration
+	bytes     int // of the entries
 }
 
 // An Apply is to be given to the state machine, in order, and then answered with [Applied].

@@ -1,21 +1,27 @@
 package log
 
-import "sync"
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+)
 
 // A gatherer takes appends from any number of goroutines and forms batches of them (group commit):
 // while one batch is under way, the next one fills. Large records have a queue of their own, and the
 // two take turns, so that a small record never waits for all the large ones that came before it.
 type gatherer struct {
-	limit int64 // of bytes waiting
+	limit   int64        // of bytes waiting
+	waiting atomic.Int64 // bytes of batches whose fate is unknown, those under way included
+	closed  atomic.Pointer[error]
+	refused atomic.Pointer[error] // why nothing is taken for the time being: one of refusal
+
+	alone atomic.Pointer[Batch] // those of large records, newest first, on their way to large
 
 	mu      sync.Mutex // guards everything below
 	small   line
 	large   line
 	turn    *line            // whose batch was taken last
-	waiting int64            // bytes of batches whose fate is unknown, those under way included
-	err     error            // why nothing more is taken
 	refusal map[string]error // why nothing is taken for the time being, by kind
-	refused error            // one of these
 }
 
 // A line is a queue of batches, of which the last one is being filled.
@@ -30,19 +36,14 @@ const largeRecord = 4 << 10
 // add puts a copy of the record into the batch that is being filled, as its at-th. first reports whether
 // the loop may be asleep: the batch is new. The batch's done channel tells when its fate is known.
 func (g *gatherer) add(epoch uint64, record []byte) (b *Batch, at int, first bool, err error) {
-	size := int64(len(record) + recordHeader)
+	if len(record) >= FullBatch {
+		return g.addAlone(epoch, record)
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.err != nil {
-		return nil, 0, false, g.err
+	if err := g.reserve(len(record)); err != nil {
+		return nil, 0, false, err
 	}
-	if g.refused != nil {
-		return nil, 0, false, g.refused
-	}
-	if g.waiting > 0 && g.waiting+size > g.limit {
-		return nil, 0, false, ErrBusy
-	}
-	g.waiting += size
 	l := &g.small
 	if len(record) >= largeRecord {
 		l = &g.large
@@ -59,9 +60,72 @@ func (g *gatherer) add(epoch uint64, record []byte) (b *Batch, at int, first boo
 	return b, at, first, nil
 }
 
+// addAlone is add for a record that fills a batch. It takes no lock that the loop takes, too: those who append
+// such records work for so long between two locks that a loop that waits in a row with them would not get to its
+// heartbeats.
+func (g *gatherer) addAlone(epoch uint64, record []byte) (*Batch, int, bool, error) {
+	if err := g.reserve(len(record)); err != nil {
+		return nil, 0, false, err
+	}
+	b := NewBatch(epoch, len(record)+recordHeader)
+	b.Add(record)
+	for {
+		b.next = g.alone.Load()
+		if g.alone.CompareAndSwap(b.next, b) {
+			break
+		}
+	}
+	if err := g.refuses(); err != nil { // meanwhile, and perhaps nobody will look any more
+		for _, b := range g.takeAlone() {
+			g.settle(b, err)
+		}
+	}
+	return b, 0, true, nil
+}
+
+// takeAlone returns what addAlone has left, oldest first.
+func (g *gatherer) takeAlone() (batches []*Batch) {
+	for b := g.alone.Swap(nil); b != nil; {
+		batches = append(batches, b)
+		b, b.next = b.next, nil
+	}
+	slices.Reverse(batches)
+	return batches
+}
+
+// refuses says why nothing is taken, nil if it is.
+func (g *gatherer) refuses() error {
+	for _, p := range []*atomic.Pointer[error]{&g.closed, &g.refused} {
+		if err := p.Load(); err != nil {
+			return *err
+		}
+	}
+	return nil
+}
+
+// reserve makes room for one more record, or says why there is none.
+func (g *gatherer) reserve(length int) error {
+	if err := g.refuses(); err != nil {
+		return err
+	}
+	size := int64(length + recordHeader)
+	for {
+		waiting := g.waiting.Load()
+		if waiting > 0 && waiting+size > g.limit {
+			return ErrBusy
+		}
+		if g.waiting.CompareAndSwap(waiting, waiting+size) {
+			return nil
+		}
+	}
+}
+
 // nextLocked returns the line of which a batch is to be taken next, nil if there is none with room for it. When
 // the one whose turn it is must wait, the other goes on.
 func (g *gatherer) nextLocked(room func(size int) bool) *line {
+	if g.alone.Load() != nil {
+		g.large.queue = append(g.large.queue, g.takeAlone()...)
+	}
 	lines := [2]*line{&g.small, &g.large}
 	if g.turn == &g.small {
 		lines = [2]*line{&g.large, &g.small}
@@ -102,14 +166,10 @@ func (g *gatherer) take(room func(size int) bool) *Batch {
 // settle tells everyone in the batch its fate. The first one counts: a batch whose records are applied may be settled by
 // the applier and by a loop that stops at the same time.
 func (g *gatherer) settle(b *Batch, err error) {
-	g.mu.Lock()
-	if b.settled {
-		g.mu.Unlock()
+	if b.settled.Swap(true) {
 		return
 	}
-	b.settled = true
-	g.waiting -= int64(b.Size() - batchHeader)
-	g.mu.Unlock()
+	g.waiting.Add(-int64(b.Size() - batchHeader))
 	b.err = err
 	close(b.done)
 }
@@ -123,28 +183,26 @@ func (g *gatherer) refuse(kind string, err error) []*Batch {
 		g.refusal = map[string]error{}
 	}
 	g.refusal[kind] = err
-	g.refused = nil
+	g.refused.Store(nil)
 	for _, err := range g.refusal {
 		if err != nil {
-			g.refused = err
+			g.refused.Store(&err)
 		}
 	}
-	if g.refused == nil {
+	if g.refused.Load() == nil {
 		return nil
 	}
-	left := append(g.small.queue, g.large.queue...)
+	left := slices.Concat(g.small.queue, g.large.queue, g.takeAlone())
 	g.small.queue, g.large.queue = nil, nil
 	return left
 }
 
 // close refuses appends from now on and returns the batches that were never proposed.
 func (g *gatherer) close(err error) []*Batch {
+	g.closed.CompareAndSwap(nil, &err)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.err == nil {
-		g.err = err
-	}
-	left := append(g.small.queue, g.large.queue...)
+	left := slices.Concat(g.small.queue, g.large.queue, g.takeAlone())
 	g.small.queue, g.large.queue = nil, nil
 	return left
 }

@@ -76,8 +76,8 @@ func TestAppendersKnowTheirPlace(t *testing.T) {
 			t.Errorf("appender %d was told index %d, which is record %+v", i, b.First+uint64(at[i]), r)
 		}
 	}
-	if g.waiting != 0 {
-		t.Errorf("%d bytes wait when all is settled", g.waiting)
+	if g.waiting.Load() != 0 {
+		t.Errorf("%d bytes wait when all is settled", g.waiting.Load())
 	}
 	lost, _, _, _ := g.add(3, []byte("late"))
 	big, _, _, _ := g.add(3, make([]byte, largeRecord))
@@ -152,5 +152,32 @@ func TestG4_NoProposalWithoutLease(t *testing.T) {
 	a.step(now, Tick{})
 	if err := propose(now); err != nil {
 		t.Errorf("under a new lease: %v", err)
+	}
+}
+
+// TestGatherLargeWithoutTheLock: who appends a large record waits for no lock that the loop takes, and keeps its order.
+func TestGatherLargeWithoutTheLock(t *testing.T) {
+	g := gatherer{limit: 1 << 30}
+	g.mu.Lock()
+	var added []*Batch
+	for i := range 3 {
+		b, at, first, err := g.add(7, make([]byte, FullBatch+i))
+		if at != 0 || !first || err != nil {
+			t.Fatal(at, first, err)
+		}
+		added = append(added, b)
+	}
+	g.mu.Unlock()
+	room := func(int) bool { return true }
+	for i, want := range added[:2] {
+		if got := g.take(room); got != want {
+			t.Fatalf("batch %d of %d bytes, want %d", i, got.Size(), want.Size())
+		}
+	}
+	if left := g.close(ErrClosed); len(left) != 1 || left[0] != added[2] {
+		t.Errorf("%d batches left, want the third", len(left))
+	}
+	if _, _, _, err := g.add(7, make([]byte, FullBatch)); err != ErrClosed {
+		t.Errorf("after close: %v", err)
 	}
 }

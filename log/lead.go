@@ -129,6 +129,14 @@ func (c *Core) tick(now time.Duration) {
 	}
 }
 
+// hurry sends the next heartbeats now if they are due soon.
+func (c *Core) hurry(now time.Duration) {
+	if c.state == raft.StateLeader && now >= c.beatAt-c.pace()/2 {
+		c.beatAt = now
+		c.tick(now)
+	}
+}
+
 // campaign asks for votes, of which its own is the first: so it waits as long as that would break a promise.
 func (c *Core) campaign(now time.Duration) {
 	if c.owed.forbids(now, c.term+1, 0) {
@@ -174,10 +182,61 @@ const rankDelay = 10 * time.Millisecond
 const maxHunts = 8
 
 // stalled reports whether the disk or the state machine has not answered for so long that this member
-// must not lead. A state machine may take its time over what is a lot of records.
+// must not lead. A disk may take its time over what is large, and a state machine over what is a lot of records.
 func (c *Core) stalled(now time.Duration) bool {
-	return len(c.writes) > 0 && now-c.writtenAt > c.cfg.ElectionTimeout/2 ||
+	return c.unwritten(now) ||
 		c.applies > 0 && now-c.appliedAt > applyPatience*c.cfg.ElectionTimeout
+}
+
+// unwritten reports whether the disk has not answered for too long: for half an election timeout and what large
+// writes take, or for twice as long as lately, when it did answer. Several writes may be one, of about maxSync bytes
+// and one write more.
+func (c *Core) unwritten(now time.Duration) bool {
+	if len(c.writes) == 0 {
+		return false
+	}
+	bytes := 0
+	for _, w := range c.writes {
+		if bytes += w.bytes; bytes >= maxSync {
+			break
+		}
+	}
+	patience := max(c.cfg.ElectionTimeout/2, min(2*c.slowest.at(now), slowestWait*c.cfg.ElectionTimeout))
+	return now-c.writtenAt > patience+timeFor(bytes, slowestDisk)
+}
+
+const (
+	slowestFor  = 10 // election timeouts for which a slow answer of the disk is remembered
+	slowestWait = 2  // election timeouts that are not waited beyond because of it
+)
+
+// A peak is the highest of the values of a while.
+type peak struct {
+	value time.Duration
+	until time.Duration
+}
+
+// note takes a value that counts for a while.
+func (p *peak) note(now, value, lasts time.Duration) {
+	if value >= p.at(now) {
+		p.value, p.until = value, now+lasts
+	}
+}
+
+// at is the peak at a time.
+func (p *peak) at(now time.Duration) time.Duration {
+	if now >= p.until {
+		return 0
+	}
+	return p.value
+}
+
+// slowestDisk is the bytes per second of a disk that is not taken for one that has stalled.
+const slowestDisk = 16 << 20
+
+// timeFor is how long bytes take at a rate.
+func timeFor(bytes, perSecond int) time.Duration {
+	return time.Duration(float64(bytes) / float64(perSecond) * float64(time.Second))
 }
 
 // applyPatience is how many election timeouts one apply may take before the member counts as stalled.

@@ -33,6 +33,11 @@ func (l *Log) run() {
 		}
 		if b := l.ripe(now); b != nil {
 			l.flying[b] = struct{}{}
+			if b.Size() > maxSync { // raft copies it
+				if err = l.step(now, []any{Hurry{}}); err != nil {
+					break
+				}
+			}
 			err = l.step(l.cfg.Clock(), []any{Propose{b}})
 			b.free()
 		} else if len(events) == 0 {
@@ -158,6 +163,7 @@ type inbox struct {
 
 // post adds an event. One that brings bytes waits while the inbox is full.
 func (b *inbox) post(event any, bytes int) {
+	freshly(bytes)
 	b.mu.Lock()
 	for bytes > 0 && b.bytes > b.limit && !b.closed {
 		b.mu.Unlock()
@@ -179,8 +185,20 @@ func (b *inbox) post(event any, bytes int) {
 	token(b.wake)
 }
 
+// freshly is called before the inbox's lock is taken by a goroutine that has just worked on so many bytes. Its time
+// on the processor may be nearly over, and while it waited for the next with the lock held, behind others that work as
+// long, the loop would send no heartbeats. So it waits before.
+func freshly(bytes int) {
+	if bytes >= FullBatch {
+		runtime.Gosched()
+	}
+}
+
 // answer posts that writes are durable.
 func (b *inbox) answer(writes []*Write) {
+	for _, w := range writes {
+		freshly(w.bytes)
+	}
 	b.mu.Lock()
 	for _, w := range writes {
 		b.events = append(b.events, Written{w})

@@ -97,7 +97,7 @@ func (c *Core) watch(now time.Duration) bool {
 			stuck = append(stuck, id)
 		}
 	})
-	if last <= commit || len(c.writes) > 0 && now-c.writtenAt > c.cfg.ElectionTimeout/2 {
+	if last <= commit || c.unwritten(now) {
 		p.movedAt = now // nothing to commit, or it is the own disk
 		return false
 	}
@@ -112,7 +112,7 @@ func (c *Core) watch(now time.Duration) bool {
 // patience is how long a leader waits for anything to move when it has given way so often before. Large records may
 // take their time.
 func (c *Core) patience(givenWay int) time.Duration {
-	base := stuckPatience*c.cfg.ElectionTimeout + time.Duration(float64(c.heldBytes)/slowestBytes*float64(time.Second))
+	base := stuckPatience*c.cfg.ElectionTimeout + timeFor(c.heldBytes, slowestBytes)
 	return base << min(givenWay, maxGiveWays)
 }
 
