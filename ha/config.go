@@ -84,7 +84,7 @@ type Config struct {
 	// is a hundredth. Of two members the larger value counts. 0: 0.01. Below 0.5.
 	MaxClockDrift float64
 	// DrainTimeout is how long a callback may take to return once its ctx has ended, before the role
-	// moves on to another member without waiting for it. 0: 10 s.
+	// moves on to another member without waiting for it; Close waits twice as long. 0: 10 s.
 	DrainTimeout time.Duration
 	// CoolDown is how long a member stays away from the role after OnActive has failed. 0: 10 s.
 	CoolDown time.Duration
@@ -111,7 +111,8 @@ type Config struct {
 	// members that lag. 0: 256 MiB.
 	RetainBytes int64
 
-	// Logger gets what happens. Nil: slog.Default().
+	// Logger gets what happens, from a goroutine of its own: one that is slow delays nothing, and loses lines.
+	// Nil: slog.Default().
 	Logger *slog.Logger
 }
 

@@ -21,7 +21,7 @@ type Entry struct {
 }
 
 // A StateMachine is built from the records of the log, the same on every member. Its methods are
-// called by one goroutine, one at a time, never on the log's own loop; a slow one delays appends'
+// called one at a time, not always by the same goroutine, never on the log's own loop; a slow one delays appends'
 // answers on this member and nothing else.
 type StateMachine interface {
 	// Apply is given committed records in order, each exactly once since the last Restore or since
