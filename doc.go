@@ -41,7 +41,8 @@
 //
 // G4, exclusive. The ctx given to OnActive is done, on its member's own clock, before OnActive starts on
 // another member. Conditions: the rates of the members' clocks differ by no more than Config.MaxClockDrift;
-// the machine's clock counts the time in which the machine sleeps (Linux; elsewhere, no sleep); and
+// the machine's clock counts the time in which the machine sleeps (Linux; elsewhere, no sleep) or is paused, which
+// that of a virtual machine may not do: then the role ends as soon as its clock on the wall is set; and
 // "connection refused" from the address of the leader means that its process has ended, or
 // Config.NoCrashEvidence is set. A ctx that is done is not a callback that has returned. And a process that
 // is stopped (SIGSTOP, a paused virtual machine) cannot see its ctx end before it goes on: for that there

@@ -153,7 +153,7 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 			MessageBytes: b.message, InflightBytes: b.inflight, ApplyingBytes: b.applying,
 			UncommittedBytes: 2*uint64(n.cfg.MaxPending) + uint64(n.cfg.MaxRecord) + log.FullBatch, // MaxPending comes first
 		},
-		Storage: n.disk, Observer: observer{n}, Clock: n.clock, StateMachine: n.cfg.StateMachine,
+		Storage: n.disk, Observer: observer{n}, Clock: n.clock, Wall: wallTime, StateMachine: n.cfg.StateMachine,
 		MaxRecord: n.cfg.MaxRecord, MaxPending: n.cfg.MaxPending, CacheBytes: n.cfg.CacheBytes,
 		InboxBytes: b.inbox, ReadBytes: b.subscribe,
 		CheckpointBytes: n.cfg.CheckpointBytes, RetainBytes: n.cfg.RetainBytes,
@@ -237,7 +237,7 @@ func (n *Node) Append(ctx context.Context, t fence.Token, record []byte) (uint64
 // nil means that no other member was Active when the clock was read (G4). It can be otherwise by the
 // time that the caller acts on it; a guard that compares tokens cannot be fooled in this way.
 func (n *Node) Check(t fence.Token) error {
-	if now := n.tenure.Load(); now != nil && now.token == t && n.clock() < time.Duration(now.until.Load()) {
+	if now := n.tenure.Load(); now != nil && now.token == t && n.left(now, n.clock()) > 0 {
 		return nil
 	}
 	return n.reject(t)
@@ -438,9 +438,17 @@ func (n *Node) run(p phase) {
 	})
 }
 
+// left is how much of the lease is left at a time on the lease's clock, less what that clock may have missed.
+func (n *Node) left(t *tenure, now time.Duration) time.Duration {
+	return time.Duration(t.until.Load()) - now - n.log.Doubt(now)
+}
+
+// wallTime is the clock on the wall.
+var wallTime = func() time.Duration { return time.Duration(time.Now().UnixNano()) }
+
 // watchLease ends the tenure when its lease has ended, and else sleeps until it will.
 func (n *Node) watchLease(t *tenure) {
-	if left := time.Duration(t.until.Load()) - n.clock(); left > 0 {
+	if left := n.left(t, n.clock()); left > 0 {
 		t.timer.Reset(left)
 		return
 	}

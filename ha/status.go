@@ -126,7 +126,7 @@ func (n *Node) viewAt(now, heard time.Duration) Status {
 	if s.State == Active {
 		t := n.tenure.Load()
 		if t != nil && t.token == s.Token {
-			s.Lease = time.Duration(t.until.Load()) - now
+			s.Lease = n.left(t, now)
 		}
 		if s.Lease <= 0 {
 			s.State, s.Token, s.Lease = Draining, fence.Token{}, 0

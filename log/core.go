@@ -270,6 +270,9 @@ func (c *Core) handle(now time.Duration, ev Event) error {
 		return c.written(now, ev.Write)
 	case Writing:
 		c.writtenAt = now
+	case Doubt:
+		c.look(now)
+		c.doubt(now, ev.By)
 	case Fetched:
 		c.look(now)
 		return c.fetched(ev)

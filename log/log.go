@@ -20,7 +20,10 @@ type Config struct {
 	Storage  Storage // owned by the log from Open on
 	Observer Observer
 	// Clock is monotonic, counts the time in which the machine sleeps, and is never 0.
-	Clock        func() time.Duration
+	Clock func() time.Duration
+	// Wall is the time of day, since any moment. Nil: it is not looked at, and nobody notices that Clock
+	// has stood still.
+	Wall         func() time.Duration
 	StateMachine StateMachine // optional
 
 	MaxRecord       int   // bytes of one record
@@ -49,6 +52,7 @@ type Log struct {
 	fetches queue[*Fetch]
 	net     Transport
 	check   *Checkpointer
+	wall    wall
 
 	dropped atomic.Uint64 // raft index of the last entry of a message that was dropped, so that it is told once
 	told    sync.Map      // how records in memory were found changed
@@ -93,6 +97,7 @@ func Open(cfg Config) (*Log, error) {
 		stopped: make(chan struct{}),
 	}
 	l.store.damaged = l.damaged
+	l.wall.clock = cfg.Wall
 	l.check = NewCheckpointer(core, cfg.CheckpointBytes, cfg.RetainBytes)
 	l.check.machine = machineName(cfg.StateMachine)
 	if err := l.restore(core.store.latest()); err != nil {

@@ -21,6 +21,11 @@ func (l *Log) run() {
 			break
 		}
 		now := l.cfg.Clock()
+		if by := l.wall.look(now); by > 0 && l.core.lease.until != 0 && now+by >= l.core.lease.until {
+			if err = l.step(now, []any{Doubt{by}}); err != nil {
+				break
+			}
+		}
 		if now >= l.core.Deadline() {
 			if written := l.cfg.Storage.Written(); written != l.written {
 				l.written = written

@@ -1,0 +1,76 @@
+package log
+
+import (
+	"testing"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// TestG4_PausedMachine: a pause that the lease's clock has not counted shows on the wall later. The lease that would
+// have ended in it is given up, and nothing that was promised before holds it up again.
+func TestG4_PausedMachine(t *testing.T) {
+	l := newLagging(t)
+	c := l.core
+	l.step(Tick{})
+	echo := func(stamp int64) {
+		l.t.Helper()
+		ctx := vow{stamp: stamp, length: c.cfg.ElectionTimeout}.encode()
+		l.step(Receive{Message: &raftpb.Message{Type: raftpb.MsgHeartbeatResp.Enum(), From: new(uint64(2)), To: new(uint64(1)),
+			Term: new(c.term), Context: ctx}, At: l.now})
+	}
+	first := c.lease.stamp
+	echo(first)
+	if c.lease.until <= l.now {
+		t.Fatal("no lease")
+	}
+	left := c.lease.until - l.now
+	l.step(Doubt{By: left - time.Millisecond})
+	if c.lease.until <= l.now {
+		t.Error("a lease was given up that would have lasted")
+	}
+	l.step(Doubt{By: left})
+	if c.lease.until != 0 {
+		t.Errorf("a lease in doubt lasts for %v", c.lease.until-l.now)
+	}
+	echo(first)
+	if c.lease.until != 0 {
+		t.Error("an echo from before the pause is a lease again")
+	}
+	l.now += c.cfg.Heartbeat
+	l.step(Tick{})
+	echo(c.lease.stamp)
+	if c.lease.until <= l.now {
+		t.Error("what is promised after the pause is no lease")
+	}
+}
+
+// TestWallJumps: what the wall gets ahead counts until the loop has taken account of it; that it falls behind does not.
+func TestWallJumps(t *testing.T) {
+	now, at := time.Hour, 50*time.Hour
+	w := wall{clock: func() time.Duration { return at }}
+	pass := func(clock, onWall time.Duration) { now, at = now+clock, at+onWall }
+	want := func(jump time.Duration) {
+		t.Helper()
+		if got := w.jumped(now); got != jump {
+			t.Errorf("jumped by %v, want %v", got, jump)
+		}
+	}
+	want(0) // there is nothing to compare with yet
+	if w.look(now) != 0 {
+		t.Error("the first look sees a jump")
+	}
+	pass(time.Second, time.Second)
+	want(0)
+	pass(time.Second, 4*time.Second)
+	want(3 * time.Second)
+	if got := w.look(now); got != 3*time.Second {
+		t.Errorf("the loop sees %v", got)
+	}
+	want(0)
+	pass(time.Second, -time.Hour)
+	want(0)
+	w.look(now)
+	pass(time.Second, 2*time.Second)
+	want(time.Second)
+}
