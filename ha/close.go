@@ -72,6 +72,7 @@ func (n *Node) Close() error {
 
 // depart leaves, however long it takes.
 func (n *Node) depart() {
+	n.stage.Store("the handover")
 	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.DrainTimeout)
 	go func() {
 		defer cancel()
@@ -82,9 +83,13 @@ func (n *Node) depart() {
 	}()
 	_ = n.become(ctx, Standby) // where it cannot be done, the others will notice
 	cancel()
+	n.stage.Store("the log")
 	_ = n.log.Close()
+	n.stage.Store("the network")
 	n.leaving.Wait()
+	n.stage.Store("the disk")
 	n.callbacks.Wait()
+	n.stage.Store("the logger")
 	n.lines.flush(context.Background())
 	close(n.closed)
 }
@@ -122,23 +127,10 @@ func (n *Node) closePort() {
 
 // unfinished names what still runs.
 func (n *Node) unfinished() []string {
-	names := n.calls.Running()
-	select {
-	case <-n.log.Done():
-	default:
-		busy := n.log.Busy()
-		if len(busy) == 0 {
-			busy = []string{"the log"}
-		}
-		names = append(names, busy...)
-	}
-	over, cancel := context.WithCancel(context.Background())
-	cancel()
-	if !n.lines.flush(over) {
-		names = append(names, "the logger")
-	}
-	if len(names) == 0 {
-		names = []string{"the network"}
+	names := append(n.calls.Running(), n.log.Busy()...)
+	names = append(names, n.lines.calls.Running()...)
+	if stage, _ := n.stage.Load().(string); len(names) == 0 {
+		names = append(names, stage)
 	}
 	return slices.Compact(names)
 }
@@ -146,6 +138,9 @@ func (n *Node) unfinished() []string {
 // inside names the callback, or the method of the state machine, that this goroutine runs, "" if it runs none.
 func (n *Node) inside() string {
 	if in := n.calls.Inside(); in != "" {
+		return in
+	}
+	if in := n.lines.calls.Inside(); in != "" {
 		return in
 	}
 	return n.log.Inside()

@@ -24,7 +24,8 @@ const (
 
 // lines is the queue. Its goroutine is there while there are lines in it.
 type lines struct {
-	to *lineHandler
+	to    *lineHandler
+	calls calls.Set // of the program's handler
 
 	mu      sync.Mutex // guards everything below
 	waiting []logLine
@@ -69,6 +70,7 @@ func (l *lines) put(n logLine) {
 
 // run hands the lines on until there are none left. A handler that ends the goroutine does not end the queue.
 func (l *lines) run() {
+	caller := l.calls.Caller()
 	ended := false
 	defer func() {
 		if !ended {
@@ -84,9 +86,9 @@ func (l *lines) run() {
 		if dropped > 0 {
 			r := slog.NewRecord(time.Now(), slog.LevelWarn, "lines were dropped: the logger is too slow", 0)
 			r.AddAttrs(slog.Int("lines", dropped))
-			l.to.write(r)
+			l.to.write(caller, r)
 		}
-		n.to.write(n.record)
+		n.to.write(caller, n.record)
 	}
 }
 
@@ -164,8 +166,8 @@ func (h *lineHandler) handler() slog.Handler {
 }
 
 // write hands a line to the program's handler. Its error, or its panic, is nobody's who could do anything.
-func (h *lineHandler) write(r slog.Record) {
-	_ = calls.Protect(func() error {
+func (h *lineHandler) write(caller calls.Caller, r slog.Record) {
+	_ = caller.Call("the logger", func() error {
 		ctx, to := context.Background(), h.handler()
 		h.lines.to.debug.Store(to.Enabled(ctx, slog.LevelDebug))
 		if !to.Enabled(ctx, r.Level) {

@@ -108,6 +108,17 @@ func TestLines_ValuesAreAskedByTheQueueOnly(t *testing.T) {
 	}
 }
 
+func TestLines_TheHandlerIsInside(t *testing.T) {
+	var q *lines
+	in := make(chan string, 1)
+	q = newLines(slog.NewTextHandler(new(bytes.Buffer), nil))
+	q.logger().Info("asks", "value", rude(func() string { in <- q.calls.Inside(); return "" }))
+	if got := <-in; got != "the logger" {
+		t.Errorf("a value that is asked by the handler is inside %q", got)
+	}
+	q.flush(soon(t))
+}
+
 func TestLines_AreBoundedInBytes(t *testing.T) {
 	s := sluggish{slog.NewTextHandler(new(bytes.Buffer), nil), new(sync.RWMutex)}
 	s.gate.Lock()

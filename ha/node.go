@@ -49,6 +49,7 @@ type Node struct {
 	hurried   sync.Once
 	ended     chan struct{} // closed when the role has ended for good
 	closed    chan struct{} // closed when everything has ended
+	stage     atomic.Value  // string: what is waited for on the way out
 	misusedAt atomic.Int64
 
 	pulse atomic.Int64 // when the loop last ran, on the node's clock
@@ -317,8 +318,13 @@ func (n *Node) become(ctx context.Context, s State) error {
 		return err
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-n.log.Done():
-		return ErrClosed
+	case <-n.ended:
+		select {
+		case err := <-done: // it came first
+			return err
+		default:
+			return ErrClosed
+		}
 	}
 }
 

@@ -145,9 +145,11 @@ func (l *Log) shutDown(err error) {
 	l.fetches.close()
 	l.workers.Wait()
 	l.saving.Wait()
+	l.writing.Store(true)
 	if cerr := l.cfg.Storage.Close(); err == nil {
 		err = cerr
 	}
+	l.writing.Store(false)
 	l.err = err
 	close(l.stopped)
 }
