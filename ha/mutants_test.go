@@ -17,7 +17,7 @@ func TestMutants(t *testing.T) {
 		mutant.VoteNotPersisted, mutant.SendBeforePersist, mutant.FenceOnlyAtPropose, mutant.LeaseFromRaft,
 		mutant.NoRestartGuard, mutant.EpochIsTerm, mutant.IndexHoles, mutant.AckBeforeApply, mutant.NoPromise,
 		mutant.EndlessRelease, mutant.NoBarrier, mutant.StaleFate, mutant.NoFsync, mutant.MergeOverlap, mutant.ForeignBase,
-		mutant.StackedSnapshots, mutant.SupersededFails, mutant.NoFallback, mutant.BirthByMajority, mutant.StampGoesBack, mutant.GuardHeard,
+		mutant.StackedSnapshots, mutant.SupersededFails, mutant.NoFallback, mutant.CutUnderSnapshot, mutant.BirthByMajority, mutant.StampGoesBack, mutant.GuardHeard,
 		mutant.GuardFromConfig, mutant.LeaseFromOwn, mutant.EvidenceByOwn,
 		mutant.NeverGivesWay, mutant.LoopReads,
 	} {
@@ -35,6 +35,7 @@ func TestMutants(t *testing.T) {
 					{"T6", func() *simCluster { return t6(seed) }},
 					{"the restart after a snapshot", func() *simCluster { return snapshotAndRestart(seed) }},
 					{"snapshots across leaderships", func() *simCluster { return snapshotAcrossLeaderships(seed) }},
+					{"snapshots under load", func() *simCluster { return snapshotUnderLoad(seed) }},
 					{"snapshots on snapshots", func() *simCluster { return snapshotOnSnapshot(seed) }},
 					{"T7", func() *simCluster { return t7(seed) }},
 					{"births", func() *simCluster { return births(seed) }},

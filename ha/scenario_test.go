@@ -509,6 +509,33 @@ func snapshotAcrossLeaderships(seed uint64) *simCluster {
 // TestG6_SnapshotAcrossLeaderships: the snapshot arrives.
 func TestG6_SnapshotAcrossLeaderships(t *testing.T) { seeds(t, snapshotAcrossLeaderships) }
 
+// snapshotUnderLoad lets a member that needs a snapshot come back while so much is appended that more log than is retained
+// grows, and is cut, while the snapshot is on its way.
+func snapshotUnderLoad(seed uint64) *simCluster {
+	c, a := inNeedOfSnapshots(seed)
+	if a == nil {
+		return c
+	}
+	c.cfg.transfer = 600 * time.Millisecond
+	late := c.members[(a.i+1)%3]
+	late.crash()
+	c.put(60)
+	c.cfg.appendEvery = 30 * time.Millisecond
+	a.client()
+	late.start(false)
+	if c.await("catching up", func() bool { return late.sm.last > 60 && late.sm.last+10 > a.sm.last }) {
+		c.cfg.appendEvery = 0
+		if n := c.check.snapshots; n > 2 {
+			c.check.fail("%s needed %d snapshots", late.name, n)
+		}
+		c.finishAfterTwo()
+	}
+	return c
+}
+
+// TestG6_SnapshotUnderLoad: a snapshot or two are enough.
+func TestG6_SnapshotUnderLoad(t *testing.T) { seeds(t, snapshotUnderLoad) }
+
 // oldHeartbeat holds TimeoutNow up until the hand-over is given up, cuts the active's ears off, and delivers it, after an
 // old heartbeat if late.
 func oldHeartbeat(seed uint64, late bool) *simCluster {

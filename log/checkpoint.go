@@ -22,6 +22,7 @@ type Checkpointer struct {
 	mu     sync.Mutex // guards everything below
 	busy   bool       // one is being written, or is to be tried again
 	made   []cutPoint // candidates for the log's new base, oldest first
+	size   int64      // bytes of the last state that was written
 	last   Apply      // position of the last apply, and the bytes applied since the start
 	saved  int64      // last.total at the last one that was written
 	failed error      // why the last one was not written
@@ -100,11 +101,13 @@ func (c *Checkpointer) full() error {
 // none, and cuts the log.
 func (c *Checkpointer) Save(a *Apply, body io.WriterTo) (err error) {
 	defer catch("checkpoint", &err)
+	var sized *counted
 	point := cutPoint{base: base{Raft: a.pos.Raft, Term: a.term, Index: a.pos.Index}, total: a.total}
 	c.mu.Lock()
 	cut := c.made[0]
 	for _, p := range c.made {
-		if point.total-p.total >= c.retain {
+		behind := point.total - p.total
+		if behind >= c.retain && (c.store.mayCut(p.base.Raft) || behind > c.retain+pinCheckpoints*c.every+c.size) {
 			cut = p
 		}
 	}
@@ -122,6 +125,10 @@ func (c *Checkpointer) Save(a *Apply, body io.WriterTo) (err error) {
 			header.State = stateNone
 		}
 		snap := newSnapshot(a.term, latest.GetConfState(), header)
+		if body != nil {
+			sized = &counted{WriterTo: body}
+			body = sized
+		}
 		if err := c.store.disk.SaveSnapshot(snap, body); err != nil {
 			return err
 		}
@@ -132,6 +139,9 @@ func (c *Checkpointer) Save(a *Apply, body io.WriterTo) (err error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if sized != nil {
+		c.size = sized.n
+	}
 	c.made = append(c.made, point)
 	for len(c.made) > 1 && c.made[1].base.Raft <= cut.base.Raft {
 		c.made = c.made[1:]

@@ -316,6 +316,7 @@ func (c *Core) ready(now time.Duration, rd raft.Ready) error {
 					return err
 				}
 				m.Snapshot = snap
+				c.pinLog(now)
 			}
 			c.send(now, m)
 		}
@@ -449,6 +450,7 @@ func (c *Core) look(now time.Duration) {
 		if was {
 			c.deferElection(now)
 		}
+		c.store.pin(nothingPinned)
 		c.setLease(0)
 		if mutant.On(mutant.StaleFate) && was {
 			for _, b := range c.open {

@@ -103,6 +103,7 @@ func (c *Core) tick(now time.Duration) {
 		if c.transferring != 0 && now >= c.transferring && c.node.BasicStatus().LeadTransferee == raft.None {
 			c.transferring = 0 // raft has given up, and sends no TimeoutNow any more
 		}
+		c.pinLog(now)
 		if c.stalled(now) {
 			return // a leader whose disk hangs is not alive: let it be replaced
 		}

@@ -36,7 +36,8 @@ type window struct {
 	marks   []mark        // sparse, ascending
 	err     error         // why no more will come
 
-	installing bool // a leader's checkpoint is being written or restored
+	installing bool   // a leader's checkpoint is being written or restored
+	pinned     uint64 // the log behind this raft index is needed (pin.go)
 }
 
 // A mark says that the batch at a raft index begins with a record: a place to begin a search from.
@@ -65,7 +66,7 @@ func newWindow(disk Storage, limit int) (*window, error) {
 	}
 	w := &window{
 		disk: disk, limit: limit, hard: hard, members: c.Members, snap: snap, base: c.Base, terms: c.Terms,
-		first: last + 1, pos: c.Position, changed: make(chan struct{}),
+		first: last + 1, pos: c.Position, changed: make(chan struct{}), pinned: nothingPinned,
 	}
 	if len(w.terms) == 0 || w.terms[0].From != c.Base.Raft {
 		w.terms = slices.Insert(w.terms, 0, termRun{From: c.Base.Raft, Term: c.Base.Term})

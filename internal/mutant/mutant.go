@@ -23,6 +23,7 @@ const (
 	StaleFate          = "stale-fate"            // losing leadership is reported as "never in the log"
 	StackedSnapshots   = "stacked-snapshots"     // a snapshot is installed while the one before it is still being restored
 	SupersededFails    = "superseded-fails"      // a snapshot that was superseded is reported as the failure of the one that is being sent
+	CutUnderSnapshot   = "cut-under-snapshot"    // the log behind a snapshot is cut while that is on its way
 	NoFallback         = "no-fallback"           // a member whose newest snapshot is damaged counts on the log that was cut for it
 	StampGoesBack      = "stamp-goes-back"       // a heartbeat that comes late makes a promise older
 	GuardHeard         = "guard-heard"           // a restarted voter's guard ends with the first heartbeat, which may be an old one
