@@ -44,8 +44,41 @@ const (
 // problems are those of a node at present. They have a lock of their own and not the loop, so that they are
 // told and seen also when that stands still.
 type problems struct {
-	mu  sync.Mutex // guards now
-	now map[problemKey]Problem
+	mu   sync.Mutex // guards everything below
+	now  map[problemKey]Problem
+	said map[problemKey]*said
+}
+
+// said is what the log has of a problem.
+type said struct {
+	at    time.Time     // when it was said last
+	pause time.Duration // before which it is not said again
+	times int           // how often there was something to say since
+	timer bool          // it will be looked at again at the end of the pause
+	open  bool          // what is wrong at present was said
+}
+
+// Pauses between two lines about one problem that comes and goes. After ten times the last one without it, it
+// is new.
+const (
+	minSaidPause = time.Second
+	maxSaidPause = time.Hour
+)
+
+// say reports whether a problem is to be said now, and how often it was there since it was said last; or in
+// which time that is to be asked again.
+func (s *said) say(now time.Time) (times int, wait time.Duration) {
+	if !s.at.IsZero() {
+		if wait = s.pause - now.Sub(s.at); wait > 0 {
+			return 0, wait
+		}
+		if now.Sub(s.at) > 10*s.pause {
+			s.pause = 0
+		}
+	}
+	times = s.times
+	s.at, s.pause, s.times, s.open = now, min(max(2*s.pause, minSaidPause), maxSaidPause), 0, true
+	return times, 0
 }
 
 type problemKey struct{ kind, peer string }
@@ -81,7 +114,27 @@ func (p *problems) set(peer, kind string, err error, now time.Time) (was Problem
 		next.Since = was.Since
 	}
 	p.now[key] = next
+	if p.said == nil {
+		p.said = make(map[problemKey]*said)
+	}
+	if p.said[key] == nil {
+		p.said[key] = new(said)
+	}
+	p.said[key].times++
+	p.said[key].open = false
 	return was, true
+}
+
+// closed reports whether the end of a problem is to be said: its last text was.
+func (p *problems) closed(key problemKey) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.said[key]
+	open := s != nil && s.open
+	if open {
+		s.open = false
+	}
+	return open
 }
 
 // list returns the present ones, by kind and peer.
@@ -102,17 +155,57 @@ func (n *Node) problem(peer, kind string, err error) {
 	if !changed {
 		return
 	}
-	args := []any{"member", n.cfg.Name, "kind", kind}
-	if peer != "" {
-		args = append(args, "peer", peer)
-	}
+	key := problemKey{kind, peer}
 	switch {
-	case err == nil:
-		n.cfg.Logger.Info("problem over", append(args, "after", now.Sub(was.Since).Round(time.Millisecond))...)
-	case was.Err == nil:
-		n.cfg.Logger.Warn("problem", append(args, "err", err)...)
+	case err != nil:
+		n.sayProblem(key, false)
+	case n.problems.closed(key):
+		n.cfg.Logger.Info("problem over", append(n.about(key), "after", now.Sub(was.Since).Round(time.Millisecond))...)
 	}
 	n.wakeWatchers()
+}
+
+func (n *Node) about(key problemKey) []any {
+	args := []any{"member", n.cfg.Name, "kind", key.kind}
+	if key.peer != "" {
+		args = append(args, "peer", key.peer)
+	}
+	return args
+}
+
+// sayProblem writes a line about a present problem, now or, if it was there a moment ago, at the end of a pause, if it
+// is still there then.
+func (n *Node) sayProblem(key problemKey, late bool) {
+	select {
+	case <-n.ended:
+		return
+	default:
+	}
+	p := &n.problems
+	p.mu.Lock()
+	problem, there := p.now[key]
+	s := p.said[key]
+	if late {
+		s.timer = false
+	}
+	if !there || s.open {
+		p.mu.Unlock()
+		return
+	}
+	times, wait := s.say(time.Now())
+	if wait > 0 && !s.timer {
+		s.timer = true
+		time.AfterFunc(wait, func() { n.sayProblem(key, true) })
+	}
+	p.mu.Unlock()
+	if wait > 0 {
+		return
+	}
+	args := n.about(key)
+	if times > 1 {
+		args = append(args, "times", times)
+	}
+	n.cfg.Logger.Warn("problem", append(args, "err", problem.Err)...)
 }
 
 // wakeWatchers lets those who watch look at the status again.

@@ -51,14 +51,37 @@ func TestProblems_BeginAreSeenAndEnd(t *testing.T) {
 			t.Errorf("%d: problems %q, want %q", i, got, c.want)
 		}
 	}
-	if begun, over := strings.Count(out.String(), "level=WARN msg=problem"), strings.Count(out.String(), `msg="problem over"`); begun != 2 || over != 2 {
-		t.Errorf("%d lines of a beginning and %d of an end, want 2 of each:\n%s", begun, over, out.String())
+	n.sayProblem(problemKey{"replication", "b"}, true) // it is over
+	if begun, over := strings.Count(out.String(), "level=WARN msg=problem"), strings.Count(out.String(), `msg="problem over"`); begun != 2 || over != 1 {
+		t.Errorf("%d lines of a beginning and %d of an end, want 2 of one and, since the last text of the other was not said yet, 1 of an end:\n%s", begun, over, out.String())
 	}
 	for i := range 2 * maxProblems {
 		n.problem(fmt.Sprint(i), "replication", errors.New("stands"))
 	}
 	if got := len(n.problems.list()); got != maxProblems {
 		t.Errorf("%d problems are kept, want %d", got, maxProblems)
+	}
+}
+
+// TestProblems_ThatComeAndGoAreCounted: the log grows with the logarithm of what happens.
+func TestProblems_ThatComeAndGoAreCounted(t *testing.T) {
+	var s said
+	now := time.Date(2026, 11, 25, 21, 0, 0, 0, time.UTC)
+	lines, counted := 0, 0
+	for range 24 * 3600 * 2 {
+		now = now.Add(500 * time.Millisecond)
+		s.times++
+		if times, wait := s.say(now); wait == 0 {
+			lines, counted = lines+1, counted+times
+		}
+	}
+	if lines < 12 || lines > 40 || counted+s.times != 24*3600*2 {
+		t.Errorf("%d lines in a day speak of %d, and %d are left", lines, counted, s.times)
+	}
+	s.times = 1
+	now = now.Add(11 * maxSaidPause)
+	if _, wait := s.say(now); wait != 0 || s.pause != minSaidPause {
+		t.Errorf("after a long silence: wait %v, pause %v", wait, s.pause)
 	}
 }
 
