@@ -67,6 +67,12 @@ type Config struct {
 	// TLS, if not nil, secures all connections between the members, both sides with certificates. See
 	// the transport package. Nil: anyone who reaches the port can speak to this member.
 	TLS *tls.Config
+	// GetTLS, if not nil, is asked for the TLS configuration at each handshake, instead of TLS, so that
+	// certificates and authorities can be replaced without a restart: return another configuration, and it
+	// counts from the next connection on, dialled or accepted. In case of an error the last one is used;
+	// Open calls it once, and fails with it. It is called from many goroutines, and may block and panic
+	// without harm to more than that handshake. Not together with TLS.
+	GetTLS func() (*tls.Config, error)
 
 	// DialTimeout is how long one address of a member is waited for to take a connection; all addresses
 	// that a name leads to are tried, 150 ms apart. 0: 1 s. At least a network round trip, at most 1 minute.
@@ -182,6 +188,9 @@ func (c Config) Validate() error {
 	}
 	if err := transport.ValidateTLS(c.TLS); err != nil {
 		wrong("TLS: %w", err)
+	}
+	if c.TLS != nil && c.GetTLS != nil {
+		wrong("GetTLS: TLS is set too")
 	}
 	d := c.withDefaults()
 	if d.Heartbeat < 5*time.Millisecond {

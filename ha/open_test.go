@@ -3,6 +3,7 @@ package ha_test
 import (
 	"bytes"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io/fs"
 	"net"
@@ -68,6 +69,10 @@ func TestOpenBadConfig(t *testing.T) {
 		{"FormWithout[0]:", func(c *ha.Config) { c.FormWithout = []string{"a"} }},
 		{"FormWithout:", func(c *ha.Config) { c.FormWithout = []string{"b", "c"} }},
 		{"Bind:", func(c *ha.Config) { c.Bind = "everywhere" }},
+		{"GetTLS:", func(c *ha.Config) {
+			c.TLS = &tls.Config{Certificates: make([]tls.Certificate, 1), RootCAs: x509.NewCertPool()}
+			c.GetTLS = func() (*tls.Config, error) { return c.TLS, nil }
+		}},
 		{"TLS:", func(c *ha.Config) { c.TLS = new(tls.Config) }},
 		{"DialTimeout:", func(c *ha.Config) { c.DialTimeout = -1 }},
 		{"DialTimeout:", func(c *ha.Config) { c.DialTimeout = time.Hour }},

@@ -28,6 +28,8 @@ const (
 	lineNotForWire    = "message is not for the wire, dropped"
 	lineTooLarge      = "message is too large, dropped"
 
+	lineTLS = "no new TLS configuration, the last one is used"
+
 	stranger = "stranger" // whoever says a name that is no peer's
 )
 

@@ -41,7 +41,14 @@ type Config struct {
 
 	// TLS, if not nil, makes all connections mutual TLS 1.3 or newer. It needs a certificate and RootCAs; ClientCAs
 	// default to RootCAs. ServerName defaults to the host of the address dialled. Nil: plain TCP.
+	// Its callbacks work, GetConfigForClient too; whatever that returns, clients need a certificate. All are called from
+	// goroutines of their own; one that does not return fails its handshake.
 	TLS *tls.Config
+
+	// GetTLS, if not nil, is asked for the TLS configuration at each handshake, dialled or accepted, instead of TLS: so that
+	// certificates and authorities can be replaced without a restart. What it returns must be what TLS must be, and not change
+	// afterwards; in case of an error the last one is used. Called from many goroutines. Listen calls it once, and fails with it.
+	GetTLS func() (*tls.Config, error)
 
 	// Hello says what we tell about ourselves now, at each handshake: Cluster, ClusterID, Incarnation, Members, Extra,
 	// Born, Birth, Known.
@@ -122,6 +129,9 @@ func (c Config) Validate() error {
 		}
 	}
 	faults = append(faults, validateTLS(c.TLS)...)
+	if c.TLS != nil && c.GetTLS != nil {
+		fault("TLS and GetTLS are both set")
+	}
 	return errors.Join(faults...)
 }
 

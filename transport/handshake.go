@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ var errStranger = errors.New("not a baton member")
 type endpoint struct {
 	cfg      Config
 	said     *conditions
+	tls      *security
 	instance uint64
 	names    *dialer
 	dialTCP  func(ctx context.Context, network, addr string) (net.Conn, error) // names.dial
@@ -39,7 +41,9 @@ func newEndpoint(c Config) *endpoint {
 	_, _ = rand.Read(b[:]) // never fails
 	c = c.withDefaults()
 	d := newDialer(c.DialTimeout)
-	return &endpoint{cfg: c, said: newConditions(c.Logger), instance: binary.BigEndian.Uint64(b[:]) | 1, names: d, dialTCP: d.dial}
+	s := &security{fixed: c.TLS, get: c.GetTLS}
+	s.certs.changed, s.certs.peers = make(chan struct{}, 1), map[string]*x509.Certificate{}
+	return &endpoint{cfg: c, tls: s, said: newConditions(c.Logger), instance: binary.BigEndian.Uint64(b[:]) | 1, names: d, dialTCP: d.dial}
 }
 
 // link is a connection after its handshake, or in it.
@@ -187,7 +191,7 @@ func (e *endpoint) dial(ctx context.Context, p Peer, purpose Purpose) (*link, er
 		if refused {
 			return nil, r
 		}
-		return nil, fmt.Errorf("handshake with member %q at %s (%s): %w", p.Name, p.Addr, raw.RemoteAddr(), explain(err, true, e.cfg.TLS != nil))
+		return nil, fmt.Errorf("handshake with member %q at %s (%s): %w", p.Name, p.Addr, raw.RemoteAddr(), explain(err, true, e.tls.on()))
 	}
 	return l, nil
 }
@@ -207,9 +211,9 @@ func (e *endpoint) greet(ctx context.Context, raw net.Conn, p Peer, purpose Purp
 		return nil, err
 	}
 	conn := raw
-	if e.cfg.TLS != nil {
-		c := tls.Client(raw, clientTLS(e.cfg.TLS, p.Addr))
-		if err := c.HandshakeContext(ctx); err != nil {
+	if e.tls.on() {
+		c, err := e.secure(ctx, func(c *tls.Config) *tls.Conn { return tls.Client(raw, e.tls.client(c, p.Addr)) })
+		if err != nil {
 			return nil, err
 		}
 		conn = c
@@ -257,7 +261,15 @@ func (e *endpoint) greet(ctx context.Context, raw net.Conn, p Peer, purpose Purp
 		return refuse(r)
 	}
 	l.peer = other
+	e.saw(l)
 	return l, raw.SetDeadline(time.Time{})
+}
+
+// saw takes note of the certificate of a member that was let in.
+func (e *endpoint) saw(l *link) {
+	if c, ok := l.Conn.(*tls.Conn); ok {
+		e.tls.certs.notePeer(l.peer.Name, c.ConnectionState())
+	}
 }
 
 func wrongLayout(own string, theirs uint16) *RefusedError {
@@ -271,9 +283,9 @@ func (e *endpoint) answer(ctx context.Context, raw net.Conn, known func(string) 
 		return nil, err
 	}
 	conn := raw
-	if e.cfg.TLS != nil {
-		c := tls.Server(raw, serverTLS(e.cfg.TLS))
-		if err := c.HandshakeContext(ctx); err != nil {
+	if e.tls.on() {
+		c, err := e.secure(ctx, func(c *tls.Config) *tls.Conn { return tls.Server(raw, e.tls.server(c)) })
+		if err != nil {
 			return nil, fmt.Errorf("TLS handshake: %w", err)
 		}
 		conn = c
@@ -320,6 +332,7 @@ func (e *endpoint) answer(ctx context.Context, raw net.Conn, known func(string) 
 	if r != nil {
 		return refuse(r)
 	}
+	e.saw(l)
 	body, err := encodeHello(own)
 	if err != nil {
 		return nil, err

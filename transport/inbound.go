@@ -150,7 +150,7 @@ func (t *TCP) welcome(ctx context.Context, raw net.Conn) (*peer, *link, error) {
 	case ctx.Err() != nil, errors.Is(err, io.EOF):
 		// Also how a check for crash evidence looks from here.
 	default:
-		t.failed(raw, explain(err, false, t.cfg.TLS != nil))
+		t.failed(raw, explain(err, false, t.tls.on()))
 	}
 	if err != nil && p != nil {
 		p.forget(admitted)

@@ -96,6 +96,9 @@ func (t *TCP) listen(ctx context.Context) {
 			t.wg.Go(func() { t.accept(ctx, ln) })
 		}
 		t.wg.Go(func() { t.watchReach(ctx) })
+		if t.tls.on() {
+			t.wg.Go(func() { t.watchCertificates(ctx) })
+		}
 	}
 	t.mu.Unlock()
 	t.supervise(ctx)

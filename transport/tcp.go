@@ -84,6 +84,11 @@ func Listen(c Config) (*TCP, error) {
 		return nil, err
 	}
 	e := newEndpoint(c)
+	if secure, err := e.tls.config(); err != nil {
+		return nil, fmt.Errorf("transport: %w", err)
+	} else if secure != nil {
+		e.tls.certs.watchOwn(secure.Clone())
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), bindTimeout)
 	defer cancel()
 	all, err := e.bind(ctx)

@@ -149,12 +149,13 @@ func TestT17_TLSLetsNobodyElseIn(t *testing.T) {
 
 func TestTLSConfigFaults(t *testing.T) {
 	c := config("a")
-	c.TLS = &tls.Config{InsecureSkipVerify: true, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return nil, nil }}
+	c.TLS = &tls.Config{InsecureSkipVerify: true}
+	c.GetTLS = func() (*tls.Config, error) { return nil, nil }
 	_, err := Listen(c)
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	for _, want := range []string{"certificate", "RootCAs", "InsecureSkipVerify", "GetConfigForClient"} {
+	for _, want := range []string{"certificate", "RootCAs", "InsecureSkipVerify", "both"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error does not mention %s: %v", want, err)
 		}

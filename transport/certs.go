@@ -1,0 +1,187 @@
+package transport
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	problemCertificate = "certificate"
+
+	expiryNotice  = 30 * 24 * time.Hour // before the end that is when it is warned about
+	expiryLook    = time.Hour
+	shortLived    = 45 * 24 * time.Hour // where certificates are renewed by a program, those below live on purpose as long as they do
+	ownAsListener = 0
+	ownAsDialler  = 1
+)
+
+// certificates knows how long the certificates are good that were shown in the last handshakes. It is told of each, from any
+// goroutine.
+type certificates struct {
+	changed chan struct{} // 1: something is new
+
+	mu    sync.Mutex // guards what follows
+	own   [2]*x509.Certificate
+	peers map[string]*x509.Certificate // what of the peer's chain ends first
+}
+
+// watchOwn takes note of the certificates that a handshake with c shows.
+func (k *certificates) watchOwn(c *tls.Config) {
+	if len(c.Certificates) > 0 {
+		k.noteOwn(ownAsListener, c.Certificates)
+		k.noteOwn(ownAsDialler, c.Certificates)
+	}
+	if f := c.GetCertificate; f != nil {
+		c.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			cert, err := f(hello)
+			k.noteOwn(ownAsListener, some(cert))
+			return cert, err
+		}
+	}
+	if f := c.GetClientCertificate; f != nil {
+		c.GetClientCertificate = func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			cert, err := f(info)
+			k.noteOwn(ownAsDialler, some(cert))
+			return cert, err
+		}
+	}
+}
+
+func some(cert *tls.Certificate) []tls.Certificate {
+	if cert == nil {
+		return nil
+	}
+	return []tls.Certificate{*cert}
+}
+
+func (k *certificates) noteOwn(as int, certs []tls.Certificate) {
+	var chain []*x509.Certificate
+	for _, cert := range certs {
+		for i, der := range cert.Certificate {
+			c := cert.Leaf
+			if i > 0 || c == nil {
+				var err error
+				if c, err = x509.ParseCertificate(der); err != nil {
+					continue // the handshake says so
+				}
+			}
+			chain = append(chain, c)
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if c := endsFirst(chain); c != nil && (k.own[as] == nil || !c.Equal(k.own[as])) {
+		k.own[as] = c
+		signal(k.changed)
+	}
+}
+
+// notePeer takes note of what a peer has shown.
+func (k *certificates) notePeer(name string, s tls.ConnectionState) {
+	chain := s.PeerCertificates
+	if len(s.VerifiedChains) > 0 {
+		// The authority ends, too. Of several chains the one that holds longest counts.
+		chain = slices.MaxFunc(s.VerifiedChains, func(a, b []*x509.Certificate) int {
+			return endsFirst(a).NotAfter.Compare(endsFirst(b).NotAfter)
+		})
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if c := endsFirst(chain); c != nil && (k.peers[name] == nil || !c.Equal(k.peers[name])) {
+		k.peers[name] = c
+		signal(k.changed)
+	}
+}
+
+// endsFirst returns the certificate of a chain that is good for the shortest time, nil if it is empty.
+func endsFirst(chain []*x509.Certificate) *x509.Certificate {
+	if len(chain) == 0 {
+		return nil
+	}
+	return slices.MinFunc(chain, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
+}
+
+// expiry says that a certificate ends soon, or has ended; nil if neither.
+func expiry(c *x509.Certificate, whose string, renewed bool, now time.Time) error {
+	notice := expiryNotice
+	if life := c.NotAfter.Sub(c.NotBefore); renewed && life < shortLived {
+		notice = life / 3
+	}
+	at := c.NotAfter.UTC().Format(dateTime)
+	switch left := c.NotAfter.Sub(now); {
+	case left > notice:
+		return nil
+	case left > 0:
+		return fmt.Errorf("certificate %s of %s expires at %s", certName(c), whose, at)
+	}
+	return fmt.Errorf("certificate %s of %s has expired at %s: connections that stand go on, and none is made any more", certName(c), whose, at)
+}
+
+// watchCertificates tells of certificates that expire. Once an hour it shakes hands with all peers, since connections last, and
+// what the program and the peers show may be new by then.
+func (t *TCP) watchCertificates(ctx context.Context) {
+	k := &t.tls.certs
+	tick := time.NewTicker(expiryLook)
+	defer tick.Stop()
+	told := map[string]string{}
+	for {
+		t.tellExpiry(k, told)
+		select {
+		case <-k.changed:
+		case <-tick.C:
+			for _, p := range t.dir.Load().byID {
+				if l, err := t.dial(p.small(ctx), p.Peer, PurposeProbe); err == nil {
+					l.Close()
+				}
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (t *TCP) tellExpiry(k *certificates, told map[string]string) {
+	now, all := time.Now(), map[string]error{}
+	k.mu.Lock()
+	for _, c := range k.own {
+		if c == nil {
+			continue
+		}
+		if err := expiry(c, "this member", t.tls.renewed(), now); err != nil && all[""] == nil {
+			all[""] = err
+		}
+	}
+	for name, c := range k.peers {
+		if err := expiry(c, name, t.tls.renewed(), now); err != nil {
+			all[name] = err
+		}
+	}
+	k.mu.Unlock()
+	for name := range t.dir.Load().byName {
+		t.tellCertificate(name, all[name], told)
+	}
+	t.tellCertificate("", all[""], told)
+	for name := range told {
+		if _, known := t.known(name); name != "" && !known {
+			t.tellCertificate(name, nil, told)
+		}
+	}
+}
+
+// tellCertificate tells what is new.
+func (t *TCP) tellCertificate(name string, err error, told map[string]string) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if told[name] == text {
+		return
+	}
+	told[name] = text
+	t.problem(name, problemCertificate, err)
+}
