@@ -201,30 +201,6 @@ func TestG7_ZeroedLengthWord(t *testing.T) {
 	must(t, w.Close())
 }
 
-// TestG7_VoteIsNotInTheWindow: a vote is durable in the mark as well, so the last Save cannot lose it.
-func TestG7_VoteIsNotInTheWindow(t *testing.T) {
-	for _, hs := range []*raftpb.HardState{hard(3, 0, 1), hard(2, 9, 1)} {
-		dir := filepath.Join(fastDir(t), "m")
-		w, err := openBed(dir)
-		must(t, err)
-		must(t, w.Save(hard(2, 0, 1), entries(2, 5, 2, 50)))
-		for len(w.mark.dirty) > 0 {
-			<-w.mark.dirty
-		}
-		at := w.out.end()
-		must(t, w.Save(hs, entries(5, 6, 2, 50)))
-		seg := w.segs[0].path
-		kill(t, w)
-		b, err := os.ReadFile(seg)
-		must(t, err)
-		clear(b[at:])
-		must(t, os.WriteFile(seg, b, 0o600))
-		if _, err := openBed(dir); !errors.As(err, new(*CorruptError)) {
-			t.Fatal(err)
-		}
-	}
-}
-
 // TestG7_UnreadableSlot: of the mark's slots both have been written, so neither can be unreadable but by damage. A write
 // that is torn damages one of its copies at most.
 func TestG7_UnreadableSlot(t *testing.T) {
