@@ -125,6 +125,7 @@ type Config struct {
 // StateMachine, Entry, Epoch, CompactedError and ChecksumError are the log's, so that programs need not import it.
 type (
 	StateMachine   = log.StateMachine
+	Verifier       = log.Verifier
 	Entry          = log.Entry
 	Epoch          = log.Epoch
 	CompactedError = log.CompactedError

@@ -331,6 +331,31 @@ var contractClauses = []struct {
 			c.t.Error(string(b), err)
 		}
 	}},
+	{"falls back to the checkpoint before one that is not trusted, and keeps that", func(c *contracted) {
+		c.fill()
+		c.ok(c.SaveSnapshot(snapshotAt(50, 2), text("fifty")))
+		c.ok(c.SaveSnapshot(snapshotAt(60, 2), text("sixty")))
+		for _, next := range []uint64{60, 90} {
+			snap, r, size, err := c.OpenFallback()
+			c.ok(err)
+			b, err := io.ReadAll(r)
+			c.ok(errors.Join(err, r.Close()))
+			if i := snap.GetMetadata().GetIndex(); i != 50 || string(b) != "fifty" || size != 5 {
+				c.t.Errorf("before %d there is %d, with %q", next, i, b)
+			}
+			if next == 60 {
+				c.ok(c.SaveSnapshot(snapshotAt(90, 2), text("ninety")))
+			}
+			c.inForce(90, "ninety")
+			c.ok(c.Compact(1 << 40))
+			c.holds(51, 101)
+		}
+		c.stage(500, "leader")
+		c.ok(c.InstallSnapshot(snapshotAt(500, 2), hardState(2, 1, 500)))
+		if _, _, _, err := c.OpenFallback(); err == nil {
+			c.t.Error("there is one before a snapshot that replaced the log")
+		}
+	}},
 	{"keeps the log after the older of two checkpoints", func(c *contracted) {
 		c.fill()
 		c.ok(c.Compact(90))

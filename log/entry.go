@@ -33,7 +33,8 @@ type StateMachine interface {
 	// such a one. When Snapshot or WriteTo fails or panics, nothing is lost: it is tried again
 	// after a pause, and the log is kept meanwhile.
 	Snapshot() (io.WriterTo, error)
-	// Restore replaces the state by one that WriteTo wrote, on this or another member.
+	// Restore replaces the state by one that WriteTo wrote, on this or another member. When it fails at the
+	// start of a member, it is called again with an older one.
 	Restore(r io.Reader) error
 }
 

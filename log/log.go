@@ -100,7 +100,7 @@ func Open(cfg Config) (*Log, error) {
 	l.wall.clock = cfg.Wall
 	l.check = NewCheckpointer(core, cfg.CheckpointBytes, cfg.RetainBytes)
 	l.check.machine = machineName(cfg.StateMachine)
-	if err := l.restore(core.store.latest()); err != nil {
+	if err := l.restoreAny(core.store.latest()); err != nil {
 		return nil, err
 	}
 	l.applied.Store(core.store.pos.Index)

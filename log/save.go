@@ -27,6 +27,9 @@ func (l *Log) checkpoint(a *Apply) {
 		if err != nil {
 			err = fmt.Errorf("state machine: snapshot: %w", err)
 		}
+		if _, ok := sm.(Verifier); ok {
+			body = verified{l, body}
+		}
 	}
 	l.saving.Go(func() { l.save(a, body, err) })
 }

@@ -109,6 +109,7 @@ type solo struct {
 	t        *testing.T
 	disk     *soloDisk
 	mu       sync.Mutex
+	term     uint64
 	epoch    uint64
 	problems map[string]error
 	stopped  error
@@ -124,8 +125,12 @@ func (s *solo) Observe(_ time.Duration, what any) []Event {
 		if what.Until != 0 && s.epoch == 0 {
 			return []Event{StartEpoch{ClusterID: [16]byte{1}}}
 		}
+	case Leadership:
+		s.term = what.Term
 	case EpochStarted:
-		s.epoch = what.Epoch.Epoch
+		if what.Epoch.Term == s.term { // else from an earlier life
+			s.epoch = what.Epoch.Epoch
+		}
 	case Problem:
 		s.problems[what.Kind] = what.Err
 	case Stopped:
@@ -141,8 +146,11 @@ func (s *solo) problem(kind string) error {
 }
 
 func (s *solo) append(n int) (err error) {
+	s.mu.Lock()
+	epoch := s.epoch
+	s.mu.Unlock()
 	for ; n > 0 && err == nil; n-- {
-		_, err = s.Append(s.t.Context(), 1, make([]byte, 100))
+		_, err = s.Append(s.t.Context(), epoch, make([]byte, 100))
 	}
 	return err
 }
@@ -162,7 +170,10 @@ func openSolo(t *testing.T, disk *soloDisk, sm StateMachine) (*solo, error) {
 	}
 	s.Log = l
 	l.Start(s)
-	for s.append(1) != nil {
+	for err = s.append(1); err != nil; err = s.append(1) {
+		if errors.Is(err, ErrClosed) {
+			t.Fatal(err)
+		}
 		time.Sleep(10 * time.Millisecond)
 	}
 	return s, nil

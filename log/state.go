@@ -70,25 +70,30 @@ func (l *Log) restore(want *raftpb.Snapshot) (err error) {
 	if h, w := have.GetMetadata().GetIndex(), want.GetMetadata().GetIndex(); h != w {
 		return fmt.Errorf("%w: the newest snapshot is at raft index %d, wanted %d", ErrFormat, h, w)
 	}
-	cp, err := parseCheckpoint(have)
-	if err != nil {
-		return err
+	_, err = l.restoreFrom(have, body, size)
+	return err
+}
+
+// restoreFrom puts the state machine into the state that body holds, and returns its header.
+func (l *Log) restoreFrom(snap *raftpb.Snapshot, body io.Reader, size int64) (cp checkpoint, err error) {
+	if cp, err = parseCheckpoint(snap); err != nil {
+		return cp, err
 	}
 	sm := l.cfg.StateMachine
 	if err := cp.fits(sm != nil, size); err != nil {
-		return err
+		return cp, err
 	}
 	// Where a header of version 1 is followed by nothing, it cannot be known whether there was a state
 	// machine: it is taken for one whose state is empty, and Restore will say if it cannot be.
 	if sm == nil || cp.State != stateOf && cp.Position.Index == 0 && size == 0 {
-		return nil
+		return cp, nil
 	}
 	if err := l.do("StateMachine.Restore", func() error { return sm.Restore(body) }); err != nil {
-		return fmt.Errorf("state machine: %T: restore the state of %d bytes at record %d that was written by one of type %s: %w",
+		return cp, fmt.Errorf("state machine: %T: restore the state of %d bytes at record %d that was written by one of type %s: %w",
 			sm, size, cp.Position.Index, cp.machine(), err)
 	}
 	if _, err := io.Copy(io.Discard, body); err != nil { // the end carries the checksum
-		return fmt.Errorf("state machine: restore: %w", err)
+		return cp, fmt.Errorf("state machine: restore: %w", err)
 	}
-	return nil
+	return cp, nil
 }

@@ -46,6 +46,9 @@ type Storage interface {
 	InstallSnapshot(*raftpb.Snapshot, *raftpb.HardState) error
 	// OpenSnapshot opens the newest one in force. It stays readable when others take its place.
 	OpenSnapshot() (*raftpb.Snapshot, io.ReadCloser, int64, error)
+	// OpenFallback opens the one before it, which with the log between the two stands in for it. The newest one
+	// is not trusted from then on: when there is a newer one, that one has the same fallback.
+	OpenFallback() (*raftpb.Snapshot, io.ReadCloser, int64, error)
 	// Compact gives up entries up to and including a raft index, but none behind the oldest checkpoint
 	// that is kept: if the newest one is found damaged at the next start, the one before it and the log
 	// after that must do.

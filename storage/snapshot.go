@@ -210,6 +210,25 @@ func (w *WAL) OpenSnapshot() (*raftpb.Snapshot, io.ReadCloser, int64, error) {
 	}
 }
 
+// OpenFallback returns the snapshot before the newest one, like OpenSnapshot. It is for a newest one that cannot be used
+// although it is intact: that one is never kept as a fallback from then on, so this one stays until there are two better ones.
+func (w *WAL) OpenFallback() (*raftpb.Snapshot, io.ReadCloser, int64, error) {
+	w.snapMu.Lock() // so that none comes into force
+	defer w.snapMu.Unlock()
+	w.indexMu.Lock()
+	snaps := w.snaps
+	w.indexMu.Unlock()
+	if len(snaps) < 2 {
+		return nil, nil, 0, ErrNoSnapshot
+	}
+	w.distrusted = snaps[0]
+	r, err := openSnapshotFile(filepath.Join(w.dir, snapName, snaps[1].file(snapExt)))
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	return r.snap, r, r.body, nil
+}
+
 func (w *WAL) newest() snapID {
 	w.indexMu.Lock()
 	defer w.indexMu.Unlock()
@@ -280,7 +299,7 @@ func (w *WAL) noteInForce(id snapID, replaced bool) error {
 	defer w.indexMu.Unlock()
 	snaps := []snapID{id}
 	for _, old := range w.snaps {
-		if old != id && !replaced && len(snaps) < keepSnapshots {
+		if old != id && old != w.distrusted && !replaced && len(snaps) < keepSnapshots {
 			snaps = append(snaps, old)
 		}
 	}

@@ -50,8 +50,9 @@ type WAL struct {
 	idMu sync.Mutex // guards body
 	body *identityBody
 
-	snapMu sync.Mutex // held while a snapshot gets its name or comes into force, never while one is written; taken before mu
-	snaps  []snapID   // in force, newest first; changed under snapMu and indexMu
+	snapMu     sync.Mutex // held while a snapshot gets its name or comes into force, never while one is written; taken before mu
+	snaps      []snapID   // in force, newest first; changed under snapMu and indexMu
+	distrusted snapID     // in force, but no fallback; changed under snapMu
 
 	cutMu   sync.Mutex // held by Compact, guards dropped; taken before mu
 	dropped []*segment // out of the index, not deleted yet

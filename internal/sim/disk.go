@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -16,11 +17,12 @@ import (
 // contract. What the simulator begins to write and has not finished when the member crashes, it does
 // not give to the disk, or only a part of it: that is how data is lost.
 type Disk struct {
-	hard   *raftpb.HardState
-	snaps  []checkpoint          // kept, newest first
-	staged map[uint64]checkpoint // not in force, by raft index; replaced, never changed
-	first  uint64                // raft index of ents[0]
-	ents   []*raftpb.Entry
+	hard       *raftpb.HardState
+	snaps      []checkpoint          // kept, newest first
+	distrusted *raftpb.Snapshot      // no fallback
+	staged     map[uint64]checkpoint // not in force, by raft index; replaced, never changed
+	first      uint64                // raft index of ents[0]
+	ents       []*raftpb.Entry
 
 	written uint64
 	// Reading, if not nil, is called when entries are read.
@@ -199,7 +201,7 @@ func (d *Disk) SaveSnapshot(snap *raftpb.Snapshot, body io.WriterTo) error {
 
 // bringIntoForce makes c the newest snapshot. Of those before it one is kept, as a fallback.
 func (d *Disk) bringIntoForce(c checkpoint, before []checkpoint) {
-	before = slices.DeleteFunc(slices.Clone(before), func(old checkpoint) bool { return old.index() == c.index() })
+	before = slices.DeleteFunc(slices.Clone(before), func(old checkpoint) bool { return old.index() == c.index() || old.snap == d.distrusted })
 	d.snaps = append([]checkpoint{c}, before[:min(1, len(before))]...)
 	d.staged = maps.Clone(d.staged)
 	maps.DeleteFunc(d.staged, func(i uint64, _ checkpoint) bool { return i <= c.index() })
@@ -258,6 +260,16 @@ func (d *Disk) InstallSnapshot(snap *raftpb.Snapshot, hard *raftpb.HardState) er
 // OpenSnapshot implements log.Storage.
 func (d *Disk) OpenSnapshot() (*raftpb.Snapshot, io.ReadCloser, int64, error) {
 	c := d.snaps[0]
+	return c.snap, io.NopCloser(bytes.NewReader(c.body)), int64(len(c.body)), nil
+}
+
+// OpenFallback implements log.Storage.
+func (d *Disk) OpenFallback() (*raftpb.Snapshot, io.ReadCloser, int64, error) {
+	if len(d.snaps) < 2 {
+		return nil, nil, 0, errors.New("sim: no older snapshot")
+	}
+	d.distrusted = d.snaps[0].snap
+	c := d.snaps[1]
 	return c.snap, io.NopCloser(bytes.NewReader(c.body)), int64(len(c.body)), nil
 }
 
