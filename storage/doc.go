@@ -48,6 +48,6 @@
 // each other; Entries and OpenSnapshot never wait for a write. No lock is held while a body is read or written: each
 // snapshot is made in a file of its own name, and only what brings it into force (a rename, a record in the WAL, the mark)
 // is exclusive. What is being read stays until it has been: Compact waits for the readers of what it deletes. Each WAL owns
-// two goroutines: one syncs the mark, one prepares room for what is to be written; Watch adds one that looks after the
-// directory. Close ends them.
+// three goroutines: one syncs the mark, one prepares room for what is to be written, one deletes old snapshots; Watch adds
+// one that looks after the directory. Close ends them.
 package storage

@@ -118,7 +118,10 @@ func (w *WAL) InstallSnapshot(snap *raftpb.Snapshot, hs *raftpb.HardState) error
 	if err := w.install(snap, hs); err != nil {
 		return err
 	}
-	w.sweep()
+	select {
+	case w.sweeping <- struct{}{}: // on another goroutine: deleting a large file takes its time
+	default:
+	}
 	return nil
 }
 
@@ -138,7 +141,7 @@ func (w *WAL) install(snap *raftpb.Snapshot, hs *raftpb.HardState) error {
 		return fmt.Errorf("%w: %d of term %d is not staged", ErrNoSnapshot, id.index, id.term)
 	}
 	if err == nil {
-		err = syncDir(dir)
+		err = change{op: opSyncDir, path: dir}.make(w.watched.snaps.Sync) // needs no descriptor
 	}
 	if err != nil {
 		return w.fail(fmt.Errorf("storage: install snapshot: %w", err))
@@ -318,6 +321,18 @@ func (w *WAL) sweep() {
 	}
 	if err != nil && !w.closed.Load() {
 		w.logger.Warn("cannot delete an old snapshot", "error", err)
+	}
+}
+
+// runSweeper sweeps after each InstallSnapshot, until Close.
+func (w *WAL) runSweeper() {
+	for {
+		select {
+		case <-w.sweeping:
+			w.sweep()
+		case <-w.stop:
+			return
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 )
@@ -126,8 +127,12 @@ func TestStageInstallRecover(t *testing.T) {
 					t.Fatal("staged is in force already", snap, err)
 				}
 				must(t, w.InstallSnapshot(snapshot(at, 3, "leader"), hard(3, 2, at)))
-				if got := snapFiles(t, w); len(got) != 1 { // the one before has lost its log
-					t.Fatal(got)
+				for start := time.Now(); ; time.Sleep(time.Millisecond) { // the one before has lost its log
+					if got := snapFiles(t, w); len(got) == 1 {
+						break
+					} else if time.Since(start) > 10*time.Second {
+						t.Fatal(got)
+					}
 				}
 				if _, err := w.Entries(at+1, at+2, 1); !errors.Is(err, ErrUnavailable) {
 					t.Fatal(err)

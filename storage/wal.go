@@ -54,6 +54,8 @@ type WAL struct {
 	snaps      []snapID   // in force, newest first; changed under snapMu and indexMu
 	distrusted snapID     // in force, but no fallback; changed under snapMu
 
+	sweeping chan struct{} // 1: snapshots are to be deleted that are not needed any more
+
 	cutMu   sync.Mutex // held by Compact, guards dropped; taken before mu
 	dropped []*segment // out of the index, not deleted yet
 

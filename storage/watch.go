@@ -93,6 +93,7 @@ func (w *WAL) space(last Space) (Space, error) {
 // watched are the files by which a directory is recognised.
 type watched struct {
 	wal   *os.File // the directory of the segments, open so that it can be synced when there are no descriptors
+	snaps *os.File // that of the snapshots, likewise
 	files []namedFile
 	tail  atomic.Pointer[namedFile] // the last segment
 }
@@ -118,16 +119,15 @@ func (d *watched) begin(dir string, lock, mark *os.File, tail string, out *os.Fi
 	if d.wal, err = os.Open(filepath.Join(dir, walName)); err != nil {
 		return err
 	}
-	snaps, err := os.Open(filepath.Join(dir, snapName))
-	if err != nil {
+	if d.snaps, err = os.Open(filepath.Join(dir, snapName)); err != nil {
 		return err
 	}
 	d.files = []namedFile{
 		name(filepath.Join(dir, lockName), lock), name(filepath.Join(dir, markName), mark),
-		name(filepath.Join(dir, walName), d.wal), name(filepath.Join(dir, snapName), snaps),
+		name(filepath.Join(dir, walName), d.wal), name(filepath.Join(dir, snapName), d.snaps),
 	}
 	d.setTail(tail, out)
-	return snaps.Close()
+	return nil
 }
 
 // setTail takes note of the last segment.
@@ -164,11 +164,13 @@ func (f *namedFile) lost() error {
 	return nil
 }
 
-func (d *watched) close() error {
-	if d.wal == nil {
-		return nil
+func (d *watched) close() (err error) {
+	for _, f := range []*os.File{d.wal, d.snaps} {
+		if f != nil {
+			err = errors.Join(err, f.Close())
+		}
 	}
-	return d.wal.Close()
+	return err
 }
 
 // checkWritable reports why no file can be made in dir, if that is not for want of space.
