@@ -48,9 +48,9 @@ func isBoundary(data []byte, off int64, running uint32) (incarnation, seq uint64
 	return binary.LittleEndian.Uint64(data[8:]), binary.LittleEndian.Uint64(data[16:]), true
 }
 
-// findBoundary returns where a boundary of segment seq begins that is behind off, or -1.
-func findBoundary(f io.ReaderAt, off int64, incarnation, seq uint64) (int64, error) {
-	buf := make([]byte, 256<<10)
+// findBoundary returns where a boundary of segment seq begins that is behind off in a file of that size, or -1.
+func findBoundary(f io.ReaderAt, off, size int64, incarnation, seq uint64) (int64, error) {
+	buf := make([]byte, min(256<<10, max(0, size-off)+boundaryFrame))
 	for at := off; ; {
 		n, err := f.ReadAt(buf, at)
 		b := buf[:n]

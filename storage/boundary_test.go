@@ -282,7 +282,7 @@ func TestFindBoundary(t *testing.T) {
 		e.boundary(77, 5, at)
 		e.b = append(e.b, make([]byte, 8*rnd.IntN(40<<10))...)
 		find := func(off int64, incarnation, seq uint64) int64 {
-			got, err := findBoundary(bytes.NewReader(e.b), off, incarnation, seq)
+			got, err := findBoundary(bytes.NewReader(e.b), off, int64(len(e.b)), incarnation, seq)
 			must(t, err)
 			return got
 		}

@@ -35,7 +35,7 @@ type frameReader struct {
 
 // newFrameReader reads the bytes from off to size of a segment from r, which begins there.
 func newFrameReader(path string, r io.Reader, off, size int64) *frameReader {
-	return &frameReader{path: path, r: bufio.NewReaderSize(io.LimitReader(r, size-off), 128<<10), off: off, size: size}
+	return &frameReader{path: path, r: bufio.NewReaderSize(io.LimitReader(r, size-off), int(min(size-off, 128<<10))), off: off, size: size}
 }
 
 // next returns io.EOF at the end of the file or of its written part, and a *CorruptError at anything it cannot decode.

@@ -171,6 +171,9 @@ func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, before []*segment, rev
 	if err := w.secondOpinion(sc.segs, id); err != nil {
 		return err
 	}
+	if err := syncSegments(sc.segs); err != nil {
+		return fmt.Errorf("storage: %w", err)
+	}
 	w.recovered = &recovered{hs: w.view.hs.proto(), last: max(w.view.last, id.index), terms: w.view.termsAfter(id.index)}
 	if id != (snapID{}) {
 		w.recovered.snap = snap
@@ -226,6 +229,20 @@ func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, before []*segment, rev
 	}
 	if err := finishCreation(w.dir); err != nil {
 		return fmt.Errorf("storage: %w", err)
+	}
+	return nil
+}
+
+// syncSegments makes durable what was read: it may be a copy that nobody has synced.
+func syncSegments(segs []*segment) error {
+	for _, s := range segs {
+		f, err := os.OpenFile(s.path, os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(datasync(f), f.Close()); err != nil {
+			return err
+		}
 	}
 	return nil
 }

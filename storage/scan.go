@@ -79,7 +79,7 @@ func (s *scanned) scanSegment(k int) error {
 			if !errors.Is(err, io.EOF) {
 				s.torn = err
 			}
-			return s.nothingBehind(f)
+			return s.nothingBehind(f, size)
 		}
 		if err := s.take(seg, rec, n); err != nil {
 			return &CorruptError{File: seg.path, Offset: rec.off, Err: err}
@@ -93,10 +93,10 @@ func (s *scanned) scanSegment(k int) error {
 
 // nothingBehind verifies that no boundary follows where the last segment does not decode any more: one is written only
 // after everything before it was durable.
-func (s *scanned) nothingBehind(f io.ReaderAt) error {
+func (s *scanned) nothingBehind(f io.ReaderAt, size int64) error {
 	id, _ := parseMetadata(s.meta)
 	tail := s.tail()
-	at, err := findBoundary(f, tail.end, id.Incarnation, tail.seq)
+	at, err := findBoundary(f, tail.end, size, id.Incarnation, tail.seq)
 	if err != nil {
 		return fileError(tail.path, tail.end, err)
 	}
