@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,6 +51,12 @@ func (d *soloDisk) OpenSnapshot() (*raftpb.Snapshot, io.ReadCloser, int64, error
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.Disk.OpenSnapshot()
+}
+
+func (d *soloDisk) Written() uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.Disk.Written()
 }
 
 func (d *soloDisk) newest() uint64 {
@@ -330,4 +337,36 @@ func TestDiskFull_Standby(t *testing.T) {
 	if !deliver(103, batchOf(2, 100, "x")) {
 		t.Error("records are not taken although there is room")
 	}
+}
+
+// TestFds: what cannot be read for want of descriptors is read when there are some again.
+func TestFds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSolo(t, nil)
+		began, tries := time.Now(), 0
+		go s.patiently(func() error {
+			if tries++; time.Since(began) < 10*time.Second {
+				return fmt.Errorf("open: %w", syscall.EMFILE)
+			}
+			return nil
+		})
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if s.problem(problemRead) == nil || tries < 5 || tries > 15 {
+			t.Errorf("problem %v, %d tries", s.problem(problemRead), tries)
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if err := s.problem(problemRead); err != nil {
+			t.Error(err)
+		}
+		broken := errors.New("broken")
+		tries = 0
+		s.patiently(func() error { tries++; return broken })
+		if tries != 1 {
+			t.Errorf("what is broken is read %d times", tries)
+		}
+		s.Close()
+		s.patiently(func() error { return syscall.EMFILE }) // returns
+	})
 }

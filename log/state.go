@@ -62,7 +62,13 @@ func (c *checkpoint) machine() string {
 // restore puts the state machine into the state of a snapshot, which is the newest one in force.
 func (l *Log) restore(want *raftpb.Snapshot) (err error) {
 	defer catch("state machine", &err)
-	have, body, size, err := l.cfg.Storage.OpenSnapshot()
+	var have *raftpb.Snapshot
+	var body io.ReadCloser
+	var size int64
+	l.patiently(func() error {
+		have, body, size, err = l.cfg.Storage.OpenSnapshot()
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("open snapshot: %w", err)
 	}

@@ -56,7 +56,12 @@ func (l *Log) runFetcher() {
 			return
 		}
 		for _, f := range fetches {
-			l.Post(l.core.Read(f))
+			var read Fetched
+			l.patiently(func() error {
+				read = l.core.Read(f)
+				return read.err
+			})
+			l.Post(read)
 		}
 	}
 }
