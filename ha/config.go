@@ -49,7 +49,8 @@ type Config struct {
 	// all must be there.
 	FormWithout []string
 
-	// StateMachine, if not nil, is built from the log on every member.
+	// StateMachine, if not nil, is built from the log on every member. All members have one, or none has, for
+	// ever ([ErrStateMachine]). If it is a [Verifier], too, no snapshot comes into force that it would not restore.
 	StateMachine StateMachine
 	// OnActive is called on the member that becomes Active, with the token of its epoch. It may be called
 	// before Open has returned: [FromContext] gives it the node. ctx ends with
@@ -111,7 +112,8 @@ type Config struct {
 	// CacheBytes bounds the recent part of the log that is kept in memory. 0: an eighth of MemoryBytes.
 	CacheBytes int
 	// CheckpointBytes is after how much log a checkpoint is written, a snapshot of the state machine if
-	// there is one. 0: 64 MiB.
+	// there is one. 0: 64 MiB. While checkpoints fail, 16 times as much log is kept, at least 256 MiB; then
+	// appends get [ErrNoRoom].
 	CheckpointBytes int64
 	// RetainBytes is how much log is kept behind a checkpoint, at least, for subscribers and for
 	// members that lag. 0: 256 MiB.

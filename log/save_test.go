@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -343,17 +344,18 @@ func TestDiskFull_Standby(t *testing.T) {
 func TestFds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSolo(t, nil)
-		began, tries := time.Now(), 0
+		began := time.Now()
+		var tries atomic.Int32
 		go s.patiently(func() error {
-			if tries++; time.Since(began) < 10*time.Second {
+			if tries.Add(1); time.Since(began) < 10*time.Second {
 				return fmt.Errorf("open: %w", syscall.EMFILE)
 			}
 			return nil
 		})
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
-		if s.problem(problemRead) == nil || tries < 5 || tries > 15 {
-			t.Errorf("problem %v, %d tries", s.problem(problemRead), tries)
+		if n := tries.Load(); s.problem(problemRead) == nil || n < 5 || n > 15 {
+			t.Errorf("problem %v, %d tries", s.problem(problemRead), n)
 		}
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
@@ -361,10 +363,10 @@ func TestFds(t *testing.T) {
 			t.Error(err)
 		}
 		broken := errors.New("broken")
-		tries = 0
-		s.patiently(func() error { tries++; return broken })
-		if tries != 1 {
-			t.Errorf("what is broken is read %d times", tries)
+		tries.Store(0)
+		s.patiently(func() error { tries.Add(1); return broken })
+		if n := tries.Load(); n != 1 {
+			t.Errorf("what is broken is read %d times", n)
 		}
 		s.Close()
 		s.patiently(func() error { return syscall.EMFILE }) // returns
