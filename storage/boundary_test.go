@@ -24,13 +24,13 @@ type saved struct {
 	model model
 }
 
-// history saves as raft does, for some segments, and returns what a power cut leaves of it: all that was synced, and the
-// mark as it was when it was last synced.
-func history(t *testing.T, dir string, rnd *rand.Rand) []saved {
+// history saves as raft does, for some segments, and leaves what a power cut does: all that was synced, if torn some sectors of
+// one more Save, and the mark as it was when it was last synced. It returns what was acknowledged, and where the boundary of
+// that last Save is, as far as it was written.
+func history(t *testing.T, dir string, rnd *rand.Rand, torn bool) (all []saved, unfinished saved) {
 	w, err := openBed(dir)
 	must(t, err)
 	m := &model{hs: hardState{1, 0, 1}, snap: 1}
-	var all []saved
 	var mark []byte
 	save := func(hs *raftpb.HardState, ents []*raftpb.Entry) {
 		s := saved{seg: w.segs[len(w.segs)-1].path, at: w.out.end()}
@@ -55,9 +55,31 @@ func history(t *testing.T, dir string, rnd *rand.Rand) []saved {
 		hs.commit += rnd.Uint64N(first - hs.commit)
 		save(hs.proto(), entries(first, first+1+rnd.Uint64N(3), hs.term, 10+rnd.IntN(300)))
 	}
+	if !torn {
+		kill(t, w)
+		must(t, os.WriteFile(filepath.Join(dir, markName), mark, 0o600))
+		return all, saved{}
+	}
+	unfinished = saved{seg: w.segs[len(w.segs)-1].path, at: w.out.end()}
+	acked, err := os.ReadFile(unfinished.seg)
+	must(t, err)
+	first := uint64(len(m.ents) + 2)
+	must(t, w.Save(nil, entries(first, first+1+rnd.Uint64N(3), m.hs.term, 10+rnd.IntN(1500))))
+	cut := w.segs[len(w.segs)-1].path != unfinished.seg
 	kill(t, w)
 	must(t, os.WriteFile(filepath.Join(dir, markName), mark, 0o600))
-	return all
+	if cut { // the segment was finished with it
+		return append(all, saved{seg: unfinished.seg, at: unfinished.at, model: *m}), saved{}
+	}
+	b, err := os.ReadFile(unfinished.seg)
+	must(t, err)
+	for at := 0; at < len(b); at += 512 {
+		if rnd.IntN(2) == 0 {
+			copy(b[at:min(at+512, len(b))], acked[at:])
+		}
+	}
+	must(t, os.WriteFile(unfinished.seg, b, 0o600))
+	return all, unfinished
 }
 
 // damage does one of the things that disks do, somewhere, more often than not among the last writes.
@@ -108,7 +130,7 @@ func TestG7_DamageAfterPowerCut(t *testing.T) {
 	refused, whole, lost := 0, 0, 0
 	for trial := 0; trial < *trialsFlag; {
 		dir := filepath.Join(fastDir(t), "m")
-		all := history(t, dir, rnd)
+		all, unfinished := history(t, dir, rnd, true)
 		files := map[string][]byte{}
 		for _, name := range append(segmentFiles(t, dir), filepath.Join(dir, markName)) {
 			b, err := os.ReadFile(name)
@@ -150,15 +172,26 @@ func TestG7_DamageAfterPowerCut(t *testing.T) {
 				continue
 			}
 			lost++
-			for k := n + 2; k < len(all); k++ {
-				if s := all[k]; bytes.Equal(bad[s.seg][s.at:s.at+56], files[s.seg][s.at:s.at+56]) {
-					t.Fatalf("Save %d of %d was lost without a word, although the boundary of %d can be read", n+1, len(all), k)
+			later := all[n+2:]
+			if unfinished.seg != "" && isWhole(files[unfinished.seg], unfinished.at) {
+				later = append(later[:len(later):len(later)], unfinished)
+			}
+			for _, s := range later {
+				if bytes.Equal(bad[s.seg][s.at:s.at+56], files[s.seg][s.at:s.at+56]) {
+					t.Fatalf("Save %d of %d was lost without a word, although the boundary at %d can be read", n+1, len(all), s.at)
 				}
 			}
 		}
 		must(t, os.RemoveAll(dir))
 	}
 	t.Logf("%d refused, %d with everything there, %d without what came last", refused, whole, lost)
+}
+
+// isWhole tells whether a boundary is at off.
+func isWhole(b []byte, off int64) bool {
+	r := newFrameReader("", bytes.NewReader(b[off:]), off, int64(len(b)))
+	rec, err := r.next()
+	return err == nil && rec.typ == wal.CrcType
 }
 
 // within tells whether w holds at least what m says.
@@ -173,7 +206,7 @@ func within(w *WAL, m *model) bool {
 func TestG7_ZeroedLengthWord(t *testing.T) {
 	rnd := newRand(t)
 	dir := filepath.Join(fastDir(t), "m")
-	all := history(t, dir, rnd)
+	all, _ := history(t, dir, rnd, false)
 	files := tree(t, dir)
 	tail := all[len(all)-1]
 	content := []byte(files[tail.seg])
@@ -255,7 +288,7 @@ func TestG7_OldMark(t *testing.T) {
 // TestBoundaryIsEtcds: etcd's own WAL reads what is written, boundaries included.
 func TestBoundaryIsEtcds(t *testing.T) {
 	dir := filepath.Join(fastDir(t), "m")
-	all := history(t, dir, newRand(t))
+	all, _ := history(t, dir, newRand(t), false)
 	l, err := wal.OpenForRead(nil, filepath.Join(dir, walName), &walpb.Snapshot{Index: new(uint64(1)), Term: new(uint64(1))})
 	must(t, err)
 	defer l.Close()
