@@ -78,7 +78,7 @@ type Config struct {
 	DialTimeout      time.Duration // connecting to one address. 0: 1 s
 	HandshakeTimeout time.Duration // from connection to admission. 0: 3 s
 	WriteTimeout     time.Duration // half of the time in which something of what was sent must be taken; on control connections at most 1 s. 0: 5 s
-	SnapshotTimeout  time.Duration // longest standstill of a snapshot on its way. 0: 10 s
+	SnapshotTimeout  time.Duration // longest standstill of a snapshot's sender; its receiver has three times as long. 0: 10 s
 	Backoff          time.Duration // first pause before a redial, doubling with jitter. 0: 10 ms
 	MaxBackoff       time.Duration // longest such pause. 0: 1 s, or Backoff if that is longer
 

@@ -23,6 +23,10 @@ const (
 	ackTaken  = 0
 	ackFailed = 1
 
+	// receiverPatience is how many times SnapshotTimeout a receiver may stand still, whose disk may be busy. Nothing but
+	// other snapshots to it waits for that, and those end what is being sent.
+	receiverPatience = 3
+
 	// digestRate is how many bytes a second a receiver must at least sync and verify before it acknowledges.
 	digestRate = 8 << 20
 )
@@ -207,7 +211,7 @@ func (o *outbox) send(ctx context.Context, s parcel) error {
 		}
 		return err
 	}
-	patience := cfg.SnapshotTimeout + time.Duration(float64(total)/digestRate*float64(time.Second))
+	patience := receiverPatience*cfg.SnapshotTimeout + time.Duration(float64(total)/digestRate*float64(time.Second))
 	if err := l.raw.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		l.Close()
 		<-ack
@@ -233,7 +237,7 @@ func readAck(l *link) error {
 
 // write writes one snapshot and returns the size of its body.
 func (o *outbox) write(l *link, s parcel, body io.Reader, size int64) (total int64, err error) {
-	timeout := o.p.t.cfg.SnapshotTimeout
+	timeout := receiverPatience * o.p.t.cfg.SnapshotTimeout
 	head, err := appendMessage(nil, kindSnapshot, s.g.id, binary.BigEndian.AppendUint64(nil, uint64(size)), s.m)
 	if err != nil {
 		return 0, err

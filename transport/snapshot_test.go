@@ -233,9 +233,10 @@ func TestSnapshotGoesOnInNewTerm(t *testing.T) {
 func TestSnapshotSenderTrickles(t *testing.T) {
 	leaks(t)
 	cfg := config("b")
-	cfg.SnapshotTimeout, cfg.SnapshotRate = 500*time.Millisecond, 1<<20
+	cfg.SnapshotTimeout, cfg.SnapshotRate = 1500*time.Millisecond, 256<<10
 	b := listen(t, cfg)
 	b.start(t, peerAt("a", "127.0.0.1:1"))
+	sender := newEndpoint(config("a"))
 	for _, c := range []struct {
 		what  string
 		chunk int
@@ -245,14 +246,14 @@ func TestSnapshotSenderTrickles(t *testing.T) {
 		{"stands still", 10, 10 * time.Second, false}, {"trickles", 1000, 20 * time.Millisecond, false}, {"slow", 100_000, 20 * time.Millisecond, true},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			l, err := newEndpoint(config("a")).dial(t.Context(), b.self, PurposeSnapshot)
+			l, err := sender.dial(t.Context(), b.self, PurposeSnapshot)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer l.Close()
 			done := make(chan error, 1)
 			go func() { done <- readAck(l) }()
-			body := noise(5 << 20)
+			body := noise(3 << 20)
 			head, err := appendMessage(nil, kindSnapshot, 7, binary.BigEndian.AppendUint64(nil, uint64(len(body))), snap(1))
 			if err != nil {
 				t.Fatal(err)
