@@ -148,6 +148,31 @@ func TestAddressWhereSomebodyElseAnswers(t *testing.T) {
 	})
 }
 
+// The handshake tells whether it is the member that answers. Its name leads to another one's address, too, and that comes first.
+func TestNameThatLeadsToAnotherMemberFirst(t *testing.T) {
+	leaks(t)
+	c := listen(t, config("c"))
+	c.start(t, peerAt("a", "127.0.0.1:1"))
+	cb := config("b")
+	_, port, _ := net.SplitHostPort(c.self.Addr)
+	cb.Bind = "127.0.0.2:" + port
+	b := listen(t, cb)
+	b.start(t, peerAt("a", "127.0.0.1:1"))
+	e := newEndpoint(config("a"))
+	e.names.lookup = func(context.Context, string) ([]netip.Addr, error) {
+		return []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2")}, nil
+	}
+	to := peerAt("b", "b.test:"+port)
+	if _, err := e.dial(t.Context(), to, PurposeProbe); !errors.Is(err, ErrWrongMember) {
+		t.Errorf("first: %v", err)
+	}
+	l, err := e.dial(t.Context(), to, PurposeProbe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+}
+
 // withNames makes a member resolve names by a table, which may change.
 func withNames(n *node, table func(host string) []string) {
 	n.names.lookup = func(_ context.Context, host string) (out []netip.Addr, err error) {

@@ -122,3 +122,27 @@ func TestIdleConnectionIsNotStuck(t *testing.T) {
 		t.Error("an idle connection was closed")
 	}
 }
+
+// A message that is missing on the way is found with the next one, however small that is.
+func TestMissingMessageEndsTheConnection(t *testing.T) {
+	leaks(t)
+	b := listen(t, config("b"))
+	b.start(t, peerAt("a", "127.0.0.1:1"))
+	l, err := newEndpoint(config("a")).dial(t.Context(), b.self, PurposeBulk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	first, third := messageFrame(t, app("a", "b", 1, nil)), messageFrame(t, app("a", "b", 3, nil))
+	numberFrame(third, 2)
+	if err := l.write(append(first, third...), time.Second); err != nil {
+		t.Fatal(err)
+	}
+	_ = l.SetReadDeadline(time.Now().Add(patience))
+	for err == nil {
+		_, err = l.Read(make([]byte, 100)) // acknowledgements, at most
+	}
+	if got := b.messages(); !hungUp(err) || len(got) != 1 || got[0].GetIndex() != 1 {
+		t.Errorf("%v, delivered %v", err, got)
+	}
+}
