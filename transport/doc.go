@@ -46,7 +46,7 @@
 //
 // A control or bulk connection on which something is outstanding and nothing new is taken for twice the WriteTimeout (control: at
 // most 1 s), and at least 1 s, is stuck: it is closed and dialled again after growing pauses, with smaller segments, since a path may drop large
-// packets without a word. That is a problem "replication" until something moves again. A receiver that is merely slow says so.
+// packets without a word. That is a problem "connection" until something moves again. A receiver that is merely slow says so.
 //
 // # Limits (guarantee G8)
 //

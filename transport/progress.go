@@ -19,7 +19,7 @@ import (
 // A receiver whose handler blocks says so: it is slow, and not a hole.
 
 const (
-	problemReplication = "replication"
+	problemConnection = "connection"
 
 	takenDelay = 200 * time.Millisecond // from the first bytes to the acknowledgement, and between two
 	takenSize  = 9                      // body of a taken frame
@@ -204,7 +204,7 @@ func (p *peer) tellStillLocked() {
 	case l[PurposeBulk]:
 		err = fmt.Errorf("bulk connection to %q: %w", p.Name, errStuck)
 	}
-	p.t.problem(p.Name, problemReplication, err)
+	p.t.problem(p.Name, problemConnection, err)
 }
 
 // segmentSizes are tried in turn where connections get stuck: a path may drop packets above a size that it does not tell. The

@@ -32,8 +32,8 @@ func stuckThenMoves(t *testing.T, a, b *node, problems *troubles, heal func()) {
 		a.send(msg(raftpb.MsgHeartbeat, "a", "b", i), app("a", "b", i, make([]byte, 20<<10)), app("a", "b", i, nil))
 		time.Sleep(5 * time.Millisecond)
 	}
-	eventually(t, "the problem is told", func() bool { retry(); return problems.get("b", "replication") != "" })
-	if text := problems.get("b", "replication"); !strings.Contains(text, "bulk") || !strings.Contains(text, "MTU") {
+	eventually(t, "the problem is told", func() bool { retry(); return problems.get("b", "connection") != "" })
+	if text := problems.get("b", "connection"); !strings.Contains(text, "bulk") || !strings.Contains(text, "MTU") {
 		t.Errorf("the problem is %q", text)
 	}
 	a.wait(t, "what was lost is told", func() bool { return len(a.lost) > 0 })
@@ -48,7 +48,7 @@ func stuckThenMoves(t *testing.T, a, b *node, problems *troubles, heal func()) {
 	before := large()
 	heal()
 	eventually(t, "large messages arrive", func() bool { retry(); return large() > before+10 })
-	eventually(t, "the problem is over", func() bool { retry(); return problems.get("b", "replication") == "" })
+	eventually(t, "the problem is over", func() bool { retry(); return problems.get("b", "connection") == "" })
 }
 
 func TestProxySwallowsTheBulkConnection(t *testing.T) {
@@ -98,7 +98,7 @@ func TestSlowReceiverIsNotStuck(t *testing.T) {
 				a.send(app("a", "b", i, make([]byte, large)))
 			}
 			time.Sleep(2 * minStuck) // what is tested is that time passes
-			if text := problems.get("b", "replication"); text != "" || a.losses() > 0 {
+			if text := problems.get("b", "connection"); text != "" || a.losses() > 0 {
 				t.Errorf("%q, lost %d times", text, a.losses())
 			}
 			close(b.block)
