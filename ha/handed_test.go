@@ -114,7 +114,7 @@ func (c *cluster) activeAfter(old fence.Token) (*ha.Node, fence.Token) {
 
 func TestGoexit_IsTheFailureOfWhatWasCalled(t *testing.T) {
 	t.Parallel()
-	for _, where := range []string{"OnActive", "OnStandby", "Apply"} {
+	for _, where := range []string{"OnActive", "OnStandby", "Apply", "Snapshot", "WriteTo"} {
 		t.Run(where, func(t *testing.T) {
 			t.Parallel()
 			var once sync.Once
@@ -125,7 +125,8 @@ func TestGoexit_IsTheFailureOfWhatWasCalled(t *testing.T) {
 			}
 			c := newCluster(t, 1, func(cfg *ha.Config) {
 				cfg.CoolDown = 10 * time.Millisecond
-				cfg.StateMachine = &hooked{apply: func() { exit("Apply") }}
+				cfg.CheckpointBytes = 1
+				cfg.StateMachine = &hooked{apply: func() { exit("Apply") }, snapshot: func() { exit("Snapshot") }, writeTo: func() { exit("WriteTo") }}
 				cfg.OnStandby = func(ctx context.Context) error { exit("OnStandby"); <-ctx.Done(); return nil }
 				cfg.OnActive = func(ctx context.Context, _ fence.Token) error { exit("OnActive"); <-ctx.Done(); return nil }
 			})

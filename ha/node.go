@@ -216,7 +216,7 @@ const groupID = 1
 // present OnActive was given. The record is copied.
 //
 // Any other outcome is definite, the record is not in the log and never will be ([ErrFenced],
-// *[NotActiveError], [ErrTooLarge], [ErrBusy], [ErrNoRoom], [ErrClosed], or the cause of a ctx that had ended
+// *[NotActiveError], [ErrTooLarge], [ErrBusy], [ErrNoRoom], [ErrReentrant], [ErrClosed], or the cause of a ctx that had ended
 // before), or it is [ErrUnknown] because ctx ended or the node closed too early (G3).
 func (n *Node) Append(ctx context.Context, t fence.Token, record []byte) (uint64, error) {
 	// The clock is read when the record's batch is proposed: once for all that are in it, and later than

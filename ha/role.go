@@ -145,6 +145,8 @@ func (r *role) step(now time.Duration, what any) output {
 		if r.phase.active && !r.phase.ended && r.phase.token == what.token {
 			r.end(now, ErrLeaseExpired)
 		}
+	case log.MachineFailed:
+		r.err = what.Err
 	case misuse:
 		r.err = what.err
 		r.do(report{what.err})

@@ -61,7 +61,7 @@ type Status struct {
 	Index, Applied uint64
 	// Lease is how much longer the role is sure to last without any further answer; only of an Active.
 	Lease time.Duration
-	// Err is why the node failed, or the last error of a callback.
+	// Err is why the node failed, or the last error of a callback, or of the StateMachine where the member goes on.
 	Err error
 	// Problems are what is wrong at present without ending the member, by kind and peer; nil if nothing is.
 	Problems []Problem

@@ -2,6 +2,7 @@ package log
 
 import (
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/baton-ha/baton/internal/calls"
@@ -45,10 +46,14 @@ func (l *Log) capture(sm StateMachine) (io.WriterTo, error) {
 		body, err = sm.Snapshot()
 		return err
 	})
-	if err != nil || body == nil {
+	if err != nil {
+		l.Post(MachineFailed{fmt.Errorf("state machine: snapshot: %w", err)})
 		return nil, err
 	}
-	return capture{&l.calls, body}, nil
+	if body == nil {
+		return nil, nil
+	}
+	return capture{l, body}, nil
 }
 
 // do calls a method of the state machine that nothing can be applied before the end of, apart, so that it may
@@ -61,15 +66,34 @@ func (l *Log) do(name string, f func() error) error {
 
 // A capture is what a state machine has captured. It is written apart, too.
 type capture struct {
-	calls *calls.Set
-	body  io.WriterTo
+	log  *Log
+	body io.WriterTo
 }
+
+// MachineFailed is what the [Observer] sees when a method of the state machine has failed and the member goes on.
+type MachineFailed struct{ Err error }
 
 // WriteTo implements [io.WriterTo].
 func (c capture) WriteTo(w io.Writer) (n int64, err error) {
-	err = c.calls.Do("WriteTo of a snapshot", func() (err error) {
-		n, err = c.body.WriteTo(w)
+	to := watchedWriter{w: w}
+	err = c.log.calls.Do("WriteTo of a snapshot", func() (err error) {
+		n, err = c.body.WriteTo(&to)
 		return err
 	})
+	if err != nil && !to.failed {
+		c.log.Post(MachineFailed{fmt.Errorf("state machine: write a snapshot: %w", err)})
+	}
+	return n, err
+}
+
+// A watchedWriter knows whether it is at fault for what failed.
+type watchedWriter struct {
+	w      io.Writer
+	failed bool
+}
+
+func (w *watchedWriter) Write(b []byte) (int, error) {
+	n, err := w.w.Write(b)
+	w.failed = w.failed || err != nil
 	return n, err
 }
