@@ -19,7 +19,7 @@ func TestMutants(t *testing.T) {
 		mutant.EndlessRelease, mutant.NoBarrier, mutant.StaleFate, mutant.NoFsync, mutant.MergeOverlap, mutant.ForeignBase,
 		mutant.StackedSnapshots, mutant.SupersededFails, mutant.NoFallback, mutant.CutUnderSnapshot, mutant.BirthByMajority, mutant.StampGoesBack, mutant.GuardHeard,
 		mutant.GuardFromConfig, mutant.LeaseFromOwn, mutant.EvidenceByOwn,
-		mutant.NeverGivesWay, mutant.LoopReads,
+		mutant.NeverGivesWay, mutant.LoopReads, mutant.NeverStarved,
 	} {
 		t.Run(name, func(t *testing.T) {
 			mutant.Enabled = name
@@ -40,6 +40,7 @@ func TestMutants(t *testing.T) {
 					{"T7", func() *simCluster { return t7(seed) }},
 					{"births", func() *simCluster { return births(seed) }},
 					{"repeated", func() *simCluster { return repeated(seed) }},
+					{"starved", func() *simCluster { return starvedActive(seed) }},
 					{"entries swallowed", func() *simCluster { return stuck(seed) }},
 					{"mixed timing", func() *simCluster { return mixedTiming(seed, false) }},
 					{"mixed timing with a restart", func() *simCluster { return mixedTiming(seed, true) }},

@@ -247,6 +247,9 @@ func (r *role) begin(p phase) {
 func (r *role) end(now time.Duration, cause error) {
 	r.phase.ended, r.phase.endedAt = true, now
 	r.do(end{cause})
+	if cause == ErrLeaseExpired {
+		r.out.events = append(r.out.events, log.Lapsed{})
+	}
 }
 
 // callbackDone notes that the phase's callback has returned. An OnActive that fails while its role

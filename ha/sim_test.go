@@ -115,6 +115,7 @@ type simMember struct {
 	queue  []*simBatch
 	flying map[*log.Batch]*simBatch
 
+	starved  time.Duration // by which it gets to run too late, at most
 	tenure   *simTenure
 	problems map[uint64]error // by whom they are about
 }
@@ -314,7 +315,7 @@ func (m *simMember) post(event any) {
 	m.inbox = append(m.inbox, event)
 	if !m.scheduled {
 		m.scheduled = true
-		m.after(m.c.w.Between(5*time.Microsecond, 200*time.Microsecond), m.step)
+		m.after(m.c.w.Between(5*time.Microsecond, 200*time.Microsecond+m.starved), m.step)
 	}
 }
 

@@ -50,7 +50,7 @@ func (c *simCluster) deliver(from, to *simMember, msg *raftpb.Message) {
 	if c.cut[from.i][to.i] || !to.up || c.cfg.births && !to.meets(from) {
 		return
 	}
-	to.after(0, func() { to.post(log.Receive{Message: msg, At: to.local()}) })
+	to.after(c.w.Between(0, to.starved), func() { to.post(log.Receive{Message: msg, At: to.local()}) })
 }
 
 // transfer carries a snapshot. That takes time, and a newer one to the same member ends it; the sender is told so of the
@@ -73,7 +73,7 @@ func (c *simCluster) transfer(from, to *simMember, msg *raftpb.Message) {
 		ok = ok && to.core.StageSnapshot(msg.GetSnapshot(), bytes.NewReader(b)) == nil
 		from.post(log.SnapshotSent{Message: msg, OK: ok})
 		if ok {
-			to.after(0, func() { to.post(log.Receive{Message: msg, At: to.local()}) })
+			to.after(c.w.Between(0, to.starved), func() { to.post(log.Receive{Message: msg, At: to.local()}) })
 		}
 	})
 }

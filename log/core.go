@@ -80,6 +80,8 @@ type Core struct {
 	transferring time.Duration // until when a transfer may be under way; 0: none
 	progress     progress
 
+	starving starvation
+
 	pos  position // committed up to here
 	next uint64   // leader: index the next proposed record gets
 	open []*Batch // proposed, fate unknown, in log order
@@ -173,9 +175,9 @@ func (c *Core) Heard() time.Duration { return time.Duration(c.heard.Load()) }
 // Deadline is when the core wants its next Tick.
 func (c *Core) Deadline() time.Duration {
 	if c.state == raft.StateLeader {
-		return c.beatAt
+		return min(c.beatAt, c.starving.wakeAt)
 	}
-	return c.electAt
+	return min(c.electAt, c.starving.wakeAt)
 }
 
 // Room reports whether a batch of the given size should be proposed now or had better wait and grow.
@@ -249,10 +251,13 @@ func (c *Core) handle(now time.Duration, ev Event) error {
 	switch ev := ev.(type) {
 	case Tick:
 		c.look(now)
+		c.awake(now)
 		c.tick(now)
 	case Hurry:
 		c.look(now)
 		c.hurry(now)
+	case Lapsed:
+		c.lapsed(now)
 	case Receive:
 		c.receive(now, ev)
 	case Born:
@@ -357,7 +362,7 @@ func (c *Core) send(now time.Duration, m *raftpb.Message) {
 		}
 	case raftpb.MsgHeartbeatResp:
 		if stamp := stampOf(m); stamp > 0 {
-			m.Context = vow{stamp, c.cfg.ElectionTimeout, c.cfg.MaxClockDrift, now < c.owed.guard}.encode()
+			m.Context = vow{stamp, c.cfg.ElectionTimeout, c.cfg.MaxClockDrift, now < c.owed.guard, c.starved()}.encode()
 		}
 	case raftpb.MsgTimeoutNow:
 		m.Context = withStamp(nil, c.lease.released)

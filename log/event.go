@@ -15,6 +15,8 @@ type (
 	Tick struct{}
 	// Hurry sends heartbeats that are due soon, before something that takes a while.
 	Hurry struct{}
+	// Lapsed says that a role of this member has ended because its lease was over.
+	Lapsed struct{}
 	// Receive brings a message of another member. At is when it came in, on this member's clock.
 	Receive struct {
 		Message *raftpb.Message
@@ -60,6 +62,7 @@ type (
 func (DiskOut) event()      {}
 func (Tick) event()         {}
 func (Hurry) event()        {}
+func (Lapsed) event()       {}
 func (Receive) event()      {}
 func (Born) event()         {}
 func (Propose) event()      {}

@@ -113,11 +113,12 @@ func (c *Core) tick(now time.Duration) {
 				return
 			}
 			c.stampRound(now)
+			c.relieve(now)
 		}
 		c.node.Tick()
 		return
 	}
-	if now < c.electAt {
+	if now < c.electAt || !c.impatient(now) {
 		return
 	}
 	c.deferElection(now)
@@ -263,7 +264,7 @@ func (c *Core) renew(now time.Duration) {
 		return
 	}
 	end := c.lease.supported(c.voters)
-	if end == 0 || c.transferring != 0 {
+	if end == 0 || c.transferring != 0 || now < c.starving.holdTill {
 		c.setLease(0)
 		return
 	}
@@ -300,6 +301,14 @@ const maxHandoverLag = 1024
 // Successor picks the voter to which leadership could be handed now: the one wanted if it is alive and
 // caught up, or if want is 0 the best of those. It changes nothing.
 func (c *Core) Successor(now time.Duration, want uint64) (uint64, error) {
+	if id, err := c.successor(now, want, true); err == nil {
+		return id, nil
+	}
+	return c.successor(now, want, false)
+}
+
+// successor is Successor, of all that could take over or of those that are well.
+func (c *Core) successor(now time.Duration, want uint64, well bool) (uint64, error) {
 	var best, match, last uint64
 	c.node.WithProgress(func(id uint64, typ raft.ProgressType, p tracker.Progress) {
 		if id == c.cfg.ID {
@@ -308,7 +317,7 @@ func (c *Core) Successor(now time.Duration, want uint64) (uint64, error) {
 	})
 	c.node.WithProgress(func(id uint64, typ raft.ProgressType, p tracker.Progress) {
 		e := c.lease.echoes[id]
-		alive := e.stamp > 0 && time.Duration(e.stamp) > now-4*c.cfg.Heartbeat && !e.guarded
+		alive := e.stamp > 0 && time.Duration(e.stamp) > now-4*c.cfg.Heartbeat && !e.guarded && !(well && e.starved)
 		if id == c.cfg.ID || typ != raft.ProgressTypePeer || want != 0 && id != want || !alive || p.Match+maxHandoverLag < last {
 			return
 		}
@@ -345,6 +354,10 @@ func (c *Core) snapshotSent(ev SnapshotSent) {
 // deferElection starts the wait for the leader's next sign of life anew.
 func (c *Core) deferElection(now time.Duration) {
 	c.electAt = now + c.cfg.ElectionTimeout + c.random(c.cfg.ElectionTimeout)
+	if c.starved() {
+		c.electAt += c.starving.debt
+	}
+	c.starving.patient = false
 }
 
 func (c *Core) random(below time.Duration) time.Duration {

@@ -32,6 +32,7 @@ type echo struct {
 	stamp   int64
 	length  time.Duration // drift taken off
 	guarded bool          // it cannot help in a hand-over yet
+	starved bool          // it does not get to run in time
 }
 
 // heard takes an echo of a voter.
@@ -101,5 +102,5 @@ func (c *Core) echoOf(v vow) echo {
 	if !(v.drift >= 0 && v.drift < 1) || v.length < 0 || v.length > math.MaxInt64/2 {
 		return echo{} // nothing that can be counted on
 	}
-	return echo{stamp: v.stamp, length: afterDrift(v.length, max(v.drift, c.cfg.MaxClockDrift)), guarded: v.guarded}
+	return echo{stamp: v.stamp, length: afterDrift(v.length, max(v.drift, c.cfg.MaxClockDrift)), guarded: v.guarded, starved: v.starved}
 }

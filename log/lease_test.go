@@ -47,19 +47,22 @@ func TestLeaseHearsOnlyLaterEchoes(t *testing.T) {
 // TestVow: what a voter promises arrives as it was said, and counts with the larger drift of both.
 func TestVow(t *testing.T) {
 	c := &Core{cfg: CoreConfig{MaxClockDrift: 0.1}}
-	v := vow{stamp: 7, length: time.Second, drift: 0.2, guarded: true}
+	v := vow{stamp: 7, length: time.Second, drift: 0.2, guarded: true, starved: true}
 	m := &raftpb.Message{Type: raftpb.MsgHeartbeatResp.Enum(), Context: v.encode()}
 	if got := vowOf(m); got != v {
 		t.Errorf("%+v arrives as %+v", v, got)
 	}
-	if e := c.echoOf(v); e.stamp != 7 || e.length != 800*time.Millisecond || !e.guarded {
+	if e := c.echoOf(v); e.stamp != 7 || e.length != 800*time.Millisecond || !e.guarded || !e.starved {
 		t.Errorf("with a drift of 0.2 there: %+v", e)
 	}
 	v.drift = 0.01
 	if e := c.echoOf(v); e.length != 900*time.Millisecond {
 		t.Errorf("with a drift of 0.1 here: %+v", e)
 	}
-	for _, bad := range []vow{{7, -1, 0, false}, {7, 1, math.NaN(), false}, {7, 1, 1, false}, {7, 1, -1, false}, {7, math.MaxInt64, 0, false}} {
+	for _, bad := range []vow{
+		{stamp: 7, length: -1}, {stamp: 7, length: 1, drift: math.NaN()}, {stamp: 7, length: 1, drift: 1},
+		{stamp: 7, length: 1, drift: -1}, {stamp: 7, length: math.MaxInt64},
+	} {
 		if e := c.echoOf(bad); e != (echo{}) {
 			t.Errorf("%+v counts as %+v", bad, e)
 		}

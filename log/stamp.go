@@ -72,7 +72,13 @@ type vow struct {
 	length  time.Duration // on the voter's clock
 	drift   float64       // by which it believes that clocks may differ
 	guarded bool          // it keeps what an earlier process may have promised, and cannot help in a hand-over yet
+	starved bool          // it does not get to run in time
 }
+
+const (
+	vowGuarded = 1 << iota
+	vowStarved
+)
 
 const vowBytes = stampBytes + 8 + 8 + 1
 
@@ -81,10 +87,14 @@ func (v vow) encode() []byte {
 	b := binary.LittleEndian.AppendUint64(make([]byte, 0, vowBytes), uint64(v.stamp))
 	b = binary.LittleEndian.AppendUint64(b, uint64(v.length))
 	b = binary.LittleEndian.AppendUint64(b, math.Float64bits(v.drift))
+	var flags byte
 	if v.guarded {
-		return append(b, 1)
+		flags |= vowGuarded
 	}
-	return append(b, 0)
+	if v.starved {
+		flags |= vowStarved
+	}
+	return append(b, flags)
 }
 
 // vowOf reads the vow in the response to a heartbeat. A zero stamp: there is none.
@@ -95,6 +105,6 @@ func vowOf(m *raftpb.Message) vow {
 	}
 	return vow{
 		stamp: int64(binary.LittleEndian.Uint64(b)), length: time.Duration(binary.LittleEndian.Uint64(b[8:])),
-		drift: math.Float64frombits(binary.LittleEndian.Uint64(b[16:])), guarded: b[24] != 0,
+		drift: math.Float64frombits(binary.LittleEndian.Uint64(b[16:])), guarded: b[24]&vowGuarded != 0, starved: b[24]&vowStarved != 0,
 	}
 }

@@ -32,6 +32,7 @@ const (
 	EvidenceByOwn      = "evidence-by-own"       // whether crash evidence counts is decided by whom it reaches, not by whom it is about
 	NeverGivesWay      = "never-gives-way"       // a leader whose heartbeats pass leads on, though nothing commits
 	LoopReads          = "loop-reads"            // whoever steps the core reads old entries from disk itself
+	NeverStarved       = "never-starved"         // a member does not notice that it is woken late
 	NoFsync            = "no-fsync"              // writes are reported durable before they are synced
 	BirthByMajority    = "birth-by-majority"     // a new cluster begins as soon as a majority of its members is new
 )
