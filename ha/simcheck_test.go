@@ -41,6 +41,9 @@ func (k *checker) fail(format string, args ...any) {
 
 // applied sees a record that a member is about to apply.
 func (k *checker) applied(m *simMember, e log.Entry) {
+	if len(k.faults) > 0 {
+		return // what follows a fault says nothing
+	}
 	if e.Index != m.sm.last+1 {
 		k.fail("%s applies record %d after %d (G6)", m.name, e.Index, m.sm.last)
 		return
