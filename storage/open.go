@@ -85,7 +85,8 @@ func openLocked(dir string, o Options, lock *os.File) (*WAL, error) {
 	}
 	w := &WAL{dir: dir, segmentSize: o.SegmentSize, logger: o.Logger, lock: lock, stop: make(chan struct{})}
 	w.unpinned, w.sweeping = sync.NewCond(&w.indexMu), make(chan struct{}, 1)
-	w.supply = supply{path: filepath.Join(dir, walName, spareName), size: o.SegmentSize, make: reserve, wake: make(chan struct{}, 1)}
+	w.supply = supply{path: filepath.Join(dir, walName, spareName), size: o.SegmentSize, make: reserve, wake: make(chan struct{}, 1),
+		looked: make(chan struct{}, 1)}
 	if err := w.recover(); err != nil {
 		return nil, err
 	}

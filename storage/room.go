@@ -23,7 +23,7 @@ type room struct {
 	ready  int64      // blocks up to here were written, or belong to the log
 	want   int64      // blocks up to here should be ready
 	busy   bool       // zeros are being written to the blocks after ready
-	half   bool       // the log has filled half of the segment
+	stage  int        // how many of fullStages the log has filled
 	closed bool
 }
 
@@ -35,6 +35,10 @@ func newRoom(f syncedFile, ready, size int64) *room {
 	r.closed = !f.direct
 	return r
 }
+
+// fullStages are the sixteenths of a segment at which there should be a next one: then it is made; then, if there is none,
+// new records are refused; and then none are taken. What may be on its way at either moment must fit into the rest.
+var fullStages = [...]int64{8, 9, 10}
 
 // take gives size bytes to the log, whole blocks from at on, and reports whether extend should be called. It waits while
 // zeros are being written to one of them.
@@ -50,9 +54,13 @@ func (r *room) take(at, size int64) (low bool) {
 	if r.want = r.ready; size <= roomWrite {
 		r.want = min(end+roomLow, r.size)
 	}
-	half := !r.half && end >= r.size/2
-	r.half = r.half || half
-	return half || r.ready < r.want
+	stage := r.stage
+	for stage < len(fullStages) && end >= r.size/16*fullStages[stage] {
+		stage++
+	}
+	further := stage > r.stage
+	r.stage = stage
+	return further || r.ready < r.want
 }
 
 // extend makes as much ready as is wanted. half: the log has filled half of the segment.
@@ -72,7 +80,7 @@ func (r *room) extend() (half bool, err error) {
 		}
 		r.ready = to
 	}
-	return r.half, nil
+	return r.stage > 0, nil
 }
 
 // left is how many bytes the log can still write to the segment without asking for space.

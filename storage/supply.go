@@ -14,11 +14,12 @@ import (
 // supply has the file for the next segment ready, and makes room in the last one. Files of segments that were given up are
 // used again, since all their blocks have been written before; what they hold is behind the zeros that end the log.
 type supply struct {
-	path string // of the file, while there is one
-	size int64  // of a segment
-	make func(path string, size int64) error
-	wake chan struct{}        // 1: there is an order
-	room atomic.Pointer[room] // of the last segment
+	path   string // of the file, while there is one
+	size   int64  // of a segment
+	make   func(path string, size int64) error
+	wake   chan struct{}        // 1: there is an order
+	looked chan struct{}        // 1: Watch is to see whether there is a file
+	room   atomic.Pointer[room] // of the last segment
 
 	mu    sync.Mutex // guards what follows; held while a file is made
 	have  bool
@@ -50,6 +51,10 @@ func (s *supply) run(stop <-chan struct{}, fail func(error) error) {
 		}
 		if half {
 			_ = s.prepare() // take and Watch try again
+			select {
+			case s.looked <- struct{}{}:
+			default:
+			}
 		}
 	}
 }

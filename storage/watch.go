@@ -16,10 +16,11 @@ type Space int
 const (
 	// SpaceEnough: there is room for the next segment.
 	SpaceEnough Space = iota
-	// SpaceLow: the disk is nearly full, or the next segment cannot be made and three quarters of the last one are written.
+	// SpaceLow: the disk is nearly full, or the next segment cannot be made and more than half of the last one is written.
 	// New records are to be refused; what has been accepted, and epochs and votes for a long time, find room.
 	SpaceLow
-	// SpaceOut: there is no next segment, and only a sixteenth of the last one is left, for epochs and votes.
+	// SpaceOut: there is no next segment, and so much of the last one is written that the rest is for what is on its way
+	// already, and for epochs and votes.
 	SpaceOut
 )
 
@@ -59,6 +60,7 @@ func (w *WAL) Watch(c Watch) {
 			}
 			select {
 			case <-tick.C:
+			case <-w.supply.looked:
 			case <-w.stop:
 				return
 			}
@@ -70,10 +72,11 @@ func (w *WAL) Watch(c Watch) {
 func (w *WAL) space(last Space) (Space, error) {
 	r := w.supply.room.Load()
 	left := r.left()
-	if left < r.size/2 {
-		if err := w.supply.prepare(); noSpace(err) && left < r.size/4 { // for want of descriptors the last one can grow
+	used := r.size - left
+	if used >= r.size/16*fullStages[0] {
+		if err := w.supply.prepare(); noSpace(err) && used >= r.size/16*fullStages[1] { // for want of descriptors the last one can grow
 			err = fmt.Errorf("storage: no next segment, %d bytes left in the last one: %w", max(0, left), err)
-			if left < r.size/16 {
+			if used >= r.size/16*fullStages[2] {
 				return SpaceOut, err
 			}
 			return SpaceLow, err

@@ -97,7 +97,7 @@ func TestDiskFull_Segment(t *testing.T) {
 			}
 			scarce.Store(true)
 			want := map[bool][]Space{true: {SpaceEnough, SpaceLow, SpaceOut, SpaceOut}, false: {0, 0, 0, 0}}[cause == syscall.ENOSPC]
-			for i, kib := range []int{150, 56, 36, 200} {
+			for i, kib := range []int{115, 20, 30, 200} {
 				if got := fill(kib); got != want[i] {
 					t.Errorf("step %d: space %d, want %d", i, got, want[i])
 				}
