@@ -26,8 +26,9 @@ const (
 	takenFull  = 1                      // flag: the handler has not come back
 
 	minStuck       = 5 * takenDelay // an answer may be late
-	watchTicks     = 8              // looks in the time after which a connection is stuck
-	moveTicks      = 40             // looks after which a new connection is sound, whatever it has moved
+	watchTicks     = 8              // looks in the time after which a connection is stuck, at least
+	maxLook        = 250 * time.Millisecond
+	soundAfter     = 5 // times that time, and a new connection is sound, whatever it has moved
 	maxMove        = 1 << 20
 	maxStuckPause  = 10 * time.Second
 	takenWriteTime = 5 * time.Second
@@ -138,26 +139,29 @@ func (p *progress) hear(f frame) error {
 }
 
 // watch looks at a lane's connection until done, and closes it when it is stuck. Looks are counted instead of time, so that a
-// process that was stopped blames nobody.
+// process that was stopped blames nobody. A connection that somebody else ended after it had stood still for a while was stuck, too:
+// kernels and firewalls may be quicker.
 func (l *lane) watch(conn *link, done <-chan struct{}) (stuck bool) {
-	tick := time.NewTicker(max(2*l.timeout, minStuck) / watchTicks)
+	bound := max(2*l.timeout, minStuck)
+	look := min(bound/watchTicks, maxLook)
+	tick := time.NewTicker(look)
 	defer tick.Stop()
 	var last int64
 	for quiet, looks := 0, 0; ; looks++ {
 		select {
 		case <-tick.C:
 		case <-done:
-			return false
+			return time.Duration(quiet)*look >= min(bound/2, 2*minStuck)
 		}
 		sent, taken := l.progress.sent.Load(), l.progress.taken.Load()
 		if full := l.progress.full.Swap(false); sent <= taken || taken != last || full {
 			quiet, last = 0, taken
-		} else if quiet++; quiet > watchTicks {
+		} else if quiet++; time.Duration(quiet)*look > bound {
 			l.need = min(sent-taken, maxMove)
 			conn.reset()
 			return true
 		}
-		if l.need > 0 && (taken >= l.need || looks > moveTicks) {
+		if l.need > 0 && (taken >= l.need || time.Duration(looks)*look > soundAfter*bound) {
 			l.need, l.pause = 0, backoff{}
 			l.p.moves(l.purpose)
 		}

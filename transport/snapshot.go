@@ -213,9 +213,9 @@ func (o *outbox) send(ctx context.Context, s parcel) error {
 	}
 	patience := receiverPatience*cfg.SnapshotTimeout + time.Duration(float64(total)/digestRate*float64(time.Second))
 	if err := l.raw.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		// The receiver has said no already, and readAck has closed the connection.
 		l.Close()
-		<-ack
-		return err
+		return errors.Join(<-ack, err)
 	}
 	return <-ack
 }

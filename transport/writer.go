@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"syscall"
@@ -115,17 +116,18 @@ func (l *lane) serve(ctx context.Context, conn *link) error {
 	err, finished := l.write(conn, ended)
 	conn.Close()
 	close(done)
-	if <-watched {
-		if !finished {
-			<-ended
-		}
-		return errStuck
-	}
+	stuck := <-watched
 	if !finished {
 		// The write failed first. If that was because the peer hung up, the reader knows it too.
 		if rerr := <-ended; !hungUp(err) && hungUp(rerr) {
 			err = rerr
 		}
+	}
+	switch {
+	case stuck && hungUp(err): // still tells of the other side's end
+		return fmt.Errorf("%w (%w)", errStuck, err)
+	case stuck:
+		return errStuck
 	}
 	return err
 }
