@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -152,7 +153,7 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 			ID: id.ID, Name: n.cfg.Name, Heartbeat: n.cfg.Heartbeat, ElectionTimeout: n.cfg.ElectionTimeout,
 			MaxClockDrift: n.cfg.MaxClockDrift, NoCrashEvidence: n.cfg.NoCrashEvidence, Guard: guard, Unborn: !born, Seed: random64(), Logger: n.cfg.Logger,
 			MessageBytes: b.message, InflightBytes: b.inflight, ApplyingBytes: b.applying,
-			UncommittedBytes: 2*uint64(n.cfg.MaxPending) + uint64(n.cfg.MaxRecord) + log.FullBatch, // MaxPending comes first
+			UncommittedBytes: 2*uint64(min(n.cfg.MaxPending, math.MaxInt64/4)) + uint64(n.cfg.MaxRecord) + log.FullBatch, // MaxPending comes first
 		},
 		Storage: n.disk, Observer: observer{n}, Clock: n.clock, Wall: wallTime, StateMachine: n.cfg.StateMachine,
 		MaxRecord: n.cfg.MaxRecord, MaxPending: n.cfg.MaxPending, CacheBytes: n.cfg.CacheBytes,

@@ -1,6 +1,7 @@
 package log
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -87,15 +88,23 @@ func (c *Checkpointer) again() *Apply {
 	return &a
 }
 
-// full returns an [ErrNoRoom] when so much log is kept for want of a checkpoint that there must not be more.
+// full returns an [ErrNoRoom] when so much log is kept for want of a checkpoint that there must not be more. One that
+// is being written may take its time over a large state.
 func (c *Checkpointer) full() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if kept := c.last.total - c.saved; c.failed != nil && kept > c.bound {
-		return fmt.Errorf("%w: %d bytes of log are kept because no checkpoint can be written: %w", ErrNoRoom, kept, c.failed)
+	why, bound := c.failed, c.bound
+	if why == nil {
+		why, bound = errNoEnd, bound+2*c.size
+	}
+	if kept := c.last.total - c.saved; c.busy && kept > bound {
+		return fmt.Errorf("%w: %d bytes of log are kept for want of a checkpoint: %w", ErrNoRoom, kept, why)
 	}
 	return nil
 }
+
+// errNoEnd is why there is no checkpoint although none has failed.
+var errNoEnd = errors.New("the one that is being written does not come to its end")
 
 // Save writes the checkpoint after an apply, with the state machine's capture unless that is nil because there is
 // none, and cuts the log.

@@ -41,9 +41,8 @@ func (l *Log) save(a *Apply, body io.WriterTo, err error) {
 			err = l.check.Save(a, body)
 		}
 		if err == nil {
-			if told {
+			if l.judgeRoom() || told {
 				l.Post(Problem{Kind: problemCheckpoint})
-				l.judgeRoom()
 			}
 			return
 		}
@@ -66,15 +65,18 @@ func (l *Log) save(a *Apply, body io.WriterTo, err error) {
 	}
 }
 
-// judgeRoom refuses appends when too much log is kept for want of a checkpoint, or no more.
-func (l *Log) judgeRoom() {
+// judgeRoom refuses appends when too much log is kept for want of a checkpoint, or no more. It reports whether that has
+// changed.
+func (l *Log) judgeRoom() bool {
 	l.roomMu.Lock()
 	defer l.roomMu.Unlock()
 	err := l.check.full()
-	if (err != nil) != l.full {
-		l.full = err != nil
-		l.refuse(problemCheckpoint, err)
+	if (err != nil) == l.full {
+		return false
 	}
+	l.full = err != nil
+	l.refuse(problemCheckpoint, err)
+	return true
 }
 
 // Room tells the log how much room there is on this member's disk. With a reason to refuse, appends here get

@@ -34,6 +34,13 @@ func (d *soloDisk) Save(h *raftpb.HardState, e []*raftpb.Entry) error {
 }
 
 func (d *soloDisk) SaveSnapshot(s *raftpb.Snapshot, body io.WriterTo) error {
+	var b bytes.Buffer
+	if body != nil {
+		if _, err := body.WriteTo(&b); err != nil {
+			return err
+		}
+		body = &b
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.full != nil {
@@ -251,30 +258,51 @@ func TestSnaperr(t *testing.T) {
 // TestSnaperr_Bound: the log that is kept for want of checkpoints has a bound. There appends are refused, definitely,
 // until a checkpoint is written.
 func TestSnaperr_Bound(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		sm := &flaky{}
-		s := newSolo(t, sm)
-		s.check.mu.Lock()
-		s.check.bound = 5000
-		s.check.mu.Unlock()
-		sm.fails(func() (io.WriterTo, error) { return nil, errors.New("sick") })
-		n := 0
-		var err error
-		for ; n < 200 && err == nil; n++ {
-			err = s.append(1)
-			synctest.Wait()
-		}
-		if !errors.Is(err, ErrNoRoom) || n < 30 || n > 60 {
-			t.Fatalf("append %d: %v", n, err)
-		}
-		sm.fails(nil)
-		time.Sleep(maxCheckpointPause)
+	for _, name := range []string{"it fails", "it never ends"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ends := make(chan struct{})
+				how := func() (io.WriterTo, error) { return nil, errors.New("sick") }
+				if name == "it never ends" {
+					how = func() (io.WriterTo, error) { return writes(func() (int64, error) { <-ends; return 0, nil }), nil }
+				}
+				snaperrBound(t, how, func() { close(ends) })
+			})
+		})
+	}
+}
+
+// snaperrBound lets checkpoints go wrong in some way until the log that is kept has reached its bound.
+func snaperrBound(t *testing.T, how func() (io.WriterTo, error), end func()) {
+	sm := &flaky{}
+	s := newSolo(t, sm)
+	s.check.mu.Lock()
+	s.check.bound = 5000
+	s.check.mu.Unlock()
+	sm.fails(how)
+	n := 0
+	var err error
+	for ; n < 200 && err == nil; n++ {
+		err = s.append(1)
 		synctest.Wait()
-		if err := s.append(1); err != nil {
-			t.Error(err)
-		}
-		s.Close()
-	})
+	}
+	if !errors.Is(err, ErrNoRoom) || n < 30 || n > 60 {
+		t.Fatalf("append %d: %v", n, err)
+	}
+	if err := s.problem(problemCheckpoint); err == nil {
+		t.Error("no problem is told")
+	}
+	sm.fails(nil)
+	end()
+	time.Sleep(maxCheckpointPause)
+	synctest.Wait()
+	if err := s.append(1); err != nil {
+		t.Error(err)
+	}
+	if err := s.problem(problemCheckpoint); err != nil {
+		t.Errorf("the problem remains: %v", err)
+	}
+	s.Close()
 }
 
 // TestDiskFull_Appends: while the disk is nearly full appends are refused, also those that wait; then they go on.

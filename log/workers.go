@@ -134,8 +134,8 @@ func (l *Log) applyDone(a *Apply) error {
 	if l.check.Due(a) {
 		l.checkpoint(a)
 	}
-	if l.check.full() != nil {
-		l.judgeRoom()
+	if err := l.check.full(); err != nil && l.judgeRoom() {
+		l.Post(Problem{Kind: problemCheckpoint, Err: err})
 	}
 	return nil
 }
