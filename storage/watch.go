@@ -46,7 +46,7 @@ func (w *WAL) Watch(c Watch) {
 		c.Every = time.Second
 	}
 	w.workers.Go(func() {
-		tick := time.NewTicker(c.Every)
+		tick := time.NewTimer(c.Every)
 		defer tick.Stop()
 		for last := Space(-1); ; {
 			if err := w.watched.lost(); err != nil {
@@ -58,6 +58,7 @@ func (w *WAL) Watch(c Watch) {
 				last = now
 				c.Space(now, why)
 			}
+			tick.Reset(untilNext(time.Now(), c.Every))
 			select {
 			case <-tick.C:
 			case <-w.supply.looked:
@@ -66,6 +67,12 @@ func (w *WAL) Watch(c Watch) {
 			}
 		}
 	})
+}
+
+// untilNext is how long it is until the next whole interval of the clock on the wall. All members on a host look at the same
+// moment then: a directory above them all is not missed by one first, and the role handed to one that stops next.
+func untilNext(now time.Time, every time.Duration) time.Duration {
+	return every - time.Duration(now.UnixNano())%every
 }
 
 // space tells how much room there is. What was not enough is enough only when there is somewhat more.
