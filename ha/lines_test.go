@@ -19,7 +19,10 @@ type sluggish struct {
 	gate *sync.RWMutex
 }
 
-func (s sluggish) wait() { s.gate.RLock(); s.gate.RUnlock() } //nolint:staticcheck
+func (s sluggish) wait() {
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+}
 
 func (s sluggish) Enabled(ctx context.Context, l slog.Level) bool {
 	s.wait()

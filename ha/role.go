@@ -149,7 +149,7 @@ func (r *role) step(now time.Duration, what any) output {
 		r.err = what.Err
 	case misuse:
 		r.err = what.err
-		r.do(report{what.err})
+		r.do(report(what))
 	case become:
 		r.wish(now, what)
 	}

@@ -298,11 +298,7 @@ func TestBoundaryIsEtcds(t *testing.T) {
 	if id, ok := parseMetadata(meta); !ok || id != testID || hs.GetTerm() != m.hs.term || hs.GetVote() != m.hs.vote {
 		t.Error(id, hs)
 	}
-	got := make([]*raftpb.Entry, len(ents))
-	for i := range ents {
-		got[i] = ents[i]
-	}
-	must(t, sameEntries(got, m.ents))
+	must(t, sameEntries(ents, m.ents))
 }
 
 // A boundary is believed only where it was written.
