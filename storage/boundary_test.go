@@ -205,12 +205,17 @@ func within(w *WAL, m *model) bool {
 // TestG7_ZeroedLengthWord: after a power cut, with the mark as it was synced last, each length word in turn.
 func TestG7_ZeroedLengthWord(t *testing.T) {
 	rnd := newRand(t)
-	dir := filepath.Join(fastDir(t), "m")
+	for tried := 0; tried < 20; { // a history may have little in its last segment
+		tried += zeroEachLengthWord(t, filepath.Join(fastDir(t), "m"), rnd)
+	}
+}
+
+// zeroEachLengthWord does so in the last segment of a history, and returns how many there are.
+func zeroEachLengthWord(t *testing.T, dir string, rnd *rand.Rand) (tried int) {
 	all, _ := history(t, dir, rnd, false)
 	files := tree(t, dir)
 	tail := all[len(all)-1]
 	content := []byte(files[tail.seg])
-	tried := 0
 	for off := 0; off < int(tail.at); tried++ {
 		n, pad, ok := frameSize(content[off:])
 		if !ok {
@@ -224,14 +229,12 @@ func TestG7_ZeroedLengthWord(t *testing.T) {
 		}
 		off += frameHead + int(n+pad)
 	}
-	if tried < 5 {
-		t.Fatal(tried)
-	}
 	must(t, os.WriteFile(tail.seg, content, 0o600))
 	w, err := openBed(dir)
 	must(t, err)
 	must(t, tail.model.check(w))
 	must(t, w.Close())
+	return tried
 }
 
 // TestG7_UnreadableSlot: of the mark's slots both have been written, so neither can be unreadable but by damage. A write
