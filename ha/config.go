@@ -204,9 +204,9 @@ func (c Config) Validate() error {
 	if !(d.MaxClockDrift > 0 && d.MaxClockDrift < 0.5) {
 		wrong("MaxClockDrift: %v is not between 0 and 0.5", c.MaxClockDrift)
 	} else if h, e := d.Heartbeat, d.ElectionTimeout; h > 0 && e/h >= 4 {
-		if lease := log.LeaseLength(h, e, d.MaxClockDrift); lease < minLease*h {
-			wrong("ElectionTimeout: a lease lasts ElectionTimeout %v - Heartbeat %v - MaxClockDrift %v x %v = %v, which is less than %d heartbeats: one lost heartbeat ends it",
-				e, h, d.MaxClockDrift, e, lease, minLease)
+		if lease := log.LeaseLength(h, e, d.MaxClockDrift); 2*lease < minLease*h {
+			wrong("ElectionTimeout: a lease lasts ElectionTimeout %v - Heartbeat %v - MaxClockDrift %v x %v = %v, which is less than %v heartbeats: one lost heartbeat ends it",
+				e, h, d.MaxClockDrift, e, lease, minLease/2.0)
 		}
 	}
 	if d.DialTimeout < 0 || d.DialTimeout > time.Minute {
@@ -237,8 +237,17 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// minLease is how many heartbeats a lease must last: one may be lost, and one be late.
-const minLease = 3
+// withoutAges makes times of more than a year one of a year, so that sums and multiples of them are times.
+func (c Config) withoutAges() Config {
+	const year = 365 * 24 * time.Hour
+	c.ElectionTimeout = min(c.ElectionTimeout, year)
+	c.Heartbeat = min(c.Heartbeat, c.ElectionTimeout/4)
+	c.DrainTimeout, c.CoolDown = min(c.DrainTimeout, year), min(c.CoolDown, year)
+	return c
+}
+
+// minLease is how many half heartbeats a lease must last: one heartbeat may be lost, and the next one half of one late.
+const minLease = 5
 
 // withDefaults fills in what was left zero, but for what depends on the memory (withBounds).
 func (c Config) withDefaults() Config {

@@ -41,6 +41,7 @@ type Node struct {
 
 	tenure   atomic.Pointer[tenure]
 	status   atomic.Pointer[Status]
+	lost     atomic.Pointer[error]         // why the directory is gone
 	changed  atomic.Pointer[chan struct{}] // closed and replaced after each change of status
 	problems problems
 
@@ -78,7 +79,7 @@ func Open(cfg Config) (*Node, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	cfg = cfg.withDefaults()
+	cfg = cfg.withDefaults().withoutAges()
 	queue := newLines(cfg.Logger.Handler())
 	cfg.Logger = queue.logger()
 	limit := memoryLimit()
@@ -193,10 +194,25 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 		cancel()
 	})
 	n.log.Start(group)
-	n.disk.Watch(storage.Watch{Space: n.space, Lost: n.log.Fail})
+	n.disk.Watch(storage.Watch{Space: n.space, Lost: n.directoryLost})
 	n.log.Post(wake{})
 	return nil
 }
+
+// directoryLost ends a member whose directory is gone: for everybody to see at once, and in fact a moment later. Other
+// members on this host may have lost theirs with it; they look at the same moment, and the role must not go to one that
+// stops next.
+func (n *Node) directoryLost(err error) {
+	n.lost.Store(&err)
+	n.wakeWatchers()
+	select {
+	case <-time.After(lostPause):
+	case <-n.ended:
+	}
+	n.log.Fail(err)
+}
+
+const lostPause = 20 * time.Millisecond
 
 // forgetPromises keeps no more than what this process promises, once the promises of earlier ones are over.
 func (n *Node) forgetPromises(ctx context.Context, guard time.Duration) {

@@ -122,6 +122,9 @@ func (n *Node) viewAt(now, heard time.Duration) Status {
 	if s.State == Failed {
 		return s
 	}
+	if lost := n.lost.Load(); lost != nil {
+		return Status{Name: s.Name, State: Failed, Epoch: s.Epoch, Err: *lost}
+	}
 	stands := n.stands(now)
 	if s.State == Active {
 		t := n.tenure.Load()

@@ -34,7 +34,7 @@ type Watch struct {
 	Every time.Duration
 	// Space is told how much room there is, at first and when that changes, with the reason.
 	Space func(Space, error)
-	// Lost is told, once, that the directory is no longer there. Nothing is written any more.
+	// Lost is told, once, that the directory is no longer there. After it has returned nothing is written any more.
 	Lost func(error)
 }
 
@@ -50,8 +50,8 @@ func (w *WAL) Watch(c Watch) {
 		defer tick.Stop()
 		for last := Space(-1); ; {
 			if err := w.watched.lost(); err != nil {
-				w.fail(err)
 				c.Lost(err)
+				w.fail(err)
 				return
 			}
 			if now, why := w.space(last); now != last {
