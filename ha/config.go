@@ -237,12 +237,12 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// withoutAges makes times of more than a year one of a year, so that sums and multiples of them are times.
+// withoutAges makes times of more than a month one of a month, so that multiples of them, and sums, are times.
 func (c Config) withoutAges() Config {
-	const year = 365 * 24 * time.Hour
-	c.ElectionTimeout = min(c.ElectionTimeout, year)
+	const month = 30 * 24 * time.Hour
+	c.ElectionTimeout = min(c.ElectionTimeout, month)
 	c.Heartbeat = min(c.Heartbeat, c.ElectionTimeout/4)
-	c.DrainTimeout, c.CoolDown = min(c.DrainTimeout, year), min(c.CoolDown, year)
+	c.DrainTimeout, c.CoolDown = min(c.DrainTimeout, month), min(c.CoolDown, month)
 	return c
 }
 
