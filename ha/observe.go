@@ -1,0 +1,156 @@
+package ha
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/baton-ha/baton/fence"
+	"github.com/baton-ha/baton/log"
+)
+
+// This file is what the loop does with a node: it steps the role, carries out what that wants, and shows what has become of it.
+
+// A tenure is one time of being Active. Its lease is extended by the loop and watched by a timer
+// beside it, so that a loop that hangs cannot keep an Active alive.
+type tenure struct {
+	token  fence.Token
+	until  atomic.Int64 // end of the lease on the node's clock
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+}
+
+// observer is the node as the log steps it, on the log's loop.
+type observer struct{ *Node }
+
+// Observe implements [log.Observer].
+func (n observer) Observe(now time.Duration, what any) []log.Event {
+	n.pulse.Store(int64(now))
+	out := n.role.step(now, what)
+	for _, a := range out.actions {
+		n.do(a)
+	}
+	switch what := what.(type) {
+	case log.Lease:
+		if t := n.tenure.Load(); t != nil {
+			t.until.Store(int64(what.Until))
+		}
+	case log.EpochStarted:
+		n.learnClusterID()
+	case log.Problem:
+		n.problem(n.nameOf(what.Peer), what.Kind, what.Err)
+	case log.Stopped:
+		if what.Err != nil {
+			n.cfg.Logger.Error("the member has stopped", "member", n.cfg.Name, "err", what.Err)
+		}
+		close(n.ended)
+	}
+	if at := n.role.deadline(now); at != n.alarmAt {
+		n.alarmAt = at
+		if n.alarm != nil {
+			n.alarm.Stop()
+		}
+		if at != 0 {
+			n.alarm = time.AfterFunc(at-now, func() { n.log.Post(wake{}) })
+		}
+	}
+	n.publish(now)
+	return out.events
+}
+
+// do carries out what the role machine wants.
+func (n *Node) do(action any) {
+	switch a := action.(type) {
+	case run:
+		n.run(a.phase)
+	case end:
+		if t := n.tenure.Swap(nil); t != nil {
+			t.timer.Stop()
+		}
+		n.cancel(a.cause)
+		n.cfg.Logger.Info("role ends", "member", n.cfg.Name, "cause", a.cause)
+	case answer:
+		n.mu.Lock()
+		done := n.wishes[a.id]
+		n.mu.Unlock()
+		if done != nil {
+			done <- a.err // of size 1, answered once
+		}
+	case report:
+		n.cfg.Logger.Error("callback failed", "member", n.cfg.Name, "err", a.err)
+	}
+}
+
+// run starts the callback of a phase.
+func (n *Node) run(p phase) {
+	ctx, cancel := context.WithCancelCause(context.WithValue(context.Background(), nodeKey{}, n))
+	n.cancel = cancel
+	call := func() error { return nil }
+	switch {
+	case p.active:
+		t := &tenure{token: p.token, cancel: cancel}
+		t.until.Store(int64(n.role.lease))
+		t.timer = time.AfterFunc(time.Hour, func() { n.watchLease(t) })
+		t.timer.Reset(n.role.lease - n.clock()) // only now: it uses itself
+		n.tenure.Store(t)
+		if n.gaveUp.Load() {
+			cancel(ErrClosed)
+		}
+		n.cfg.Logger.Info("active", "member", n.cfg.Name, "token", p.token)
+		if n.cfg.OnActive != nil {
+			call = func() error { return n.cfg.OnActive(ctx, p.token) }
+		}
+	case n.cfg.OnStandby != nil:
+		call = func() error { return n.cfg.OnStandby(ctx) }
+	}
+	name := "OnStandby"
+	if p.active {
+		name = "OnActive"
+	}
+	var done callbackDone
+	n.callbacks.Add(1)
+	n.calls.Go(name, func() error { done = returned(call()); return nil }, func(err error) {
+		if err != nil {
+			done = callbackDone{err: err}
+		}
+		n.log.Post(done)
+		n.callbacks.Done()
+	})
+}
+
+// left is how much of the lease is left at a time on the lease's clock, less what that clock may have missed.
+func (n *Node) left(t *tenure, now time.Duration) time.Duration {
+	return time.Duration(t.until.Load()) - now - n.log.Doubt(now)
+}
+
+// wallTime is the clock on the wall.
+var wallTime = func() time.Duration { return time.Duration(time.Now().UnixNano()) }
+
+// watchLease ends the tenure when its lease has ended, and else sleeps until it will.
+func (n *Node) watchLease(t *tenure) {
+	if left := n.left(t, n.clock()); left > 0 {
+		t.timer.Reset(left)
+		return
+	}
+	t.cancel(ErrLeaseExpired)
+	n.wakeWatchers()
+	n.log.Post(expired{t.token})
+}
+
+// publish lets everyone see the present status.
+func (n *Node) publish(now time.Duration) {
+	r := &n.role
+	s := Status{Name: n.cfg.Name, State: r.state(now), Epoch: r.epoch.Epoch, Leader: n.nameOf(r.leader), Err: r.err}
+	if s.State == Active {
+		s.Token = r.phase.token
+	}
+	// A holder that leads in another term has not become active in it yet, as far as is known here.
+	if r.epoch.Holder != "" && r.epoch.Holder == s.Leader && r.epoch.Term == r.term && (s.Leader != n.cfg.Name || s.State == Active) {
+		s.Active, s.ActiveAddr = s.Leader, n.addrOf(s.Leader)
+	}
+	if old := n.status.Load(); old != nil && old.same(s) {
+		return
+	}
+	n.status.Store(&s)
+	n.wakeWatchers()
+}
