@@ -55,7 +55,7 @@ func TestMain(m *testing.M) {
 	// Most tests wait: for timeouts, and for clusters that close. So more of them at a time than there are processors.
 	flag.Parse()
 	if parallel := flag.Lookup("test.parallel").Value; parallel.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
-		_ = parallel.Set(strconv.Itoa(max(4, runtime.GOMAXPROCS(0))))
+		_ = parallel.Set(strconv.Itoa(max(6, runtime.GOMAXPROCS(0))))
 	}
 	os.Exit(m.Run())
 }
