@@ -52,6 +52,13 @@ func (w *wall) look(now time.Duration) time.Duration {
 	return max(0, ahead-was)
 }
 
+// forget makes the next look the first: without a lease nobody looks.
+func (w *wall) forget() {
+	if w.begun.Load() {
+		w.begun.Store(false)
+	}
+}
+
 // Doubt returns how much more time may have passed, since the loop has last taken account of it, than the lease's clock,
 // which shows now, says.
 func (l *Log) Doubt(now time.Duration) time.Duration { return l.wall.jumped(now) }

@@ -21,10 +21,14 @@ func (l *Log) run() {
 			break
 		}
 		now := l.cfg.Clock()
-		if by := l.wall.look(now); by > 0 && l.core.lease.until != 0 && now+by >= l.core.lease.until {
-			if err = l.step(now, []any{Doubt{by}}); err != nil {
-				break
+		if l.core.lease.until != 0 {
+			if by := l.wall.look(now); by > 0 && now+by >= l.core.lease.until {
+				if err = l.step(now, []any{Doubt{by}}); err != nil {
+					break
+				}
 			}
+		} else {
+			l.wall.forget()
 		}
 		if now >= l.core.Deadline() {
 			if written := l.cfg.Storage.Written(); written != l.written {

@@ -35,6 +35,9 @@ func (c *Core) propose(now time.Duration, b *Batch) {
 	}
 	c.next = first + uint64(b.Count)
 	b.proposed = now
+	if b.Size() > maxSync {
+		c.starving.largeTill = now + largeRest*c.cfg.ElectionTimeout
+	}
 	c.open = append(c.open, b)
 	c.held++
 	c.heldBytes += b.Size()

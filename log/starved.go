@@ -29,19 +29,24 @@ const (
 	handOverRest = 6  // election timeouts between two hand-overs because of it
 )
 
+// largeRest is how many election timeouts a large batch may be felt.
+const largeRest = 4
+
 // A starvation is what a core knows of how it gets to run.
 type starvation struct {
-	wakeAt   time.Duration // when it wants to be woken, 0: not yet
-	paidAt   time.Duration
-	debt     time.Duration
-	lates    int           // how often it was woken late while there was a debt
-	latest   time.Duration // the greatest lateness since it was told
-	told     bool
-	patient  bool          // it has waited once more before it campaigns
-	handAt   time.Duration // before which it does not hand over again
-	holdTill time.Duration // before which it reports no lease
-	lostAt   time.Duration // when it last lost one
-	holds    int
+	wakeAt  time.Duration // when it wants to be woken, 0: not yet
+	paidAt  time.Duration
+	debt    time.Duration
+	lates   int           // how often it was woken late while there was a debt
+	latest  time.Duration // the greatest lateness since it was told
+	told    bool
+	patient bool          // it has waited once more before it campaigns
+	handAt  time.Duration // before which it does not hand over again
+	// largeTill is until when its own large records may be what makes it late: another would have them next.
+	largeTill time.Duration
+	holdTill  time.Duration // before which it reports no lease
+	lostAt    time.Duration // when it last lost one
+	holds     int
 }
 
 // awake takes note of being woken, and asks for the next time.
@@ -94,7 +99,7 @@ func (c *Core) impatient(now time.Duration) bool {
 
 // relieve lets the role machine hand over to a member that is well.
 func (c *Core) relieve(now time.Duration) {
-	if !c.starved() || now < c.starving.handAt || now >= c.lease.until {
+	if !c.starved() || now < c.starving.handAt || now >= c.lease.until || now < c.starving.largeTill {
 		return
 	}
 	if to, err := c.successor(now, 0, true); err == nil {
