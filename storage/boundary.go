@@ -51,7 +51,7 @@ func isBoundary(data []byte, off int64, running uint32) (incarnation, seq uint64
 // findBoundary returns where a boundary of segment seq begins that is behind off in a file of that size, or -1.
 func findBoundary(f io.ReaderAt, off, size int64, incarnation, seq uint64) (int64, error) {
 	buf := make([]byte, min(256<<10, max(0, size-off)+boundaryFrame))
-	for at := off; ; {
+	for at := dataFrom(f, off); at >= 0; {
 		n, err := f.ReadAt(buf, at)
 		b := buf[:n]
 		for from := 0; ; {
@@ -72,6 +72,7 @@ func findBoundary(f io.ReaderAt, off, size int64, incarnation, seq uint64) (int6
 		}
 		at += int64(n - boundaryFrame) // one that is cut by the end of the buffer is seen whole the next time
 	}
+	return -1, nil
 }
 
 // boundaryAround returns where the boundary begins whose data is at i of b, or -1. b is at position at of the file.
