@@ -67,6 +67,18 @@ func (d *soloDisk) Written() uint64 {
 	return d.Disk.Written()
 }
 
+func (d *soloDisk) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.Disk.Entries(lo, hi, maxBytes)
+}
+
+func (d *soloDisk) First() uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.Disk.First()
+}
+
 func (d *soloDisk) newest() uint64 {
 	snap, body, _, _ := d.OpenSnapshot()
 	body.Close()
@@ -310,6 +322,7 @@ func TestDiskFull_Appends(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSolo(t, nil)
 		full := errors.New("full")
+		synctest.Wait()                              // for the loop to sleep
 		b, _, _, err := s.gather.add(1, []byte("x")) // the loop does not know of it yet
 		if err != nil {
 			t.Fatal(err)
