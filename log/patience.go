@@ -21,13 +21,21 @@ func (l *Log) patiently(f func() error) {
 			return
 		}
 		l.Post(Problem{Kind: problemRead, Err: err})
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-l.ending:
-			timer.Stop()
+		if !l.wait(pause) {
 			return
 		}
+	}
+}
+
+// wait waits before something is tried again. It returns false at once when the loop has ended.
+func (l *Log) wait(pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-l.ending:
+		return false
 	}
 }
 

@@ -3,7 +3,6 @@ package log
 import (
 	"fmt"
 	"io"
-	"time"
 )
 
 // This file makes the checkpoints of a running log. They are optional work: what fails of it is tried again,
@@ -50,11 +49,7 @@ func (l *Log) save(a *Apply, body io.WriterTo, err error) {
 		pause := l.check.fail(err)
 		l.judgeRoom()
 		l.Post(Problem{Kind: problemCheckpoint, Err: err})
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-l.ending:
-			timer.Stop()
+		if !l.wait(pause) {
 			return
 		}
 		a, err = l.check.again(), nil
