@@ -252,7 +252,9 @@ func (c *Core) stampRound(now time.Duration) {
 }
 
 // pace is the interval of the leader's heartbeats.
-func (c *Core) pace() time.Duration { return c.lease.pace(c.cfg.Heartbeat, c.voters) }
+func (c *Core) pace() time.Duration {
+	return c.lease.pace(c.cfg.Heartbeat, c.lease.supported(c.voters) != 0)
+}
 
 // renew works out the lease.
 func (c *Core) renew(now time.Duration) {
@@ -268,7 +270,7 @@ func (c *Core) renew(now time.Duration) {
 		c.setLease(0)
 		return
 	}
-	c.setLease(end - c.pace())
+	c.setLease(end - c.lease.pace(c.cfg.Heartbeat, true)) // at each step, so no second look at the voters
 }
 
 func (c *Core) setLease(until time.Duration) {

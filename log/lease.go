@@ -65,9 +65,10 @@ func (l *lease) supported(voters []uint64) time.Duration {
 }
 
 // pace is the interval in which a leader shows that it is alive: its own, or a shorter one where a promise would
-// otherwise be over before it is renewed, since that voter's election timeout is shorter than the leader's.
-func (l *lease) pace(heartbeat time.Duration, voters []uint64) time.Duration {
-	if l.supported(voters) == 0 {
+// otherwise be over before it is renewed, since that voter's election timeout is shorter than the leader's. supported:
+// a quorum has promised.
+func (l *lease) pace(heartbeat time.Duration, supported bool) time.Duration {
+	if !supported {
 		heartbeat = min(heartbeat, firstBeat)
 	}
 	for _, e := range l.echoes {
