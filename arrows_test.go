@@ -20,13 +20,14 @@ const module = "github.com/baton-ha/baton"
 var arrows = map[string][]string{
 	".":               nil,
 	"fence":           nil,
-	"log":             {"fence", "internal/calls", "internal/mutant"},
-	"ha":              {"log", "fence", "storage", "transport", "internal/calls", "internal/mutant"},
-	"storage":         nil,
-	"transport":       nil,
+	"log":             {"fence", "internal/calls", "internal/mutant", "internal/stats"},
+	"ha":              {"log", "fence", "storage", "transport", "internal/calls", "internal/mutant", "internal/stats"},
+	"storage":         {"internal/stats"},
+	"transport":       {"internal/stats"},
 	"internal/calls":  nil,
 	"internal/mutant": nil,
 	"internal/sim":    nil,
+	"internal/stats":  nil,
 	"examples/...":    {"ha", "fence", "examples/internal/..."},
 }
 
