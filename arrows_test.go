@@ -22,12 +22,13 @@ var arrows = map[string][]string{
 	"fence":           nil,
 	"log":             {"fence", "internal/calls", "internal/mutant", "internal/stats"},
 	"ha":              {"log", "fence", "storage", "transport", "internal/calls", "internal/mutant", "internal/stats"},
-	"storage":         {"internal/stats"},
+	"storage":         {"internal/stats", "internal/vfs"},
 	"transport":       {"internal/stats"},
 	"internal/calls":  nil,
 	"internal/mutant": nil,
 	"internal/sim":    nil,
 	"internal/stats":  nil,
+	"internal/vfs":    nil,
 	"examples/...":    {"ha", "fence", "examples/internal/..."},
 }
 
@@ -40,7 +41,7 @@ var outside = []struct {
 	{"log", nil}, // the standard logger: we use log/slog
 	{"go.etcd.io/raft/v3/raftpb", []string{"log", "storage", "transport", "ha_test", "internal/sim"}},
 	{"go.etcd.io/raft/v3/...", []string{"log"}},
-	{"go.etcd.io/etcd/...", []string{"storage"}},
+	{"go.etcd.io/etcd/...", []string{"storage", "internal/vfs"}},
 	{"go.uber.org/zap/...", nil}, // what etcd says through it goes nowhere
 }
 

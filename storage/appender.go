@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"unsafe"
+
+	"github.com/baton-ha/baton/internal/vfs"
 )
 
 const (
@@ -31,8 +33,8 @@ type appender struct {
 
 // newAppender goes on in a file that holds end bytes, whose running checksum is crc. It makes them durable, cuts off what
 // comes after them, and takes it that the blocks up to ready have been written before.
-func newAppender(path string, end int64, crc uint32, ready int64) (*appender, error) {
-	f, size, err := openSized(path)
+func (d disk) newAppender(path string, end int64, crc uint32, ready int64) (*appender, error) {
+	f, size, err := d.openSized(path)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +45,7 @@ func newAppender(path string, end int64, crc uint32, ready int64) (*appender, er
 		return nil, err
 	}
 	for _, direct := range []bool{true, false} {
-		if a.f, err = openSynced(path, direct); err == nil {
+		if a.f, err = d.openSynced(path, direct); err == nil {
 			a.room = newRoom(a.f, ready, size)
 			if _, err = a.sync(); err == nil {
 				return a, nil
@@ -109,8 +111,19 @@ func (a *appender) close() error {
 
 // syncedFile is a file whose writes are durable when they return.
 type syncedFile struct {
-	*os.File
+	vfs.File
 	direct bool // the kernel does that, and passes the page cache by; it wants whole, aligned blocks
+}
+
+// openSynced opens a segment for writing. Not every file system can do it directly: then opening it or writing to it
+// fails with EINVAL.
+func (d disk) openSynced(path string, direct bool) (syncedFile, error) {
+	flags := os.O_RDWR
+	if direct {
+		flags |= vfs.Direct | vfs.Dsync
+	}
+	f, err := d.OpenFile(path, flags, 0)
+	return syncedFile{f, direct}, err
 }
 
 // maxWrite bounds the bytes that are written at a time, so that it can be seen whether the disk gets on.

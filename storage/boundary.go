@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 
+	"github.com/baton-ha/baton/internal/vfs"
 	"go.etcd.io/etcd/server/v3/storage/wal"
 )
 
@@ -73,6 +74,15 @@ func findBoundary(f io.ReaderAt, off, size int64, incarnation, seq uint64) (int6
 		at += int64(n - boundaryFrame) // one that is cut by the end of the buffer is seen whole the next time
 	}
 	return -1, nil
+}
+
+// dataFrom returns from where on, at or behind off, something was written to a file, -1 if nothing was, and off where
+// that is not known. What was merely reserved need not be read.
+func dataFrom(f io.ReaderAt, off int64) int64 {
+	if f, ok := f.(vfs.File); ok {
+		return f.Data(off)
+	}
+	return off
 }
 
 // boundaryAround returns where the boundary begins whose data is at i of b, or -1. b is at position at of the file.

@@ -148,7 +148,7 @@ func TestG7_DamageAfterPowerCut(t *testing.T) {
 				damage(rnd, bad, all)
 			}
 			delete(bad, markName)
-			must(t, clearUnfinished(filepath.Join(dir, walName)))
+			must(t, onDisk.clearUnfinished(filepath.Join(dir, walName)))
 			for name, b := range bad {
 				must(t, os.WriteFile(name, b, 0o600))
 			}

@@ -323,7 +323,7 @@ func TestT14_DamageBelowMark(t *testing.T) {
 	b := newBed(t, false)
 	segs := segmentFiles(t, b.root)
 	rel, _ := filepath.Rel(b.root, segs[len(segs)-1])
-	_, m, err := readMark(filepath.Join(b.root, markName), testID.Incarnation)
+	_, m, err := onDisk.readMark(filepath.Join(b.root, markName), testID.Incarnation)
 	must(t, err)
 	for cut := range int(m.offset) {
 		if err := b.try(rel, "cut", func(c []byte) []byte { clear(c[cut:]); return c }); err == nil && cut < int(m.offset)-8 {
@@ -376,7 +376,7 @@ func TestG7_RemovalsOutOfOrder(t *testing.T) {
 			t.Fatalf("%b: %v", pattern, err)
 		}
 		n := len(segmentFiles(t, dir))
-		if _, before, err := listSegments(filepath.Join(dir, walName)); err != nil || len(before) > 0 || n < len(kept) {
+		if _, before, err := onDisk.listSegments(filepath.Join(dir, walName)); err != nil || len(before) > 0 || n < len(kept) {
 			t.Fatalf("%b: %d before a gap, %d behind: %v", pattern, len(before), n, err)
 		}
 		must(t, w.Compact(120))

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/baton-ha/baton/internal/vfs"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/goleak"
 )
@@ -35,6 +36,9 @@ func newRand(t *testing.T) *rand.Rand {
 	})
 	return rand.New(rand.NewPCG(seed, 0))
 }
+
+// onDisk is where most tests have their files.
+var onDisk = disk{vfs.OS}
 
 const smallSegment = 16 << 10
 
@@ -246,7 +250,7 @@ func (b body) WriteTo(w io.Writer) (int64, error) {
 
 func segmentFiles(t *testing.T, dir string) []string {
 	t.Helper()
-	segs, _, err := listSegments(filepath.Join(dir, walName))
+	segs, _, err := onDisk.listSegments(filepath.Join(dir, walName))
 	must(t, err)
 	var out []string
 	for _, s := range segs {

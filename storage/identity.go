@@ -6,13 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/baton-ha/baton/internal/vfs"
 	"github.com/hashicorp/go-msgpack/v2/codec"
 )
 
@@ -73,10 +74,10 @@ func (b *identityBody) encode() ([]byte, error) {
 	return binary.LittleEndian.AppendUint32(out, crc32.Checksum(out, castagnoli)), nil
 }
 
-func readIdentity(dir string) (*identityBody, error) {
+func (d disk) readIdentity(dir string) (*identityBody, error) {
 	name := filepath.Join(dir, identityName)
-	b, err := os.ReadFile(name)
-	if errors.Is(err, os.ErrNotExist) {
+	b, err := d.readFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, corrupt(name, 0, "missing")
 	}
 	if err != nil {
@@ -139,9 +140,9 @@ const (
 	dirHeadless                 // ours, but the identity is gone
 )
 
-func classify(dir string) (dirState, error) {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, os.ErrNotExist) {
+func (d disk) classify(dir string) (dirState, error) {
+	entries, err := d.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
 		return dirEmpty, nil
 	}
 	if err != nil {
@@ -157,7 +158,7 @@ func classify(dir string) (dirState, error) {
 			creating = true
 		case name == lockName, name == creatingName+".tmp", notOurs(name):
 		case name == snapName, name == walName:
-			holds, err := holdsOurs(filepath.Join(dir, name))
+			holds, err := d.holdsOurs(filepath.Join(dir, name))
 			if err != nil {
 				return 0, fmt.Errorf("storage: %w", err)
 			}
@@ -183,28 +184,29 @@ func notOurs(name string) bool { return name == "lost+found" || strings.HasPrefi
 
 // holdsOurs reports whether there is anything in the directory of segments or snapshots. An empty one may have been made
 // beforehand, to mount a file system there.
-func holdsOurs(dir string) (bool, error) {
-	entries, err := os.ReadDir(dir)
-	return slices.ContainsFunc(entries, func(e os.DirEntry) bool { return !notOurs(e.Name()) }), err
+func (d disk) holdsOurs(dir string) (bool, error) {
+	entries, err := d.ReadDir(dir)
+	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return !notOurs(e.Name()) }), err
 }
 
 // Empty tells whether Open would create a new member in dir: dir is absent, holds nothing, or only what an interrupted
 // creation left. It writes nothing. The error is ErrForeign when dir holds files that are not ours.
 func Empty(dir string) (bool, error) {
-	s, err := classify(dir)
+	s, err := disk{vfs.OS}.classify(dir)
 	return s == dirEmpty && err == nil, err
 }
 
-// Read returns whose directory dir is. It neither locks nor writes. The error matches os.ErrNotExist when dir is empty.
+// Read returns whose directory dir is. It neither locks nor writes. The error matches fs.ErrNotExist when dir is empty.
 func Read(dir string) (Identity, error) {
-	s, err := classify(dir)
+	d := disk{vfs.OS}
+	s, err := d.classify(dir)
 	if err != nil {
 		return Identity{}, err
 	}
 	if s == dirEmpty {
-		return Identity{}, fmt.Errorf("storage: no identity in %s: %w", dir, os.ErrNotExist)
+		return Identity{}, fmt.Errorf("storage: no identity in %s: %w", dir, fs.ErrNotExist)
 	}
-	body, err := readIdentity(dir)
+	body, err := d.readIdentity(dir)
 	if err != nil {
 		return Identity{}, err
 	}
@@ -337,7 +339,7 @@ func (w *WAL) writeBody(body *identityBody) error {
 	if err != nil {
 		return fmt.Errorf("storage: encode identity: %w", err)
 	}
-	if err := writeFile(filepath.Join(w.dir, identityName), b); err != nil {
+	if err := w.disk.writeFile(filepath.Join(w.dir, identityName), b); err != nil {
 		return fmt.Errorf("storage: write identity: %w", err)
 	}
 	return nil

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io/fs"
 	"os"
 	"sync"
 	"time"
+
+	"github.com/baton-ha/baton/internal/vfs"
 )
 
 const (
@@ -61,7 +64,7 @@ func decodeMark(b []byte, incarnation uint64) (m markState, n uint64, ok bool) {
 // mark is the file that remembers how far the WAL was durable. A slot is written after every fsync of the WAL, never
 // before it; the two slots take turns.
 type mark struct {
-	f           *os.File
+	f           vfs.File
 	incarnation uint64
 	dirty       chan struct{} // 1-buffered: written since the last sync
 
@@ -69,8 +72,8 @@ type mark struct {
 	n  uint64
 }
 
-func createMark(name string, incarnation uint64) (*mark, error) {
-	f, err := createFile(name, os.O_RDWR)
+func (d disk) createMark(name string, incarnation uint64) (*mark, error) {
+	f, err := d.createFile(name, os.O_RDWR)
 	if err != nil {
 		return nil, err
 	}
@@ -86,9 +89,9 @@ func createMark(name string, incarnation uint64) (*mark, error) {
 }
 
 // readMark returns the newest mark in the file. The mark it returns is open for writing.
-func readMark(name string, incarnation uint64) (*mark, markState, error) {
-	f, err := os.OpenFile(name, os.O_RDWR, 0)
-	if errors.Is(err, os.ErrNotExist) {
+func (d disk) readMark(name string, incarnation uint64) (*mark, markState, error) {
+	f, err := d.OpenFile(name, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, markState{}, corrupt(name, 0, "missing")
 	}
 	if err != nil {
@@ -122,7 +125,7 @@ func readMark(name string, incarnation uint64) (*mark, markState, error) {
 // No crash leaves a slot unreadable. One that is being written may reach the disk in part, and at a power cut that may be
 // all that there is, in both slots; but the copies are written one after the other, so one of them is whole. Once both
 // slots have been written, a slot without a readable copy is damaged, and its contents may have been the newest.
-func readSlot(f *os.File, slot int64, incarnation uint64) (best markState, count uint64, blank bool, err error) {
+func readSlot(f vfs.File, slot int64, incarnation uint64) (best markState, count uint64, blank bool, err error) {
 	b := make([]byte, markCopy+markBytes)
 	if _, err := f.ReadAt(b, slot); err != nil {
 		return best, 0, false, fileError(f.Name(), slot, err)

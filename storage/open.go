@@ -3,12 +3,13 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 
+	"github.com/baton-ha/baton/internal/vfs"
 	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
 	"go.etcd.io/raft/v3/raftpb"
 )
@@ -24,20 +25,24 @@ func Open(dir string, o Options) (*WAL, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	state, err := checkDir(dir, o)
+	d := disk{vfs.OS}
+	if o.FS != nil {
+		d.FS = o.FS
+	}
+	state, err := d.checkDir(dir, o)
 	if err != nil {
 		return nil, err
 	}
 	if state == dirEmpty {
-		if err := makeDir(dir); err != nil {
+		if err := d.makeDir(dir); err != nil {
 			return nil, fmt.Errorf("storage: %w", err)
 		}
 	}
-	lock, err := lockDir(dir)
+	lock, err := d.lockDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("storage: %w", err)
 	}
-	w, err := openLocked(dir, o, lock)
+	w, err := d.openLocked(dir, o, lock)
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
@@ -45,15 +50,15 @@ func Open(dir string, o Options) (*WAL, error) {
 }
 
 // checkDir tells what is in dir, and fails when it is not for o.Identity.
-func checkDir(dir string, o Options) (dirState, error) {
-	state, err := classify(dir)
+func (d disk) checkDir(dir string, o Options) (dirState, error) {
+	state, err := d.classify(dir)
 	if err != nil {
 		return 0, err
 	}
 	if state == dirEmpty {
 		return state, o.Identity.validate()
 	}
-	body, err := readIdentity(dir)
+	body, err := d.readIdentity(dir)
 	if err != nil {
 		return 0, err
 	}
@@ -67,8 +72,8 @@ func checkDir(dir string, o Options) (dirState, error) {
 	return state, nil
 }
 
-func openLocked(dir string, o Options, lock *os.File) (*WAL, error) {
-	state, err := checkDir(dir, o) // again: it may have been created before we had the lock
+func (d disk) openLocked(dir string, o Options, lock vfs.File) (*WAL, error) {
+	state, err := d.checkDir(dir, o) // again: it may have been created before we had the lock
 	if err != nil {
 		return nil, err
 	}
@@ -79,13 +84,13 @@ func openLocked(dir string, o Options, lock *os.File) (*WAL, error) {
 		o.SegmentSize = defaultSegmentSize
 	}
 	if state == dirEmpty {
-		if err := create(dir, o); err != nil {
+		if err := d.create(dir, o); err != nil {
 			return nil, fmt.Errorf("storage: create %s: %w", dir, err)
 		}
 	}
-	w := &WAL{dir: dir, segmentSize: o.SegmentSize, logger: o.Logger, lock: lock, stop: make(chan struct{})}
+	w := &WAL{disk: d, dir: dir, segmentSize: o.SegmentSize, logger: o.Logger, lock: lock, stop: make(chan struct{})}
 	w.unpinned, w.sweeping = sync.NewCond(&w.indexMu), make(chan struct{}, 1)
-	w.supply = supply{path: filepath.Join(dir, walName, spareName), size: o.SegmentSize, make: reserve, wake: make(chan struct{}, 1),
+	w.supply = supply{disk: d, path: filepath.Join(dir, walName, spareName), size: o.SegmentSize, make: d.reserve, wake: make(chan struct{}, 1),
 		looked: make(chan struct{}, 1)}
 	if err := w.recover(); err != nil {
 		return nil, err
@@ -98,21 +103,21 @@ func openLocked(dir string, o Options, lock *os.File) (*WAL, error) {
 
 // makeDir makes dir and whatever is missing above it, and all of these names durable: also those that an earlier start has
 // made which was interrupted. What it has not made itself it may not be allowed to read, or to sync.
-func makeDir(dir string) error {
+func (d disk) makeDir(dir string) error {
 	var missing []string
-	for d := dir; ; d = filepath.Dir(d) {
-		if _, err := os.Stat(d); !errors.Is(err, os.ErrNotExist) {
+	for at := dir; ; at = filepath.Dir(at) {
+		if _, err := d.Stat(at); !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
-		missing = append(missing, d)
+		missing = append(missing, at)
 	}
-	for _, d := range slices.Backward(missing) {
-		if err := mkdir(d); err != nil {
+	for _, at := range slices.Backward(missing) {
+		if err := d.mkdir(at); err != nil {
 			return err
 		}
 	}
-	for n, d := 0, dir; d != filepath.Dir(d); n, d = n+1, filepath.Dir(d) {
-		if err := syncDir(filepath.Dir(d)); err != nil && n < len(missing) && !errors.Is(err, os.ErrPermission) {
+	for n, at := 0, dir; at != filepath.Dir(at); n, at = n+1, filepath.Dir(at) {
+		if err := d.syncDir(filepath.Dir(at)); err != nil && n < len(missing) && !errors.Is(err, fs.ErrPermission) {
 			return err
 		}
 	}
@@ -121,33 +126,33 @@ func makeDir(dir string) error {
 
 // create makes a new member. The file "creating" is there until everything else is durable; a crash before that leaves a
 // directory that is Empty, and that the next create clears.
-func create(dir string, o Options) error {
-	if err := writeFile(filepath.Join(dir, creatingName), nil); err != nil {
+func (d disk) create(dir string, o Options) error {
+	if err := d.writeFile(filepath.Join(dir, creatingName), nil); err != nil {
 		return err
 	}
-	if err := clearUnfinished(dir); err != nil {
+	if err := d.clearUnfinished(dir); err != nil {
 		return err
 	}
 	snaps, wals := filepath.Join(dir, snapName), filepath.Join(dir, walName)
-	if err := mkdir(snaps); err != nil {
+	if err := d.mkdir(snaps); err != nil {
 		return err
 	}
 	if o.Boot != nil {
 		if err := checkSnapshot(o.Boot); err != nil {
 			return err
 		}
-		tmp, err := writeSnapshotFile(snaps, o.Boot, nil)
+		tmp, err := d.writeSnapshotFile(snaps, o.Boot, nil)
 		if err == nil {
-			err = moveFile(tmp, filepath.Join(snaps, idOf(o.Boot).file(snapExt)))
+			err = d.moveFile(tmp, filepath.Join(snaps, idOf(o.Boot).file(snapExt)))
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if err := createWAL(wals, o); err != nil {
+	if err := d.createWAL(wals, o); err != nil {
 		return err
 	}
-	segs, _, err := listSegments(wals)
+	segs, _, err := d.listSegments(wals)
 	if err != nil {
 		return err
 	}
@@ -155,7 +160,7 @@ func create(dir string, o Options) error {
 	if err != nil {
 		return err
 	}
-	m, err := createMark(filepath.Join(dir, markName), o.Identity.Incarnation)
+	m, err := d.createMark(filepath.Join(dir, markName), o.Identity.Incarnation)
 	if err != nil {
 		return err
 	}
@@ -173,25 +178,25 @@ func create(dir string, o Options) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(syncDir(wals), syncDir(dir)); err != nil {
+	if err := errors.Join(d.syncDir(wals), d.syncDir(dir)); err != nil {
 		return err
 	}
-	if err := writeFile(filepath.Join(dir, identityName), body); err != nil {
+	if err := d.writeFile(filepath.Join(dir, identityName), body); err != nil {
 		return err
 	}
-	return finishCreation(dir)
+	return d.finishCreation(dir)
 }
 
 // createWAL makes the first segment.
-func createWAL(dir string, o Options) error {
-	if err := mkdir(dir); err != nil {
+func (d disk) createWAL(dir string, o Options) error {
+	if err := d.mkdir(dir); err != nil {
 		return err
 	}
 	path := filepath.Join(dir, segmentName(0, 0))
-	if err := reserve(path, o.SegmentSize); err != nil {
+	if err := d.reserve(path, o.SegmentSize); err != nil {
 		return err
 	}
-	out, err := newAppender(path, 0, 0, 0)
+	out, err := d.newAppender(path, 0, 0, 0)
 	if err != nil {
 		return err
 	}
@@ -210,17 +215,17 @@ func createWAL(dir string, o Options) error {
 }
 
 // mkdir makes a directory unless it is there, perhaps with a file system mounted on it.
-func mkdir(dir string) error {
-	err := newDir(dir)
-	if fi, serr := os.Stat(dir); errors.Is(err, os.ErrExist) && serr == nil && fi.IsDir() {
+func (d disk) mkdir(dir string) error {
+	err := d.newDir(dir)
+	if fi, serr := d.Stat(dir); errors.Is(err, fs.ErrExist) && serr == nil && fi.IsDir() {
 		return nil
 	}
 	return err
 }
 
 // clearUnfinished removes what an interrupted creation left.
-func clearUnfinished(dir string) error {
-	names, err := os.ReadDir(dir)
+func (d disk) clearUnfinished(dir string) error {
+	names, err := d.ReadDir(dir)
 	if err != nil {
 		return err
 	}
@@ -229,9 +234,9 @@ func clearUnfinished(dir string) error {
 		switch name := e.Name(); {
 		case name == creatingName, name == lockName, notOurs(name):
 		case name == walName, name == snapName: // not the directory, which may have been made for us
-			err = clearDir(path)
+			err = d.clearDir(path)
 		default: // classify has made sure that it is ours
-			err = removeTree(path)
+			err = d.removeTree(path)
 		}
 		if err != nil {
 			return err
@@ -240,8 +245,8 @@ func clearUnfinished(dir string) error {
 	return nil
 }
 
-func clearDir(dir string) error {
-	names, err := os.ReadDir(dir)
+func (d disk) clearDir(dir string) error {
+	names, err := d.ReadDir(dir)
 	if err != nil {
 		return err
 	}
@@ -249,7 +254,7 @@ func clearDir(dir string) error {
 		if notOurs(e.Name()) {
 			continue
 		}
-		if err := removeTree(filepath.Join(dir, e.Name())); err != nil {
+		if err := d.removeTree(filepath.Join(dir, e.Name())); err != nil {
 			return err
 		}
 	}
@@ -257,15 +262,15 @@ func clearDir(dir string) error {
 }
 
 // finishCreation removes the sign of an unfinished creation, once there is an identity.
-func finishCreation(dir string) error {
-	err := remove(filepath.Join(dir, creatingName))
-	if errors.Is(err, os.ErrNotExist) {
+func (d disk) finishCreation(dir string) error {
+	err := d.remove(filepath.Join(dir, creatingName))
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return d.syncDir(dir)
 }
 
 // Files beside the segments: one that is in stock, and one that is being made a segment.

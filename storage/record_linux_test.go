@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/baton-ha/baton/internal/vfs"
 )
 
 const sector = 512 // what a disk writes wholly or not at all
@@ -17,7 +19,7 @@ const sector = 512 // what a disk writes wholly or not at all
 // A recording is what was done to a directory, in order, and what it held before.
 type recording struct {
 	root  string // what happens elsewhere is not recorded
-	begin disk
+	begin image
 	ops   []fileOp
 
 	mu     sync.Mutex
@@ -33,14 +35,14 @@ type fileOp struct {
 	known *progress
 }
 
-// A disk is what is in a directory: names of directories (id 0) and files, and the contents of these.
-type disk struct {
+// An image is what is in a directory: names of directories (id 0) and files, and the contents of these.
+type image struct {
 	names map[string]int
 	files map[int][]byte
 }
 
-func (d disk) clone() disk {
-	c := disk{names: map[string]int{}, files: map[int][]byte{}}
+func (d image) clone() image {
+	c := image{names: map[string]int{}, files: map[int][]byte{}}
 	for name, id := range d.names {
 		c.names[name] = id
 	}
@@ -51,7 +53,7 @@ func (d disk) clone() disk {
 }
 
 // write puts the directory at root.
-func (d disk) write(t *testing.T, root string) {
+func (d image) write(t *testing.T, root string) {
 	t.Helper()
 	var names []string
 	for name := range d.names {
@@ -68,7 +70,7 @@ func (d disk) write(t *testing.T, root string) {
 	}
 }
 
-func inode(f *os.File) uint64 {
+func inode(f vfs.File) uint64 {
 	fi, err := f.Stat()
 	if err != nil {
 		panic(err)
@@ -78,7 +80,7 @@ func inode(f *os.File) uint64 {
 
 // startRecording records what happens under root until the function that it returns is called.
 func startRecording(t *testing.T, root string) (*recording, func()) {
-	r := &recording{root: root, begin: disk{names: map[string]int{".": 0}, files: map[int][]byte{}}, inodes: map[uint64]int{}}
+	r := &recording{root: root, begin: image{names: map[string]int{".": 0}, files: map[int][]byte{}}, inodes: map[uint64]int{}}
 	must(t, filepath.WalkDir(root, func(path string, e os.DirEntry, err error) error {
 		if err != nil || path == root {
 			return err
@@ -87,7 +89,7 @@ func startRecording(t *testing.T, root string) (*recording, func()) {
 		if r.begin.names[rel] = 0; e.IsDir() {
 			return nil
 		}
-		f, err := os.Open(path)
+		f, err := onDisk.open(path)
 		must(t, err)
 		defer f.Close()
 		r.begin.names[rel] = r.file(inode(f))
@@ -146,7 +148,7 @@ func (r *recording) record(c change, fn func() error) error {
 				continue
 			}
 			op.path = filepath.Join(dir, e.Name())
-			f, err := os.Open(op.path)
+			f, err := onDisk.open(op.path)
 			if err != nil {
 				return err
 			}
@@ -185,7 +187,7 @@ func (r *recording) set(p *progress) {
 type replay struct {
 	names   []fileOp         // of directories, not known to be durable, in order
 	durable []bool           // of names: certainly, all the same
-	base    disk             // what is durable
+	base    image            // what is durable
 	dirty   map[int][]fileOp // of files: changes since they were synced
 }
 
@@ -224,7 +226,7 @@ func (p *replay) next(op fileOp) {
 }
 
 // apply makes a change of names, if it can be made.
-func (d disk) apply(op fileOp) {
+func (d image) apply(op fileOp) {
 	parent := func(path string) bool {
 		id, ok := d.names[filepath.Dir(path)]
 		return ok && id == 0
@@ -267,7 +269,7 @@ func written(b []byte, op fileOp, keep func() bool) []byte {
 
 // crash returns what the disk may hold when the power is cut while op is under way. ordered: changes of names reach the disk
 // in order, as they do where a journal holds them.
-func (p *replay) crash(rnd *rand.Rand, op fileOp, ordered bool) disk {
+func (p *replay) crash(rnd *rand.Rand, op fileOp, ordered bool) image {
 	q := &replay{base: p.base.clone(), names: slices.Clip(p.names), durable: slices.Clip(p.durable), dirty: map[int][]fileOp{}}
 	for id, ops := range p.dirty {
 		q.dirty[id] = ops

@@ -4,11 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 
-	"go.etcd.io/etcd/client/pkg/v3/fileutil"
+	"github.com/baton-ha/baton/internal/vfs"
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
 	"go.etcd.io/raft/v3/raftpb"
@@ -34,12 +35,12 @@ func (v *view) holds(id snapID) bool {
 //  4. etcd's own decoder must see the same.
 //  5. Everything is synced, the mark set to the end, leftovers are deleted.
 func (w *WAL) recover() (err error) {
-	if w.body, err = readIdentity(w.dir); err != nil {
+	if w.body, err = w.disk.readIdentity(w.dir); err != nil {
 		return err
 	}
 	w.id = w.body.Identity
 	var m markState
-	if w.mark, m, err = readMark(filepath.Join(w.dir, markName), w.id.Incarnation); err != nil {
+	if w.mark, m, err = w.disk.readMark(filepath.Join(w.dir, markName), w.id.Incarnation); err != nil {
 		return err
 	}
 	defer func() {
@@ -48,7 +49,7 @@ func (w *WAL) recover() (err error) {
 		}
 	}()
 	var before []*segment
-	if w.segs, before, err = listSegments(filepath.Join(w.dir, walName)); err != nil {
+	if w.segs, before, err = w.disk.listSegments(filepath.Join(w.dir, walName)); err != nil {
 		return err
 	}
 	sc, snap, err := w.choose(&m)
@@ -71,7 +72,7 @@ func (w *WAL) recover() (err error) {
 	}
 	if sc.torn != nil {
 		w.logger.Warn("cutting off a torn write that was never acknowledged", "file", sc.tail().path, "offset", sc.tail().end, "cause", sc.torn)
-		if err := cutTorn(sc.tail()); err != nil {
+		if err := w.disk.cutTorn(sc.tail()); err != nil {
 			return fmt.Errorf("storage: cut torn tail: %w", err)
 		}
 	}
@@ -81,7 +82,7 @@ func (w *WAL) recover() (err error) {
 // choose finds the newest snapshot from which the log goes on. The empty one stands for the start of a log without any.
 func (w *WAL) choose(m *markState) (*scanned, *raftpb.Snapshot, error) {
 	dir := filepath.Join(w.dir, snapName)
-	ids, err := listSnapshots(dir)
+	ids, err := w.disk.listSnapshots(dir)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -89,7 +90,7 @@ func (w *WAL) choose(m *markState) (*scanned, *raftpb.Snapshot, error) {
 	for k, id := range append(ids, snapID{}) {
 		snap := &raftpb.Snapshot{}
 		if id != (snapID{}) {
-			if snap, err = verifySnapshotFile(filepath.Join(dir, id.file(snapExt)), id); err != nil {
+			if snap, err = w.disk.verifySnapshotFile(filepath.Join(dir, id.file(snapExt)), id); err != nil {
 				if !isCorrupt(err) {
 					return nil, nil, err // it may be all right, and would be deleted
 				}
@@ -146,8 +147,8 @@ func (w *WAL) reviseState(snap snapID) bool {
 }
 
 // cutTorn cuts the last segment at the end of what decodes. The size stays: the rest becomes zeros.
-func cutTorn(s *segment) error {
-	f, err := os.OpenFile(s.path, os.O_RDWR, 0)
+func (d disk) cutTorn(s *segment) error {
+	f, err := d.OpenFile(s.path, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
@@ -171,7 +172,7 @@ func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, before []*segment, rev
 	if err := w.secondOpinion(sc.segs, id); err != nil {
 		return err
 	}
-	if err := syncSegments(sc.segs); err != nil {
+	if err := w.disk.syncSegments(sc.segs); err != nil {
 		return fmt.Errorf("storage: %w", err)
 	}
 	w.recovered = &recovered{hs: w.view.hs.proto(), last: max(w.view.last, id.index), terms: w.view.termsAfter(id.index)}
@@ -184,19 +185,19 @@ func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, before []*segment, rev
 		dead = append(dead, s.path)
 	}
 	for _, name := range dead {
-		if err := remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := w.disk.remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("storage: %w", err)
 		}
 	}
 	for _, dir := range []string{dir, filepath.Join(w.dir, snapName)} {
-		if err := checkWritable(dir); err != nil {
+		if err := w.disk.checkWritable(dir); err != nil {
 			return fmt.Errorf("storage: %s is not writable: %w", dir, err)
 		}
 	}
-	if err := reserve(tail.path, w.segmentSize); err != nil && !scarce(err) {
+	if err := w.disk.reserve(tail.path, w.segmentSize); err != nil && !scarce(err) {
 		return fmt.Errorf("storage: %w", err)
 	}
-	if w.out, err = newAppender(tail.path, tail.end, tail.crc, tail.end); err != nil {
+	if w.out, err = w.disk.newAppender(tail.path, tail.end, tail.crc, tail.end); err != nil {
 		return fmt.Errorf("storage: %w", err)
 	}
 	defer func() {
@@ -207,14 +208,14 @@ func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, before []*segment, rev
 	}()
 	w.out.written = &w.written
 	w.supply.room.Store(w.out.room)
-	if err := w.watched.begin(w.dir, w.lock, w.mark.f, tail.path, w.out.f.File); err != nil {
+	if err := w.watched.begin(w.disk, w.dir, w.lock, w.mark.f, tail.path, w.out.f.File); err != nil {
 		return fmt.Errorf("storage: %w", err)
 	}
 	if revised {
 		w.beginLocked()
 		w.out.state(w.view.hs)
 	}
-	if err := syncDir(dir); err != nil {
+	if err := w.disk.syncDir(dir); err != nil {
 		return fmt.Errorf("storage: %w", err)
 	}
 	if err := w.finishLocked(); err != nil { // both slots of the mark: an older damage is healed
@@ -222,21 +223,21 @@ func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, before []*segment, rev
 	}
 	dead, err = w.deadSnapshots(true)
 	if err == nil {
-		err = removeAll(dead)
+		err = w.disk.removeAll(dead)
 	}
 	if err != nil {
 		return err
 	}
-	if err := finishCreation(w.dir); err != nil {
+	if err := w.disk.finishCreation(w.dir); err != nil {
 		return fmt.Errorf("storage: %w", err)
 	}
 	return nil
 }
 
 // syncSegments makes durable what was read: it may be a copy that nobody has synced.
-func syncSegments(segs []*segment) error {
+func (d disk) syncSegments(segs []*segment) error {
 	for _, s := range segs {
-		f, err := os.OpenFile(s.path, os.O_RDWR, 0)
+		f, err := d.OpenFile(s.path, os.O_RDWR, 0)
 		if err != nil {
 			return err
 		}
@@ -253,11 +254,11 @@ func (w *WAL) secondOpinion(segs []*segment, snap snapID) error {
 	seen := &view{known: true, base: snap.index, last: snap.index}
 	var sum uint32
 	for i, s := range segs {
-		f, err := os.Open(s.path)
+		f, size, err := w.disk.openSized(s.path)
 		if err != nil {
-			return fileError(s.path, 0, err)
+			return err
 		}
-		d := wal.NewDecoder(fileutil.NewFileReader(f))
+		d := wal.NewDecoder(wholeFile{io.NewSectionReader(f, 0, size), f})
 		err = guard("etcd", func() error { return decodeAll(d, i == 0, sum, seen) })
 		f.Close()
 		if err != nil {
@@ -275,6 +276,15 @@ func (w *WAL) secondOpinion(segs []*segment, snap snapID) error {
 	}
 	return nil
 }
+
+// wholeFile is a file as etcd's decoder wants it.
+type wholeFile struct {
+	io.Reader
+	f vfs.File
+}
+
+// FileInfo implements [fileutil.FileReader].
+func (w wholeFile) FileInfo() (fs.FileInfo, error) { return w.f.Stat() }
 
 // decodeAll adds the entries of one segment to those of the segments before it, whose running checksum is sum.
 func decodeAll(d wal.Decoder, first bool, sum uint32, seen *view) error {

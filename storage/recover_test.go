@@ -45,9 +45,9 @@ func TestRecoveryMemory(t *testing.T) {
 // TestMakeDir: a directory that is made with all that is missing above it, also where something above may not be read.
 func TestMakeDir(t *testing.T) {
 	root := t.TempDir()
-	must(t, makeDir(filepath.Join(root, "a", "b", "c")))
+	must(t, onDisk.makeDir(filepath.Join(root, "a", "b", "c")))
 	must(t, os.Chmod(filepath.Join(root, "a"), 0o300))
 	defer os.Chmod(filepath.Join(root, "a"), 0o700)
-	must(t, makeDir(filepath.Join(root, "a", "b", "d", "e")))
-	must(t, makeDir(filepath.Join(root, "a", "b", "d", "e")))
+	must(t, onDisk.makeDir(filepath.Join(root, "a", "b", "d", "e")))
+	must(t, onDisk.makeDir(filepath.Join(root, "a", "b", "d", "e")))
 }

@@ -157,7 +157,7 @@ func TestCleanEnd(t *testing.T) {
 		if w.out.end()%blockSize == 0 {
 			full++
 		}
-		segs, _, err := listSegments(filepath.Join(w.dir, walName))
+		segs, _, err := onDisk.listSegments(filepath.Join(w.dir, walName))
 		must(t, err)
 		if sc, err := scan(segs, nil); err != nil || sc.torn != nil {
 			t.Fatalf("end %d: %v, %v", w.out.end(), err, sc.torn)

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/baton-ha/baton/internal/vfs"
 	"go.etcd.io/etcd/server/v3/storage/wal"
 )
 
@@ -27,6 +28,7 @@ type run struct {
 
 // segment is one file of the WAL with a sparse index of its entries. The last one grows with Save; the others never change.
 type segment struct {
+	disk  disk
 	path  string
 	seq   uint64
 	index uint64 // from the name: the current version of no entry from here on is in an earlier segment
@@ -60,14 +62,14 @@ func parseSegmentName(name string) (seq, index uint64, ok bool) {
 // listSegments returns the segments of a WAL directory, oldest first, from behind the last gap on. What is before a gap was
 // being deleted when the power was cut: a file system need not keep the order of removals. The start decides whether it
 // lacks something; if it does not, it deletes those before the gap.
-func listSegments(dir string) (segs, before []*segment, err error) {
-	names, err := os.ReadDir(dir)
+func (d disk) listSegments(dir string) (segs, before []*segment, err error) {
+	names, err := d.ReadDir(dir)
 	if err != nil {
 		return nil, nil, fileError(dir, 0, err)
 	}
 	for _, e := range names {
 		if seq, index, ok := parseSegmentName(e.Name()); ok {
-			segs = append(segs, newSegment(dir, seq, index))
+			segs = append(segs, newSegment(d, dir, seq, index))
 		}
 	}
 	if len(segs) == 0 {
@@ -86,8 +88,8 @@ func listSegments(dir string) (segs, before []*segment, err error) {
 	return segs[first:], segs[:first], nil
 }
 
-func newSegment(dir string, seq, index uint64) *segment {
-	return &segment{path: filepath.Join(dir, segmentName(seq, index)), seq: seq, index: index, low: math.MaxUint64}
+func newSegment(d disk, dir string, seq, index uint64) *segment {
+	return &segment{disk: d, path: filepath.Join(dir, segmentName(seq, index)), seq: seq, index: index, low: math.MaxUint64}
 }
 
 // headTypes are the records that etcd puts in front of every segment. A snapshot stands in for the state in the first one.
@@ -158,17 +160,58 @@ func (s *segment) open(off int64) (io.ReadCloser, error) {
 	direct := s.direct
 	s.mu.Unlock()
 	if direct {
-		return openDirect(s.path, off)
+		return s.disk.openDirect(s.path, off)
 	}
-	f, err := os.Open(s.path)
+	f, err := s.disk.open(s.path)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := f.Seek(off, io.SeekStart); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
+	return fileReader{io.NewSectionReader(f, off, math.MaxInt64-off), f}, nil
 }
+
+// fileReader reads a file from somewhere on.
+type fileReader struct {
+	io.Reader
+	f vfs.File
+}
+
+// Close implements [io.Closer].
+func (r fileReader) Close() error { return r.f.Close() }
+
+// directReader reads from a file past the page cache.
+type directReader struct {
+	f   vfs.File
+	off int64
+	buf []byte // aligned
+}
+
+func (d disk) openDirect(path string, off int64) (io.ReadCloser, error) {
+	f, err := d.OpenFile(path, os.O_RDONLY|vfs.Direct, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &directReader{f: f, off: off, buf: aligned(128 << 10)}, nil
+}
+
+// Read implements [io.Reader].
+func (r *directReader) Read(p []byte) (int, error) {
+	at := roundDown(r.off)
+	skip := int(r.off - at)
+	want := min(roundUp(skip+len(p)), cap(r.buf))
+	n, err := r.f.ReadAt(r.buf[:want], at)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return 0, err
+	}
+	if n <= skip {
+		return 0, io.EOF
+	}
+	n = copy(p, r.buf[skip:n])
+	r.off += int64(n)
+	return n, nil
+}
+
+// Close implements [io.Closer].
+func (r *directReader) Close() error { return r.f.Close() }
 
 // head reads the commit index in front of the segment.
 func (s *segment) head() (uint64, error) {
@@ -177,7 +220,7 @@ func (s *segment) head() (uint64, error) {
 	if s.headed {
 		return s.commit, nil
 	}
-	f, size, err := openSized(s.path)
+	f, size, err := s.disk.openSized(s.path)
 	if err != nil {
 		return 0, err
 	}
@@ -219,7 +262,7 @@ func (s *segment) load(next *segment) error {
 	if s.loaded {
 		return nil
 	}
-	f, size, err := openSized(s.path)
+	f, size, err := s.disk.openSized(s.path)
 	if err != nil {
 		return err
 	}
@@ -271,17 +314,4 @@ func (s *segment) startSum() (uint32, error) {
 		return 0, err
 	}
 	return rec.after, nil
-}
-
-func openSized(path string) (*os.File, int64, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, 0, fileError(path, 0, err)
-	}
-	fi, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return nil, 0, fileError(path, 0, err)
-	}
-	return f, fi.Size(), nil
 }

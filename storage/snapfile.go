@@ -7,13 +7,14 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"os"
+	"io/fs"
 	"path/filepath"
 	"sort"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/baton-ha/baton/internal/vfs"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -37,8 +38,8 @@ func (id snapID) file(ext string) string { return fmt.Sprintf("%016x-%016x%s", i
 
 // writeSnapshotFile writes a snapshot into a new file in dir, makes it durable and returns its name. A failure leaves no
 // file. The name is unlike any other's: two that write the same snapshot do not meet.
-func writeSnapshotFile(dir string, snap *raftpb.Snapshot, body func(io.Writer) error) (name string, err error) {
-	f, err := createTemp(dir, idOf(snap).file(".*"+tmpExt))
+func (d disk) writeSnapshotFile(dir string, snap *raftpb.Snapshot, body func(io.Writer) error) (name string, err error) {
+	f, err := d.createTemp(dir, idOf(snap).file(".*"+tmpExt))
 	if err != nil {
 		return "", err
 	}
@@ -47,19 +48,19 @@ func writeSnapshotFile(dir string, snap *raftpb.Snapshot, body func(io.Writer) e
 		err = syncFile(f)
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		return "", errors.Join(err, remove(f.Name()))
+		return "", errors.Join(err, d.remove(f.Name()))
 	}
 	return f.Name(), nil
 }
 
 // moveFile renames a file that is durable, durably. After an error it has neither name.
-func moveFile(from, to string) error {
-	err := rename(from, to)
+func (d disk) moveFile(from, to string) error {
+	err := d.rename(from, to)
 	if err == nil {
-		from, err = to, syncDir(filepath.Dir(to))
+		from, err = to, d.syncDir(filepath.Dir(to))
 	}
 	if err != nil {
-		return errors.Join(err, remove(from))
+		return errors.Join(err, d.remove(from))
 	}
 	return nil
 }
@@ -106,7 +107,8 @@ func (s *summer) Write(p []byte) (int, error) {
 
 // snapshotReader reads the body of a snapshot file and verifies the whole file at its end.
 type snapshotReader struct {
-	f    *os.File
+	r    io.Reader
+	f    vfs.File
 	path string
 	snap *raftpb.Snapshot
 	body int64 // size of the body
@@ -115,8 +117,8 @@ type snapshotReader struct {
 	err  error // what the end of the body returned
 }
 
-func openSnapshotFile(path string) (r *snapshotReader, err error) {
-	f, size, err := openSized(path)
+func (d disk) openSnapshotFile(path string) (r *snapshotReader, err error) {
+	f, size, err := d.openSized(path)
 	if err != nil {
 		return nil, err
 	}
@@ -125,8 +127,9 @@ func openSnapshotFile(path string) (r *snapshotReader, err error) {
 			f.Close()
 		}
 	}()
+	in := io.NewSectionReader(f, 0, size)
 	head := make([]byte, 16)
-	if _, err := io.ReadFull(f, head); err != nil {
+	if _, err := io.ReadFull(in, head); err != nil {
 		return nil, &CorruptError{File: path, Err: err}
 	}
 	n := int64(binary.LittleEndian.Uint32(head[12:]))
@@ -137,7 +140,7 @@ func openSnapshotFile(path string) (r *snapshotReader, err error) {
 		return nil, corrupt(path, 8, "format version %d, this program knows %d", v, formatVersion)
 	}
 	meta := make([]byte, n)
-	if _, err := io.ReadFull(f, meta); err != nil {
+	if _, err := io.ReadFull(in, meta); err != nil {
 		return nil, &CorruptError{File: path, Offset: 16, Err: err}
 	}
 	snap := &raftpb.Snapshot{}
@@ -146,7 +149,7 @@ func openSnapshotFile(path string) (r *snapshotReader, err error) {
 	}
 	crc := crc32.Update(crc32.Checksum(head, castagnoli), castagnoli, meta)
 	body := size - 16 - n - snapTrailer
-	return &snapshotReader{f: f, path: path, snap: snap, body: body, left: body, crc: crc}, nil
+	return &snapshotReader{r: in, f: f, path: path, snap: snap, body: body, left: body, crc: crc}, nil
 }
 
 func (r *snapshotReader) Read(p []byte) (int, error) {
@@ -160,7 +163,7 @@ func (r *snapshotReader) Read(p []byte) (int, error) {
 		r.err = r.finish()
 		return 0, r.err
 	}
-	n, err := r.f.Read(p[:min(int64(len(p)), r.left)])
+	n, err := r.r.Read(p[:min(int64(len(p)), r.left)])
 	r.left, r.crc = r.left-int64(n), crc32.Update(r.crc, castagnoli, p[:n])
 	if err != nil {
 		r.err = fileError(r.path, r.body-r.left, fmt.Errorf("read: %w", err))
@@ -171,7 +174,7 @@ func (r *snapshotReader) Read(p []byte) (int, error) {
 
 func (r *snapshotReader) finish() error {
 	var b [snapTrailer]byte
-	if _, err := io.ReadFull(r.f, b[:]); err != nil {
+	if _, err := io.ReadFull(r.r, b[:]); err != nil {
 		return &CorruptError{File: r.path, Err: err}
 	}
 	if n := binary.LittleEndian.Uint64(b[:]); n != uint64(r.body) {
@@ -186,8 +189,8 @@ func (r *snapshotReader) finish() error {
 func (r *snapshotReader) Close() error { return r.f.Close() }
 
 // verifySnapshotFile reads the whole file.
-func verifySnapshotFile(path string, id snapID) (*raftpb.Snapshot, error) {
-	r, err := openSnapshotFile(path)
+func (d disk) verifySnapshotFile(path string, id snapID) (*raftpb.Snapshot, error) {
+	r, err := d.openSnapshotFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -202,9 +205,9 @@ func verifySnapshotFile(path string, id snapID) (*raftpb.Snapshot, error) {
 }
 
 // listSnapshots returns the snapshot files, newest first.
-func listSnapshots(dir string) ([]snapID, error) {
-	names, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+func (d disk) listSnapshots(dir string) ([]snapID, error) {
+	names, err := d.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fileError(dir, 0, err)
 	}
 	var ids []snapID

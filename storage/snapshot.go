@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -39,7 +39,7 @@ func (w *WAL) SaveSnapshot(snap *raftpb.Snapshot, body io.WriterTo) error {
 		return err
 	}
 	if overtaken {
-		return remove(tmp)
+		return w.disk.remove(tmp)
 	}
 	w.sweep()
 	return nil
@@ -53,7 +53,7 @@ func (w *WAL) bringIntoForce(snap *raftpb.Snapshot, tmp string) (overtaken bool,
 		return overtaken, err
 	}
 	id := idOf(snap)
-	if err := moveFile(tmp, filepath.Join(w.dir, snapName, id.file(snapExt))); err != nil {
+	if err := w.disk.moveFile(tmp, filepath.Join(w.dir, snapName, id.file(snapExt))); err != nil {
 		return false, fmt.Errorf("storage: save snapshot: %w", err) // nothing rests on it yet
 	}
 	err = w.locked(func() error {
@@ -87,8 +87,8 @@ func (w *WAL) StageSnapshot(snap *raftpb.Snapshot, body io.Reader) error {
 	if err != nil {
 		return err
 	}
-	if _, err := verifySnapshotFile(tmp, idOf(snap)); err != nil {
-		return errors.Join(err, remove(tmp))
+	if _, err := w.disk.verifySnapshotFile(tmp, idOf(snap)); err != nil {
+		return errors.Join(err, w.disk.remove(tmp))
 	}
 	if err := w.stage(tmp, idOf(snap)); err != nil {
 		return err
@@ -102,9 +102,9 @@ func (w *WAL) stage(tmp string, id snapID) error {
 	w.snapMu.Lock()
 	defer w.snapMu.Unlock()
 	if err := w.usable(); err != nil {
-		return errors.Join(err, remove(tmp))
+		return errors.Join(err, w.disk.remove(tmp))
 	}
-	if err := moveFile(tmp, filepath.Join(w.dir, snapName, id.file(stagedExt))); err != nil {
+	if err := w.disk.moveFile(tmp, filepath.Join(w.dir, snapName, id.file(stagedExt))); err != nil {
 		return fmt.Errorf("storage: stage snapshot: %w", err)
 	}
 	return nil
@@ -136,8 +136,8 @@ func (w *WAL) install(snap *raftpb.Snapshot, hs *raftpb.HardState) error {
 		return fmt.Errorf("%w: snapshot %d is older than %d", ErrCompacted, id.index, w.newest().index)
 	}
 	dir := filepath.Join(w.dir, snapName)
-	err := rename(filepath.Join(dir, id.file(stagedExt)), filepath.Join(dir, id.file(snapExt)))
-	if errors.Is(err, os.ErrNotExist) {
+	err := w.disk.rename(filepath.Join(dir, id.file(stagedExt)), filepath.Join(dir, id.file(snapExt)))
+	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %d of term %d is not staged", ErrNoSnapshot, id.index, id.term)
 	}
 	if err == nil {
@@ -202,7 +202,7 @@ func (w *WAL) OpenSnapshot() (*raftpb.Snapshot, io.ReadCloser, int64, error) {
 		if id == (snapID{}) {
 			return nil, nil, 0, ErrNoSnapshot
 		}
-		r, err := openSnapshotFile(filepath.Join(w.dir, snapName, id.file(snapExt)))
+		r, err := w.disk.openSnapshotFile(filepath.Join(w.dir, snapName, id.file(snapExt)))
 		if err != nil && w.newest() != id {
 			continue
 		}
@@ -225,7 +225,7 @@ func (w *WAL) OpenFallback() (*raftpb.Snapshot, io.ReadCloser, int64, error) {
 		return nil, nil, 0, ErrNoSnapshot
 	}
 	w.distrusted = snaps[0]
-	r, err := openSnapshotFile(filepath.Join(w.dir, snapName, snaps[1].file(snapExt)))
+	r, err := w.disk.openSnapshotFile(filepath.Join(w.dir, snapName, snaps[1].file(snapExt)))
 	if err != nil {
 		return nil, nil, 0, err
 	}
@@ -285,7 +285,7 @@ func (w *WAL) locked(fn func() error) error {
 
 // writeSnapshot writes a snapshot into a file of its own, durably, and returns its name.
 func (w *WAL) writeSnapshot(snap *raftpb.Snapshot, body func(io.Writer) error) (string, error) {
-	tmp, err := writeSnapshotFile(filepath.Join(w.dir, snapName), snap, body)
+	tmp, err := w.disk.writeSnapshotFile(filepath.Join(w.dir, snapName), snap, body)
 	if err != nil {
 		return "", fmt.Errorf("storage: write snapshot %d: %w", idOf(snap).index, err)
 	}
@@ -317,7 +317,7 @@ func (w *WAL) sweep() {
 	names, err := w.deadSnapshots(false)
 	w.snapMu.Unlock()
 	if err == nil {
-		err = removeAll(names)
+		err = w.disk.removeAll(names)
 	}
 	if err != nil && !w.closed.Load() {
 		w.logger.Warn("cannot delete an old snapshot", "error", err)
@@ -341,7 +341,7 @@ func (w *WAL) runSweeper() {
 // written. w.snapMu is held, so that none of them is about to come into force.
 func (w *WAL) deadSnapshots(opening bool) (dead []string, err error) {
 	dir := filepath.Join(w.dir, snapName)
-	names, err := os.ReadDir(dir)
+	names, err := w.disk.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("storage: %w", err)
 	}
@@ -365,9 +365,9 @@ func (w *WAL) deadSnapshots(opening bool) (dead []string, err error) {
 	return dead, nil
 }
 
-func removeAll(names []string) error {
+func (d disk) removeAll(names []string) error {
 	for _, name := range names {
-		if err := remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := d.remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("storage: delete snapshot: %w", err)
 		}
 	}

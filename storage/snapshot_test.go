@@ -196,9 +196,9 @@ func TestSnapshotInterrupted(t *testing.T) {
 	m.save(t, w, hard(2, 1, 10), entries(2, 20, 2, 100))
 	snaps := filepath.Join(dir, snapName)
 	for _, name := range []string{(snapID{15, 2}).file(snapExt), (snapID{15, 2}).file(stagedExt)} {
-		tmp, err := writeSnapshotFile(snaps, snapshot(15, 2, "not recorded"), nil)
+		tmp, err := onDisk.writeSnapshotFile(snaps, snapshot(15, 2, "not recorded"), nil)
 		must(t, err)
-		must(t, moveFile(tmp, filepath.Join(snaps, name)))
+		must(t, onDisk.moveFile(tmp, filepath.Join(snaps, name)))
 	}
 	must(t, os.WriteFile(filepath.Join(snaps, "x.tmp"), []byte("half"), 0o600))
 	kill(t, w)

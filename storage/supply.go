@@ -7,13 +7,12 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
-
-	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 )
 
 // supply has the file for the next segment ready, and makes room in the last one. Files of segments that were given up are
 // used again, since all their blocks have been written before; what they hold is behind the zeros that end the log.
 type supply struct {
+	disk   disk
 	path   string // of the file, while there is one
 	size   int64  // of a segment
 	make   func(path string, size int64) error
@@ -67,7 +66,7 @@ func (s *supply) prepare() error {
 		return nil
 	}
 	if err := s.make(s.path, s.size); err != nil {
-		_ = remove(s.path) // it may hold the last blocks there are; if it is not there, neither does it hold any
+		_ = s.disk.remove(s.path) // it may hold the last blocks there are; if it is not there, neither does it hold any
 		return err
 	}
 	s.have, s.ready = true, 0
@@ -81,7 +80,7 @@ func (s *supply) take(to string) (ready int64, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := rename(s.path, to); err != nil {
+	if err := s.disk.rename(s.path, to); err != nil {
 		return 0, err
 	}
 	s.have = false
@@ -92,7 +91,7 @@ func (s *supply) take(to string) (ready int64, err error) {
 func (s *supply) putBack(from string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if rename(from, s.path) == nil {
+	if s.disk.rename(from, s.path) == nil {
 		s.have = true
 	}
 }
@@ -102,24 +101,24 @@ func (s *supply) putBack(from string) {
 func (s *supply) retire(path string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fi, err := os.Stat(path)
+	fi, err := s.disk.Stat(path)
 	if err != nil {
 		return err
 	}
 	if s.have && s.ready >= fi.Size() {
-		return remove(path)
+		return s.disk.remove(path)
 	}
-	if err := rename(path, s.path); err != nil {
+	if err := s.disk.rename(path, s.path); err != nil {
 		return err
 	}
 	s.have, s.ready = true, fi.Size()
-	err = syncDir(filepath.Dir(s.path))
+	err = s.disk.syncDir(filepath.Dir(s.path))
 	if err == nil {
 		err = s.make(s.path, s.size)
 	}
 	if err != nil { // nothing needs it
 		s.have = false
-		return remove(s.path)
+		return s.disk.remove(s.path)
 	}
 	return nil
 }
@@ -132,18 +131,18 @@ func (s *supply) close() error {
 		return nil
 	}
 	s.have = false
-	return remove(s.path)
+	return s.disk.remove(s.path)
 }
 
 // reserve makes the file at least so large, with its space allocated where the file system can do that.
-func reserve(path string, size int64) error {
-	f, err := createFile(path, os.O_RDWR)
+func (d disk) reserve(path string, size int64) error {
+	f, err := d.createFile(path, os.O_RDWR)
 	if err != nil {
 		return err
 	}
 	fi, err := f.Stat()
 	if err == nil && fi.Size() < size {
-		err = change{op: opReserve, file: f, off: size}.make(func() error { return fileutil.Preallocate(f, size, true) })
+		err = change{op: opReserve, file: f, off: size}.make(func() error { return f.Reserve(size) })
 		if err == nil {
 			err = syncFile(f)
 		}

@@ -3,13 +3,14 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 
+	"github.com/baton-ha/baton/internal/vfs"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -27,16 +28,19 @@ type Options struct {
 	Logger *slog.Logger
 	// SegmentSize is the size in bytes at which a new segment is begun; zero means 64 MiB.
 	SegmentSize int64
+	// FS is the file system that the directory is on; nil means that of the operating system. Tests put in another one.
+	FS vfs.FS
 }
 
 // WAL is one member's stable storage: raft's log, hard state and snapshots. Open makes one. All methods may be called
 // concurrently; Save, SaveSnapshot and InstallSnapshot are put in order by the caller where the order matters to raft.
 type WAL struct {
+	disk        disk
 	dir         string
 	id          Identity
 	segmentSize int64
 	logger      *slog.Logger
-	lock        *os.File
+	lock        vfs.File
 	mark        *mark
 	closed      atomic.Bool
 	failed      atomic.Pointer[error] // first failure: nothing is written after it
@@ -210,7 +214,7 @@ func (w *WAL) cutLocked() error {
 	if err != nil {
 		return fmt.Errorf("storage: new segment: %w", err)
 	}
-	next := newSegment(dir, old.seq+1, w.view.lastEntry+1)
+	next := newSegment(w.disk, dir, old.seq+1, w.view.lastEntry+1)
 	next.loaded, next.headed, next.commit = true, true, w.view.hs.commit
 	err = w.out.finish()
 	out.written = &w.written
@@ -243,7 +247,7 @@ func (w *WAL) nextOut(tmp string) (*appender, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := newAppender(tmp, 0, w.out.crc, ready)
+	out, err := w.disk.newAppender(tmp, 0, w.out.crc, ready)
 	if err != nil {
 		w.supply.putBack(tmp)
 		return nil, err
@@ -259,7 +263,7 @@ func (w *WAL) nextLocked(tmp, path string) error {
 	if _, err := w.out.sync(); err != nil {
 		return err
 	}
-	if err := rename(tmp, path); err != nil {
+	if err := w.disk.rename(tmp, path); err != nil {
 		return err
 	}
 	return change{op: opSyncDir, path: filepath.Dir(path)}.make(w.watched.wal.Sync)
@@ -308,7 +312,7 @@ func (w *WAL) Compact(index uint64) error {
 			w.unpinned.Wait()
 		}
 		w.indexMu.Unlock()
-		if err := w.supply.retire(s.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := w.supply.retire(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("storage: delete segment: %w", err)
 		}
 		w.dropped = w.dropped[1:]

@@ -3,11 +3,13 @@ package storage
 import (
 	"errors"
 	"fmt"
-	"os"
+	"io/fs"
 	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/baton-ha/baton/internal/vfs"
 )
 
 // A Space says how much room a member has for what is appended.
@@ -94,7 +96,7 @@ func (w *WAL) space(last Space) (Space, error) {
 		want += want / 2
 	}
 	dir := filepath.Join(w.dir, walName)
-	if free, ok := freeSpace(dir); ok && free < want {
+	if free, ok := w.disk.Free(dir); ok && free < want {
 		return SpaceLow, fmt.Errorf("storage: %d bytes are free at %s, at least %d must be: %w", free, dir, want, syscall.ENOSPC)
 	}
 	return SpaceEnough, nil
@@ -102,8 +104,9 @@ func (w *WAL) space(last Space) (Space, error) {
 
 // watched are the files by which a directory is recognised.
 type watched struct {
-	wal   *os.File // the directory of the segments, open so that it can be synced when there are no descriptors
-	snaps *os.File // that of the snapshots, likewise
+	disk  disk
+	wal   vfs.File // the directory of the segments, open so that it can be synced when there are no descriptors
+	snaps vfs.File // that of the snapshots, likewise
 	files []namedFile
 	tail  atomic.Pointer[namedFile] // the last segment
 }
@@ -111,71 +114,72 @@ type watched struct {
 // A namedFile is a file that must be found under a path.
 type namedFile struct {
 	path string
-	info os.FileInfo // nil: it cannot be told whether it is
+	info fs.FileInfo // nil: it cannot be told whether it is
 }
 
 // name takes note of an open file that has a name. If another one seems to have it already, the file system does not tell
 // its files apart.
-func name(path string, f *os.File) namedFile {
+func (d disk) name(path string, f vfs.File) namedFile {
 	info, err := f.Stat()
-	if there, serr := os.Stat(path); err != nil || serr != nil || !os.SameFile(info, there) {
+	if there, serr := d.Stat(path); err != nil || serr != nil || !d.SameFile(info, there) {
 		info = nil
 	}
 	return namedFile{path, info}
 }
 
 // begin opens the directory of the segments and takes note of everything that must stay where it is.
-func (d *watched) begin(dir string, lock, mark *os.File, tail string, out *os.File) (err error) {
-	if d.wal, err = os.Open(filepath.Join(dir, walName)); err != nil {
+func (d *watched) begin(on disk, dir string, lock, mark vfs.File, tail string, out vfs.File) (err error) {
+	d.disk = on
+	if d.wal, err = d.disk.open(filepath.Join(dir, walName)); err != nil {
 		return err
 	}
-	if d.snaps, err = os.Open(filepath.Join(dir, snapName)); err != nil {
+	if d.snaps, err = d.disk.open(filepath.Join(dir, snapName)); err != nil {
 		return err
 	}
 	d.files = []namedFile{
-		name(filepath.Join(dir, lockName), lock), name(filepath.Join(dir, markName), mark),
-		name(filepath.Join(dir, walName), d.wal), name(filepath.Join(dir, snapName), d.snaps),
+		d.disk.name(filepath.Join(dir, lockName), lock), d.disk.name(filepath.Join(dir, markName), mark),
+		d.disk.name(filepath.Join(dir, walName), d.wal), d.disk.name(filepath.Join(dir, snapName), d.snaps),
 	}
 	d.setTail(tail, out)
 	return nil
 }
 
 // setTail takes note of the last segment.
-func (d *watched) setTail(path string, f *os.File) {
-	one := name(path, f)
+func (d *watched) setTail(path string, f vfs.File) {
+	one := d.disk.name(path, f)
 	d.tail.Store(&one)
 }
 
 // lost returns a *LostError if one of the files is not where it was. An error that says nothing about that is none.
 func (d *watched) lost() error {
 	for _, f := range d.files {
-		if err := f.lost(); err != nil {
+		if err := f.lost(d.disk); err != nil {
 			return err
 		}
 	}
 	tail := d.tail.Load()
-	if err := tail.lost(); err != nil && d.tail.Load() == tail { // else it was finished meanwhile, and perhaps compacted
+	if err := tail.lost(d.disk); err != nil && d.tail.Load() == tail { // else it was finished meanwhile, and perhaps compacted
 		return err
 	}
 	return nil
 }
 
-func (f *namedFile) lost() error {
+func (f *namedFile) lost(d disk) error {
 	if f.info == nil {
 		return nil
 	}
-	there, err := os.Stat(f.path)
+	there, err := d.Stat(f.path)
 	switch {
 	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ENOTDIR):
 		return &LostError{File: f.path, Err: err}
-	case err == nil && !os.SameFile(f.info, there):
+	case err == nil && !d.SameFile(f.info, there):
 		return &LostError{File: f.path}
 	}
 	return nil
 }
 
 func (d *watched) close() (err error) {
-	for _, f := range []*os.File{d.wal, d.snaps} {
+	for _, f := range []vfs.File{d.wal, d.snaps} {
 		if f != nil {
 			err = errors.Join(err, f.Close())
 		}
@@ -184,13 +188,13 @@ func (d *watched) close() (err error) {
 }
 
 // checkWritable reports why no file can be made in dir, if that is not for want of space.
-func checkWritable(dir string) error {
-	f, err := createTemp(dir, "probe-*"+tmpExt)
+func (d disk) checkWritable(dir string) error {
+	f, err := d.createTemp(dir, "probe-*"+tmpExt)
 	if scarce(err) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Close(), remove(f.Name()))
+	return errors.Join(f.Close(), d.remove(f.Name()))
 }

@@ -25,7 +25,7 @@ func TestRmdir(t *testing.T) {
 		}, ""},
 		"wal deleted":   {func(dir string) error { return os.RemoveAll(filepath.Join(dir, walName)) }, walName},
 		"snap deleted":  {func(dir string) error { return os.RemoveAll(filepath.Join(dir, snapName)) }, snapName},
-		"mark replaced": {func(dir string) error { return writeFile(filepath.Join(dir, markName), make([]byte, markSize)) }, markName},
+		"mark replaced": {func(dir string) error { return onDisk.writeFile(filepath.Join(dir, markName), make([]byte, markSize)) }, markName},
 		"lock deleted":  {func(dir string) error { return os.Remove(filepath.Join(dir, lockName)) }, lockName},
 		"segment deleted": {func(dir string) error {
 			names, err := filepath.Glob(filepath.Join(dir, walName, "*.wal"))
@@ -161,7 +161,7 @@ func TestRodir(t *testing.T) {
 		must(t, mustOpen(t, dir).Close())
 		must(t, os.Chmod(filepath.Join(dir, sub), 0o500))
 		t.Cleanup(func() { os.Chmod(filepath.Join(dir, sub), 0o700) })
-		if checkWritable(filepath.Join(dir, sub)) == nil {
+		if onDisk.checkWritable(filepath.Join(dir, sub)) == nil {
 			t.Skip("this user may write everywhere")
 		}
 		if _, err := Open(dir, testOptions()); !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), filepath.Join(dir, sub)) {

@@ -1,0 +1,82 @@
+package vfs
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+
+	"go.etcd.io/etcd/client/pkg/v3/fileutil"
+)
+
+// OS is the file system of the operating system.
+var OS FS = osFS{}
+
+type osFS struct{}
+
+// OpenFile implements [FS].
+func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
+	f, err := openFile(name, flag, perm)
+	if err != nil {
+		return nil, err // not a File that is none
+	}
+	if flag&Direct != 0 {
+		return directFile{osFile{f}}, nil
+	}
+	return osFile{f}, nil
+}
+
+// Lock implements [FS].
+func (osFS) Lock(name string) (File, error) {
+	f, err := fileutil.TryLockFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, fileutil.ErrLocked) {
+		return nil, ErrLocked
+	}
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f.File}, nil
+}
+
+// Mkdir implements [FS].
+func (osFS) Mkdir(name string, perm fs.FileMode) error { return os.Mkdir(name, perm) }
+
+// Rename implements [FS].
+func (osFS) Rename(from, to string) error { return os.Rename(from, to) }
+
+// Remove implements [FS].
+func (osFS) Remove(name string) error { return os.Remove(name) }
+
+// ReadDir implements [FS].
+func (osFS) ReadDir(name string) ([]fs.DirEntry, error) { return os.ReadDir(name) }
+
+// Stat implements [FS].
+func (osFS) Stat(name string) (fs.FileInfo, error) { return os.Stat(name) }
+
+// SameFile implements [FS].
+func (osFS) SameFile(a, b fs.FileInfo) bool { return os.SameFile(a, b) }
+
+// Free implements [FS].
+func (osFS) Free(name string) (int64, bool) { return freeSpace(name) }
+
+type osFile struct{ *os.File }
+
+// Reserve implements [File].
+func (f osFile) Reserve(size int64) error { return fileutil.Preallocate(f.File, size, true) }
+
+// Datasync implements [File].
+func (f osFile) Datasync() error { return fdatasync(f.File) }
+
+// Data implements [File].
+func (f osFile) Data(off int64) int64 { return dataFrom(f.File, off) }
+
+type directFile struct{ osFile }
+
+// ReadAt implements [File]. That of os.File would go on behind the end of the file, where no multiple of a block is.
+func (f directFile) ReadAt(b []byte, off int64) (int, error) {
+	n, err := pread(f.File, b, off)
+	if err == nil && n < len(b) {
+		err = io.EOF
+	}
+	return n, err
+}

@@ -1,0 +1,59 @@
+package vfs
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// Direct has files read and written past the page cache. Not every file system can do that: then OpenFile or the first
+	// ReadAt or WriteAt fails with EINVAL.
+	Direct = syscall.O_DIRECT
+	// Dsync makes each WriteAt durable before it returns.
+	Dsync = syscall.O_DSYNC
+)
+
+func openFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
+	return os.OpenFile(name, flag, perm)
+}
+
+func fdatasync(f *os.File) error {
+	for {
+		err := syscall.Fdatasync(int(f.Fd()))
+		if err != syscall.EINTR {
+			return os.NewSyscallError("fdatasync", err)
+		}
+	}
+}
+
+func pread(f *os.File, b []byte, off int64) (int, error) {
+	for {
+		n, err := syscall.Pread(int(f.Fd()), b, off)
+		if err != syscall.EINTR {
+			return max(n, 0), os.NewSyscallError("pread", err)
+		}
+	}
+}
+
+func dataFrom(f *os.File, off int64) int64 {
+	at, err := unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
+	switch {
+	case errors.Is(err, unix.ENXIO):
+		return -1
+	case err != nil:
+		return off
+	}
+	return at
+}
+
+func freeSpace(name string) (int64, bool) {
+	var st syscall.Statfs_t
+	if syscall.Statfs(name, &st) != nil || st.Bsize <= 0 {
+		return 0, false
+	}
+	return int64(st.Bavail) * int64(st.Bsize), true
+}

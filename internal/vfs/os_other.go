@@ -1,0 +1,31 @@
+//go:build !linux
+
+package vfs
+
+import (
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+// Direct and Dsync are not for this system: OpenFile fails with EINVAL.
+const (
+	Direct = 1 << 29
+	Dsync  = 1 << 28
+)
+
+func openFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
+	if flag&(Direct|Dsync) != 0 {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.EINVAL}
+	}
+	return os.OpenFile(name, flag, perm)
+}
+
+func fdatasync(f *os.File) error { return f.Sync() }
+
+func pread(f *os.File, b []byte, off int64) (int, error) { return f.ReadAt(b, off) }
+
+func dataFrom(_ *os.File, off int64) int64 { return off }
+
+// freeSpace is not known here: a next segment that cannot be made tells that there is no space.
+func freeSpace(string) (int64, bool) { return 0, false }
