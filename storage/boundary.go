@@ -52,37 +52,51 @@ func isBoundary(data []byte, off int64, running uint32) (incarnation, seq uint64
 // findBoundary returns where a boundary of segment seq begins that is behind off in a file of that size, or -1.
 func findBoundary(f io.ReaderAt, off, size int64, incarnation, seq uint64) (int64, error) {
 	buf := make([]byte, min(256<<10, max(0, size-off)+boundaryFrame))
-	for at := dataFrom(f, off); at >= 0; {
-		n, err := f.ReadAt(buf, at)
-		b := buf[:n]
-		for from := 0; ; {
-			i := bytes.Index(b[from:], []byte(boundaryMagic))
-			if i < 0 {
+	for _, r := range writtenRanges(f, off, size) {
+		for at := r.from; at < r.to; {
+			n, err := f.ReadAt(buf[:min(int64(len(buf)), r.to-at)], at)
+			if err != nil && !errors.Is(err, io.EOF) {
+				return -1, err
+			}
+			b := buf[:n]
+			for from := 0; ; {
+				i := bytes.Index(b[from:], []byte(boundaryMagic))
+				if i < 0 {
+					break
+				}
+				from += i + len(boundaryMagic)
+				if start := boundaryAround(b, from-len(boundaryMagic), at, incarnation, seq); start > off {
+					return start, nil
+				}
+			}
+			if err != nil || at+int64(n) == r.to {
 				break
 			}
-			from += i + len(boundaryMagic)
-			if start := boundaryAround(b, from-len(boundaryMagic), at, incarnation, seq); start > off {
-				return start, nil
-			}
+			at += int64(n - boundaryFrame) // one that is cut by the end of the buffer is seen whole the next time
 		}
-		if errors.Is(err, io.EOF) {
-			return -1, nil
-		}
-		if err != nil {
-			return -1, err
-		}
-		at += int64(n - boundaryFrame) // one that is cut by the end of the buffer is seen whole the next time
 	}
 	return -1, nil
 }
 
-// dataFrom returns from where on, at or behind off, something was written to a file, -1 if nothing was, and off where
-// that is not known. What was merely reserved need not be read.
-func dataFrom(f io.ReaderAt, off int64) int64 {
-	if f, ok := f.(vfs.File); ok {
-		return f.Data(off)
+// extent is a part of a file.
+type extent struct{ from, to int64 }
+
+// writtenRanges returns the parts of a file behind off in which something was written, as far as that is known: what was merely
+// reserved need not be read. It looks for all of them before any is read, as what was read counts as written on ext4.
+func writtenRanges(f io.ReaderAt, off, size int64) (out []extent) {
+	file, ok := f.(vfs.File)
+	if !ok {
+		return []extent{{off, size}}
 	}
-	return off
+	for off < size {
+		from, to := file.Data(off)
+		if from < 0 || from >= size || to <= from {
+			break
+		}
+		out = append(out, extent{from, min(to, size)})
+		off = to
+	}
+	return out
 }
 
 // boundaryAround returns where the boundary begins whose data is at i of b, or -1. b is at position at of the file.

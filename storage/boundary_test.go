@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/baton-ha/baton/internal/vfs"
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
 	"go.etcd.io/raft/v3/raftpb"
@@ -333,5 +334,47 @@ func TestFindBoundary(t *testing.T) {
 		if find(0, 77, 5) != -1 {
 			t.Fatal("found one that was copied")
 		}
+	}
+}
+
+// counted counts the bytes that are read of a file.
+type counted struct {
+	vfs.File
+	read int
+}
+
+func (c *counted) ReadAt(b []byte, off int64) (int, error) {
+	n, err := c.File.ReadAt(b, off)
+	c.read += n
+	return n, err
+}
+
+// TestBoundarySearchSkipsWhatWasReserved: to open a directory nobody reads what of a segment was reserved and never
+// written, which is most of a new member's first one.
+func TestBoundarySearchSkipsWhatWasReserved(t *testing.T) {
+	const size = 64 << 20
+	f, err := vfs.OS.OpenFile(filepath.Join(t.TempDir(), "segment"), os.O_RDWR|os.O_CREATE, 0o600)
+	must(t, err)
+	defer f.Close()
+	must(t, f.Reserve(size))
+	_, err = f.WriteAt([]byte("some records"), 0)
+	must(t, err)
+	if from, _ := f.Data(size / 2); from >= 0 {
+		t.Skip("this file system does not tell what was written")
+	}
+	c := &counted{File: f}
+	at, err := findBoundary(c, 5, size, 1, 0)
+	if err != nil || at >= 0 {
+		t.Fatalf("found a boundary at %d, %v", at, err)
+	}
+	if c.read > size/16 {
+		t.Errorf("read %d bytes to find that nothing was written", c.read)
+	}
+	e := encoder{}
+	e.boundary(1, 0, size/2)
+	_, err = f.WriteAt(e.b, size/2)
+	must(t, err)
+	if at, err = findBoundary(c, 5, size, 1, 0); err != nil || at != size/2 {
+		t.Errorf("found the boundary at %d, %v, and it is at %d", at, err, size/2)
 	}
 }

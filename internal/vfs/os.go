@@ -68,7 +68,7 @@ func (f osFile) Reserve(size int64) error { return fileutil.Preallocate(f.File, 
 func (f osFile) Datasync() error { return fdatasync(f.File) }
 
 // Data implements [File].
-func (f osFile) Data(off int64) int64 { return dataFrom(f.File, off) }
+func (f osFile) Data(off int64) (from, to int64) { return dataFrom(f.File, off) }
 
 type directFile struct{ osFile }
 

@@ -3,6 +3,7 @@ package vfs
 import (
 	"errors"
 	"io/fs"
+	"math"
 	"os"
 	"syscall"
 
@@ -39,15 +40,18 @@ func pread(f *os.File, b []byte, off int64) (int, error) {
 	}
 }
 
-func dataFrom(f *os.File, off int64) int64 {
-	at, err := unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
-	switch {
-	case errors.Is(err, unix.ENXIO):
-		return -1
-	case err != nil:
-		return off
+func dataFrom(f *os.File, off int64) (from, to int64) {
+	from, err := unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
+	if errors.Is(err, unix.ENXIO) {
+		return -1, -1
 	}
-	return at
+	if err == nil {
+		to, err = unix.Seek(int(f.Fd()), from, unix.SEEK_HOLE)
+	}
+	if err != nil {
+		return off, math.MaxInt64
+	}
+	return from, to
 }
 
 func freeSpace(name string) (int64, bool) {

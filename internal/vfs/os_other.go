@@ -4,6 +4,7 @@ package vfs
 
 import (
 	"io/fs"
+	"math"
 	"os"
 	"syscall"
 )
@@ -25,7 +26,7 @@ func fdatasync(f *os.File) error { return f.Sync() }
 
 func pread(f *os.File, b []byte, off int64) (int, error) { return f.ReadAt(b, off) }
 
-func dataFrom(_ *os.File, off int64) int64 { return off }
+func dataFrom(_ *os.File, off int64) (from, to int64) { return off, math.MaxInt64 }
 
 // freeSpace is not known here: a next segment that cannot be made tells that there is no space.
 func freeSpace(string) (int64, bool) { return 0, false }

@@ -55,6 +55,7 @@ type File interface {
 	Sync() error
 	// Datasync makes the content durable, and of what else there is about the file what is needed to read it.
 	Datasync() error
-	// Data returns from where on, at or behind off, something was written, -1 if nothing was, and off where that is not known.
-	Data(off int64) int64
+	// Data returns the first range, at or behind off, in which something was written; from is -1 if nothing was. Where that is
+	// not known it is all from off on. What was read since is in it, too, on some file systems.
+	Data(off int64) (from, to int64)
 }
