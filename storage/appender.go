@@ -96,9 +96,9 @@ func (a *appender) sync() (low bool, err error) {
 // finish ends the segment where its records end, and closes it.
 func (a *appender) finish() error {
 	a.room.close()
-	err := truncate(a.f.File, a.end())
+	err := a.f.Truncate(a.end())
 	if err == nil {
-		err = datasync(a.f.File)
+		err = a.f.Datasync()
 	}
 	return errors.Join(err, a.f.Close())
 }
@@ -133,11 +133,11 @@ const maxWrite = 1 << 20
 func (f syncedFile) writeAt(b []byte, off int64, written *atomic.Uint64) error {
 	for len(b) > 0 {
 		part := b[:min(len(b), maxWrite)]
-		if err := writeAt(f.File, part, off, f.direct); err != nil {
+		if _, err := f.File.WriteAt(part, off); err != nil {
 			return err
 		}
 		if !f.direct {
-			if err := datasync(f.File); err != nil {
+			if err := f.Datasync(); err != nil {
 				return err
 			}
 		}

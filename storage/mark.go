@@ -72,16 +72,13 @@ type mark struct {
 	n  uint64
 }
 
+// createMark makes an empty mark, which is not durable yet.
 func (d disk) createMark(name string, incarnation uint64) (*mark, error) {
-	f, err := d.createFile(name, os.O_RDWR)
+	f, err := d.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	err = writeAt(f, make([]byte, markSize), 0, false)
-	if err == nil {
-		err = syncFile(f)
-	}
-	if err != nil {
+	if _, err = f.WriteAt(make([]byte, markSize), 0); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -148,7 +145,7 @@ func (m *mark) write(s markState) error {
 	b := make([]byte, markCopy+markBytes)
 	copy(b[markCopy:], s.encode(m.n, m.incarnation))
 	copy(b, b[markCopy:])
-	if err := writeAt(m.f, b, int64(m.n%2)*markSlot, false); err != nil {
+	if _, err := m.f.WriteAt(b, int64(m.n%2)*markSlot); err != nil {
 		return fmt.Errorf("storage: write mark: %w", err)
 	}
 	select {
@@ -159,7 +156,7 @@ func (m *mark) write(s markState) error {
 }
 
 func (m *mark) sync() error {
-	if err := syncFile(m.f); err != nil {
+	if err := m.f.Sync(); err != nil {
 		return fmt.Errorf("storage: sync mark: %w", err)
 	}
 	return nil

@@ -29,14 +29,11 @@ func Open(dir string, o Options) (*WAL, error) {
 	if o.FS != nil {
 		d.FS = o.FS
 	}
-	state, err := d.checkDir(dir, o)
-	if err != nil {
+	if _, err := d.checkDir(dir, o); err != nil {
 		return nil, err
 	}
-	if state == dirEmpty {
-		if err := d.makeDir(dir); err != nil {
-			return nil, fmt.Errorf("storage: %w", err)
-		}
+	if err := d.makeDir(dir); err != nil {
+		return nil, fmt.Errorf("storage: %w", err)
 	}
 	lock, err := d.lockDir(dir)
 	if err != nil {
@@ -101,8 +98,8 @@ func (d disk) openLocked(dir string, o Options, lock vfs.File) (*WAL, error) {
 	return w, nil
 }
 
-// makeDir makes dir and whatever is missing above it, and all of these names durable: also those that an earlier start has
-// made which was interrupted. What it has not made itself it may not be allowed to read, or to sync.
+// makeDir makes dir and whatever is missing above it, and all of these names durable: also those that are there, as an
+// earlier start may have made them that was interrupted, or whoever has put a copy there. What it has not made itself it may not be allowed to read, or to sync.
 func (d disk) makeDir(dir string) error {
 	var missing []string
 	for at := dir; ; at = filepath.Dir(at) {
@@ -216,7 +213,7 @@ func (d disk) createWAL(dir string, o Options) error {
 
 // mkdir makes a directory unless it is there, perhaps with a file system mounted on it.
 func (d disk) mkdir(dir string) error {
-	err := d.newDir(dir)
+	err := d.Mkdir(dir, 0o700)
 	if fi, serr := d.Stat(dir); errors.Is(err, fs.ErrExist) && serr == nil && fi.IsDir() {
 		return nil
 	}
@@ -263,7 +260,7 @@ func (d disk) clearDir(dir string) error {
 
 // finishCreation removes the sign of an unfinished creation, once there is an identity.
 func (d disk) finishCreation(dir string) error {
-	err := d.remove(filepath.Join(dir, creatingName))
+	err := d.Remove(filepath.Join(dir, creatingName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

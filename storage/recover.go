@@ -154,13 +154,13 @@ func (d disk) cutTorn(s *segment) error {
 	}
 	fi, err := f.Stat()
 	if err == nil {
-		err = truncate(f, s.end)
+		err = f.Truncate(s.end)
 	}
 	if err == nil {
-		err = truncate(f, fi.Size()&^7) // etcd's reader fails at a rest that is shorter than a frame's length
+		err = f.Truncate(fi.Size() &^ 7) // etcd's reader fails at a rest that is shorter than a frame's length
 	}
 	if err == nil {
-		err = syncFile(f)
+		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())
 }
@@ -172,7 +172,7 @@ func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, before []*segment, rev
 	if err := w.secondOpinion(sc.segs, id); err != nil {
 		return err
 	}
-	if err := w.disk.syncSegments(sc.segs); err != nil {
+	if err := w.syncRead(); err != nil {
 		return fmt.Errorf("storage: %w", err)
 	}
 	w.recovered = &recovered{hs: w.view.hs.proto(), last: max(w.view.last, id.index), terms: w.view.termsAfter(id.index)}
@@ -185,7 +185,7 @@ func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, before []*segment, rev
 		dead = append(dead, s.path)
 	}
 	for _, name := range dead {
-		if err := w.disk.remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := w.disk.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("storage: %w", err)
 		}
 	}
@@ -215,9 +215,6 @@ func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, before []*segment, rev
 		w.beginLocked()
 		w.out.state(w.view.hs)
 	}
-	if err := w.disk.syncDir(dir); err != nil {
-		return fmt.Errorf("storage: %w", err)
-	}
 	if err := w.finishLocked(); err != nil { // both slots of the mark: an older damage is healed
 		return err
 	}
@@ -234,14 +231,27 @@ func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, before []*segment, rev
 	return nil
 }
 
-// syncSegments makes durable what was read: it may be a copy that nobody has synced.
-func (d disk) syncSegments(segs []*segment) error {
-	for _, s := range segs {
-		f, err := d.OpenFile(s.path, os.O_RDWR, 0)
+// syncRead makes durable what was read: the process that wrote it may have died before it had synced it, and it may be a
+// copy that nobody has synced. The mark is synced when it is written.
+func (w *WAL) syncRead() error {
+	names := []string{filepath.Join(w.dir, identityName)}
+	for _, s := range w.segs {
+		names = append(names, s.path)
+	}
+	for _, id := range w.snaps {
+		names = append(names, filepath.Join(w.dir, snapName, id.file(snapExt)))
+	}
+	for _, name := range names {
+		f, err := w.disk.OpenFile(name, os.O_RDWR, 0)
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(datasync(f), f.Close()); err != nil {
+		if err := errors.Join(f.Datasync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	for _, dir := range []string{filepath.Join(w.dir, walName), filepath.Join(w.dir, snapName), w.dir} {
+		if err := w.disk.syncDir(dir); err != nil {
 			return err
 		}
 	}

@@ -43,24 +43,24 @@ func (d disk) writeSnapshotFile(dir string, snap *raftpb.Snapshot, body func(io.
 	if err != nil {
 		return "", err
 	}
-	err = encodeSnapshot(&fileWriter{f: f}, snap, body)
+	err = encodeSnapshot(io.NewOffsetWriter(f, 0), snap, body)
 	if err == nil {
-		err = syncFile(f)
+		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		return "", errors.Join(err, d.remove(f.Name()))
+		return "", errors.Join(err, d.Remove(f.Name()))
 	}
 	return f.Name(), nil
 }
 
 // moveFile renames a file that is durable, durably. After an error it has neither name.
 func (d disk) moveFile(from, to string) error {
-	err := d.rename(from, to)
+	err := d.Rename(from, to)
 	if err == nil {
 		from, err = to, d.syncDir(filepath.Dir(to))
 	}
 	if err != nil {
-		return errors.Join(err, d.remove(from))
+		return errors.Join(err, d.Remove(from))
 	}
 	return nil
 }

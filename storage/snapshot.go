@@ -39,7 +39,7 @@ func (w *WAL) SaveSnapshot(snap *raftpb.Snapshot, body io.WriterTo) error {
 		return err
 	}
 	if overtaken {
-		return w.disk.remove(tmp)
+		return w.disk.Remove(tmp)
 	}
 	w.sweep()
 	return nil
@@ -68,7 +68,7 @@ func (w *WAL) bringIntoForce(snap *raftpb.Snapshot, tmp string) (overtaken bool,
 	return false, w.noteInForce(id, false)
 }
 
-// StageSnapshot makes a snapshot of the leader durable and verifies it, without bringing it into force. Others that are
+// StageSnapshot writes and verifies a snapshot of the leader, without bringing it into force: a restart forgets it. Others that are
 // staged stay, as they may be about to be installed, until one as new as they are is in force. It reads body (nil: none) to
 // its end; an error of body leaves everything as it was. No lock is held while it reads: whoever sends the body may take
 // any time, and nothing else waits for it, nor do other calls of StageSnapshot.
@@ -88,7 +88,7 @@ func (w *WAL) StageSnapshot(snap *raftpb.Snapshot, body io.Reader) error {
 		return err
 	}
 	if _, err := w.disk.verifySnapshotFile(tmp, idOf(snap)); err != nil {
-		return errors.Join(err, w.disk.remove(tmp))
+		return errors.Join(err, w.disk.Remove(tmp))
 	}
 	if err := w.stage(tmp, idOf(snap)); err != nil {
 		return err
@@ -102,10 +102,11 @@ func (w *WAL) stage(tmp string, id snapID) error {
 	w.snapMu.Lock()
 	defer w.snapMu.Unlock()
 	if err := w.usable(); err != nil {
-		return errors.Join(err, w.disk.remove(tmp))
+		return errors.Join(err, w.disk.Remove(tmp))
 	}
-	if err := w.disk.moveFile(tmp, filepath.Join(w.dir, snapName, id.file(stagedExt))); err != nil {
-		return fmt.Errorf("storage: stage snapshot: %w", err)
+	// The name need not be durable: InstallSnapshot gives it another one, and nobody finds a staged one after a restart.
+	if err := w.disk.Rename(tmp, filepath.Join(w.dir, snapName, id.file(stagedExt))); err != nil {
+		return fmt.Errorf("storage: stage snapshot: %w", errors.Join(err, w.disk.Remove(tmp)))
 	}
 	return nil
 }
@@ -136,12 +137,12 @@ func (w *WAL) install(snap *raftpb.Snapshot, hs *raftpb.HardState) error {
 		return fmt.Errorf("%w: snapshot %d is older than %d", ErrCompacted, id.index, w.newest().index)
 	}
 	dir := filepath.Join(w.dir, snapName)
-	err := w.disk.rename(filepath.Join(dir, id.file(stagedExt)), filepath.Join(dir, id.file(snapExt)))
+	err := w.disk.Rename(filepath.Join(dir, id.file(stagedExt)), filepath.Join(dir, id.file(snapExt)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %d of term %d is not staged", ErrNoSnapshot, id.index, id.term)
 	}
 	if err == nil {
-		err = change{op: opSyncDir, path: dir}.make(w.watched.snaps.Sync) // needs no descriptor
+		err = w.watched.snaps.Sync() // needs no descriptor
 	}
 	if err != nil {
 		return w.fail(fmt.Errorf("storage: install snapshot: %w", err))
@@ -367,7 +368,7 @@ func (w *WAL) deadSnapshots(opening bool) (dead []string, err error) {
 
 func (d disk) removeAll(names []string) error {
 	for _, name := range names {
-		if err := d.remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := d.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("storage: delete snapshot: %w", err)
 		}
 	}

@@ -66,7 +66,7 @@ func (s *supply) prepare() error {
 		return nil
 	}
 	if err := s.make(s.path, s.size); err != nil {
-		_ = s.disk.remove(s.path) // it may hold the last blocks there are; if it is not there, neither does it hold any
+		_ = s.disk.Remove(s.path) // it may hold the last blocks there are; if it is not there, neither does it hold any
 		return err
 	}
 	s.have, s.ready = true, 0
@@ -80,7 +80,7 @@ func (s *supply) take(to string) (ready int64, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.disk.rename(s.path, to); err != nil {
+	if err := s.disk.Rename(s.path, to); err != nil {
 		return 0, err
 	}
 	s.have = false
@@ -91,7 +91,7 @@ func (s *supply) take(to string) (ready int64, err error) {
 func (s *supply) putBack(from string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.disk.rename(from, s.path) == nil {
+	if s.disk.Rename(from, s.path) == nil {
 		s.have = true
 	}
 }
@@ -106,9 +106,9 @@ func (s *supply) retire(path string) error {
 		return err
 	}
 	if s.have && s.ready >= fi.Size() {
-		return s.disk.remove(path)
+		return s.disk.Remove(path)
 	}
-	if err := s.disk.rename(path, s.path); err != nil {
+	if err := s.disk.Rename(path, s.path); err != nil {
 		return err
 	}
 	s.have, s.ready = true, fi.Size()
@@ -118,7 +118,7 @@ func (s *supply) retire(path string) error {
 	}
 	if err != nil { // nothing needs it
 		s.have = false
-		return s.disk.remove(s.path)
+		return s.disk.Remove(s.path)
 	}
 	return nil
 }
@@ -131,20 +131,20 @@ func (s *supply) close() error {
 		return nil
 	}
 	s.have = false
-	return s.disk.remove(s.path)
+	return s.disk.Remove(s.path)
 }
 
 // reserve makes the file at least so large, with its space allocated where the file system can do that.
 func (d disk) reserve(path string, size int64) error {
-	f, err := d.createFile(path, os.O_RDWR)
+	f, err := d.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
 	fi, err := f.Stat()
 	if err == nil && fi.Size() < size {
-		err = change{op: opReserve, file: f, off: size}.make(func() error { return f.Reserve(size) })
+		err = f.Reserve(size)
 		if err == nil {
-			err = syncFile(f)
+			err = f.Sync()
 		}
 	}
 	return errors.Join(err, f.Close())

@@ -263,10 +263,10 @@ func (w *WAL) nextLocked(tmp, path string) error {
 	if _, err := w.out.sync(); err != nil {
 		return err
 	}
-	if err := w.disk.rename(tmp, path); err != nil {
+	if err := w.disk.Rename(tmp, path); err != nil {
 		return err
 	}
-	return change{op: opSyncDir, path: filepath.Dir(path)}.make(w.watched.wal.Sync)
+	return w.watched.wal.Sync() // needs no descriptor
 }
 
 // syncLocked makes everything durable and takes note of it: in the index, for Entries, and in the mark.

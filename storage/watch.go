@@ -196,5 +196,5 @@ func (d disk) checkWritable(dir string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Close(), d.remove(f.Name()))
+	return errors.Join(f.Close(), d.Remove(f.Name()))
 }
