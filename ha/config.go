@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"log/slog"
 	"math"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -65,15 +66,20 @@ type Config struct {
 
 	// Bind is the address to listen on, host:port; "" is this member's Addr.
 	Bind string
-	// TLS, if not nil, secures all connections between the members, both sides with certificates. See
-	// the transport package. Nil: anyone who reaches the port can speak to this member.
+	// TLS, if not nil, secures all connections, both sides with certificates. See [AuthorizeByCertificate] for what
+	// must be in them. Nil: anyone who reaches the port can be a member, and take everything from the others.
 	TLS *tls.Config
 	// GetTLS, if not nil, is asked for the TLS configuration at each handshake, instead of TLS, so that
 	// certificates and authorities can be replaced without a restart: return another configuration, and it
 	// counts from the next connection on, dialled or accepted. In case of an error the last one is used;
 	// Open calls it once, and fails with it. It is called from many goroutines, and may block and panic
-	// without harm to more than that handshake. Not together with TLS.
+	// without harm to more than that handshake. [TLSFiles] reads files. Not together with TLS.
 	GetTLS func() (*tls.Config, error)
+	// Authorize, if not nil, decides instead of [AuthorizeByCertificate] which certificates are whose: who may be a member, a
+	// client, an operator. It is asked in each handshake, on both sides, and once a minute and whenever certificates
+	// are renewed for all connections that stand: an error refuses or ends that connection, and its text is told to
+	// the other side. It may block for a few seconds; one that panics or does not return has refused.
+	Authorize func(ctx context.Context, c Claim) error
 
 	// DialTimeout is how long one address of a member is waited for to take a connection; all addresses
 	// that a name leads to are tried, 150 ms apart. 0: 1 s. At least a network round trip, at most 1 minute.
@@ -133,6 +139,33 @@ type (
 	CompactedError = log.CompactedError
 	ChecksumError  = log.ChecksumError
 )
+
+// Claim is what the other side of a connection wants to be, as [Config.Authorize] is asked; Role is its kind.
+type (
+	Claim = transport.Claim
+	Role  = transport.Role
+)
+
+// The roles of those who connect.
+const (
+	RoleMember   = transport.RoleMember
+	RoleClient   = transport.RoleClient
+	RoleOperator = transport.RoleOperator
+)
+
+// AuthorizeByCertificate is transport's: the default of [Config.Authorize].
+func AuthorizeByCertificate(ctx context.Context, c Claim) error {
+	return transport.AuthorizeByCertificate(ctx, c)
+}
+
+// RoleURI is transport's: what a certificate has as a URI (subject alternative name) to say what its holder may be.
+func RoleURI(role Role, cluster, name string) *url.URL { return transport.RoleURI(role, cluster, name) }
+
+// TLSFiles is transport's: a function for [Config.GetTLS] that reads the certificate, its key and the authorities from files in
+// PEM, and reads them again when they have changed.
+func TLSFiles(certificate, key, authorities string) func() (*tls.Config, error) {
+	return transport.TLSFiles(certificate, key, authorities)
+}
 
 // Validate reports everything that is wrong with the configuration, at once. It changes nothing and
 // resolves no names.

@@ -35,7 +35,7 @@ func (n *Node) transportConfig(id storage.Identity) transport.Config {
 	slices.Sort(names)
 	return transport.Config{
 		Self:  transport.Peer{ID: id.ID, Name: n.cfg.Name, Addr: n.addrOf(n.cfg.Name)},
-		Peers: peers, Bind: n.cfg.Bind, TLS: n.cfg.TLS, GetTLS: n.cfg.GetTLS, CrashEvidence: !n.cfg.NoCrashEvidence, Logger: n.cfg.Logger,
+		Peers: peers, Bind: n.cfg.Bind, TLS: n.cfg.TLS, GetTLS: n.cfg.GetTLS, Authorize: n.cfg.Authorize, CrashEvidence: !n.cfg.NoCrashEvidence, Logger: n.cfg.Logger,
 		DialTimeout: n.cfg.DialTimeout, HandshakeTimeout: max(3*time.Second, 3*n.cfg.DialTimeout),
 		QueueBytes: boundsFor(n.cfg.MemoryBytes, len(peers)-1, n.cfg.MaxRecord).queue, WriteTimeout: max(time.Second, 2*n.cfg.ElectionTimeout),
 		Hello: func() transport.Hello {

@@ -37,6 +37,11 @@ type causeError struct {
 func (e *causeError) Error() string { return e.text }
 func (e *causeError) Unwrap() error { return e.err }
 
+// Is matches ErrUnauthorized where a certificate is the cause.
+func (e *causeError) Is(target error) bool {
+	return target == ErrUnauthorized && (e.kind == causeCert || e.kind == causeOwnCert)
+}
+
 // strangerError says how somebody began who does not speak our protocol.
 type strangerError struct{ begin []byte }
 
@@ -53,7 +58,6 @@ func explain(err error, dialled, ours bool) error {
 	var stranger *strangerError
 	var header tls.RecordHeaderError
 	var invalid x509.CertificateInvalidError
-	var host x509.HostnameError
 	var authority x509.UnknownAuthorityError
 	var verify *tls.CertificateVerificationError
 	var op *net.OpError
@@ -73,14 +77,14 @@ func explain(err error, dialled, ours bool) error {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return cause(causeCert, "its certificate %s is valid from %s to %s only, which is not now by the clock of this host",
 			certName(invalid.Cert), invalid.Cert.NotBefore.UTC().Format(dateTime), invalid.Cert.NotAfter.UTC().Format(dateTime))
-	case errors.As(err, &host):
-		return cause(causeCert, "its certificate %s is not for the host that was dialled, %s", certName(host.Certificate), host.Host)
 	case errors.As(err, &authority):
 		return cause(causeCert, "its certificate %s is of an authority that this member does not know: each side must have the other's in RootCAs", certName(authority.Cert))
 	case errors.As(err, &verify):
 		return cause(causeCert, "its certificate is not accepted: %v", verify.Err)
+	case errors.As(err, &op) && op.Op == "remote error" && strings.Contains(op.Err.Error(), "certificate"):
+		return cause(causeOwnCert, "it does not accept this member's certificate: %v", op.Err)
 	case errors.As(err, &op) && op.Op == "remote error":
-		return cause(causeOwnCert, "it does not accept this member's certificate, or its version of TLS: %v", op.Err)
+		return cause(causeElsewhere, "it does not accept this member's way of TLS: %v", op.Err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return cause(causeSilent, "it takes connections, and says nothing in time")
 	case dialled && ours && hungUp(err):

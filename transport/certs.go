@@ -15,6 +15,7 @@ const (
 
 	expiryNotice  = 30 * 24 * time.Hour // before the end that is when it is warned about
 	expiryLook    = time.Hour
+	refusalLasts  = time.Minute         // from the last one on: whoever is refused comes again sooner
 	shortLived    = 45 * 24 * time.Hour // where certificates are renewed by a program, those below live on purpose as long as they do
 	ownAsListener = 0
 	ownAsDialler  = 1
@@ -25,9 +26,38 @@ const (
 type certificates struct {
 	changed chan struct{} // 1: something is new
 
-	mu    sync.Mutex // guards what follows
-	own   [2]*x509.Certificate
-	peers map[string]*x509.Certificate // what of the peer's chain ends first
+	mu      sync.Mutex // guards what follows
+	own     [2]*x509.Certificate
+	peers   map[string]*x509.Certificate // what of the peer's chain ends first
+	refused map[refusalOf]refused        // because of a certificate
+}
+
+// refusalOf is that of one peer: when it was dialled, or when it dialled.
+type refusalOf struct {
+	name    string
+	dialled bool
+}
+
+type refused struct {
+	err error
+	at  time.Time
+}
+
+// refuse takes note that a peer was refused for its certificate, or has refused ours, or, with a nil error, that it is over. A
+// text that stays the same is no news.
+func (k *certificates) refuse(name string, dialled bool, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	key := refusalOf{name, dialled}
+	old, was := k.refused[key]
+	if err == nil {
+		delete(k.refused, key)
+	} else {
+		k.refused[key] = refused{err, time.Now()}
+	}
+	if was != (err != nil) || was && old.err.Error() != err.Error() {
+		signal(k.changed)
+	}
 }
 
 // watchOwn takes note of the certificates that a handshake with c shows.
@@ -122,30 +152,46 @@ func expiry(c *x509.Certificate, whose string, renewed bool, now time.Time) erro
 	return fmt.Errorf("certificate %s of %s has expired at %s: connections that stand go on, and none is made any more", certName(c), whose, at)
 }
 
-// watchCertificates tells of certificates that expire. Once an hour it shakes hands with all peers, since connections last, and
-// what the program and the peers show may be new by then.
+// watchCertificates tells of certificates that expire or are refused, and judges what stands by new ones. Once an hour it shakes
+// hands with all peers, since connections last, and what the program and the peers show may be new by then.
 func (t *TCP) watchCertificates(ctx context.Context) {
 	k := &t.tls.certs
-	tick := time.NewTicker(expiryLook)
+	tick := time.NewTicker(renewLook)
 	defer tick.Stop()
-	told := map[string]string{}
+	told, probed := map[string]string{}, time.Now()
 	for {
-		t.tellExpiry(k, told)
+		t.tellCertificates(k, told)
 		select {
 		case <-k.changed:
+			t.tellCertificates(k, told)
+			t.judgeStanding(ctx)
+			wait(ctx, nil, renewPause)
 		case <-tick.C:
-			for _, p := range t.dir.Load().byID {
-				if l, err := t.dial(p.small(ctx), p.Peer, PurposeProbe); err == nil {
-					l.Close()
-				}
+			if t.tls.on() && time.Since(probed) > expiryLook {
+				probed = time.Now()
+				t.showAll(ctx)
 			}
+			t.judgeStanding(ctx)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-func (t *TCP) tellExpiry(k *certificates, told map[string]string) {
+// showAll shakes hands with all peers at once.
+func (t *TCP) showAll(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, p := range t.dir.Load().byID {
+		wg.Go(func() {
+			if l, err := t.dial(p.small(ctx), p.Peer, PurposeProbe); err == nil {
+				l.Close()
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func (t *TCP) tellCertificates(k *certificates, told map[string]string) {
 	now, all := time.Now(), map[string]error{}
 	k.mu.Lock()
 	for _, c := range k.own {
@@ -159,6 +205,13 @@ func (t *TCP) tellExpiry(k *certificates, told map[string]string) {
 	for name, c := range k.peers {
 		if err := expiry(c, name, t.tls.renewed(), now); err != nil {
 			all[name] = err
+		}
+	}
+	for key, r := range k.refused {
+		if now.Sub(r.at) > refusalLasts {
+			delete(k.refused, key) // it would have come again
+		} else if _, dialled := k.refused[refusalOf{key.name, true}]; key.dialled || !dialled { // one of the two, and always the same
+			all[key.name] = r.err
 		}
 	}
 	k.mu.Unlock()

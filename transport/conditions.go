@@ -28,7 +28,9 @@ const (
 	lineNotForWire    = "message is not for the wire, dropped"
 	lineTooLarge      = "message is too large, dropped"
 
-	lineTLS = "no new TLS configuration, the last one is used"
+	lineTLS       = "no new TLS configuration, the last one is used"
+	lineTakenBack = "connection ended: its certificate is not accepted any more"
+	lineNotJudged = "connection goes on, though nobody says whether its certificate is still accepted"
 
 	stranger = "stranger" // whoever says a name that is no peer's
 )

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -40,7 +41,9 @@ type Config struct {
 	Bind string
 
 	// TLS, if not nil, makes all connections mutual TLS 1.3 or newer. It needs a certificate and RootCAs; ClientCAs
-	// default to RootCAs. ServerName defaults to the host of the address dialled. Nil: plain TCP.
+	// default to RootCAs. Who may be what by its certificate is for Authorize to say. ServerName, if set, is a host name that
+	// the certificates of all members are valid for, instead of the hosts of their addresses. Nil: plain TCP, and whoever
+	// reaches the port may be everything.
 	// Its callbacks work, GetConfigForClient too; whatever that returns, clients need a certificate. All are called from
 	// goroutines of their own; one that does not return fails its handshake.
 	TLS *tls.Config
@@ -50,6 +53,12 @@ type Config struct {
 	// afterwards; in case of an error the last one is used. Called from many goroutines. Listen calls it once, and fails with it.
 	GetTLS func() (*tls.Config, error)
 
+	// Authorize, if not nil, decides in place of [AuthorizeByCertificate] who may be what: on both sides, after TLS has looked for
+	// a certificate of an authority that is trusted, at each handshake, and again for all sessions that stand when certificates are
+	// renewed. An error refuses, and its text is told to the other side. Called from many goroutines; one that panics or
+	// does not return by the end of ctx, which is that of the handshake, has refused. Without TLS it is asked, too.
+	Authorize func(ctx context.Context, c Claim) error
+
 	// Hello says what we tell about ourselves now, at each handshake: Cluster, ClusterID, Incarnation, Members, Extra,
 	// Born, Birth, Known.
 	// The transport fills the other fields. Called from many goroutines. Required.
@@ -57,7 +66,7 @@ type Config struct {
 
 	// Admit decides, after the built-in checks, whether we may talk to the one who said this: at dials and at accepts. An
 	// error refuses, and its text is told to the other side; one that wraps [ErrNotNow] says that it is not the other's
-	// fault. Called from many goroutines, must not block. Nil: yes.
+	// fault. Called from many goroutines. Nil: yes.
 	Admit func(Hello) error
 
 	// Refused is told each time a peer refused us, or we refused one; err is a *RefusedError. The name is what the other

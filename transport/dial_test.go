@@ -288,7 +288,7 @@ func TestListensOnLoopbackAndOthersAreElsewhere(t *testing.T) {
 
 func TestZoneIsNoPartOfTheServersName(t *testing.T) {
 	ca := newAuthority(t)
-	if c := new(security).client(ca.config(t), "[fe80::1%eth0]:7000"); c.ServerName != "fe80::1" {
+	if c := new(security).client(ca.config(t), "[fe80::1%eth0]:7000", nil); c.ServerName != "fe80::1" {
 		t.Errorf("server name %q", c.ServerName)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
 	"errors"
@@ -26,12 +25,15 @@ const (
 // errStranger: the other side does not speak our protocol at all. It gets no answer.
 var errStranger = errors.New("not a baton member")
 
-// endpoint makes handshakes for one member. It is immutable.
+// endpoint makes handshakes for one member. Its fields do not change.
 type endpoint struct {
 	cfg      Config
 	said     *conditions
 	tls      *security
 	instance uint64
+	outside  outsiders
+	standing standing
+	members  func() []Peer // the present list, this member included
 	names    *dialer
 	dialTCP  func(ctx context.Context, network, addr string) (net.Conn, error) // names.dial
 }
@@ -42,8 +44,10 @@ func newEndpoint(c Config) *endpoint {
 	c = c.withDefaults()
 	d := newDialer(c.DialTimeout)
 	s := &security{fixed: c.TLS, get: c.GetTLS}
-	s.certs.changed, s.certs.peers = make(chan struct{}, 1), map[string]*x509.Certificate{}
-	return &endpoint{cfg: c, tls: s, said: newConditions(c.Logger), instance: binary.BigEndian.Uint64(b[:]) | 1, names: d, dialTCP: d.dial}
+	s.certs.changed, s.certs.peers, s.certs.refused = make(chan struct{}, 1), map[string]*x509.Certificate{}, map[refusalOf]refused{}
+	e := &endpoint{cfg: c, tls: s, said: newConditions(c.Logger), instance: binary.BigEndian.Uint64(b[:]) | 1, names: d, dialTCP: d.dial}
+	e.members = func() []Peer { return append([]Peer{c.Self}, c.Peers...) }
+	return e
 }
 
 // link is a connection after its handshake, or in it.
@@ -51,8 +55,10 @@ type link struct {
 	net.Conn // TLS, or the same as raw
 	raw      net.Conn
 	r        *frameReader
-	in       *counter // what r reads from
-	peer     Hello    // what the other side said
+	in       *counter  // what r reads from
+	peer     Hello     // what the other side said
+	shown    *shown    // nil: no TLS
+	standing *standing // nil: nobody keeps it
 	due      time.Time
 }
 
@@ -62,7 +68,12 @@ func newLink(conn, raw net.Conn) *link {
 }
 
 // Close ends the connection at once. It does not say goodbye on TLS, because that can block when the peer does not read.
-func (l *link) Close() error { return l.raw.Close() }
+func (l *link) Close() error {
+	if l.standing != nil {
+		l.standing.remove(l)
+	}
+	return l.raw.Close()
+}
 
 // reset ends the connection at once, and leaves nothing behind that the kernel would try to bring there.
 func (l *link) reset() {
@@ -137,20 +148,22 @@ func readOpening(r *bufio.Reader) (uint16, error) {
 	return binary.BigEndian.Uint16(b[len(openingMagic):]), nil
 }
 
-func (e *endpoint) hello(purpose Purpose, to string) Hello {
-	h := e.cfg.Hello()
+// hello asks the program what we say of ourselves, to be told to who.
+func (e *endpoint) hello(ctx context.Context, who string, purpose Purpose, to string) (Hello, error) {
+	h, err := outside(ctx, &e.outside, who, "Hello", e.cfg.HandshakeTimeout, func(context.Context) (Hello, error) { return e.cfg.Hello(), nil })
 	h.Version, h.Name, h.ID, h.Instance = Version, e.cfg.Self.Name, e.cfg.Self.ID, e.instance
-	h.Purpose, h.To = purpose, to
-	return h
+	h.Purpose, h.To, h.Role = purpose, to, RoleMember
+	return h, err
 }
 
 // judge adds Admit to the built-in checks.
-func (e *endpoint) judge(own, other Hello, want string, known func(string) (Peer, bool)) *RefusedError {
+func (e *endpoint) judge(ctx context.Context, who string, own, other Hello, want string, known func(string) (Peer, bool)) *RefusedError {
 	if r := judge(own, other, want, known); r != nil {
 		return r
 	}
 	if e.cfg.Admit != nil {
-		if err := e.cfg.Admit(other); err != nil {
+		_, err := outside(ctx, &e.outside, who, "Admit", e.cfg.HandshakeTimeout, func(context.Context) (struct{}, error) { return struct{}{}, e.cfg.Admit(other) })
+		if err != nil {
 			code := CodeNotAdmitted
 			if errors.Is(err, ErrNotNow) {
 				code = CodeNotNow
@@ -186,20 +199,28 @@ func (e *endpoint) dial(ctx context.Context, p Peer, purpose Purpose) (*link, er
 	case ctx.Err() == nil:
 		e.names.blame(p.Addr, raw)
 	}
-	if err != nil {
-		raw.Close()
-		if refused {
-			return nil, r
-		}
-		return nil, fmt.Errorf("handshake with member %q at %s (%s): %w", p.Name, p.Addr, raw.RemoteAddr(), explain(err, true, e.tls.on()))
+	if err == nil {
+		return l, nil
 	}
-	return l, nil
+	if l != nil {
+		l.Close()
+	}
+	raw.Close()
+	if refused {
+		err = r
+	} else {
+		err = fmt.Errorf("handshake with member %q at %s (%s): %w", p.Name, p.Addr, raw.RemoteAddr(), explain(err, true, e.tls.on()))
+	}
+	if errors.Is(err, ErrUnauthorized) {
+		e.tls.certs.refuse(p.Name, true, err)
+	}
+	return nil, err
 }
 
 // isThere says whether a refusal shows that the member itself is at the address that was dialled.
 func isThere(c Code) bool {
 	switch c {
-	case CodeSelf, CodeWrongMember, CodeWrongCluster, CodeClusterID, CodeProtocol:
+	case CodeSelf, CodeWrongMember, CodeWrongCluster, CodeClusterID, CodeProtocol, CodeUnauthorized:
 		return false
 	}
 	return true
@@ -210,20 +231,36 @@ func (e *endpoint) greet(ctx context.Context, raw net.Conn, p Peer, purpose Purp
 	if err := raw.SetDeadline(time.Now().Add(e.cfg.HandshakeTimeout)); err != nil {
 		return nil, err
 	}
-	conn := raw
+	who := "to " + p.Name
+	l := newLink(raw, raw)
 	if e.tls.on() {
-		c, err := e.secure(ctx, func(c *tls.Config) *tls.Conn { return tls.Client(raw, e.tls.client(c, p.Addr)) })
+		conn, shown, err := e.secure(ctx, raw, who, p.Addr)
 		if err != nil {
 			return nil, err
 		}
-		conn = c
+		l = newLink(conn, raw)
+		l.shown = shown
 	}
-	own := e.hello(purpose, p.Name)
+	l.standing = &e.standing
+	own, err := e.hello(ctx, who, purpose, p.Name)
+	if err != nil {
+		return nil, err
+	}
+	refuse := func(r *RefusedError) (*link, error) {
+		r.Peer, r.Addr = p.Name, p.Addr
+		_, _ = l.Conn.Write(appendFrame(nil, kindRefuse, 0, appendCoded(nil, uint16(r.Code), r.Text)))
+		return nil, r
+	}
+	// Before a word is said: somebody else's listener learns nothing of us.
+	claim := e.claim(l, RoleMember, own.Cluster, p.Name, p.Addr, true)
+	if r := e.authorize(ctx, claim); r != nil {
+		_, _ = l.Conn.Write(appendOpening(nil))
+		return refuse(r)
+	}
 	body, err := encodeHello(own)
 	if err != nil {
 		return nil, err
 	}
-	l := newLink(conn, raw)
 	if _, err := l.Conn.Write(appendFrame(appendOpening(nil), kindHello, 0, body)); err != nil {
 		return nil, err
 	}
@@ -234,11 +271,6 @@ func (e *endpoint) greet(ctx context.Context, raw net.Conn, p Peer, purpose Purp
 	f, err := l.r.next(maxHello)
 	if err != nil {
 		return nil, err
-	}
-	refuse := func(r *RefusedError) (*link, error) {
-		r.Peer, r.Addr = p.Name, p.Addr
-		_, _ = l.Conn.Write(appendFrame(nil, kindRefuse, 0, appendCoded(nil, uint16(r.Code), r.Text)))
-		return nil, r
 	}
 	switch {
 	case f.kind == kindRefuse:
@@ -257,18 +289,20 @@ func (e *endpoint) greet(ctx context.Context, raw net.Conn, p Peer, purpose Purp
 		return refuse(&RefusedError{Code: CodeProtocol, Text: err.Error(), Local: true})
 	}
 	known := func(name string) (Peer, bool) { return p, name == p.Name }
-	if r := e.judge(own, other, p.Name, known); r != nil {
+	if r := e.judge(ctx, who, own, other, p.Name, known); r != nil {
 		return refuse(r)
 	}
 	l.peer = other
-	e.saw(l)
+	e.saw(l, true)
+	e.standing.add(l, claim)
 	return l, raw.SetDeadline(time.Time{})
 }
 
 // saw takes note of the certificate of a member that was let in.
-func (e *endpoint) saw(l *link) {
-	if c, ok := l.Conn.(*tls.Conn); ok {
-		e.tls.certs.notePeer(l.peer.Name, c.ConnectionState())
+func (e *endpoint) saw(l *link, dialled bool) {
+	e.tls.certs.refuse(l.peer.Name, dialled, nil)
+	if l.shown != nil {
+		e.tls.certs.notePeer(l.peer.Name, l.shown.state)
 	}
 }
 
@@ -282,15 +316,17 @@ func (e *endpoint) answer(ctx context.Context, raw net.Conn, known func(string) 
 	if err := raw.SetDeadline(time.Now().Add(e.cfg.HandshakeTimeout)); err != nil {
 		return nil, err
 	}
-	conn := raw
+	who := from(raw.RemoteAddr())
+	l := newLink(raw, raw)
 	if e.tls.on() {
-		c, err := e.secure(ctx, func(c *tls.Config) *tls.Conn { return tls.Server(raw, e.tls.server(c)) })
+		conn, shown, err := e.secure(ctx, raw, who, "")
 		if err != nil {
 			return nil, fmt.Errorf("TLS handshake: %w", err)
 		}
-		conn = c
+		l = newLink(conn, raw)
+		l.shown = shown
 	}
-	l := newLink(conn, raw)
+	l.standing = &e.standing
 	theirs, err := readOpening(l.r.r)
 	if err != nil {
 		return nil, err
@@ -313,6 +349,13 @@ func (e *endpoint) answer(ctx context.Context, raw net.Conn, known func(string) 
 		}
 		return nil, err
 	}
+	if f.kind == kindRefuse {
+		code, text, err := decodeCoded(f.body)
+		if err != nil {
+			return nil, err
+		}
+		return nil, &RefusedError{Addr: raw.RemoteAddr().String(), Code: Code(code), Text: text}
+	}
 	if f.kind != kindHello {
 		return refuse(&RefusedError{Code: CodeProtocol, Text: fmt.Sprintf("type %d instead of hello", f.kind), Local: true})
 	}
@@ -321,18 +364,33 @@ func (e *endpoint) answer(ctx context.Context, raw net.Conn, known func(string) 
 		return refuse(&RefusedError{Code: CodeProtocol, Text: err.Error(), Local: true})
 	}
 	l.peer = other
-	own := e.hello(other.Purpose, "")
+	own, err := e.hello(ctx, who, other.Purpose, "")
+	if err != nil {
+		return nil, err
+	}
 	if other.Purpose < PurposeControl || other.Purpose > PurposeProbe {
 		return refuse(&RefusedError{Peer: other.Name, Code: CodeProtocol, Text: fmt.Sprintf("unknown %v", other.Purpose), Local: true})
 	}
-	r := e.judge(own, other, "", known)
+	if other.Role > RoleMember {
+		return refuse(&RefusedError{Peer: other.Name, Code: CodeProtocol, Text: fmt.Sprintf("a %v on a %v connection", other.Role, other.Purpose), Local: true})
+	}
+	p, isKnown := known(other.Name)
+	claim := e.claim(l, RoleMember, own.Cluster, other.Name, p.Addr, false)
+	r := e.authorize(ctx, claim)
+	if r != nil && isKnown {
+		r.Addr, _, _ = net.SplitHostPort(raw.RemoteAddr().String()) // without the port, which is another each time
+		e.tls.certs.refuse(other.Name, false, new(*r))
+	}
+	if r == nil {
+		r = e.judge(ctx, who, own, other, "", known)
+	}
 	if r == nil {
 		r = register(l)
 	}
 	if r != nil {
 		return refuse(r)
 	}
-	e.saw(l)
+	e.saw(l, false)
 	body, err := encodeHello(own)
 	if err != nil {
 		return nil, err
@@ -344,6 +402,7 @@ func (e *endpoint) answer(ctx context.Context, raw net.Conn, known func(string) 
 	if err := l.write(appendFrame(appendOpening(nil), kindHello, 0, body), e.cfg.HandshakeTimeout); err != nil {
 		return nil, err
 	}
+	e.standing.add(l, claim)
 	return l, nil
 }
 

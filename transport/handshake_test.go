@@ -125,7 +125,8 @@ func TestT13_DiallerRefuses(t *testing.T) {
 				_ = raw.SetDeadline(time.Now().Add(patience))
 				_, _ = readOpening(l.r.r)
 				_, _ = l.r.next(maxHello)
-				body, _ := encodeHello(e.hello(PurposeProbe, ""))
+				hello, _ := e.hello(t.Context(), "", PurposeProbe, "")
+				body, _ := encodeHello(hello)
 				_, _ = raw.Write(appendFrame(appendOpening(nil), kindHello, 0, body))
 				f, err := l.r.next(maxHello)
 				if err == nil {

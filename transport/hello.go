@@ -57,6 +57,7 @@ type Hello struct {
 	Members     []string `codec:"m"`  // sorted names of the initial voters; compared when both have some
 	Purpose     Purpose  `codec:"p"`  // set by the transport
 	To          string   `codec:"to"` // set by the transport: the member the dialler wants to talk to
+	Role        Role     `codec:"r"`  // set by the transport: what it wants to be; 0 is RoleMember
 	Extra       []byte   `codec:"x"`  // passed on to Admit
 
 	Born  bool              `codec:"b"`  // it takes part in its cluster; false: it is new and waits for its birth

@@ -86,6 +86,9 @@ func (t *TCP) serve(ctx context.Context, raw net.Conn) {
 
 	p, l, err := t.welcome(ctx, raw)
 	t.lobby.leave(raw)
+	if l != nil {
+		defer l.Close()
+	}
 	if err != nil || p == nil {
 		return
 	}

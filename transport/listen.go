@@ -96,7 +96,7 @@ func (t *TCP) listen(ctx context.Context) {
 			t.wg.Go(func() { t.accept(ctx, ln) })
 		}
 		t.wg.Go(func() { t.watchReach(ctx) })
-		if t.tls.on() {
+		if t.tls.on() || t.cfg.Authorize != nil {
 			t.wg.Go(func() { t.watchCertificates(ctx) })
 		}
 	}

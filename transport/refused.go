@@ -24,6 +24,7 @@ const (
 	CodeMemberList    Code = 10
 	CodeNotAdmitted   Code = 11
 	CodeNotNow        Code = 12
+	CodeUnauthorized  Code = 13
 )
 
 // Sentinels that a *RefusedError matches with errors.Is, by its code.
@@ -41,13 +42,17 @@ var (
 	ErrMemberList    = errors.New("member lists differ")         // the initial member lists differ; the text has both
 	ErrNotAdmitted   = errors.New("not admitted")                // Config.Admit said no; the text is its error
 	ErrNotNow        = errors.New("not now")                     // Config.Admit could not tell: its error wraps ErrNotNow
+
+	// ErrUnauthorized says that a certificate does not do: Config.Authorize refused what it was shown for. It is matched
+	// too by the error of a TLS handshake in which one side did not accept the other's certificate at all.
+	ErrUnauthorized = errors.New("not authorized")
 )
 
 var sentinels = map[Code]error{
 	CodeProtocol: ErrProtocol, CodeVersion: ErrVersion, CodeWrongCluster: ErrWrongCluster, CodeClusterID: ErrClusterID,
 	CodeSelf: ErrSelf, CodeDuplicate: ErrDuplicate, CodeWrongMember: ErrWrongMember, CodeUnknownMember: ErrUnknownMember,
 	CodeIDMismatch: ErrIDMismatch, CodeMemberList: ErrMemberList, CodeNotAdmitted: ErrNotAdmitted,
-	CodeNotNow: ErrNotNow,
+	CodeNotNow: ErrNotNow, CodeUnauthorized: ErrUnauthorized,
 }
 
 func (c Code) String() string {
@@ -60,7 +65,7 @@ func (c Code) String() string {
 // RefusedError says that one side of a handshake would not talk to the other. It is returned by [Probe], and given to
 // Config.Refused and, for a snapshot, to [Handler.SnapshotSent].
 type RefusedError struct {
-	Peer  string // name of the other side: the one dialled, or the one it says
+	Peer  string // name of the other side: the one dialled, or the one it says; empty if it has said none
 	Addr  string // its address
 	Code  Code
 	Text  string // says what is wrong, for people; from the refusing side
@@ -68,10 +73,14 @@ type RefusedError struct {
 }
 
 func (e *RefusedError) Error() string {
-	if e.Local {
-		return fmt.Sprintf("transport: refused member %q at %s: %v: %s", e.Peer, e.Addr, e.Code, e.Text)
+	who := fmt.Sprintf("member %q", e.Peer)
+	if e.Peer == "" {
+		who = "somebody"
 	}
-	return fmt.Sprintf("transport: refused by member %q at %s: %v: %s", e.Peer, e.Addr, e.Code, e.Text)
+	if e.Local {
+		return fmt.Sprintf("transport: refused %s at %s: %v: %s", who, e.Addr, e.Code, e.Text)
+	}
+	return fmt.Sprintf("transport: refused by %s at %s: %v: %s", who, e.Addr, e.Code, e.Text)
 }
 
 // Is matches ErrRefused and the sentinel of the code.

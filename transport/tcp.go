@@ -96,6 +96,7 @@ func Listen(c Config) (*TCP, error) {
 		return nil, err
 	}
 	t := &TCP{endpoint: e, listeners: all, unbound: err, changed: make(chan struct{}, 1)}
+	e.members = t.members
 	t.inbox.wake = make(chan struct{}, 1)
 	t.dir.Store(&directory{groups: map[uint64]*Group{}, byID: map[uint64]*peer{}, byName: map[string]*peer{}})
 	t.setPeersLocked(c.Peers)
@@ -235,6 +236,15 @@ func (t *TCP) known(name string) (Peer, bool) {
 		return p.Peer, true
 	}
 	return Peer{}, false
+}
+
+// members returns the present list, this member included.
+func (t *TCP) members() []Peer {
+	all := []Peer{t.cfg.Self}
+	for _, p := range t.dir.Load().byID {
+		all = append(all, p.Peer)
+	}
+	return all
 }
 
 func (t *TCP) unreachable(id uint64) {

@@ -3,17 +3,14 @@ package transport
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"strings"
 	"sync/atomic"
 	"time"
 )
-
-// maxStuckTLS bounds the handshakes that are left behind because something that the program gave us has not returned.
-const maxStuckTLS = 64
 
 // ValidateTLS reports everything for which [Listen] would refuse a TLS configuration, or nil.
 func ValidateTLS(c *tls.Config) error { return errors.Join(validateTLS(c)...) }
@@ -40,7 +37,6 @@ type security struct {
 	fixed *tls.Config
 	get   func() (*tls.Config, error) // instead of fixed
 	last  atomic.Pointer[tls.Config]  // the last good one of get
-	stuck atomic.Int32                // handshakes that were left behind
 	certs certificates
 }
 
@@ -72,40 +68,62 @@ func (s *security) config() (*tls.Config, error) {
 	return c, nil
 }
 
-// server returns what a listener's handshake uses.
-func (s *security) server(c *tls.Config) *tls.Config {
+// shown is what the other side of a connection has shown, and how that was judged.
+type shown struct {
+	state tls.ConnectionState  // with chains
+	given *tls.Config          // by which it was judged
+	hello *tls.ClientHelloInfo // what it said first, where GetConfigForClient was asked
+}
+
+// server returns what a listener's handshake uses. hello takes what the other side says first.
+func (s *security) server(c *tls.Config, hello **tls.ClientHelloInfo) *tls.Config {
 	given := c
 	c = s.common(c)
 	c.ClientAuth = tls.RequireAndVerifyClientCert
 	if c.ClientCAs == nil {
 		c.ClientCAs = c.RootCAs
 	}
-	if f := given.GetConfigForClient; f != nil {
-		c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-			other, err := f(hello)
+	if given.GetConfigForClient != nil {
+		c.GetConfigForClient = func(said *tls.ClientHelloInfo) (*tls.Config, error) {
+			*hello = said
+			other, err := forClient(given, said)
 			if other == nil || err != nil {
 				return nil, err
 			}
-			// Whatever it says otherwise, nobody gets in who has no certificate of an authority that is named.
-			other = other.Clone()
-			other.GetConfigForClient = nil
-			if other.RootCAs == nil {
-				other.RootCAs = given.RootCAs
-			}
-			return s.server(other), nil
+			return s.server(other, nil), nil
 		}
 	}
 	return c
 }
 
-// client returns what the dialler of addr uses.
-func (s *security) client(c *tls.Config, addr string) *tls.Config {
+// forClient asks GetConfigForClient. Whatever that returns, nobody gets in who has no certificate of an authority that is named.
+func forClient(given *tls.Config, said *tls.ClientHelloInfo) (*tls.Config, error) {
+	other, err := given.GetConfigForClient(said)
+	if other == nil || err != nil {
+		return nil, err
+	}
+	other = other.Clone()
+	other.GetConfigForClient = nil
+	if other.RootCAs == nil {
+		other.RootCAs = given.RootCAs
+	}
+	return other, nil
+}
+
+// client returns what the dialler of addr uses. That the certificate shown is the right member's is for authorize to say, which
+// knows other ways to say it than a host name. All else that is looked at by default is looked at here. chains takes what leads
+// to an authority.
+func (s *security) client(c *tls.Config, addr string, chains *[][]*x509.Certificate) *tls.Config {
 	c = s.common(c)
 	if c.ServerName == "" {
-		if host, _, err := net.SplitHostPort(addr); err == nil {
-			// A zone is the dialler's own business: no certificate has it.
-			c.ServerName, _, _ = strings.Cut(host, "%")
-		}
+		c.ServerName = hostOf(addr)
+	}
+	given := c.Clone()
+	c.InsecureSkipVerify, c.VerifyPeerCertificate = true, nil
+	c.VerifyConnection = func(state tls.ConnectionState) error {
+		err := accept(given, &state, x509.ExtKeyUsageServerAuth, time.Time{})
+		*chains = state.VerifiedChains
+		return err
 	}
 	return c
 }
@@ -119,54 +137,47 @@ func (s *security) common(c *tls.Config) *tls.Config {
 	return c
 }
 
-// secure makes the TLS handshake of a connection. wrap makes the connection of a configuration. The program's callbacks run
-// in a goroutine of their own: one that panics, ends its goroutine or does not return fails this handshake only.
-func (e *endpoint) secure(ctx context.Context, wrap func(*tls.Config) *tls.Conn) (*tls.Conn, error) {
-	if e.tls.stuck.Load() >= maxStuckTLS {
-		return nil, fmt.Errorf("TLS: %d callbacks of the program have not returned", maxStuckTLS)
-	}
-	ctx, cancel := context.WithTimeout(ctx, e.cfg.HandshakeTimeout)
-	defer cancel()
+// secure makes the TLS handshake of a connection, as the dialler of addr, or as the listener where that is empty. The
+// program's callbacks run in it.
+func (e *endpoint) secure(ctx context.Context, raw net.Conn, who, addr string) (*tls.Conn, *shown, error) {
 	type result struct {
-		c   *tls.Conn
-		err error
+		conn *tls.Conn
+		*shown
 	}
-	done := make(chan result, 1)
-	e.tls.stuck.Add(1)
-	go func() {
-		out := result{err: errors.New("TLS: a callback of the program ended its goroutine")}
-		defer func() {
-			if p := recover(); p != nil {
-				out = result{err: fmt.Errorf("TLS: a callback of the program panicked: %v", p)}
-			}
-			e.tls.stuck.Add(-1)
-			done <- out
-		}()
-		cfg, err := e.tls.config()
-		if err != nil {
-			e.said.say(slog.LevelWarn, lineTLS, "", err.Error(), "error", err)
-			if cfg == nil {
-				out.err = err
-				return
-			}
-		} else if e.said.over(lineTLS, "") {
-			e.cfg.Logger.Info("TLS configuration is renewed again")
+	r, err := outside(ctx, &e.outside, who, "a callback of TLS", e.cfg.HandshakeTimeout, func(ctx context.Context) (result, error) {
+		before := e.tls.last.Load()
+		cfg, err := e.present()
+		if cfg == nil {
+			return result{}, err
 		}
-		c := wrap(cfg)
-		out = result{c, c.HandshakeContext(ctx)}
-	}()
-	select {
-	case r := <-done:
-		return r.c, r.err
-	case <-ctx.Done():
+		if before != nil && e.tls.last.Load() != before {
+			signal(e.tls.certs.changed)
+		}
+		var chains [][]*x509.Certificate
+		r := result{shown: &shown{given: cfg}}
+		if addr != "" {
+			r.conn = tls.Client(raw, e.tls.client(cfg, addr, &chains))
+		} else {
+			r.conn = tls.Server(raw, e.tls.server(cfg, &r.hello))
+		}
+		if err := r.conn.HandshakeContext(ctx); err != nil {
+			return result{}, err
+		}
+		if r.state = r.conn.ConnectionState(); addr != "" {
+			r.state.VerifiedChains = chains
+		}
+		return r, nil
+	})
+	return r.conn, r.shown, err
+}
+
+// present returns the present configuration, or the last good one; nil only if there never was one. It is the program's code.
+func (e *endpoint) present() (*tls.Config, error) {
+	cfg, err := e.tls.config()
+	if err != nil {
+		e.said.say(slog.LevelWarn, lineTLS, "", err.Error(), "error", err)
+	} else if e.said.over(lineTLS, "") {
+		e.cfg.Logger.Info("TLS configuration is renewed again")
 	}
-	// The handshake ends with ctx, unless it waits for the program.
-	t := time.NewTimer(lingerTime)
-	defer t.Stop()
-	select {
-	case r := <-done:
-		return r.c, r.err
-	case <-t.C:
-		return nil, errors.New("TLS: a callback of the program has not returned")
-	}
+	return cfg, err
 }
