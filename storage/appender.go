@@ -39,7 +39,7 @@ func (d disk) newAppender(path string, end int64, crc uint32, ready int64) (*app
 		return nil, err
 	}
 	a := &appender{at: roundDown(end)}
-	a.crc, a.b = crc, aligned(64 << 10)[:end-a.at]
+	a.crc, a.b = crc, aligned(2 * blockSize)[:end-a.at]
 	_, err = f.ReadAt(a.b, a.at)
 	if err := errors.Join(err, f.Close()); err != nil {
 		return nil, err

@@ -97,7 +97,7 @@ func (f *frameReader) next() (record, error) {
 
 // restIsZero reads to the end of the file after next returned io.EOF.
 func (f *frameReader) restIsZero() error {
-	b := make([]byte, 64<<10)
+	b := make([]byte, min(f.size-f.off+1, 64<<10))
 	for {
 		n, err := f.r.Read(b)
 		if !zero(b[:n]) {

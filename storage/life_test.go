@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"path/filepath"
 	"runtime"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -126,7 +123,7 @@ func (l *life) open() (err error) {
 }
 
 // script is a life in which everything comes about. What the letters mean says [life.step].
-const script = "veSaseoaaSamaSCaaSCaaiaaseCiopvaaaaSCanaaSaCaaSsaaaaaaaaSCev"
+const script = "veSaseoaabSamaSCaaSCaaiaaseCiopvaabaaSCanaaSaCaaSsaaaaaaaaSCev"
 
 // live does what a script says, between an open and a close. It returns the first error.
 func (l *life) live(script string) error {
@@ -163,6 +160,10 @@ func (l *life) step(kind rune) error {
 		n := map[rune]int{'a': 1 + l.rnd.IntN(3), 'e': 1, 's': 6}[kind]
 		hs.commit += l.rnd.Uint64N(first + uint64(n) - hs.commit)
 		save(n)
+	case 'b': // a large one, by which the segment grows beyond its size
+		save(0)
+		p.ents = []*raftpb.Entry{entry(first, hs.term, 5*bedSegment)}
+		p.next.note(nil, p.ents)
 	case 'o': // a new leader overwrites what is not committed
 		hs.term, hs.vote = hs.term+1, l.rnd.Uint64N(3)
 		first -= l.rnd.Uint64N(first - hs.commit)
@@ -227,28 +228,6 @@ func (l *life) step(kind rune) error {
 	return nil
 }
 
-// site says which call in this package makes something durable: what, and the functions it is called by, the innermost
-// first, without those of tests.
-func site(op *faultfs.Op) string {
-	var pcs [40]uintptr
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
-	what := filepath.Base(op.Name)
-	if ext := filepath.Ext(what); ext != "" {
-		what = "*" + ext
-	}
-	names := []string{op.Kind.String() + " " + what + ":"}
-	for {
-		f, more := frames.Next()
-		if _, name, ok := strings.Cut(f.Function, "baton/storage."); ok && !strings.HasSuffix(f.File, "_test.go") {
-			parts := slices.DeleteFunc(strings.Split(name, "."), func(part string) bool { return strings.HasPrefix(part, "func") })
-			names = append(names, parts[len(parts)-1])
-		}
-		if !more {
-			return strings.Join(names, " ")
-		}
-	}
-}
-
 // A state is a file system as it may be after a power cut or a kill, and what must be there.
 type state struct {
 	what string
@@ -284,28 +263,41 @@ func (s state) start() (state, error) {
 	return found, nil
 }
 
-// verifyAll verifies states, several at a time, and returns an error if one of them is bad.
-func verifyAll(states []state, verify func(state) error) error {
-	var next atomic.Int64
-	var failed atomic.Pointer[error]
-	var wg sync.WaitGroup
+// A verifier verifies states, several at a time, while others come about.
+type verifier struct {
+	states  chan func() error // 64: so many states are in memory at a time
+	workers sync.WaitGroup
+	failed  atomic.Pointer[error]
+	n       int
+}
+
+func newVerifier() *verifier {
+	v := &verifier{states: make(chan func() error, 64)}
 	for range runtime.GOMAXPROCS(0) {
-		wg.Go(func() {
-			for failed.Load() == nil {
-				n := next.Add(1) - 1
-				if n >= int64(len(states)) {
-					return
+		v.workers.Go(func() {
+			for verify := range v.states {
+				if v.failed.Load() != nil {
+					continue
 				}
-				err := verify(states[n])
-				states[n] = state{} // its memory is needed
-				if err != nil {
-					failed.Store(&err)
+				if err := verify(); err != nil {
+					v.failed.CompareAndSwap(nil, &err)
 				}
 			}
 		})
 	}
-	wg.Wait()
-	if err := failed.Load(); err != nil {
+	return v
+}
+
+func (v *verifier) add(verify func() error) {
+	v.n++
+	v.states <- verify
+}
+
+// wait returns the first error.
+func (v *verifier) wait() error {
+	close(v.states)
+	v.workers.Wait()
+	if err := v.failed.Load(); err != nil {
 		return *err
 	}
 	return nil

@@ -121,8 +121,8 @@ func (d disk) makeDir(dir string) error {
 	return nil
 }
 
-// create makes a new member. The file "creating" is there until everything else is durable; a crash before that leaves a
-// directory that is Empty, and that the next create clears.
+// create makes a new member, which is then recovered like any other. The file "creating" is there from the first step on until
+// that is done: what a crash leaves before there is an identity is a directory that is Empty, and the next create clears it.
 func (d disk) create(dir string, o Options) error {
 	if err := d.writeFile(filepath.Join(dir, creatingName), nil); err != nil {
 		return err
@@ -178,10 +178,7 @@ func (d disk) create(dir string, o Options) error {
 	if err := errors.Join(d.syncDir(wals), d.syncDir(dir)); err != nil {
 		return err
 	}
-	if err := d.writeFile(filepath.Join(dir, identityName), body); err != nil {
-		return err
-	}
-	return d.finishCreation(dir)
+	return d.writeFile(filepath.Join(dir, identityName), body)
 }
 
 // createWAL makes the first segment.

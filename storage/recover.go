@@ -146,7 +146,7 @@ func (w *WAL) reviseState(snap snapID) bool {
 	return v.hs != old
 }
 
-// cutTorn cuts the last segment at the end of what decodes. The size stays: the rest becomes zeros.
+// cutTorn cuts the last segment at the end of what decodes. The size stays: the rest becomes zeros. syncRead makes it durable.
 func (d disk) cutTorn(s *segment) error {
 	f, err := d.OpenFile(s.path, os.O_RDWR, 0)
 	if err != nil {
@@ -158,9 +158,6 @@ func (d disk) cutTorn(s *segment) error {
 	}
 	if err == nil {
 		err = f.Truncate(fi.Size() &^ 7) // etcd's reader fails at a rest that is shorter than a frame's length
-	}
-	if err == nil {
-		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())
 }

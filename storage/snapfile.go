@@ -195,7 +195,7 @@ func (d disk) verifySnapshotFile(path string, id snapID) (*raftpb.Snapshot, erro
 		return nil, err
 	}
 	defer r.Close()
-	if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, r, make([]byte, 256<<10)); err != nil {
+	if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, r, make([]byte, min(r.body+1, 256<<10))); err != nil {
 		return nil, err
 	}
 	if idOf(r.snap) != id {

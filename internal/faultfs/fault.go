@@ -95,6 +95,9 @@ const (
 	Last              // The last one, in each file and directory, without those before it.
 )
 
+// String returns the name of the constant.
+func (k Keep) String() string { return [...]string{"None", "All", "Some", "First", "Last"}[k] }
+
 // Crash returns the file system as it may be after a power cut: with everything that is durable, with what l says of the
 // rest, and nothing open. The file system itself stays as it is.
 func (s *FS) Crash(l Loss) *FS {
