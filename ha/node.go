@@ -55,10 +55,6 @@ type Node struct {
 	misusedAt atomic.Int64
 
 	pulse atomic.Int64 // when the loop last ran, on the node's clock
-
-	mu     sync.Mutex // guards wishes and lastID
-	wishes map[int]chan error
-	lastID int
 }
 
 // Open starts this process's member and returns at once; the election goes on in the background. An
@@ -101,7 +97,7 @@ func Open(cfg Config) (*Node, error) {
 	if size := len(cfg.Members); size%2 == 0 {
 		cfg.Logger.Warn("an even number of members survives no more losses than one member less", "member", cfg.Name, "members", size)
 	}
-	n := &Node{cfg: cfg, lines: queue, clock: bootTime, hurry: make(chan struct{}), ended: make(chan struct{}), closed: make(chan struct{}), wishes: make(map[int]chan error)}
+	n := &Node{cfg: cfg, lines: queue, clock: bootTime, hurry: make(chan struct{}), ended: make(chan struct{}), closed: make(chan struct{})}
 	n.changed.Store(new(make(chan struct{})))
 	if err := n.open(id, fresh); err != nil {
 		n.flushLines()
@@ -310,17 +306,7 @@ func (n *Node) become(ctx context.Context, s State) error {
 		return context.Cause(ctx)
 	}
 	done := make(chan error, 1)
-	n.mu.Lock()
-	n.lastID++
-	id := n.lastID
-	n.wishes[id] = done
-	n.mu.Unlock()
-	defer func() {
-		n.mu.Lock()
-		delete(n.wishes, id)
-		n.mu.Unlock()
-	}()
-	n.log.Post(become{id: id, active: s == Active})
+	n.log.Post(become{&wish{active: s == Active, reply: done}})
 	select {
 	case err := <-done:
 		return err

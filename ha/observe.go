@@ -26,7 +26,7 @@ type observer struct{ *Node }
 // Observe implements [log.Observer].
 func (n observer) Observe(now time.Duration, what any) []log.Event {
 	n.pulse.Store(int64(now))
-	out := n.role.step(now, what)
+	out := n.role.step(now, inputOf(what))
 	for _, a := range out.actions {
 		n.do(a)
 	}
@@ -58,9 +58,24 @@ func (n observer) Observe(now time.Duration, what any) []log.Event {
 	return out.events
 }
 
+// inputOf is what happens on the log's loop, as the role machine is told it.
+func inputOf(what any) input {
+	switch what := what.(type) {
+	case input:
+		return what
+	case log.Change:
+		return reported{what}
+	case log.MachineFailed:
+		return machineFailed{what.Err}
+	case log.Stopped:
+		return stopped{what.Err}
+	}
+	return wake{}
+}
+
 // do carries out what the role machine wants.
-func (n *Node) do(action any) {
-	switch a := action.(type) {
+func (n *Node) do(a action) {
+	switch a := a.(type) {
 	case run:
 		n.run(a.phase)
 	case end:
@@ -70,12 +85,7 @@ func (n *Node) do(action any) {
 		n.cancel(a.cause)
 		n.cfg.Logger.Info("role ends", "member", n.cfg.Name, "cause", a.cause)
 	case answer:
-		n.mu.Lock()
-		done := n.wishes[a.id]
-		n.mu.Unlock()
-		if done != nil {
-			done <- a.err // of size 1, answered once
-		}
+		a.wish.reply <- a.err // there is room: it is answered once
 	case report:
 		n.cfg.Logger.Error("callback failed", "member", n.cfg.Name, "err", a.err)
 	}
@@ -89,9 +99,9 @@ func (n *Node) run(p phase) {
 	switch {
 	case p.active:
 		t := &tenure{token: p.token, cancel: cancel}
-		t.until.Store(int64(n.role.lease))
+		t.until.Store(int64(n.role.lead.lease))
 		t.timer = time.AfterFunc(time.Hour, func() { n.watchLease(t) })
-		t.timer.Reset(n.role.lease - n.clock()) // only now: it uses itself
+		t.timer.Reset(n.role.lead.lease - n.clock()) // only now: it uses itself
 		n.tenure.Store(t)
 		if n.gaveUp.Load() {
 			cancel(ErrClosed)
@@ -103,13 +113,9 @@ func (n *Node) run(p phase) {
 	case n.cfg.OnStandby != nil:
 		call = func() error { return n.cfg.OnStandby(ctx) }
 	}
-	name := "OnStandby"
-	if p.active {
-		name = "OnActive"
-	}
 	var done callbackDone
 	n.callbacks.Add(1)
-	n.calls.Go(name, func() error { done = returned(call()); return nil }, func(err error) {
+	n.calls.Go(p.callback(), func() error { done = returned(call()); return nil }, func(err error) {
 		if err != nil {
 			done = callbackDone{err: err}
 		}
@@ -140,12 +146,12 @@ func (n *Node) watchLease(t *tenure) {
 // publish lets everyone see the present status.
 func (n *Node) publish(now time.Duration) {
 	r := &n.role
-	s := Status{Name: n.cfg.Name, State: r.state(now), Epoch: r.epoch.Epoch, Leader: n.nameOf(r.leader), Err: r.err}
+	s := Status{Name: n.cfg.Name, State: r.state(now), Epoch: r.lead.epoch.Epoch, Leader: n.nameOf(r.lead.leader), Err: r.err}
 	if s.State == Active {
 		s.Token = r.phase.token
 	}
 	// A holder that leads in another term has not become active in it yet, as far as is known here.
-	if r.epoch.Holder != "" && r.epoch.Holder == s.Leader && r.epoch.Term == r.term && (s.Leader != n.cfg.Name || s.State == Active) {
+	if e := r.lead.epoch; e.Holder != "" && e.Holder == s.Leader && e.Term == r.lead.term && (s.Leader != n.cfg.Name || s.State == Active) {
 		s.Active, s.ActiveAddr = s.Leader, n.addrOf(s.Leader)
 	}
 	if old := n.status.Load(); old != nil && old.same(s) {

@@ -3,6 +3,7 @@ package ha
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -29,7 +30,7 @@ func TestRole(t *testing.T) {
 				return candidate, nil
 			},
 		}, log.Epoch{})
-		wishes := 0
+		var wishes []*wish
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			if d.HasArg("at") {
 				var at string
@@ -48,48 +49,49 @@ func TestRole(t *testing.T) {
 				d.MaybeScanArgs(t, key, &s)
 				return s
 			}
-			var what any
+			var in input
 			switch d.Cmd {
 			case "leader":
 				id := number("id")
-				what = log.Leadership{Leader: id, Term: number("term"), Leading: id == 1}
+				in = reported{log.Leadership{Leader: id, Term: number("term"), Leading: id == 1}}
 			case "lease":
 				until, _ := time.ParseDuration(text("until"))
-				what = log.Lease{Until: until}
+				in = reported{log.Lease{Until: until}}
 			case "epoch":
-				what = log.EpochStarted{Epoch: log.Epoch{Epoch: number("n"), Holder: text("holder"), Term: number("term")}}
+				in = reported{log.EpochStarted{Epoch: log.Epoch{Epoch: number("n"), Holder: text("holder"), Term: number("term")}}}
 			case "refused":
-				what = log.StartRefused{}
+				in = reported{log.StartRefused{}}
 			case "asked":
-				what = log.TransferAsked{By: number("by")}
+				in = reported{log.TransferAsked{By: number("by")}}
 			case "returned":
 				var err error
 				if s := text("err"); s != "" {
 					err = errors.New(s)
 				}
-				what = returned(err)
+				in = returned(err)
 			case "expired":
-				what = expired{r.phase.token}
+				in = expired{r.phase.token}
 			case "become":
-				wishes++
-				what = become{id: wishes, active: d.HasArg("active")}
+				w := &wish{active: d.HasArg("active")}
+				wishes = append(wishes, w)
+				in = become{w}
 			case "successor":
 				candidate = number("id")
 				return ""
 			case "stopped":
-				what = log.Stopped{}
+				in = stopped{}
 			case "wake":
-				what = wake{}
+				in = wake{}
 			default:
 				t.Fatalf("unknown command %s", d.Cmd)
 			}
-			return show(&r, r.step(now, what), now)
+			return show(&r, r.step(now, in), now, wishes)
 		})
 	})
 }
 
 // show writes down what a step of the role machine wants.
-func show(r *role, out output, now time.Duration) string {
+func show(r *role, out output, now time.Duration, wishes []*wish) string {
 	var b strings.Builder
 	for _, a := range out.actions {
 		switch a := a.(type) {
@@ -102,7 +104,7 @@ func show(r *role, out output, now time.Duration) string {
 		case end:
 			fmt.Fprintf(&b, "end ctx: %v\n", a.cause)
 		case answer:
-			fmt.Fprintf(&b, "answer %d: %v\n", a.id, a.err)
+			fmt.Fprintf(&b, "answer %d: %v\n", slices.Index(wishes, a.wish)+1, a.err)
 		case report:
 			fmt.Fprintf(&b, "report: %v\n", a.err)
 		}

@@ -270,9 +270,9 @@ func t7(seed uint64) *simCluster {
 		c.w.Run(c.w.Now()+c.w.Between(0, 2*cfg.election), nil)
 		if a := c.active(); a != nil {
 			if c.w.Chance(0.5) {
-				a.post(become{active: false})
+				a.post(asked(false))
 			} else {
-				c.members[c.w.Rand.IntN(3)].post(become{active: true})
+				c.members[c.w.Rand.IntN(3)].post(asked(true))
 			}
 			c.w.Run(c.w.Now()+c.w.Between(0, 4*cfg.election), nil)
 			for _, o := range c.members { // what comes too late, it may not hear of
@@ -303,7 +303,7 @@ func repeated(seed uint64) *simCluster {
 			continue
 		}
 		c.lose = func(_, _ *simMember, m *raftpb.Message, _ int) bool { return m.GetType() == raftpb.MsgTimeoutNow }
-		a.post(become{active: false})
+		a.post(asked(false))
 		c.w.Run(c.w.Now()+c.w.Between(0, 4*cfg.election), nil)
 		c.await("active", func() bool { return c.active() != nil })
 		c.w.Run(c.w.Now()+c.w.Between(0, cfg.election), nil)
@@ -494,7 +494,7 @@ func snapshotAcrossLeaderships(seed uint64) *simCluster {
 		return c
 	}
 	for _, active := range []bool{false, true} {
-		a.post(become{id: 1, active: active})
+		a.post(asked(active))
 		if !c.await("hand-over", func() bool { return c.active() != nil && (c.active() == a) == active }) {
 			return c
 		}
@@ -559,7 +559,7 @@ func oldHeartbeat(seed uint64, late bool) *simCluster {
 		return m.GetType() == raftpb.MsgTimeoutNow
 	}
 	c.w.Run(c.w.Now()+300*time.Millisecond, nil)
-	a.post(become{id: 1, active: false})
+	a.post(asked(false))
 	c.await("active again", func() bool { return now != nil && a.tenure != nil && a.tenure.open && a.role.handing == nil })
 	c.w.Run(c.w.Now()+200*time.Millisecond, nil)
 	for _, o := range c.members {

@@ -373,7 +373,7 @@ func (m *simMember) step() {
 
 // Observe implements [log.Observer], as Node does.
 func (m *simMember) Observe(now time.Duration, what any) []log.Event {
-	out := m.role.step(now, what)
+	out := m.role.step(now, inputOf(what))
 	for _, a := range out.actions {
 		switch a := a.(type) {
 		case run:
@@ -396,12 +396,15 @@ func (m *simMember) Observe(now time.Duration, what any) []log.Event {
 	return out.events
 }
 
+// asked is a wish whose answer nobody waits for.
+func asked(active bool) become { return become{&wish{active: active, reply: make(chan error, 1)}} }
+
 // run plays a callback.
 func (m *simMember) run(p phase) {
 	if !p.active {
 		return
 	}
-	t := &simTenure{token: p.token, until: m.role.lease, open: true}
+	t := &simTenure{token: p.token, until: m.role.lead.lease, open: true}
 	m.tenure = t
 	m.c.check.active(m, p.token)
 	m.watchLease(t)

@@ -131,7 +131,7 @@ func (k *checker) active(m *simMember, t fence.Token) {
 		k.fail("%s becomes active with %v after %v (G9)", m.name, t, k.newest)
 	}
 	k.newest = t
-	e := m.role.epoch
+	e := m.role.lead.epoch
 	if m.sm.last+1 < e.First {
 		k.fail("%s becomes active in epoch %d, which begins with record %d, with %d applied (G5)", m.name, e.Epoch, e.First, m.sm.last)
 	}

@@ -151,7 +151,7 @@ func (c *simCluster) misfortune() {
 		m.stalledTo = w.Now() + lasts
 	case 7:
 		if m.up && !m.paused {
-			m.post(become{id: int(c.w.Rand.Uint32()), active: w.Chance(0.5)})
+			m.post(asked(w.Chance(0.5)))
 		}
 	case 9: // cut off, with a disk that comes back later than the network
 		for _, p := range c.members {
@@ -243,7 +243,7 @@ func (c *simCluster) finish() {
 	if !done() {
 		state := ""
 		for _, m := range c.members {
-			state += fmt.Sprintf("\n%s: up %v, %v, leader %x, record %d, role %+v", m.name, m.up, m.role.state(m.local()), m.role.leader, m.sm.last, m.role)
+			state += fmt.Sprintf("\n%s: up %v, %v, leader %x, record %d, role %+v", m.name, m.up, m.role.state(m.local()), m.role.lead.leader, m.sm.last, m.role)
 		}
 		c.check.fail("the cluster does not work again within a minute after all faults ended%s", state)
 	}

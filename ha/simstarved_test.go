@@ -33,15 +33,15 @@ func starvedActive(seed uint64) *simCluster {
 	c.starve(0, a)
 	c.w.Run(c.w.Now()+5*time.Second, nil)
 
-	terms, tenures := c.active().role.term, c.check.tenures
+	terms, tenures := c.active().role.lead.term, c.check.tenures
 	c.starve(200*time.Millisecond, c.members...)
 	c.w.Run(c.w.Now()+20*time.Second, nil)
 	for _, m := range c.members {
 		if m.problems[0] == nil {
 			c.check.fail("%s does not say that it is starved", m.name)
 		}
-		if m.role.term > terms+4 {
-			c.check.fail("%d elections in 20 s", m.role.term-terms)
+		if m.role.lead.term > terms+4 {
+			c.check.fail("%d elections in 20 s", m.role.lead.term-terms)
 		}
 	}
 	if n := c.check.tenures - tenures; n > 8 {

@@ -59,7 +59,7 @@ func TestG8_NobodyDoesBetter(t *testing.T) {
 	c.swallow(func(_, _ *simMember) bool { return true })
 	terms := func() (highest uint64) {
 		for _, m := range c.members {
-			highest = max(highest, m.role.term)
+			highest = max(highest, m.role.lead.term)
 		}
 		return highest
 	}

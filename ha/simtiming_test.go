@@ -85,7 +85,7 @@ func TestG4_MixedTimingIsCalm(t *testing.T) {
 		for _, m := range c.members {
 			if c.active() != m {
 				c.w.Run(c.w.Now()+25*time.Second, nil) // nobody is guarded any more
-				m.post(become{active: true})
+				m.post(asked(true))
 				c.await("wanted active", func() bool { return c.active() == m })
 			}
 			tenures := c.check.tenures

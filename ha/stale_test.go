@@ -13,7 +13,7 @@ import (
 	"github.com/baton-ha/baton/log"
 )
 
-// TestStatus_WhenTheLoopStandsStill lets the loop wait for a lock, which nothing should, and looks at what is
+// TestStatus_WhenTheLoopStandsStill lets the loop wait, which nothing should, and looks at what is
 // said of the role meanwhile.
 func TestStatus_WhenTheLoopStandsStill(t *testing.T) {
 	t.Parallel()
@@ -59,8 +59,8 @@ func TestStatus_WhenTheLoopStandsStill(t *testing.T) {
 	}
 	await("the member is active", func(s Status) bool { return s.State == Active })
 	token := n.Status().Token
-	n.mu.Lock() // which the loop takes to answer a wish
-	n.log.Post(become{id: 1 << 30, active: true})
+	answer := make(chan error) // of size 0, and the loop waits to be heard
+	n.log.Post(become{&wish{active: true, reply: answer}})
 	await("the role is over", func(s Status) bool {
 		return s.State == Draining && s.Token == (fence.Token{}) && s.Active == "" && s.ActiveAddr == "" && s.Lease == 0
 	})
@@ -74,7 +74,7 @@ func TestStatus_WhenTheLoopStandsStill(t *testing.T) {
 	await("the loop stands still, and the leader is not known", func(s Status) bool {
 		return len(s.Problems) == 1 && s.Problems[0].Kind == problemLoop && s.Leader == ""
 	})
-	n.mu.Unlock()
+	<-answer
 	await("the loop goes on", func(s Status) bool {
 		return len(s.Problems) == 0 && s.State == Active && s.Token.Supersedes(token) && s.Active == "a"
 	})
@@ -107,7 +107,7 @@ func TestStatus_WhoIsActive(t *testing.T) {
 			if c.leader != "" {
 				lead.Leader = memberID(c.leader)
 			}
-			n.role.step(now, lead)
+			n.role.step(now, reported{lead})
 			n.publish(now)
 			n.pulse.Store(int64(now))
 			s := n.viewAt(now, now-c.heard)

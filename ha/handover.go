@@ -1,0 +1,63 @@
+package ha
+
+import (
+	"time"
+
+	"github.com/baton-ha/baton/log"
+)
+
+// A handover is under way from the moment the role is given up until someone else leads, or it failed: first OnActive
+// returns, then the log transfers.
+type handover struct {
+	to     uint64        // the log's id of who shall lead, 0: the best
+	sent   bool          // the log was told to transfer
+	by     time.Duration // when this step must have succeeded
+	wishes []*wish       // to be answered with how it ends
+}
+
+// handOver begins a handover, or refuses it and leaves everything as it is.
+func (r *role) handOver(now time.Duration, to uint64, wishes ...*wish) {
+	to, err := r.cfg.successor(now, to)
+	if err != nil || !r.lead.leading {
+		r.out.answer(err, wishes...)
+		return
+	}
+	r.handing = &handover{to: to, wishes: wishes, by: now + r.cfg.drainTimeout}
+	if r.phase.open() {
+		r.end(now, ErrHandedOver)
+	}
+}
+
+// pursueHandover takes a handover one step further.
+func (r *role) pursueHandover(now time.Duration) {
+	h := r.handing
+	switch {
+	case h == nil:
+	case !r.lead.leading && r.lead.leader != 0:
+		r.endHandover(nil)
+	case !h.sent && r.lead.leading && (!r.phase.active || r.phase.returned || now >= h.by):
+		// The successor was chosen before the role ended; it may have gone since.
+		to, err := r.cfg.successor(now, h.to)
+		if err != nil {
+			r.endHandover(err)
+			return
+		}
+		r.transfer(now, h, to)
+	case now >= h.by && (h.sent || !r.lead.leading):
+		r.endHandover(ErrNotHandedOver)
+	}
+}
+
+// transfer tells the log to hand leadership on, the role being over.
+func (r *role) transfer(now time.Duration, h *handover, to uint64) {
+	h.sent, h.by = true, now+2*r.cfg.electionTimeout
+	r.handing, r.opening = h, false
+	r.out.tell(log.Transfer{To: to})
+}
+
+// endHandover ends it; a nil error says that someone else leads.
+func (r *role) endHandover(err error) {
+	wishes := r.handing.wishes
+	r.handing = nil
+	r.out.answer(err, wishes...)
+}

@@ -1,0 +1,81 @@
+package ha
+
+import (
+	"github.com/baton-ha/baton/fence"
+	"github.com/baton-ha/baton/log"
+)
+
+// This file is what goes into the role machine and what comes out of it.
+
+// An input is something that happens to a role machine.
+type input interface{ input() }
+
+type (
+	// wake: its deadline has come, or somebody wants it to look.
+	wake struct{}
+	// reported: the log says how things stand now.
+	reported struct{ change log.Change }
+	// stopped: the log has ended, because of err or, if that is nil, in order.
+	stopped struct{ err error }
+	// callbackDone: the callback of the present phase has returned.
+	callbackDone struct {
+		err   error
+		ended bool // err says only that its ctx has ended
+	}
+	// machineFailed: a method of the state machine has failed, and the member goes on.
+	machineFailed struct{ err error }
+	// expired: the timer beside the loop has ended the ctx of an active phase.
+	expired struct{ token fence.Token }
+	// misuse: a method was called where it would wait for itself.
+	misuse struct{ err error }
+	// become: somebody wants this member to be Active, or not to be.
+	become struct{ wish *wish }
+)
+
+func (wake) input()          {}
+func (reported) input()      {}
+func (stopped) input()       {}
+func (callbackDone) input()  {}
+func (machineFailed) input() {}
+func (expired) input()       {}
+func (misuse) input()        {}
+func (become) input()        {}
+
+// An action is something that a role machine wants done.
+type action interface{ action() }
+
+type (
+	// run: call OnActive or OnStandby, with a new ctx.
+	run struct{ phase phase }
+	// end: end the ctx of the present phase.
+	end struct{ cause error }
+	// answer: tell whoever had a wish how it ended.
+	answer struct {
+		wish *wish
+		err  error
+	}
+	// report: tell the operator that a callback has failed.
+	report struct{ err error }
+)
+
+func (run) action()    {}
+func (end) action()    {}
+func (answer) action() {}
+func (report) action() {}
+
+// An output is what follows from an input: actions, to be carried out in order before anything of this step leaves
+// the member, and events for the log.
+type output struct {
+	actions []action
+	events  []log.Event
+}
+
+func (o *output) do(a action)       { o.actions = append(o.actions, a) }
+func (o *output) tell(ev log.Event) { o.events = append(o.events, ev) }
+
+// answer answers wishes, all alike.
+func (o *output) answer(err error, wishes ...*wish) {
+	for _, w := range wishes {
+		o.do(answer{w, err})
+	}
+}
