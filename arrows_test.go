@@ -2,11 +2,13 @@ package baton_test
 
 import (
 	"fmt"
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,11 +22,12 @@ const module = "github.com/baton-ha/baton"
 var arrows = map[string][]string{
 	".":                nil,
 	"fence":            nil,
-	"log":              {"fence", "internal/calls", "internal/mutant", "internal/stats"},
+	"log":              {"fence", "internal/calls", "internal/core", "internal/mutant", "internal/stats"},
 	"ha":               {"log", "fence", "storage", "transport", "internal/calls", "internal/mutant", "internal/stats"},
 	"storage":          {"internal/stats", "internal/vfs"},
 	"transport":        {"internal/stats"},
 	"internal/calls":   nil,
+	"internal/core":    {"internal/mutant"},
 	"internal/mutant":  nil,
 	"internal/sim":     nil,
 	"internal/faultfs": {"internal/vfs"},
@@ -40,11 +43,20 @@ var outside = []struct {
 	by      []string
 }{
 	{"log", nil}, // the standard logger: we use log/slog
-	{"go.etcd.io/raft/v3/raftpb", []string{"log", "storage", "transport", "ha_test", "internal/sim"}},
-	{"go.etcd.io/raft/v3/...", []string{"log"}},
+	{"go.etcd.io/raft/v3/raftpb", []string{"internal/core", "log", "storage", "transport", "ha_test", "internal/sim"}},
+	{"go.etcd.io/raft/v3/...", []string{"internal/core"}},
 	{"go.etcd.io/etcd/...", []string{"storage", "internal/vfs"}},
 	{"go.uber.org/zap/...", nil}, // what etcd says through it goes nowhere
 }
+
+// pure are packages that are state machines: they have no goroutines to keep apart, nothing to wait for, no clock and no files.
+var pure = []string{"internal/core"}
+
+// impure is what they must not import or call.
+var (
+	impureImports = []string{"context", "io/fs", "net", "net/...", "os", "os/...", "runtime", "runtime/...", "sync", "sync/...", "syscall"}
+	impureCalls   = []string{"time.After", "time.AfterFunc", "time.NewTicker", "time.NewTimer", "time.Now", "time.Since", "time.Sleep", "time.Tick", "time.Until"}
+)
 
 // TestImportArrows reads the imports of every file of the module and fails on those that the design does
 // not allow.
@@ -77,22 +89,42 @@ func wrongImports(tree fs.FS) (wrong []string, err error) {
 		if err != nil {
 			return err
 		}
-		f, err := parser.ParseFile(token.NewFileSet(), name, src, parser.ImportsOnly)
+		isTest := strings.HasSuffix(name, "_test.go")
+		f, err := parser.ParseFile(token.NewFileSet(), name, src, parser.SkipObjectResolution)
 		if err != nil {
 			return err
+		}
+		if !isTest && anyFits(pure, path.Dir(name)) {
+			wrong = append(wrong, wrongCalls(name, f)...)
 		}
 		for _, spec := range f.Imports {
 			imported, err := strconv.Unquote(spec.Path.Value)
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
-			if why := forbidden(path.Dir(name), strings.HasSuffix(name, "_test.go"), imported); why != "" {
+			if why := forbidden(path.Dir(name), isTest, imported); why != "" {
 				wrong = append(wrong, fmt.Sprintf("%s: imports %s: %s", name, imported, why))
 			}
 		}
 		return nil
 	})
 	return wrong, err
+}
+
+// wrongCalls returns what a file of a pure package does that it must not: start goroutines, and ask for the time.
+func wrongCalls(name string, f *ast.File) (wrong []string) {
+	ast.Inspect(f, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.GoStmt:
+			wrong = append(wrong, name+": go: the package is pure")
+		case *ast.SelectorExpr:
+			if x, ok := n.X.(*ast.Ident); ok && slices.Contains(impureCalls, x.Name+"."+n.Sel.Name) {
+				wrong = append(wrong, fmt.Sprintf("%s: %s.%s: the package is pure", name, x.Name, n.Sel.Name))
+			}
+		}
+		return true
+	})
+	return wrong
 }
 
 // forbidden says why a package, or a test of it, must not import another; "" if it may.
@@ -109,6 +141,9 @@ func forbidden(pkg string, test bool, imported string) string {
 			return fmt.Sprintf("package %s may import of ours: %s", pkg, list(rule))
 		}
 		return ""
+	}
+	if !test && anyFits(pure, pkg) && anyFits(impureImports, imported) {
+		return "the package is pure"
 	}
 	for _, line := range outside {
 		if !fits(line.imports, imported) {
@@ -167,8 +202,16 @@ func TestImportArrows_Planted(t *testing.T) {
 		{"log/x_test.go", module + "/internal/sim", true},
 		{"log/x.go", module + "/internal/mutant", true},
 		{"log/x.go", module + "/internal/sim", false},
-		{"log/x.go", "go.etcd.io/raft/v3", true},
-		{"log/x.go", "go.etcd.io/raft/v3/tracker", true},
+		{"log/x.go", "go.etcd.io/raft/v3", false},
+		{"log/x.go", "go.etcd.io/raft/v3/raftpb", true},
+		{"log/x.go", module + "/internal/core", true},
+		{"internal/core/x.go", "go.etcd.io/raft/v3/tracker", true},
+		{"internal/core/x.go", module + "/log", false},
+		{"internal/core/x.go", "sync", false},
+		{"internal/core/x.go", "sync/atomic", false},
+		{"internal/core/x.go", "context", false},
+		{"internal/core/x.go", "os", false},
+		{"internal/core/x_test.go", "os", true},
 		{"log/x.go", "go.uber.org/zap", false},
 		{"storage/x.go", module + "/log", false},
 		{"storage/x.go", "go.etcd.io/raft/v3", false},
@@ -204,6 +247,21 @@ func TestImportArrows_Planted(t *testing.T) {
 		}
 		if !c.allowed && (len(wrong) != 1 || !strings.Contains(wrong[0], c.file) || !strings.Contains(wrong[0], c.imports)) {
 			t.Errorf("%s may import %s: %v", c.file, c.imports, wrong)
+		}
+	}
+	for body, faults := range map[string]int{
+		"var t = time.Now":                       1,
+		"func f() { go f() }":                    1,
+		"var t = time.NewTimer(time.Second)":     1,
+		"var d time.Duration = 2 * time.Second":  0,
+		"func f() { <-time.After(time.Second) }": 1,
+	} {
+		file := &fstest.MapFile{Data: []byte("package core\n\nimport \"time\"\n\n" + body + "\n")}
+		for name, want := range map[string]int{"internal/core/x.go": faults, "internal/core/x_test.go": 0, "log/x.go": 0} {
+			wrong, err := wrongImports(fstest.MapFS{name: file})
+			if err != nil || len(wrong) != want {
+				t.Errorf("%s with %q: %v, %v, want %d", name, body, wrong, err, want)
+			}
 		}
 	}
 	other := fstest.MapFS{

@@ -139,11 +139,11 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 	n.log, err = log.Open(log.Config{
 		Core: log.CoreConfig{
 			ID: id.ID, Name: n.cfg.Name, Heartbeat: n.cfg.Heartbeat, ElectionTimeout: n.cfg.ElectionTimeout,
-			MaxClockDrift: n.cfg.MaxClockDrift, NoCrashEvidence: n.cfg.NoCrashEvidence, Guard: guard, Unborn: !born, Seed: random64(), Logger: n.cfg.Logger,
+			MaxClockDrift: n.cfg.MaxClockDrift, NoCrashEvidence: n.cfg.NoCrashEvidence, Guard: guard, Unborn: !born, Seed: random64(),
 			MessageBytes: b.message, InflightBytes: b.inflight, ApplyingBytes: b.applying,
 			UncommittedBytes: 2*uint64(min(n.cfg.MaxPending, math.MaxInt64/4)) + uint64(n.cfg.MaxRecord) + log.FullBatch, // MaxPending comes first
 		},
-		Storage: n.disk, Observer: observer{n}, Clock: n.clock, Wall: wallTime, StateMachine: n.cfg.StateMachine,
+		Logger: n.cfg.Logger, Storage: n.disk, Observer: observer{n}, Clock: n.clock, Wall: wallTime, StateMachine: n.cfg.StateMachine,
 		MaxRecord: n.cfg.MaxRecord, MaxPending: n.cfg.MaxPending, CacheBytes: n.cfg.CacheBytes,
 		InboxBytes: b.inbox, ReadBytes: b.subscribe,
 		CheckpointBytes: n.cfg.CheckpointBytes, RetainBytes: n.cfg.RetainBytes,

@@ -11,13 +11,14 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/baton-ha/baton/fence"
+	"github.com/baton-ha/baton/internal/core"
 	"github.com/baton-ha/baton/internal/mutant"
 	"github.com/baton-ha/baton/internal/sim"
 	"github.com/baton-ha/baton/log"
 )
 
 // This is a whole cluster in one goroutine on virtual time: the very cores and role machines of the
-// product, stepped through log.Drive as the product does, on a network and on disks that fail from a
+// product, stepped through core.Drive as the product does, on a network and on disks that fail from a
 // seed. Nothing here decides anything that the product decides; it carries messages, completes writes,
 // plays the callbacks and the appending user, and the checker looks at everything.
 
@@ -89,7 +90,8 @@ type simMember struct {
 	up        bool
 	paused    bool
 	missed    []func() // what happened while it was paused
-	core      *log.Core
+	core      *core.Core
+	store     *log.Store
 	role      role
 	sm        *simMachine
 	checks    *log.Checkpointer
@@ -97,12 +99,12 @@ type simMember struct {
 	scheduled bool
 	alarm     time.Duration // on virtual time, 0: none
 
-	writes    []*log.Write
-	writing   []*log.Write
+	writes    []*core.Write
+	writing   []*core.Write
 	stalledTo time.Duration
-	applies   []*log.Apply
+	applies   []*core.Apply
 	applying  bool
-	fetches   []*log.Fetch
+	fetches   []*core.Fetch
 	fetching  bool
 	stepping  bool // the loop is in the core
 
@@ -113,7 +115,7 @@ type simMember struct {
 	sending map[int]*raftpb.Message // snapshots, by the receiver's place
 
 	queue  []*simBatch
-	flying map[*log.Batch]*simBatch
+	flying map[*core.Batch]*simBatch
 
 	starved  time.Duration // by which it gets to run too late, at most
 	tenure   *simTenure
@@ -128,7 +130,7 @@ type simTenure struct {
 }
 
 type simBatch struct {
-	batch  *log.Batch
+	batch  *core.Batch
 	values []uint64
 }
 
@@ -221,32 +223,37 @@ func (m *simMember) start(fresh bool) {
 	m.inbox, m.scheduled, m.alarm = nil, false, 0
 	m.writes, m.writing, m.applies, m.applying = nil, nil, nil, false
 	m.fetches, m.fetching = nil, false
-	m.queue, m.flying, m.tenure, m.sending = nil, map[*log.Batch]*simBatch{}, nil, map[int]*raftpb.Message{}
+	m.queue, m.flying, m.tenure, m.sending = nil, map[*core.Batch]*simBatch{}, nil, map[int]*raftpb.Message{}
 	m.problems = map[uint64]error{}
 	m.retime()
-	core, err := log.NewCore(log.CoreConfig{
-		ID: m.id, Name: m.name, Heartbeat: m.timing.heartbeat, ElectionTimeout: m.timing.election, MaxClockDrift: m.timing.drift,
-		NoCrashEvidence: m.proxied(), Guard: m.guard(), Unborn: fresh, Seed: m.c.w.Rand.Uint64(), Logger: quiet,
-	}, m.disk, 4<<10, m.local())
+	store, err := log.NewStore(m.disk, 4<<10)
 	if err != nil {
 		m.c.check.fail("%s: start: %v", m.name, err)
 		return
 	}
-	m.core = core
+	c, err := core.New(core.Config{
+		ID: m.id, Name: m.name, Heartbeat: m.timing.heartbeat, ElectionTimeout: m.timing.election, MaxClockDrift: m.timing.drift,
+		NoCrashEvidence: m.proxied(), Guard: m.guard(), Unborn: fresh, Seed: m.c.w.Rand.Uint64(),
+	}, store, m.local())
+	if err != nil {
+		m.c.check.fail("%s: start: %v", m.name, err)
+		return
+	}
+	m.core, m.store = c, store
 	m.disk.Reading = func() {
 		if m.stepping {
 			m.c.check.fail("%s: the loop waits for the disk to read", m.name)
 		}
 	}
-	m.checks = log.NewCheckpointer(core, cfg.checkpoint, 2*cfg.checkpoint)
+	m.checks = log.NewCheckpointer(store, cfg.checkpoint, 2*cfg.checkpoint)
 	m.sm = new(simMachine)
 	if err := m.restore(nil); err != nil {
 		m.c.check.fail("%s: restore: %v", m.name, err)
 	}
 	m.role = newRole(roleConfig{
 		name: m.name, cluster: "sim", heartbeat: m.timing.heartbeat, electionTimeout: m.timing.election,
-		drainTimeout: time.Second, coolDown: time.Second, clusterID: [16]byte{byte(m.i + 1)}, successor: core.Successor,
-	}, core.Epoch())
+		drainTimeout: time.Second, coolDown: time.Second, clusterID: [16]byte{byte(m.i + 1)}, successor: c.Successor,
+	}, c.Epoch())
 	switch {
 	case cfg.births && fresh:
 		m.awaitBirth()
@@ -303,7 +310,7 @@ func (m *simMember) crash() {
 		if o != m && o.up && !m.c.cut[m.i][o.i] && !m.c.cut[o.i][m.i] && m.c.w.Chance(0.7) {
 			o.after(m.c.w.Between(100*time.Microsecond, 5*time.Millisecond), func() {
 				if at := o.local(); !m.up { // refused, if nobody listens again yet
-					o.after(m.c.w.Between(0, time.Millisecond), func() { o.post(log.Gone{ID: m.id, At: at}) })
+					o.after(m.c.w.Between(0, time.Millisecond), func() { o.post(core.Gone{ID: m.id, At: at}) })
 				}
 			})
 		}
@@ -326,16 +333,16 @@ func (m *simMember) step() {
 	events := m.inbox
 	m.inbox = nil
 	if now >= m.core.Deadline() {
-		events = append(events, log.Tick{})
+		events = append(events, core.Tick{})
 	}
 	if len(m.queue) > 0 && m.core.Room(m.queue[0].batch.Size()) {
 		b := m.queue[0]
 		m.queue = m.queue[1:]
 		m.flying[b.batch] = b
-		events = append(events, log.Propose{Batch: b.batch})
+		events = append(events, core.Propose{Batch: b.batch})
 	}
 	m.stepping = true
-	eff, err := log.Drive(m.core, m, now, events)
+	eff, err := core.Drive(m.core, m, now, events)
 	m.stepping = false
 	if err != nil {
 		m.c.check.fail("%s: step: %v", m.name, err)
@@ -343,6 +350,7 @@ func (m *simMember) step() {
 		m.life++
 		return
 	}
+	m.store.Stepped(m.core, eff)
 	m.c.w.Trace(uint64(m.i), uint64(len(events)), uint64(len(eff.Send)), uint64(len(eff.Writes)), uint64(len(eff.Done)), m.sm.last)
 	m.writes = append(m.writes, eff.Writes...)
 	m.write()
@@ -357,7 +365,7 @@ func (m *simMember) step() {
 		m.settle(d)
 	}
 	if len(m.queue) > 0 && m.core.Room(m.queue[0].batch.Size()) {
-		m.post(log.Tick{})
+		m.post(core.Tick{})
 	}
 	next := m.core.Deadline()
 	if at := m.role.deadline(now); at != 0 && at < next {
@@ -467,7 +475,7 @@ func (m *simMember) write() {
 		d += left
 	}
 	m.after(d, func() {
-		if err := m.core.Persist(m.writing); err != nil {
+		if err := m.store.Persist(m.writing); err != nil {
 			m.c.check.fail("%s: persist: %v", m.name, err)
 		}
 		if m.c.w.Chance(0.05) {
@@ -477,7 +485,7 @@ func (m *simMember) write() {
 			for _, msg := range w.Send {
 				m.c.carry(m, msg)
 			}
-			m.post(log.Written{Write: w})
+			m.post(core.Written{Write: w})
 		}
 		m.writing = nil
 		m.write()
@@ -497,7 +505,7 @@ func (m *simMember) fetch() {
 	m.after(d, func() {
 		f := m.fetches[0]
 		m.fetches, m.fetching = m.fetches[1:], false
-		m.post(m.core.Read(f))
+		m.post(m.store.Fetch(f))
 		m.fetch()
 	})
 }
@@ -522,15 +530,15 @@ func (m *simMember) apply() {
 			m.c.check.applied(m, e)
 			m.sm.apply(e)
 		}
-		if m.checks.Due(a) {
+		if at, due := m.checks.Due(a); due {
 			capture := *m.sm
 			m.after(m.c.w.Between(0, 20*time.Millisecond), func() {
-				if err := m.checks.Save(a, capture); err != nil {
+				if err := m.checks.Save(at, capture); err != nil {
 					m.c.check.fail("%s: checkpoint: %v", m.name, err)
 				}
 			})
 		}
-		m.post(log.Applied{Apply: a})
+		m.post(core.Applied{Apply: a})
 		m.apply()
 	})
 }
@@ -563,11 +571,11 @@ func (m *simMember) append(t fence.Token) uint64 {
 			m.queue[n-1].batch.Add(record)
 			m.queue[n-1].values = append(m.queue[n-1].values, v)
 		} else {
-			b := &simBatch{batch: log.NewBatch(t.Epoch, len(record)), values: []uint64{v}}
+			b := &simBatch{batch: new(core.MakeBatch(t.Epoch, nil)), values: []uint64{v}}
 			b.batch.Add(record)
 			m.queue = append(m.queue, b)
 		}
-		m.post(log.Tick{})
+		m.post(core.Tick{})
 	}
 	if m.c.w.Chance(0.05) {
 		m.after(m.c.w.Between(0, 2*m.c.cfg.election), arrive)
@@ -578,7 +586,7 @@ func (m *simMember) append(t fence.Token) uint64 {
 }
 
 // settle tells the checker the fate of a batch.
-func (m *simMember) settle(d log.Done) {
+func (m *simMember) settle(d core.Done) {
 	b := m.flying[d.Batch]
 	delete(m.flying, d.Batch)
 	for i, v := range b.values {

@@ -8,7 +8,7 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
-	"github.com/baton-ha/baton/log"
+	"github.com/baton-ha/baton/internal/core"
 )
 
 // This is what surrounds the members of a simulation: the network between them, and misfortune.
@@ -22,10 +22,10 @@ func (c *simCluster) carry(from *simMember, msg *raftpb.Message) {
 	lost := c.cut[from.i][to.i] || !to.up
 	if c.lose != nil && c.lose(from, to, msg, n) || lost || !c.healed && c.w.Chance(c.cfg.drop) {
 		if lost && c.w.Chance(0.1) {
-			from.after(c.w.Between(0, 10*time.Millisecond), func() { from.post(log.Unreachable{ID: to.id}) })
+			from.after(c.w.Between(0, 10*time.Millisecond), func() { from.post(core.Unreachable{ID: to.id}) })
 		}
 		if msg.GetType() == raftpb.MsgSnap {
-			from.after(c.w.Between(0, 100*time.Millisecond), func() { from.post(log.SnapshotSent{Message: msg}) })
+			from.after(c.w.Between(0, 100*time.Millisecond), func() { from.post(core.SnapshotSent{Message: msg}) })
 		}
 		return
 	}
@@ -50,14 +50,14 @@ func (c *simCluster) deliver(from, to *simMember, msg *raftpb.Message) {
 	if c.cut[from.i][to.i] || !to.up || c.cfg.births && !to.meets(from) {
 		return
 	}
-	to.after(c.w.Between(0, to.starved), func() { to.post(log.Receive{Message: msg, At: to.local()}) })
+	to.after(c.w.Between(0, to.starved), func() { to.post(core.Receive{Message: msg, At: to.local()}) })
 }
 
 // transfer carries a snapshot. That takes time, and a newer one to the same member ends it; the sender is told so of the
 // old one, a little later.
 func (c *simCluster) transfer(from, to *simMember, msg *raftpb.Message) {
 	if old := from.sending[to.i]; old != nil {
-		from.after(c.w.Between(0, 10*time.Millisecond), func() { from.post(log.SnapshotSent{Message: old}) })
+		from.after(c.w.Between(0, 10*time.Millisecond), func() { from.post(core.SnapshotSent{Message: old}) })
 	}
 	from.sending[to.i] = msg
 	index := msg.GetSnapshot().GetMetadata().GetIndex()
@@ -70,10 +70,10 @@ func (c *simCluster) transfer(from, to *simMember, msg *raftpb.Message) {
 		}
 		delete(from.sending, to.i)
 		ok := have.GetMetadata().GetIndex() == index && !c.cut[from.i][to.i] && to.up && !(c.cfg.births && !to.meets(from))
-		ok = ok && to.core.StageSnapshot(msg.GetSnapshot(), bytes.NewReader(b)) == nil
-		from.post(log.SnapshotSent{Message: msg, OK: ok})
+		ok = ok && to.store.StageSnapshot(msg.GetSnapshot(), bytes.NewReader(b)) == nil
+		from.post(core.SnapshotSent{Message: msg, OK: ok})
 		if ok {
-			to.after(c.w.Between(0, to.starved), func() { to.post(log.Receive{Message: msg, At: to.local()}) })
+			to.after(c.w.Between(0, to.starved), func() { to.post(core.Receive{Message: msg, At: to.local()}) })
 		}
 	})
 }

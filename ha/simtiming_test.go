@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/baton-ha/baton/internal/core"
 	"github.com/baton-ha/baton/log"
 )
 
@@ -40,7 +41,7 @@ func (m *simMember) proxied() bool { return m.c.cfg.retimed && m.i == 0 }
 func (m *simMember) refuse() {
 	for _, o := range m.c.members {
 		if o != m && o.up {
-			o.post(log.Gone{ID: m.id, At: o.local()})
+			o.post(core.Gone{ID: m.id, At: o.local()})
 		}
 	}
 }

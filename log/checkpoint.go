@@ -6,13 +6,15 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"github.com/baton-ha/baton/internal/core"
 )
 
 // A Checkpointer writes a checkpoint whenever enough has been applied since the last, and cuts the log
 // behind an older one. One checkpoint is written at a time. One that fails loses nothing: the log is kept
 // instead, up to a bound, and it is tried again.
 type Checkpointer struct {
-	store   *window
+	store   *Store
 	every   int64  // bytes of entries between two checkpoints
 	bound   int64  // bytes of entries that are kept without a checkpoint while it fails
 	retain  int64  // bytes of entries kept behind a checkpoint, at least
@@ -24,7 +26,7 @@ type Checkpointer struct {
 	busy   bool       // one is being written, or is to be tried again
 	made   []cutPoint // candidates for the log's new base, oldest first
 	size   int64      // bytes of the last state that was written
-	last   Apply      // position of the last apply, and the bytes applied since the start
+	last   Place      // after the last apply
 	saved  int64      // last.total at the last one that was written
 	failed error      // why the last one was not written
 	pause  time.Duration
@@ -35,39 +37,48 @@ const (
 	// minBound how many bytes at least.
 	boundCheckpoints = 16
 	minBound         = 256 << 20
+	// pinCheckpoints is how many times CheckpointBytes of log, and as many bytes again as a snapshot has, are kept behind the
+	// rest for members that catch up.
+	pinCheckpoints = 4
 	// The pauses between two attempts grow from the one to the other.
 	minCheckpointPause = time.Second
 	maxCheckpointPause = time.Minute
 )
 
+// A Place is where in the log a checkpoint is made.
+type Place struct {
+	pos   core.Position
+	term  uint64 // of the raft entry at pos
+	total int64  // bytes applied up to here since the start
+}
+
 // A cutPoint is a checkpoint that the log may be cut behind.
 type cutPoint struct {
-	base  base
+	base  core.Base
 	total int64
 }
 
-// NewCheckpointer returns the checkpointer of a core's log.
-func NewCheckpointer(c *Core, every, retain int64) *Checkpointer {
-	return &Checkpointer{store: c.store, every: every, retain: retain, bound: max(boundCheckpoints*every, minBound),
-		made: []cutPoint{{base: c.store.oldest()}}}
+// NewCheckpointer returns the checkpointer of a log.
+func NewCheckpointer(store *Store, every, retain int64) *Checkpointer {
+	return &Checkpointer{store: store, every: every, retain: retain, bound: max(boundCheckpoints*every, minBound),
+		made: []cutPoint{{base: store.oldest()}}}
 }
 
-// Due counts an apply and reports whether a checkpoint is to be made after it. If so the caller must
+// Due counts an apply and reports whether a checkpoint is to be made after it, and where that is. If so the caller must
 // capture the state machine before the next apply, and then call Save, from any goroutine.
-func (c *Checkpointer) Due(a *Apply) bool {
+func (c *Checkpointer) Due(a *core.Apply) (Place, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.since += int64(a.Bytes)
-	c.last = Apply{pos: a.pos, term: a.term, total: c.last.total + int64(a.Bytes)}
+	c.last = Place{pos: a.Position, term: a.Term, total: c.last.total + int64(a.Bytes)}
 	if a.Snapshot != nil {
 		c.saved = c.last.total
 	}
 	if c.since < c.every || c.busy {
-		return false
+		return Place{}, false
 	}
 	c.busy, c.since = true, 0
-	a.total = c.last.total
-	return true
+	return c.last, true
 }
 
 // fail takes note of why a checkpoint was not written, and returns when to try again.
@@ -79,13 +90,18 @@ func (c *Checkpointer) fail(err error) time.Duration {
 	return c.pause
 }
 
-// again returns the position after the last apply, at which a checkpoint that failed is to be tried again.
-func (c *Checkpointer) again() *Apply {
+// failing reports whether the last one was not written.
+func (c *Checkpointer) failing() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	a := c.last
-	a.again = true
-	return &a
+	return c.failed != nil
+}
+
+// again returns the place after the last apply, at which a checkpoint that failed is to be tried again.
+func (c *Checkpointer) again() Place {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.last
 }
 
 // full returns an [ErrNoRoom] when so much log is kept for want of a checkpoint that there must not be more. One that
@@ -106,12 +122,12 @@ func (c *Checkpointer) full() error {
 // errNoEnd is why there is no checkpoint although none has failed.
 var errNoEnd = errors.New("the one that is being written does not come to its end")
 
-// Save writes the checkpoint after an apply, with the state machine's capture unless that is nil because there is
+// Save writes the checkpoint at a place, with the state machine's capture unless that is nil because there is
 // none, and cuts the log.
-func (c *Checkpointer) Save(a *Apply, body io.WriterTo) (err error) {
-	defer catch("checkpoint", &err)
+func (c *Checkpointer) Save(a Place, body io.WriterTo) (err error) {
+	defer core.Catch("checkpoint", &err)
 	var sized *counted
-	point := cutPoint{base: base{Raft: a.pos.Raft, Term: a.term, Index: a.pos.Index}, total: a.total}
+	point := cutPoint{base: core.Base{Raft: a.pos.Raft, Term: a.term, Index: a.pos.Index}, total: a.total}
 	c.mu.Lock()
 	cut := c.made[0]
 	for _, p := range c.made {
@@ -126,14 +142,14 @@ func (c *Checkpointer) Save(a *Apply, body io.WriterTo) (err error) {
 	}
 	latest := c.store.latest().GetMetadata()
 	if latest.GetIndex() < a.pos.Raft { // else a leader's snapshot has overtaken this one
-		header := checkpoint{
-			Version: checkpointVersion, Position: a.pos.since(cut.base.Raft), Base: cut.base, Terms: c.store.termsUpTo(cut.base, a.pos.Raft),
-			Members: c.store.voters(), State: stateOf, Machine: c.machine,
+		header := core.Checkpoint{
+			Version: core.CheckpointVersion, Position: a.pos.Since(cut.base.Raft), Base: cut.base, Terms: c.store.termsUpTo(cut.base, a.pos.Raft),
+			Members: c.store.voters(), State: core.StateOf, Machine: c.machine,
 		}
 		if body == nil {
-			header.State = stateNone
+			header.State = core.StateNone
 		}
-		snap := newSnapshot(a.term, latest.GetConfState(), header)
+		snap := core.NewSnapshot(a.term, latest.GetConfState(), header)
 		if body != nil {
 			sized = &counted{WriterTo: body}
 			body = sized
@@ -157,4 +173,17 @@ func (c *Checkpointer) Save(a *Apply, body io.WriterTo) (err error) {
 	}
 	c.busy, c.saved, c.failed, c.pause = false, a.total, nil, 0
 	return nil
+}
+
+// counted counts the bytes of a body.
+type counted struct {
+	io.WriterTo
+	n int64
+}
+
+// WriteTo implements io.WriterTo.
+func (c *counted) WriteTo(w io.Writer) (int64, error) {
+	n, err := c.WriterTo.WriteTo(w)
+	c.n = max(n, 0)
+	return n, err
 }

@@ -6,17 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"testing"
 	"time"
 
-	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/baton-ha/baton/internal/core"
 	"github.com/baton-ha/baton/internal/sim"
 )
 
-var cutMembers = []Member{{1, "a"}, {2, "b"}, {3, "c"}}
+var cutMembers = []Member{{ID: 1, Name: "a"}, {ID: 2, Name: "b"}, {ID: 3, Name: "c"}}
 
 // cutDisk does something just before it is asked for entries, as another goroutine might.
 type cutDisk struct {
@@ -32,32 +31,73 @@ func (d *cutDisk) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
 	return d.Disk.Entries(lo, hi, maxBytes)
 }
 
+// encoded is a batch as it stands in the log.
+func encoded(epoch, first uint64, records ...[]byte) []byte {
+	b := core.MakeBatch(epoch, nil)
+	for _, r := range records {
+		b.Add(r)
+	}
+	return b.Seal(first)
+}
+
+// A cut is what a member holds, and its core.
+type cut struct {
+	core  *core.Core
+	store *Store
+}
+
+func (c cut) epochs() []Epoch {
+	c.store.mu.RLock()
+	defer c.store.mu.RUnlock()
+	return c.store.pos.Epochs
+}
+
+// openCut builds a core on a disk, and steps it until it asks for no more entries, or up to a raft entry if that is not 0.
+func openCut(t *testing.T, disk Storage, limit int, upTo uint64) cut {
+	t.Helper()
+	store, err := NewStore(disk, limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := core.New(CoreConfig{ID: 1, Name: "a", Heartbeat: 50 * time.Millisecond, ElectionTimeout: 500 * time.Millisecond}, store, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var events []Event
+	for {
+		eff, err := c.Step(time.Hour, events...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		store.Stepped(c, eff)
+		events = nil
+		for _, f := range eff.Fetches {
+			events = append(events, store.Fetch(f))
+		}
+		for _, a := range eff.Applies {
+			if upTo != 0 {
+				events = append(events, core.Applied{Apply: a})
+			}
+		}
+		if len(events) == 0 || store.pos.Raft == upTo {
+			return cut{c, store}
+		}
+	}
+}
+
 // cutCore returns a core with entries 2 to 101, committed: entry 2 starts epoch 1, and from 3 on entry i is the
 // batch of record i-2. All but the last few are on disk only.
-func cutCore(t *testing.T, disk Storage) *Core {
+func cutCore(t *testing.T, disk Storage) cut {
 	t.Helper()
-	ents := []*raftpb.Entry{{Index: new(uint64(2)), Term: new(uint64(2)), Data: encodeMsgpack([]byte{kindEpochStart}, epochStart{Holder: "a"})}}
+	ents := []*raftpb.Entry{{Index: new(uint64(2)), Term: new(uint64(2)), Data: core.EncodeStart("a", nil)}}
 	for i := uint64(3); i <= 101; i++ {
-		b := NewBatch(1, 10)
-		b.Add([]byte("0123456789"))
-		ents = append(ents, &raftpb.Entry{Index: new(i), Term: new(uint64(2)), Data: bytes.Clone(b.seal(i - 2))})
+		ents = append(ents, &raftpb.Entry{Index: new(i), Term: new(uint64(2)), Data: encoded(1, i-2, []byte("0123456789"))})
 	}
 	hard := &raftpb.HardState{Term: new(uint64(2)), Vote: new(uint64(0)), Commit: new(uint64(101))}
 	if err := disk.Save(hard, ents); err != nil {
 		t.Fatal(err)
 	}
-	c, err := NewCore(CoreConfig{ID: 1, Name: "a", Heartbeat: 50 * time.Millisecond, ElectionTimeout: 500 * time.Millisecond,
-		Logger: slog.New(slog.DiscardHandler)}, disk, 100, time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
-	eff, err := c.Step(time.Hour) // it commits
-	for err == nil && len(eff.Fetches) > 0 {
-		eff, err = c.Step(time.Hour, c.Read(eff.Fetches[0]))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := openCut(t, disk, 100, 0)
 	if c.store.pos.Index < 90 { // the rest is handed out once that is applied
 		t.Fatalf("committed up to record %d", c.store.pos.Index)
 	}
@@ -65,16 +105,16 @@ func cutCore(t *testing.T, disk Storage) *Core {
 }
 
 // at is the position after raft entry i.
-func at(c *Core, i uint64) position {
-	return position{Raft: i, Index: i - 2, Epochs: c.pos.Epochs}
+func at(c cut, i uint64) core.Position {
+	return core.Position{Raft: i, Index: i - 2, Epochs: c.epochs()}
 }
 
 // own makes a checkpoint of this member after raft entry i, which keeps the log behind entry keep.
-func own(t *testing.T, c *Core, i, keep uint64) {
+func own(t *testing.T, c cut, i, keep uint64) {
 	t.Helper()
-	b := base{Raft: keep, Term: 2, Index: keep - 2}
-	snap := newSnapshot(2, c.store.latest().GetMetadata().GetConfState(), checkpoint{
-		Version: checkpointVersion, Position: at(c, i), Base: b, Terms: c.store.termsUpTo(b, i), Members: cutMembers})
+	b := core.Base{Raft: keep, Term: 2, Index: keep - 2}
+	snap := core.NewSnapshot(2, c.store.latest().GetMetadata().GetConfState(), core.Checkpoint{
+		Version: core.CheckpointVersion, Position: at(c, i), Base: b, Terms: c.store.termsUpTo(b, i), Members: cutMembers})
 	if err := c.store.disk.SaveSnapshot(snap, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -85,26 +125,26 @@ func own(t *testing.T, c *Core, i, keep uint64) {
 }
 
 // leaders makes a snapshot of the leader ready to be installed.
-func leaders(t *testing.T, c *Core, i uint64) *raftpb.Snapshot {
+func leaders(t *testing.T, c cut, i uint64) *raftpb.Snapshot {
 	t.Helper()
-	snap := newSnapshot(2, c.store.latest().GetMetadata().GetConfState(), checkpoint{
-		Version: checkpointVersion, Position: at(c, i), Base: base{Raft: i, Term: 2, Index: i - 2}, Members: cutMembers})
+	snap := core.NewSnapshot(2, c.store.latest().GetMetadata().GetConfState(), core.Checkpoint{
+		Version: core.CheckpointVersion, Position: at(c, i), Base: core.Base{Raft: i, Term: 2, Index: i - 2}, Members: cutMembers})
 	if err := c.store.disk.StageSnapshot(snap, bytes.NewReader(nil)); err != nil {
 		t.Fatal(err)
 	}
 	return snap
 }
 
-func install(t *testing.T, c *Core, snap *raftpb.Snapshot) {
+func install(t *testing.T, c cut, snap *raftpb.Snapshot) {
 	t.Helper()
 	hard := &raftpb.HardState{Term: new(uint64(2)), Vote: new(uint64(0)), Commit: snap.GetMetadata().Index}
-	if err := c.Persist([]*Write{{Hard: hard, Snapshot: snap}}); err != nil {
+	if err := c.store.Persist([]*core.Write{{Hard: hard, Snapshot: snap}}); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // firstOf subscribes, and returns the first record that comes, or the error.
-func firstOf(c *Core, from uint64) (Entry, error) {
+func firstOf(c cut, from uint64) (Entry, error) {
 	l := &Log{store: c.store}
 	for e, err := range l.Subscribe(context.Background(), from) {
 		return e, err
@@ -115,21 +155,21 @@ func firstOf(c *Core, from uint64) (Entry, error) {
 // TestLogIsCutWhileItIsRead: raft hears ErrCompacted, by which it sends a snapshot, and a subscriber a *CompactedError
 // that says where the log begins, or it goes on behind the cut.
 func TestLogIsCutWhileItIsRead(t *testing.T) {
-	for name, cut := range map[string]func(t *testing.T, c *Core) (first uint64){
-		"by two checkpoints": func(t *testing.T, c *Core) uint64 { own(t, c, 60, 50); own(t, c, 70, 60); return 59 },
-		"by the leader": func(t *testing.T, c *Core) uint64 {
+	for name, doCut := range map[string]func(t *testing.T, c cut) (first uint64){
+		"by two checkpoints": func(t *testing.T, c cut) uint64 { own(t, c, 60, 50); own(t, c, 70, 60); return 59 },
+		"by the leader": func(t *testing.T, c cut) uint64 {
 			install(t, c, leaders(t, c, 200))
 			c.store.commit(at(c, 200), nil)
 			return 199
 		},
-		"by the leader, which is not known yet": func(t *testing.T, c *Core) uint64 {
+		"by the leader, which is not known yet": func(t *testing.T, c cut) uint64 {
 			snap := leaders(t, c, 200)
 			if err := c.store.disk.InstallSnapshot(snap, nil); err != nil {
 				t.Fatal(err)
 			}
 			go func() {
 				time.Sleep(time.Millisecond)
-				cp, _ := parseCheckpoint(snap)
+				cp, _ := core.ParseCheckpoint(snap)
 				c.store.installed(snap, cp)
 			}()
 			return 199
@@ -138,14 +178,14 @@ func TestLogIsCutWhileItIsRead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			disk := &cutDisk{Disk: sim.NewDisk(Boot(cutMembers))}
 			c := cutCore(t, disk)
-			disk.before = func() { cut(t, c) }
-			if _, err := c.store.entries(10, 80, 1000); err != raft.ErrCompacted {
+			disk.before = func() { doCut(t, c) }
+			if _, err := c.store.Entries(10, 80, 1000); err != core.ErrNotHeld {
 				t.Errorf("raft gets %v", err)
 			}
 			disk = &cutDisk{Disk: sim.NewDisk(Boot(cutMembers))}
 			c = cutCore(t, disk)
 			var first uint64
-			disk.before = func() { first = cut(t, c) }
+			disk.before = func() { first = doCut(t, c) }
 			var ce *CompactedError
 			if e, err := firstOf(c, 8); !errors.As(err, &ce) || ce.Index != 8 || ce.First != first {
 				t.Errorf("a subscriber gets %v, %v, want a *CompactedError, first %d", e, err, first)
@@ -173,13 +213,13 @@ func (f during) WriteTo(w io.Writer) (int64, error) {
 func TestCheckpointMeetsLeadersSnapshot(t *testing.T) {
 	disk := sim.NewDisk(Boot(cutMembers))
 	c := cutCore(t, disk)
-	check := NewCheckpointer(c, 1, 1)
+	check := NewCheckpointer(c.store, 1, 1)
 	for i := uint64(50); i <= 90; i += 40 {
-		a := &Apply{pos: at(c, i), term: 2, Bytes: 100}
-		if !check.Due(a) {
+		place, due := check.Due(&core.Apply{Position: at(c, i), Term: 2, Bytes: 100})
+		if !due {
 			t.Fatal("not due")
 		}
-		err := check.Save(a, during(func() {
+		err := check.Save(place, during(func() {
 			if i == 90 {
 				install(t, c, leaders(t, c, 200))
 			}
@@ -192,17 +232,17 @@ func TestCheckpointMeetsLeadersSnapshot(t *testing.T) {
 		t.Errorf("base %+v, first %d", b, disk.First())
 	}
 	// The next one stands on it.
-	if err := c.Persist([]*Write{{Entries: []*raftpb.Entry{{Index: new(uint64(201)), Term: new(uint64(2))}}}}); err != nil {
+	if err := c.store.Persist([]*core.Write{{Entries: []*raftpb.Entry{{Index: new(uint64(201)), Term: new(uint64(2))}}}}); err != nil {
 		t.Fatal(err)
 	}
-	a := &Apply{pos: at(c, 201), term: 2, Bytes: 100}
-	if !check.Due(a) {
+	place, due := check.Due(&core.Apply{Position: at(c, 201), Term: 2, Bytes: 100})
+	if !due {
 		t.Fatal("not due")
 	}
-	if err := check.Save(a, nil); err != nil {
+	if err := check.Save(place, nil); err != nil {
 		t.Fatal(err)
 	}
-	if cp, err := parseCheckpoint(c.store.latest()); err != nil || cp.Position.Raft != 201 || cp.Base.Raft != 200 {
+	if cp, err := core.ParseCheckpoint(c.store.latest()); err != nil || cp.Position.Raft != 201 || cp.Base.Raft != 200 {
 		t.Errorf("%+v, %v", cp, err)
 	}
 }
@@ -217,16 +257,9 @@ func TestFallbackToOlderCheckpoint(t *testing.T) {
 	if !disk.Damage() || disk.First() != 56 {
 		t.Fatal("no fallback", disk.First())
 	}
-	c, err := NewCore(CoreConfig{ID: 1, Name: "a", Heartbeat: 50 * time.Millisecond, ElectionTimeout: 500 * time.Millisecond,
-		Logger: slog.New(slog.DiscardHandler)}, disk, 100, time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, want := c.store.oldest(), (base{Raft: 55, Term: 2, Index: 53}); got != want {
+	c = openCut(t, disk, 100, 0)
+	if got, want := c.store.oldest(), (core.Base{Raft: 55, Term: 2, Index: 53}); got != want {
 		t.Errorf("base %+v, want %+v", got, want)
-	}
-	if _, err := c.Step(time.Hour); err != nil {
-		t.Fatal(err)
 	}
 	var ce *CompactedError
 	if _, err := firstOf(c, 53); !errors.As(err, &ce) || ce.First != 54 {
@@ -236,15 +269,14 @@ func TestFallbackToOlderCheckpoint(t *testing.T) {
 		t.Error(e, err)
 	}
 	// Checkpoints that are older than the damaged one are made, and are honest.
-	check := NewCheckpointer(c, 1, 1<<40)
-	a := &Apply{pos: at(c, 70), term: 2, Bytes: 100}
-	check.Due(a)
-	if err := check.Save(a, nil); err != nil {
+	check := NewCheckpointer(c.store, 1, 1<<40)
+	place, _ := check.Due(&core.Apply{Position: at(c, 70), Term: 2, Bytes: 100})
+	if err := check.Save(place, nil); err != nil {
 		t.Fatal(err)
 	}
 	_, snap, _, _ := disk.Recovered()
-	cp, err := parseCheckpoint(snap)
-	if err != nil || cp.Position.Raft != 70 || cp.Base != (base{Raft: 55, Term: 2, Index: 53}) {
+	cp, err := core.ParseCheckpoint(snap)
+	if err != nil || cp.Position.Raft != 70 || cp.Base != (core.Base{Raft: 55, Term: 2, Index: 53}) {
 		t.Error(fmt.Sprintf("%+v", cp), err)
 	}
 }

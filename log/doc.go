@@ -3,12 +3,10 @@
 //
 // # Parts
 //
-// A [Core] is one member's log as a pure state machine: Step(now, events) → [Effects]. It wraps raft's
-// RawNode with asynchronous storage writes and adds elections on the clock, the promises of voters that
-// make a lease (promise.go), epochs, fencing when an entry is applied (position.go), and the fate of
-// every proposal (propose.go). A [Log] is its driver: the loop that owns the core, a writer, an applier,
-// and the batches that gather while the one before is under way. An [Observer] is stepped on the same loop
-// with whatever changes, so that log and role are one machine with one mailbox ([Drive]).
+// The package core decides; its [core.Core] is a pure state machine. A [Log] is its driver: the loop that owns the core, a
+// writer, a fetcher and an applier, the batches that gather while the one before is under way ([Log.Append]), and the
+// [Store], which is what the member holds of the log. An [Observer] is stepped on the same loop with whatever changes, so
+// that log and role are one machine with one mailbox.
 //
 // The disk is a [Storage] and the network a [Transport]; the packages storage and transport implement
 // them, and the simulator does in memory.
@@ -25,5 +23,5 @@
 // (bounded) and G9 (monotonic), and gives the lease on which ha rests G4 (exclusive). They are stated in
 // the module's root package.
 //
-// A Log's methods may be called by any goroutine. A Core belongs to one.
+// A Log's methods may be called by any goroutine.
 package log

@@ -6,6 +6,8 @@ import (
 	"io"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/baton-ha/baton/internal/core"
 )
 
 // This file is about snapshots that were written and cannot be restored. Each member would find that out at its
@@ -40,8 +42,8 @@ func (l *Log) restoreAny(newest *raftpb.Snapshot) error {
 // restoreOlder restores the snapshot before the newest one, and applies the records between the two. It returns the
 // last record of the older one.
 func (l *Log) restoreOlder(newest *raftpb.Snapshot) (record uint64, err error) {
-	defer catch("state machine", &err)
-	end, err := parseCheckpoint(newest)
+	defer core.Catch("state machine", &err)
+	end, err := core.ParseCheckpoint(newest)
 	if err != nil {
 		return 0, err
 	}
@@ -54,7 +56,7 @@ func (l *Log) restoreOlder(newest *raftpb.Snapshot) (record uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if cp.State != stateOf && cp.Position.Index == 0 {
+	if cp.State != core.StateOf && cp.Position.Index == 0 {
 		return 0, errors.New("it holds no state that could replace what Restore has left behind")
 	}
 	at := cp.Position
@@ -65,16 +67,16 @@ func (l *Log) restoreOlder(newest *raftpb.Snapshot) (record uint64, err error) {
 		}
 		var accepted []*raftpb.Entry
 		for _, e := range ents {
-			h, err := at.next(e)
+			h, err := at.Next(e)
 			if err != nil {
 				return 0, err
 			}
-			if h.count > 0 {
+			if h.Count > 0 {
 				accepted = append(accepted, e)
 			}
 		}
 		for rest := accepted; len(rest) > 0; {
-			records, n := recordsOf(rest, applyBytes)
+			records, n := core.RecordsOf(rest, applyBytes)
 			if err := l.do("StateMachine.Apply", func() error { return l.cfg.StateMachine.Apply(records) }); err != nil {
 				return 0, fmt.Errorf("state machine: apply records from %d on: %w", records[0].Index, err)
 			}

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/baton-ha/baton/internal/core"
 )
 
 // A gatherer takes appends from any number of goroutines and forms batches of them (group commit):
@@ -15,7 +17,7 @@ type gatherer struct {
 	closed  atomic.Pointer[error]
 	refused atomic.Pointer[error] // why nothing is taken for the time being: one of refusal
 
-	alone atomic.Pointer[Batch] // those of large records, newest first, on their way to large
+	alone atomic.Pointer[pending] // those of large records, newest first, on their way to large
 
 	mu      sync.Mutex // guards everything below
 	small   line
@@ -24,9 +26,62 @@ type gatherer struct {
 	refusal map[string]error // why nothing is taken for the time being, by kind
 }
 
+// A pending is a batch, and what those wait for who have appended to it.
+type pending struct {
+	core.Batch
+	gather  *gatherer
+	done    chan struct{} // closed when the fate is known: one wake-up for all who appended to it
+	err     error         // the fate, read after done is closed
+	settled atomic.Bool   // done is closed, or about to be
+	next    *pending      // in gatherer.alone
+}
+
+// newPending returns an empty batch of the epoch with room for size bytes of records.
+func (g *gatherer) newPending(epoch uint64, size int) *pending {
+	var room []byte
+	if size += core.BatchHeader; size >= smallestKept {
+		if kept, _ := buffers.Get().(*[]byte); kept != nil && cap(*kept) >= size {
+			room = *kept
+		}
+	}
+	if room == nil {
+		room = make([]byte, 0, size)
+	}
+	b := &pending{Batch: core.MakeBatch(epoch, room), gather: g, done: make(chan struct{})}
+	b.Waiter = b
+	return b
+}
+
+// buffers are those of batches that were proposed. Smaller and larger ones are not kept.
+var buffers sync.Pool
+
+const (
+	smallestKept = 32 << 10
+	largestKept  = 2 << 20
+)
+
+// free gives the records up, once the batch was proposed.
+func (b *pending) free() {
+	data := b.Free()
+	if n := cap(data); n >= smallestKept && n <= largestKept {
+		buffers.Put(&data)
+	}
+}
+
+// Settle tells everyone in the batch its fate. The first one counts: a batch whose records are applied may be settled by
+// the applier and by a loop that stops at the same time.
+func (b *pending) Settle(err error) {
+	if b.settled.Swap(true) {
+		return
+	}
+	b.gather.waiting.Add(-int64(b.Size() - core.BatchHeader))
+	b.err = err
+	close(b.done)
+}
+
 // A line is a queue of batches, of which the last one is being filled.
 type line struct {
-	queue  []*Batch
+	queue  []*pending
 	expect int // size that the next batch is likely to get, from those before it
 }
 
@@ -35,7 +90,7 @@ const largeRecord = 4 << 10
 
 // add puts a copy of the record into the batch that is being filled, as its at-th. first reports whether
 // the loop may be asleep: the batch is new. The batch's done channel tells when its fate is known.
-func (g *gatherer) add(epoch uint64, record []byte) (b *Batch, at int, first bool, err error) {
+func (g *gatherer) add(epoch uint64, record []byte) (b *pending, at int, first bool, err error) {
 	if len(record) >= FullBatch {
 		return g.addAlone(epoch, record)
 	}
@@ -52,7 +107,7 @@ func (g *gatherer) add(epoch uint64, record []byte) (b *Batch, at int, first boo
 		b = l.queue[n-1]
 	}
 	if b == nil || b.Epoch != epoch || b.Size() >= FullBatch {
-		b, first = NewBatch(epoch, max(len(record)+recordHeader, l.expect, 256)), true
+		b, first = g.newPending(epoch, max(len(record)+core.RecordHeader, l.expect, 256)), true
 		l.queue = append(l.queue, b)
 	}
 	at = b.Count
@@ -63,11 +118,11 @@ func (g *gatherer) add(epoch uint64, record []byte) (b *Batch, at int, first boo
 // addAlone is add for a record that fills a batch. It takes no lock that the loop takes, too: those who append
 // such records work for so long between two locks that a loop that waits in a row with them would not get to its
 // heartbeats.
-func (g *gatherer) addAlone(epoch uint64, record []byte) (*Batch, int, bool, error) {
+func (g *gatherer) addAlone(epoch uint64, record []byte) (*pending, int, bool, error) {
 	if err := g.reserve(len(record)); err != nil {
 		return nil, 0, false, err
 	}
-	b := NewBatch(epoch, len(record)+recordHeader)
+	b := g.newPending(epoch, len(record)+core.RecordHeader)
 	b.Add(record)
 	for {
 		b.next = g.alone.Load()
@@ -77,14 +132,14 @@ func (g *gatherer) addAlone(epoch uint64, record []byte) (*Batch, int, bool, err
 	}
 	if err := g.refuses(); err != nil { // meanwhile, and perhaps nobody will look any more
 		for _, b := range g.takeAlone() {
-			g.settle(b, err)
+			b.Settle(err)
 		}
 	}
 	return b, 0, true, nil
 }
 
 // takeAlone returns what addAlone has left, oldest first.
-func (g *gatherer) takeAlone() (batches []*Batch) {
+func (g *gatherer) takeAlone() (batches []*pending) {
 	for b := g.alone.Swap(nil); b != nil; {
 		batches = append(batches, b)
 		b, b.next = b.next, nil
@@ -108,7 +163,7 @@ func (g *gatherer) reserve(length int) error {
 	if err := g.refuses(); err != nil {
 		return err
 	}
-	size := int64(length + recordHeader)
+	size := int64(length + core.RecordHeader)
 	for {
 		waiting := g.waiting.Load()
 		if waiting > 0 && waiting+size > g.limit {
@@ -149,7 +204,7 @@ func (g *gatherer) size(room func(size int) bool) int {
 }
 
 // take returns the oldest batch of the line whose turn it is, nil if there is no room for any.
-func (g *gatherer) take(room func(size int) bool) *Batch {
+func (g *gatherer) take(room func(size int) bool) *pending {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	l := g.nextLocked(room)
@@ -163,20 +218,9 @@ func (g *gatherer) take(room func(size int) bool) *Batch {
 	return b
 }
 
-// settle tells everyone in the batch its fate. The first one counts: a batch whose records are applied may be settled by
-// the applier and by a loop that stops at the same time.
-func (g *gatherer) settle(b *Batch, err error) {
-	if b.settled.Swap(true) {
-		return
-	}
-	g.waiting.Add(-int64(b.Size() - batchHeader))
-	b.err = err
-	close(b.done)
-}
-
 // refuse makes add return an error until there is no reason for it any more; a nil err takes back the one of that kind. It
 // returns the batches that were not proposed.
-func (g *gatherer) refuse(kind string, err error) []*Batch {
+func (g *gatherer) refuse(kind string, err error) []*pending {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.refusal == nil {
@@ -198,7 +242,7 @@ func (g *gatherer) refuse(kind string, err error) []*Batch {
 }
 
 // close refuses appends from now on and returns the batches that were never proposed.
-func (g *gatherer) close(err error) []*Batch {
+func (g *gatherer) close(err error) []*pending {
 	g.closed.CompareAndSwap(nil, &err)
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,11 +13,13 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/baton-ha/baton/internal/calls"
+	"github.com/baton-ha/baton/internal/core"
 )
 
 // Config says what a [Log] is made of. All fields but StateMachine are required.
 type Config struct {
-	Core     CoreConfig
+	Core     CoreConfig // but its Logger
+	Logger   *slog.Logger
 	Storage  Storage // owned by the log from Open on
 	Observer Observer
 	// Clock is monotonic, counts the time in which the machine sleeps, and is never 0.
@@ -43,16 +46,17 @@ type Stopped struct{ Err error }
 // clock and the files; the core decides. All methods may be called by any goroutine at any time.
 type Log struct {
 	cfg     Config
-	store   *window
-	core    *Core // owned by run
+	store   *Store
+	core    *core.Core // owned by run
 	inbox   inbox
 	gather  gatherer
-	writes  queue[*Write]
-	applies queue[*Apply]
-	fetches queue[*Fetch]
+	writes  queue[*core.Write]
+	applies queue[*core.Apply] // nil: only a checkpoint is to be tried again
+	fetches queue[*core.Fetch]
 	net     Transport
 	check   *Checkpointer
 	wall    wall
+	heard   atomic.Int64 // when the leader last showed that it is alive
 
 	dropped atomic.Uint64 // raft index of the last entry of a message that was dropped, so that it is told once
 	told    sync.Map      // how records in memory were found changed
@@ -62,9 +66,9 @@ type Log struct {
 	writing atomic.Bool   // the writer is at the disk
 	misfit  atomic.Bool   // a leader's snapshot was refused, and nothing was applied since
 
-	flying  map[*Batch]struct{} // proposed, not answered; owned by run
-	written uint64              // bytes that the disk had written when this was last looked at; owned by run
-	ready   time.Duration       // since when the next batch could be proposed, 0: it could not; owned by run
+	flying  map[*core.Batch]struct{} // proposed, not answered; owned by run
+	written uint64                   // bytes that the disk had written when this was last looked at; owned by run
+	ready   time.Duration            // since when the next batch could be proposed, 0: it could not; owned by run
 
 	roomMu sync.Mutex // guards full
 	full   bool       // appends are refused for want of checkpoints
@@ -81,29 +85,34 @@ type Log struct {
 // from the newest snapshot before Open returns. Nothing runs before Start. When Open fails, the
 // storage is still the caller's.
 func Open(cfg Config) (*Log, error) {
-	core, err := NewCore(cfg.Core, cfg.Storage, cfg.CacheBytes, cfg.Clock())
+	store, err := NewStore(cfg.Storage, cfg.CacheBytes)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Core.Logger = raftLines{cfg.Logger}
+	c, err := core.New(cfg.Core, store, cfg.Clock())
 	if err != nil {
 		return nil, err
 	}
 	l := &Log{
-		cfg: cfg, store: core.store, core: core,
+		cfg: cfg, store: store, core: c,
 		inbox:   inbox{wake: make(chan struct{}, 1), drained: make(chan struct{}, 1), limit: cmp.Or(cfg.InboxBytes, 64<<20)},
 		gather:  gatherer{limit: cfg.MaxPending},
-		writes:  newQueue[*Write](),
-		applies: newQueue[*Apply](),
-		fetches: newQueue[*Fetch](),
-		flying:  make(map[*Batch]struct{}),
+		writes:  newQueue[*core.Write](),
+		applies: newQueue[*core.Apply](),
+		fetches: newQueue[*core.Fetch](),
+		flying:  make(map[*core.Batch]struct{}),
 		ending:  make(chan struct{}),
 		stopped: make(chan struct{}),
 	}
 	l.store.damaged = l.damaged
 	l.wall.clock = cfg.Wall
-	l.check = NewCheckpointer(core, cfg.CheckpointBytes, cfg.RetainBytes)
+	l.check = NewCheckpointer(store, cfg.CheckpointBytes, cfg.RetainBytes)
 	l.check.machine = machineName(cfg.StateMachine)
-	if err := l.restoreAny(core.store.latest()); err != nil {
+	if err := l.restoreAny(store.latest()); err != nil {
 		return nil, err
 	}
-	l.applied.Store(core.store.pos.Index)
+	l.applied.Store(store.pos.Index)
 	return l, nil
 }
 
@@ -163,8 +172,8 @@ func (l *Log) Append(ctx context.Context, epoch uint64, record []byte) (uint64, 
 // Stop begins what Close waits for.
 func (l *Log) Stop() { l.inbox.close(nil) }
 
-// Heard is [Core.Heard].
-func (l *Log) Heard() time.Duration { return l.core.Heard() }
+// Heard returns when the leader last showed that it is alive, on this member's clock.
+func (l *Log) Heard() time.Duration { return time.Duration(l.heard.Load()) }
 
 // Done is closed when the log has stopped and every goroutine of it has ended.
 func (l *Log) Done() <-chan struct{} { return l.stopped }
@@ -175,7 +184,7 @@ func (l *Log) Fail(err error) { l.inbox.close(err) }
 // Post hands an event to the loop: one of this package's for the core, anything else for the observer.
 func (l *Log) Post(event any) { l.inbox.post(event, 0) }
 
-// Successor is [Core.Successor]. It may be called by the observer only, from within Observe.
+// Successor is [core.Core.Successor]. It may be called by the observer only, from within Observe.
 func (l *Log) Successor(now time.Duration, want uint64) (uint64, error) {
 	return l.core.Successor(now, want)
 }
@@ -184,7 +193,7 @@ func (l *Log) Successor(now time.Duration, want uint64) (uint64, error) {
 func (l *Log) Position() (index uint64, epoch Epoch) {
 	l.store.mu.RLock()
 	defer l.store.mu.RUnlock()
-	return l.store.pos.Index, l.store.pos.epoch()
+	return l.store.pos.Index, l.store.pos.Epoch()
 }
 
 // Applied returns the index of the last record that is applied to the state machine here.
@@ -214,13 +223,13 @@ func (l *Log) Receive(m *raftpb.Message) {
 		size = messageBytes
 	}
 	for _, e := range m.GetEntries() {
-		size += entrySize(e)
-		if err := verify(e, "as another member sent them"); err != nil {
+		size += core.EntrySize(e)
+		if err := core.Verify(e, "as another member sent them"); err != nil {
 			l.drop(m, err)
 			return
 		}
 	}
-	l.inbox.post(Receive{m, l.cfg.Clock()}, size)
+	l.inbox.post(core.Receive{Message: m, At: l.cfg.Clock()}, size)
 }
 
 // problemChecksum is the kind of problem that records in memory are not what was appended.
@@ -239,7 +248,7 @@ func (l *Log) damaged(damage *ChecksumError) {
 // memory that is damaged, the sender finds that itself then.
 func (l *Log) drop(m *raftpb.Message, err error) {
 	if last := m.GetEntries()[len(m.GetEntries())-1].GetIndex(); l.dropped.Swap(last) != last {
-		l.cfg.Core.Logger.Error("dropped damaged records", "member", l.cfg.Core.Name, "from", m.GetFrom(), "err", err)
+		l.cfg.Logger.Error("dropped damaged records", "member", l.cfg.Core.Name, "from", m.GetFrom(), "err", err)
 	}
 }
 
@@ -247,17 +256,17 @@ func (l *Log) drop(m *raftpb.Message, err error) {
 const messageBytes = 256
 
 // Unreachable takes note that messages to a member were lost.
-func (l *Log) Unreachable(id uint64) { l.Post(Unreachable{id}) }
+func (l *Log) Unreachable(id uint64) { l.Post(core.Unreachable{ID: id}) }
 
 // Now reads the log's clock, for Gone.
 func (l *Log) Now() time.Duration { return l.cfg.Clock() }
 
 // Gone takes note that the process that was a member at a time has ended.
-func (l *Log) Gone(id uint64, at time.Duration) { l.Post(Gone{ID: id, At: at}) }
+func (l *Log) Gone(id uint64, at time.Duration) { l.Post(core.Gone{ID: id, At: at}) }
 
 // SnapshotSent takes note of how sending a snapshot ended.
 func (l *Log) SnapshotSent(m *raftpb.Message, err error) {
-	l.Post(SnapshotSent{Message: m, OK: err == nil})
+	l.Post(core.SnapshotSent{Message: m, OK: err == nil})
 }
 
 // OpenSnapshot opens the body of a snapshot that is to be sent.
@@ -275,18 +284,18 @@ func (l *Log) OpenSnapshot(want *raftpb.Snapshot) (io.ReadCloser, int64, error) 
 
 // ReceiveSnapshot takes a snapshot message whose body is read from r.
 func (l *Log) ReceiveSnapshot(m *raftpb.Message, size int64, r io.Reader) error {
-	cp, err := parseCheckpoint(m.GetSnapshot())
+	cp, err := core.ParseCheckpoint(m.GetSnapshot())
 	if err != nil {
 		return err
 	}
-	if err := cp.fits(l.cfg.StateMachine != nil, size); err != nil {
+	if err := cp.Fits(l.cfg.StateMachine != nil, size); err != nil {
 		l.misfit.Store(true)
 		l.Post(Problem{Kind: problemSnapshot, Err: err})
 		return err
 	}
-	if err := l.core.StageSnapshot(m.GetSnapshot(), r); err != nil {
+	if err := l.store.StageSnapshot(m.GetSnapshot(), r); err != nil {
 		return err
 	}
-	l.Post(Receive{m, l.cfg.Clock()})
+	l.Post(core.Receive{Message: m, At: l.cfg.Clock()})
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"github.com/baton-ha/baton/internal/core"
 )
 
 // run is the loop. It owns the core: whatever happens to the member passes through the inbox and is
@@ -21,9 +23,9 @@ func (l *Log) run() {
 			break
 		}
 		now := l.cfg.Clock()
-		if l.core.lease.until != 0 {
-			if by := l.wall.look(now); by > 0 && now+by >= l.core.lease.until {
-				if err = l.step(now, []any{Doubt{by}}); err != nil {
+		if until := l.core.LeaseUntil(); until != 0 {
+			if by := l.wall.look(now); by > 0 && now+by >= until {
+				if err = l.step(now, []any{core.Doubt{By: by}}); err != nil {
 					break
 				}
 			}
@@ -33,21 +35,21 @@ func (l *Log) run() {
 		if now >= l.core.Deadline() {
 			if written := l.cfg.Storage.Written(); written != l.written {
 				l.written = written
-				events = append(events, Writing{})
+				events = append(events, core.Writing{})
 			}
-			events = append(events, Tick{})
+			events = append(events, core.Tick{})
 		}
 		if err = l.step(now, events); err != nil {
 			break
 		}
 		if b := l.ripe(now); b != nil {
-			l.flying[b] = struct{}{}
-			if b.Size() > maxSync { // raft copies it
-				if err = l.step(now, []any{Hurry{}}); err != nil {
+			l.flying[&b.Batch] = struct{}{}
+			if b.Size() > core.MaxSync { // raft copies it
+				if err = l.step(now, []any{core.Hurry{}}); err != nil {
 					break
 				}
 			}
-			err = l.step(l.cfg.Clock(), []any{Propose{b}})
+			err = l.step(l.cfg.Clock(), []any{core.Propose{Batch: &b.Batch}})
 			b.free()
 		} else if len(events) == 0 {
 			timer.Reset(l.core.Deadline() - now)
@@ -63,7 +65,7 @@ func (l *Log) run() {
 // ripe returns the next batch once it is to be proposed. One that still grows is not: yielding lets those
 // append who are about to, first of all those whose last appends have just been answered. So the
 // appenders that wait for one another's batches end up in one batch, which halves their waiting.
-func (l *Log) ripe(now time.Duration) *Batch {
+func (l *Log) ripe(now time.Duration) *pending {
 	for {
 		size := l.gather.size(l.core.Room)
 		if size == 0 {
@@ -91,9 +93,13 @@ func (l *Log) ripe(now time.Duration) *Batch {
 // step steps the core and hands the effects out.
 func (l *Log) step(now time.Duration, events []any) error {
 	for len(events) > 0 {
-		eff, err := Drive(l.core, l.cfg.Observer, now, events)
+		eff, err := core.Drive(l.core, l.cfg.Observer, now, events)
 		if err != nil {
 			return err
+		}
+		l.store.Stepped(l.core, eff)
+		if heard := int64(l.core.Heard()); heard != l.heard.Load() {
+			l.heard.Store(heard)
 		}
 		events = l.dispatch(eff)
 	}
@@ -101,7 +107,7 @@ func (l *Log) step(now time.Duration, events []any) error {
 }
 
 // dispatch hands the effects of a step out, and returns what is done already.
-func (l *Log) dispatch(eff Effects) (done []any) {
+func (l *Log) dispatch(eff core.Effects) (done []any) {
 	l.writes.put(eff.Writes...) // first: the disk works while the messages leave
 	if len(eff.Send) > 0 {
 		l.net.Send(eff.Send)
@@ -111,13 +117,13 @@ func (l *Log) dispatch(eff Effects) (done []any) {
 	} else {
 		for _, a := range eff.Applies {
 			_ = l.applyDone(a) // without a state machine nothing can fail
-			done = append(done, Applied{a})
+			done = append(done, core.Applied{Apply: a})
 		}
 	}
 	l.fetches.put(eff.Fetches...)
 	for _, d := range eff.Done {
 		delete(l.flying, d.Batch)
-		l.gather.settle(d.Batch, d.Err)
+		d.Batch.Waiter.Settle(d.Err)
 	}
 	return done
 }
@@ -137,10 +143,10 @@ func (l *Log) shutDown(err error) {
 	l.cfg.Observer.Observe(l.cfg.Clock(), Stopped{Err: err})
 	l.inbox.close(err)
 	for b := range l.flying {
-		l.gather.settle(b, fmt.Errorf("%w: %w", ErrUnknown, why))
+		b.Waiter.Settle(fmt.Errorf("%w: %w", ErrUnknown, why))
 	}
 	for _, b := range l.gather.close(why) {
-		l.gather.settle(b, why)
+		b.Settle(why)
 	}
 	l.store.stop(why)
 	close(l.ending)
@@ -206,13 +212,13 @@ func freshly(bytes int) {
 }
 
 // answer posts that writes are durable.
-func (b *inbox) answer(writes []*Write) {
+func (b *inbox) answer(writes []*core.Write) {
 	for _, w := range writes {
-		freshly(w.bytes)
+		freshly(w.Bytes)
 	}
 	b.mu.Lock()
 	for _, w := range writes {
-		b.events = append(b.events, Written{w})
+		b.events = append(b.events, core.Written{Write: w})
 	}
 	b.mu.Unlock()
 	token(b.wake)

@@ -15,6 +15,24 @@ import (
 // wait there for themselves.
 var ErrReentrant = errors.New("baton: called from within a callback or the state machine, where it would wait for itself")
 
+// A StateMachine is built from the records of the log, the same on every member. Its methods are
+// called one at a time, not always by the same goroutine, never on the log's own loop; a slow one delays appends'
+// answers on this member and nothing else.
+type StateMachine interface {
+	// Apply is given committed records in order, each exactly once since the last Restore or since
+	// the empty machine. It must be deterministic. An error or a panic stops the member: a machine
+	// that differs from its peers must not go on.
+	Apply(entries []Entry) error
+	// Snapshot captures the state as it is now and returns at once; the capture is written by another
+	// goroutine while Apply goes on, so it must not change with it. A state may be written as no bytes; nil is
+	// such a one. When Snapshot or WriteTo fails or panics, nothing is lost: it is tried again
+	// after a pause, and the log is kept meanwhile.
+	Snapshot() (io.WriterTo, error)
+	// Restore replaces the state by one that WriteTo wrote, on this or another member. When it fails at the
+	// start of a member, it is called again with an older one.
+	Restore(r io.Reader) error
+}
+
 // Inside returns the name of the state machine's method that this goroutine runs, "" if it runs none.
 func (l *Log) Inside() string { return l.calls.Inside() }
 

@@ -3,12 +3,9 @@ package log
 import (
 	"io"
 	"iter"
-	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 )
-
-func durationOf(n int64) time.Duration { return time.Duration(n) }
 
 // modelDisk holds every entry in a map.
 type modelDisk struct {
@@ -43,7 +40,7 @@ func (d *modelDisk) last() uint64 {
 func (d *modelDisk) term(i uint64) uint64 { return d.terms[i] }
 
 func (d *modelDisk) Recovered() (*raftpb.HardState, *raftpb.Snapshot, uint64, iter.Seq2[uint64, uint64]) {
-	return &raftpb.HardState{}, Boot([]Member{{1, "a"}}), d.base, func(func(uint64, uint64) bool) {}
+	return &raftpb.HardState{}, Boot([]Member{{ID: 1, Name: "a"}}), d.base, func(func(uint64, uint64) bool) {}
 }
 
 func (d *modelDisk) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {

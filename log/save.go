@@ -3,6 +3,8 @@ package log
 import (
 	"fmt"
 	"io"
+
+	"github.com/baton-ha/baton/internal/core"
 )
 
 // This file makes the checkpoints of a running log. They are optional work: what fails of it is tried again,
@@ -16,7 +18,7 @@ const (
 
 // checkpoint captures the state machine as it is after an apply, and has the checkpoint written by a goroutine
 // of its own.
-func (l *Log) checkpoint(a *Apply) {
+func (l *Log) checkpoint(a Place) {
 	var body io.WriterTo
 	var err error
 	if sm := l.cfg.StateMachine; sm != nil {
@@ -34,8 +36,8 @@ func (l *Log) checkpoint(a *Apply) {
 }
 
 // save writes a checkpoint. One that fails is tried again after a while, with a new capture.
-func (l *Log) save(a *Apply, body io.WriterTo, err error) {
-	for told := a.again; ; told = true {
+func (l *Log) save(a Place, body io.WriterTo, err error) {
+	for told := l.check.failing(); ; told = true {
 		if err == nil {
 			err = l.check.Save(a, body)
 		}
@@ -54,7 +56,7 @@ func (l *Log) save(a *Apply, body io.WriterTo, err error) {
 		}
 		a, err = l.check.again(), nil
 		if l.cfg.StateMachine != nil {
-			l.applies.put(a) // between two applies
+			l.applies.put(nil) // between two applies
 			return
 		}
 	}
@@ -81,7 +83,7 @@ func (l *Log) Room(refuse error, out bool) {
 	if refuse != nil {
 		refuse = fmt.Errorf("%w: %w", ErrNoRoom, refuse)
 	}
-	l.Post(DiskOut{Out: out})
+	l.Post(core.DiskOut{Out: out})
 	l.Post(Problem{Kind: problemDisk, Err: refuse})
 	l.refuse(problemDisk, refuse)
 }
@@ -90,6 +92,6 @@ func (l *Log) Room(refuse error, out bool) {
 // proposed are refused, too.
 func (l *Log) refuse(kind string, err error) {
 	for _, b := range l.gather.refuse(kind, err) {
-		l.gather.settle(b, err)
+		b.Settle(err)
 	}
 }

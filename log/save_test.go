@@ -17,6 +17,7 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/baton-ha/baton/internal/core"
 	"github.com/baton-ha/baton/internal/sim"
 )
 
@@ -82,7 +83,7 @@ func (d *soloDisk) First() uint64 {
 func (d *soloDisk) newest() uint64 {
 	snap, body, _, _ := d.OpenSnapshot()
 	body.Close()
-	return must(parseCheckpoint(snap)).Position.Index
+	return must(core.ParseCheckpoint(snap)).Position.Index
 }
 
 func (d *soloDisk) fill(err error) {
@@ -187,9 +188,8 @@ func openSolo(t *testing.T, disk *soloDisk, sm StateMachine) (*solo, error) {
 	began := time.Now()
 	s := &solo{t: t, disk: disk, problems: map[string]error{}}
 	l, err := Open(Config{
-		Core: CoreConfig{ID: 1, Name: "a", Heartbeat: 50 * time.Millisecond, ElectionTimeout: 500 * time.Millisecond, MaxClockDrift: 0.01,
-			Logger: slog.New(slog.DiscardHandler)},
-		Storage: disk, Observer: s, StateMachine: sm, Clock: func() time.Duration { return time.Since(began) + time.Hour },
+		Core:   CoreConfig{ID: 1, Name: "a", Heartbeat: 50 * time.Millisecond, ElectionTimeout: 500 * time.Millisecond, MaxClockDrift: 0.01},
+		Logger: slog.New(slog.DiscardHandler), Storage: disk, Observer: s, StateMachine: sm, Clock: func() time.Duration { return time.Since(began) + time.Hour },
 		MaxRecord: 1 << 20, MaxPending: 1 << 20, CacheBytes: 1 << 20, CheckpointBytes: 1000, RetainBytes: 1000,
 	})
 	if err != nil {
@@ -207,7 +207,7 @@ func openSolo(t *testing.T, disk *soloDisk, sm StateMachine) (*solo, error) {
 }
 
 func newSolo(t *testing.T, sm StateMachine) *solo {
-	return must(openSolo(t, &soloDisk{Disk: sim.NewDisk(Boot([]Member{{1, "a"}}))}, sm))
+	return must(openSolo(t, &soloDisk{Disk: sim.NewDisk(Boot([]Member{{ID: 1, Name: "a"}}))}, sm))
 }
 
 // TestSnaperr: a checkpoint that fails, in whatever way, is a problem and not the end. It is tried again without
@@ -353,9 +353,9 @@ func TestDiskFull_Standby(t *testing.T) {
 	now := time.Hour
 	deliver := func(index uint64, data []byte) (taken bool) {
 		now += time.Millisecond
-		eff, err := c.Step(now, Receive{&raftpb.Message{Type: new(raftpb.MsgApp), From: new(uint64(2)), To: new(uint64(1)), Term: new(uint64(2)),
+		eff, err := c.core.Step(now, core.Receive{Message: &raftpb.Message{Type: new(raftpb.MsgApp), From: new(uint64(2)), To: new(uint64(1)), Term: new(uint64(2)),
 			Index: new(index - 1), LogTerm: new(uint64(2)), Commit: new(uint64(101)),
-			Entries: []*raftpb.Entry{{Index: &index, Term: new(uint64(2)), Data: data}}}, now})
+			Entries: []*raftpb.Entry{{Index: &index, Term: new(uint64(2)), Data: data}}}, At: now})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -364,19 +364,19 @@ func TestDiskFull_Standby(t *testing.T) {
 		}
 		return taken
 	}
-	if _, err := c.Step(now, DiskOut{Out: true}); err != nil {
+	if _, err := c.core.Step(now, core.DiskOut{Out: true}); err != nil {
 		t.Fatal(err)
 	}
-	if deliver(102, batchOf(1, 100, "x")) {
+	if deliver(102, encoded(1, 100, []byte("x"))) {
 		t.Error("records are taken without room")
 	}
-	if !deliver(102, encodeMsgpack([]byte{kindEpochStart}, epochStart{Holder: "b"})) {
+	if !deliver(102, core.EncodeStart("b", nil)) {
 		t.Error("the start of an epoch is not taken")
 	}
-	if _, err := c.Step(now, DiskOut{}); err != nil {
+	if _, err := c.core.Step(now, core.DiskOut{}); err != nil {
 		t.Fatal(err)
 	}
-	if !deliver(103, batchOf(2, 100, "x")) {
+	if !deliver(103, encoded(2, 100, []byte("x"))) {
 		t.Error("records are not taken although there is room")
 	}
 }

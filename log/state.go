@@ -1,20 +1,17 @@
 package log
 
 import (
-	"errors"
 	"fmt"
 	"io"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/baton-ha/baton/internal/core"
 )
 
 // This file is about the state that follows a checkpoint's header: the state machine's bytes, or none
 // because the log is kept without one. All members must be alike in this, for ever: a state that was not
 // kept cannot be had again.
-
-// ErrStateMachine is returned, wrapped, by Open when a directory was kept with a state machine and is
-// opened without, or the other way. A leader's snapshot that does not fit in this way is refused with it.
-var ErrStateMachine = errors.New("baton: all members must have a state machine, or none of them")
 
 // problemSnapshot is the kind of [Problem] of a leader's snapshot that was refused for it.
 const problemSnapshot = "snapshot"
@@ -37,31 +34,9 @@ func machineName(sm StateMachine) string {
 // maxMachineName bounds the name in a header, since that of a generic type may be long.
 const maxMachineName = 128
 
-// fits reports an error when what follows a header is not what a member with or without a state machine
-// can go on from. A checkpoint without any record fits all: there is nothing to be restored.
-func (c *checkpoint) fits(machine bool, size int64) error {
-	switch {
-	case c.Position.Index == 0 && c.State != stateOf:
-		return nil
-	case machine && c.State == stateNone:
-		return fmt.Errorf("%w: the checkpoint at record %d was made without one and has no state to restore", ErrStateMachine, c.Position.Index)
-	case !machine && (c.State == stateOf || c.State == stateUnsaid && size > 0):
-		return fmt.Errorf("%w: the checkpoint at record %d holds the state of one (%s), which would be lost", ErrStateMachine, c.Position.Index, c.machine())
-	}
-	return nil
-}
-
-// machine names the state machine that wrote the state.
-func (c *checkpoint) machine() string {
-	if c.Machine == "" {
-		return "of unknown type"
-	}
-	return c.Machine
-}
-
 // restore puts the state machine into the state of a snapshot, which is the newest one in force.
 func (l *Log) restore(want *raftpb.Snapshot) (err error) {
-	defer catch("state machine", &err)
+	defer core.Catch("state machine", &err)
 	var have *raftpb.Snapshot
 	var body io.ReadCloser
 	var size int64
@@ -81,22 +56,22 @@ func (l *Log) restore(want *raftpb.Snapshot) (err error) {
 }
 
 // restoreFrom puts the state machine into the state that body holds, and returns its header.
-func (l *Log) restoreFrom(snap *raftpb.Snapshot, body io.Reader, size int64) (cp checkpoint, err error) {
-	if cp, err = parseCheckpoint(snap); err != nil {
+func (l *Log) restoreFrom(snap *raftpb.Snapshot, body io.Reader, size int64) (cp core.Checkpoint, err error) {
+	if cp, err = core.ParseCheckpoint(snap); err != nil {
 		return cp, err
 	}
 	sm := l.cfg.StateMachine
-	if err := cp.fits(sm != nil, size); err != nil {
+	if err := cp.Fits(sm != nil, size); err != nil {
 		return cp, err
 	}
 	// Where a header of version 1 is followed by nothing, it cannot be known whether there was a state
 	// machine: it is taken for one whose state is empty, and Restore will say if it cannot be.
-	if sm == nil || cp.State != stateOf && cp.Position.Index == 0 && size == 0 {
+	if sm == nil || cp.State != core.StateOf && cp.Position.Index == 0 && size == 0 {
 		return cp, nil
 	}
 	if err := l.do("StateMachine.Restore", func() error { return sm.Restore(body) }); err != nil {
 		return cp, fmt.Errorf("state machine: %T: restore the state of %d bytes at record %d that was written by one of type %s: %w",
-			sm, size, cp.Position.Index, cp.machine(), err)
+			sm, size, cp.Position.Index, cp.WrittenBy(), err)
 	}
 	if _, err := io.Copy(io.Discard, body); err != nil { // the end carries the checksum
 		return cp, fmt.Errorf("state machine: restore: %w", err)

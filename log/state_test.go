@@ -8,8 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-msgpack/v2/codec"
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/baton-ha/baton/internal/core"
 	"github.com/baton-ha/baton/internal/sim"
 )
 
@@ -30,11 +32,11 @@ func (r *restored) Restore(from io.Reader) error {
 
 // headerOf1 is a checkpoint's header as version 1 wrote it.
 type headerOf1 struct {
-	Version  int       `codec:"v"`
-	Position position  `codec:"p"`
-	Base     base      `codec:"b"`
-	Terms    []termRun `codec:"t"`
-	Members  []Member  `codec:"m"`
+	Version  int            `codec:"v"`
+	Position core.Position  `codec:"p"`
+	Base     core.Base      `codec:"b"`
+	Terms    []core.TermRun `codec:"t"`
+	Members  []Member       `codec:"m"`
 }
 
 // A checkpoint says itself whether a state follows, which may be of zero bytes. One of the first version does not,
@@ -44,7 +46,7 @@ func TestStateOfZeroBytes(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		version int
-		kind    stateKind
+		kind    core.StateKind
 		body    string
 		index   uint64 // of the last record
 		bare    bool   // opened without a state machine
@@ -52,14 +54,14 @@ func TestStateOfZeroBytes(t *testing.T) {
 		calls   int    // of Restore
 		want    error
 	}{
-		{name: "a state", version: 2, kind: stateOf, body: "x", index: 7, calls: 1},
-		{name: "an empty state", version: 2, kind: stateOf, index: 7, calls: 1},
-		{name: "an empty state before the first record", version: 2, kind: stateOf, calls: 1},
-		{name: "kept without", version: 2, kind: stateNone, index: 7, want: ErrStateMachine},
-		{name: "kept without, no record", version: 2, kind: stateNone},
-		{name: "kept without and opened without", version: 2, kind: stateNone, index: 7, bare: true},
-		{name: "a state, opened without", version: 2, kind: stateOf, body: "x", index: 7, bare: true, want: ErrStateMachine},
-		{name: "an empty state, opened without", version: 2, kind: stateOf, index: 7, bare: true, want: ErrStateMachine},
+		{name: "a state", version: 2, kind: core.StateOf, body: "x", index: 7, calls: 1},
+		{name: "an empty state", version: 2, kind: core.StateOf, index: 7, calls: 1},
+		{name: "an empty state before the first record", version: 2, kind: core.StateOf, calls: 1},
+		{name: "kept without", version: 2, kind: core.StateNone, index: 7, want: ErrStateMachine},
+		{name: "kept without, no record", version: 2, kind: core.StateNone},
+		{name: "kept without and opened without", version: 2, kind: core.StateNone, index: 7, bare: true},
+		{name: "a state, opened without", version: 2, kind: core.StateOf, body: "x", index: 7, bare: true, want: ErrStateMachine},
+		{name: "an empty state, opened without", version: 2, kind: core.StateOf, index: 7, bare: true, want: ErrStateMachine},
 		{name: "version 1, a state", version: 1, body: "x", index: 7, calls: 1},
 		{name: "version 1, an empty state or none", version: 1, index: 7, calls: 1},
 		{name: "version 1, none after all", version: 1, index: 7, calls: 1, fails: sick, want: sick},
@@ -70,11 +72,14 @@ func TestStateOfZeroBytes(t *testing.T) {
 		{name: "a newer kind", version: 2, kind: 3, index: 7, want: ErrFormat},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			pos, begin := position{Raft: 9, Index: test.index}, base{Raft: 9, Term: 1, Index: test.index}
-			snap := newSnapshot(1, Boot(cutMembers).GetMetadata().GetConfState(), checkpoint{
+			pos, begin := core.Position{Raft: 9, Index: test.index}, core.Base{Raft: 9, Term: 1, Index: test.index}
+			snap := core.NewSnapshot(1, Boot(cutMembers).GetMetadata().GetConfState(), core.Checkpoint{
 				Version: test.version, Position: pos, Base: begin, Members: cutMembers, State: test.kind})
 			if test.version == 1 {
-				snap.Data = encodeMsgpack(nil, headerOf1{Version: 1, Position: pos, Base: begin, Members: cutMembers})
+				snap.Data = nil
+				if err := codec.NewEncoderBytes(&snap.Data, new(codec.MsgpackHandle)).Encode(headerOf1{Version: 1, Position: pos, Base: begin, Members: cutMembers}); err != nil {
+					t.Fatal(err)
+				}
 			}
 			disk := sim.NewDisk(Boot(cutMembers))
 			if err := errors.Join(disk.StageSnapshot(snap, strings.NewReader(test.body)), disk.InstallSnapshot(snap, nil)); err != nil {
@@ -82,7 +87,7 @@ func TestStateOfZeroBytes(t *testing.T) {
 			}
 			sm := &restored{state: "nothing", err: test.fails}
 			cfg := Config{Storage: disk, StateMachine: sm, Clock: func() time.Duration { return time.Hour },
-				Core: CoreConfig{ID: 1, Name: "a", Heartbeat: 50 * time.Millisecond, ElectionTimeout: time.Second, Logger: slog.New(slog.DiscardHandler)}}
+				Core: CoreConfig{ID: 1, Name: "a", Heartbeat: 50 * time.Millisecond, ElectionTimeout: time.Second}, Logger: slog.New(slog.DiscardHandler)}
 			if test.bare {
 				cfg.StateMachine = nil
 			}
@@ -95,7 +100,7 @@ func TestStateOfZeroBytes(t *testing.T) {
 			}
 			// What a member cannot open it does not take from a leader either.
 			begin.Raft = pos.Raft
-			l := &Log{cfg: cfg, core: &Core{store: &window{disk: cfg.Storage}}}
+			l := &Log{cfg: cfg, store: &Store{disk: cfg.Storage}}
 			l.inbox.wake, l.inbox.drained = make(chan struct{}, 1), make(chan struct{}, 1)
 			if err := l.ReceiveSnapshot(&raftpb.Message{Snapshot: snap}, int64(len(test.body)), strings.NewReader(test.body)); test.want == ErrStateMachine != errors.Is(err, ErrStateMachine) {
 				t.Errorf("receive: %v", err)
@@ -108,17 +113,16 @@ func TestStateOfZeroBytes(t *testing.T) {
 func TestCheckpointSaysWhatFollows(t *testing.T) {
 	for _, test := range []struct {
 		body io.WriterTo
-		want stateKind
-	}{{nil, stateNone}, {emptyState{}, stateOf}, {strings.NewReader("x"), stateOf}} {
+		want core.StateKind
+	}{{nil, core.StateNone}, {emptyState{}, core.StateOf}, {strings.NewReader("x"), core.StateOf}} {
 		c := cutCore(t, sim.NewDisk(Boot(cutMembers)))
-		check := NewCheckpointer(c, 1, 1)
-		a := &Apply{pos: at(c, 50), term: 2, Bytes: 100}
-		check.Due(a)
-		if err := check.Save(a, test.body); err != nil {
+		check := NewCheckpointer(c.store, 1, 1)
+		place, _ := check.Due(&core.Apply{Position: at(c, 50), Term: 2, Bytes: 100})
+		if err := check.Save(place, test.body); err != nil {
 			t.Fatal(err)
 		}
-		for _, snap := range []*raftpb.Snapshot{c.store.latest(), must(forOthers(c.store.latest()))} {
-			if cp := must(parseCheckpoint(snap)); cp.State != test.want {
+		for _, snap := range []*raftpb.Snapshot{c.store.latest(), must(core.ForOthers(c.store.latest()))} {
+			if cp := must(core.ParseCheckpoint(snap)); cp.State != test.want {
 				t.Errorf("%T: says %d, want %d", test.body, cp.State, test.want)
 			}
 		}

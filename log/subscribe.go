@@ -9,8 +9,9 @@ import (
 	"slices"
 	"sort"
 
-	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/baton-ha/baton/internal/core"
 )
 
 // Subscribe yields the committed records from an index on (0 means 1), and then each new one as it is
@@ -57,7 +58,7 @@ func (l *Log) Subscribe(ctx context.Context, from uint64) iter.Seq2[Entry, error
 
 // A reader is one subscriber's place in the log.
 type reader struct {
-	store   *window
+	store   *Store
 	limit   int    // of the bytes that are read at a time
 	next    uint64 // record to be read next
 	raft    uint64 // raft index of the entry to look at next; 0: not known yet
@@ -99,7 +100,7 @@ func (r *reader) readOn() ([]Entry, <-chan struct{}, error) {
 		switch {
 		case err == nil:
 			return r.records, nil, nil
-		case !errors.Is(err, raft.ErrCompacted):
+		case !errors.Is(err, core.ErrNotHeld):
 			return nil, nil, err
 		case w.oldest() == b: // a leader's snapshot is being brought into force; then it is known what is left
 			return nil, changed, stopped
@@ -108,8 +109,8 @@ func (r *reader) readOn() ([]Entry, <-chan struct{}, error) {
 	}
 }
 
-// readBetween reads records that are committed up to pos. The error is raft.ErrCompacted when the log was cut beyond b.
-func (r *reader) readBetween(b base, pos position) error {
+// readBetween reads records that are committed up to pos. The error is ErrNotHeld when the log was cut beyond b.
+func (r *reader) readBetween(b core.Base, pos core.Position) error {
 	w := r.store
 	if r.raft == 0 {
 		at, err := w.locate(r.next, b, pos)
@@ -121,12 +122,12 @@ func (r *reader) readBetween(b base, pos position) error {
 	r.records = r.records[:0]
 	for len(r.records) == 0 {
 		r.raft = max(r.raft, b.Raft+1)
-		ents, err := w.entries(r.raft, pos.Raft+1, uint64(r.limit))
+		ents, err := w.Entries(r.raft, pos.Raft+1, uint64(r.limit))
 		if err != nil {
 			return fmt.Errorf("read records from %d on: %w", r.next, err)
 		}
 		for _, e := range ents {
-			if len(r.records)*recordSize > r.limit {
+			if len(r.records)*core.RecordSize > r.limit {
 				break // of small records the descriptions take more than the content
 			}
 			if err := r.take(e, pos.Epochs); err != nil {
@@ -140,28 +141,28 @@ func (r *reader) readBetween(b base, pos position) error {
 // take takes the records of one raft entry that count and are not behind the reader.
 func (r *reader) take(e *raftpb.Entry, history []Epoch) error {
 	r.raft = e.GetIndex() + 1
-	h, ok, err := counts(e, history)
-	if err != nil || !ok || h.first+uint64(h.count) <= r.next {
+	h, ok, err := core.Counts(e, history)
+	if err != nil || !ok || h.First+uint64(h.Count) <= r.next {
 		return err
 	}
-	if h.first > r.next {
-		return fmt.Errorf("%w: raft entry %d begins with record %d, wanted %d", ErrFormat, e.GetIndex(), h.first, r.next)
+	if h.First > r.next {
+		return fmt.Errorf("%w: raft entry %d begins with record %d, wanted %d", ErrFormat, e.GetIndex(), h.First, r.next)
 	}
 	before := len(r.records)
 	// A copy first, so that nothing can change what was verified; and whatever the subscriber does to it, it
 	// does to its own.
-	own, err := r.store.sound(&raftpb.Entry{Index: e.Index, Term: e.Term, Data: r.copied(e.GetData())}, "when a subscriber reads them")
+	own, err := r.store.Sound(&raftpb.Entry{Index: e.Index, Term: e.Term, Data: r.copied(e.GetData())}, "when a subscriber reads them")
 	if err != nil {
 		return err
 	}
-	if err := checkRecords(h, own.GetData()); err != nil {
+	if err := core.CheckRecords(h, own.GetData()); err != nil {
 		return fmt.Errorf("raft entry %d: %w", e.GetIndex(), err)
 	}
-	r.records = appendRecords(r.records, h, own.GetData())
-	if skip := int(r.next - h.first); skip > 0 {
+	r.records = core.AppendRecords(r.records, h, own.GetData())
+	if skip := int(r.next - h.First); skip > 0 {
 		r.records = append(r.records[:before], r.records[before+skip:]...)
 	}
-	r.next = h.first + uint64(h.count)
+	r.next = h.First + uint64(h.Count)
 	return nil
 }
 
@@ -180,22 +181,8 @@ func (r *reader) copied(data []byte) []byte {
 
 const copyRoom = 64 << 10
 
-// counts reports whether a committed raft entry is a batch that was not fenced, by the same rule by
-// which it was applied.
-func counts(e *raftpb.Entry, history []Epoch) (header, bool, error) {
-	data := e.GetData()
-	if !isBatch(data) {
-		return header{}, false, nil
-	}
-	h, err := parseHeader(data)
-	if err != nil {
-		return header{}, false, fmt.Errorf("raft entry %d: %w", e.GetIndex(), err)
-	}
-	return h, h.epoch == epochAt(history, e.GetIndex()).Epoch, nil
-}
-
 // locate returns a raft index at or before the entry that holds a record, from where it is not far.
-func (w *window) locate(record uint64, b base, pos position) (uint64, error) {
+func (w *Store) locate(record uint64, b core.Base, pos core.Position) (uint64, error) {
 	w.mu.RLock()
 	low, high := b.Raft+1, pos.Raft+1 // the entry is in [low, high)
 	i := sort.Search(len(w.marks), func(i int) bool { return w.marks[i].index > record })
@@ -231,15 +218,15 @@ func (w *window) locate(record uint64, b base, pos position) (uint64, error) {
 }
 
 // batchFrom finds the first batch that counts in [lo, hi) and its first record; 0 if there is none.
-func (w *window) batchFrom(lo, hi uint64, history []Epoch) (at, first uint64, err error) {
+func (w *Store) batchFrom(lo, hi uint64, history []Epoch) (at, first uint64, err error) {
 	for lo < hi {
-		ents, err := w.entries(lo, hi, 4<<10)
+		ents, err := w.Entries(lo, hi, 4<<10)
 		if err != nil {
 			return 0, 0, err
 		}
 		for _, e := range ents {
-			if h, ok, err := counts(e, history); err != nil || ok {
-				return e.GetIndex(), h.first, err
+			if h, ok, err := core.Counts(e, history); err != nil || ok {
+				return e.GetIndex(), h.First, err
 			}
 		}
 		lo += uint64(len(ents))

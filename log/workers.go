@@ -6,10 +6,8 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/baton-ha/baton/internal/calls"
+	"github.com/baton-ha/baton/internal/core"
 )
-
-// maxSync bounds the bytes that are synced at a time, so that an answer is never far away.
-const maxSync = 1 << 20
 
 // runWriter makes writes durable and then sends the answers that rest on them. What has queued up while the last one was synced goes into one
 // sync (group commit).
@@ -23,14 +21,14 @@ func (l *Log) runWriter() {
 		}
 		for len(writes) > 0 {
 			n, bytes := 0, 0
-			for n < len(writes) && (n == 0 || bytes < maxSync) {
+			for n < len(writes) && (n == 0 || bytes < core.MaxSync) {
 				for _, e := range writes[n].Entries {
-					bytes += entrySize(e)
+					bytes += core.EntrySize(e)
 				}
 				n++
 			}
 			l.writing.Store(true)
-			err := l.core.Persist(writes[:n])
+			err := l.store.Persist(writes[:n])
 			l.writing.Store(false)
 			if err != nil {
 				l.Fail(fmt.Errorf("write the log: %w", err))
@@ -56,10 +54,10 @@ func (l *Log) runFetcher() {
 			return
 		}
 		for _, f := range fetches {
-			var read Fetched
+			var read core.Fetched
 			l.patiently(func() error {
-				read = l.core.Read(f)
-				return read.err
+				read = l.store.Fetch(f)
+				return read.Err
 			})
 			l.Post(read)
 		}
@@ -83,18 +81,18 @@ func (l *Log) runApplier() {
 			return
 		}
 		for _, a := range applies {
-			if a.again {
-				l.checkpoint(a)
+			if a == nil {
+				l.checkpoint(l.check.again())
 				continue
 			}
 			if failed := l.apply(caller, a); failed != nil {
 				err = failed
 				return
 			}
-			for _, b := range a.batches { // from here, not by way of the loop: the appenders wait for it
-				l.gather.settle(b, nil)
+			for _, b := range a.Batches { // from here, not by way of the loop: the appenders wait for it
+				b.Waiter.Settle(nil)
 			}
-			l.Post(Applied{a})
+			l.Post(core.Applied{Apply: a})
 		}
 	}
 }
@@ -103,20 +101,20 @@ func (l *Log) runApplier() {
 const applyBytes = 1 << 20
 
 // apply does one apply, and a checkpoint after it if one is due.
-func (l *Log) apply(caller calls.Caller, a *Apply) (err error) {
-	defer catch("state machine", &err)
+func (l *Log) apply(caller calls.Caller, a *core.Apply) (err error) {
+	defer core.Catch("state machine", &err)
 	if a.Snapshot != nil {
 		if err := l.restore(a.Snapshot); err != nil {
 			return err
 		}
 	}
-	for rest := a.accepted; len(rest) > 0; {
-		records, n := recordsOf(rest, applyBytes)
+	for rest := a.Accepted; len(rest) > 0; {
+		records, n := core.RecordsOf(rest, applyBytes)
 		if err := l.give(caller, records); err != nil {
 			return fmt.Errorf("state machine: apply records %d to %d: %w", records[0].Index, records[len(records)-1].Index, err)
 		}
 		for _, e := range rest[:n] {
-			if _, err := l.store.sound(e, "after Apply, which must not write to Entry.Data"); err != nil {
+			if _, err := l.store.Sound(e, "after Apply, which must not write to Entry.Data"); err != nil {
 				return err
 			}
 		}
@@ -126,13 +124,13 @@ func (l *Log) apply(caller calls.Caller, a *Apply) (err error) {
 }
 
 // applyDone notes an apply, and begins a checkpoint after it if one is due.
-func (l *Log) applyDone(a *Apply) error {
-	l.applied.Store(a.pos.Index)
+func (l *Log) applyDone(a *core.Apply) error {
+	l.applied.Store(a.Position.Index)
 	if l.misfit.Load() && l.misfit.Swap(false) {
 		l.Post(Problem{Kind: problemSnapshot})
 	}
-	if l.check.Due(a) {
-		l.checkpoint(a)
+	if at, due := l.check.Due(a); due {
+		l.checkpoint(at)
 	}
 	if err := l.check.full(); err != nil && l.judgeRoom() {
 		l.Post(Problem{Kind: problemCheckpoint, Err: err})

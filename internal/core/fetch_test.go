@@ -1,39 +1,18 @@
-package log
+package core
 
 import (
 	"errors"
-	"log/slog"
 	"slices"
 	"testing"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
-
-	"github.com/baton-ha/baton/internal/sim"
 )
-
-// noReads is a disk from which nothing may be read while the core is stepped.
-type noReads struct {
-	*sim.Disk
-	stepping bool
-	err      error // of the next read
-	t        *testing.T
-}
-
-func (d *noReads) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
-	if d.stepping {
-		d.t.Error("the core waits for the disk")
-	}
-	if err := d.err; err != nil {
-		return nil, err
-	}
-	return d.Disk.Entries(lo, hi, maxBytes)
-}
 
 // lagging is the leader of three with a log of 400 entries of 64 KiB, all but the last few on disk only. Member 3 has nothing of it.
 type lagging struct {
 	t    *testing.T
-	disk *noReads
+	held *memory
 	core *Core
 	now  time.Duration
 	sent []*raftpb.Message // to member 3
@@ -44,19 +23,17 @@ const laggingEntries, laggingSize = 400, 64 << 10
 
 func newLagging(t *testing.T) *lagging {
 	t.Helper()
-	l := &lagging{t: t, disk: &noReads{Disk: sim.NewDisk(Boot(cutMembers)), t: t}, now: time.Hour}
-	ents := []*raftpb.Entry{{Index: new(uint64(2)), Term: new(uint64(2)), Data: encodeMsgpack([]byte{kindEpochStart}, epochStart{Holder: "a"})}}
+	l := &lagging{t: t, now: time.Hour}
+	ents := []*raftpb.Entry{{Index: new(uint64(2)), Term: new(uint64(2)), Data: EncodeStart("a", nil)}}
 	for i := uint64(3); i < laggingEntries; i++ {
-		b := NewBatch(1, 10)
+		b := MakeBatch(1, nil)
 		b.Add(make([]byte, laggingSize))
-		ents = append(ents, &raftpb.Entry{Index: new(i), Term: new(uint64(2)), Data: slices.Clone(b.seal(i - 2))})
+		ents = append(ents, &raftpb.Entry{Index: new(i), Term: new(uint64(2)), Data: slices.Clone(b.Seal(i - 2))})
 	}
-	if err := l.disk.Save(&raftpb.HardState{Term: new(uint64(2)), Vote: new(uint64(0)), Commit: new(uint64(2))}, ents); err != nil {
-		t.Fatal(err)
-	}
+	hard := &raftpb.HardState{Term: new(uint64(2)), Vote: new(uint64(0)), Commit: new(uint64(2))}
+	l.held = newMemory(t, Boot([]Member{{1, "a"}, {2, "b"}, {3, "c"}}), 1, hard, ents...)
 	var err error
-	l.core, err = NewCore(CoreConfig{ID: 1, Name: "a", Heartbeat: 50 * time.Millisecond, ElectionTimeout: 500 * time.Millisecond,
-		Logger: slog.New(slog.DiscardHandler)}, l.disk, 100, l.now)
+	l.core, err = New(Config{ID: 1, Name: "a", Heartbeat: 50 * time.Millisecond, ElectionTimeout: 500 * time.Millisecond}, l.held, l.now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,18 +51,16 @@ func newLagging(t *testing.T) *lagging {
 func (l *lagging) step(events ...Event) {
 	l.t.Helper()
 	for len(events) > 0 {
-		l.disk.stepping = true
+		l.held.stepping = true
 		eff, err := l.core.Step(l.now, events...)
-		l.disk.stepping = false
+		l.held.stepping = false
 		if err != nil {
-			l.t.Fatal(err)
-		}
-		if err := l.core.Persist(eff.Writes); err != nil {
 			l.t.Fatal(err)
 		}
 		events = nil
 		for _, w := range eff.Writes {
-			events = append(events, Written{w})
+			l.held.write(w)
+			events = append(events, Written{Write: w})
 		}
 		for _, m := range eff.Send {
 			if m.GetTo() == 3 && m.GetType() == raftpb.MsgApp {
@@ -107,7 +82,7 @@ func (l *lagging) answer() {
 	l.t.Helper()
 	f := l.asks[0]
 	l.asks = l.asks[1:]
-	l.step(l.core.Read(f))
+	l.step(l.held.fetch(f))
 }
 
 // TestG8_CatchUpReadsBesideTheLoop: a member that lags by more than what is in memory gets all of it, in order, although
@@ -152,7 +127,7 @@ func TestG8_CatchUpReadsBesideTheLoop(t *testing.T) {
 		for _, r := range l.core.shelf.runs {
 			kept += len(r.ents) * laggingSize
 		}
-		if kept > 3*int(l.core.fetchBytes()) {
+		if kept > 3*int(l.core.shelf.fetchBytes) {
 			t.Fatalf("%d bytes of fetched entries are kept", kept)
 		}
 	}
@@ -171,11 +146,11 @@ func TestG8_CatchUpReadsBesideTheLoop(t *testing.T) {
 func TestFetchedAfterOverwrite(t *testing.T) {
 	l := newLagging(t)
 	l.from(3, raftpb.MsgHeartbeatResp, 0, 3)
-	i := slices.IndexFunc(l.asks, func(f *Fetch) bool { return f.lo == 2 }) // it is committed, and to be applied
+	i := slices.IndexFunc(l.asks, func(f *Fetch) bool { return f.Lo == 2 }) // it is committed, and to be applied
 	if i < 0 {
 		t.Fatal("not asked for")
 	}
-	old := l.core.Read(l.asks[i])
+	old := l.held.fetch(l.asks[i])
 	// The leader of term 4 has another entry 5.
 	l.step(Receive{Message: &raftpb.Message{Type: raftpb.MsgApp.Enum(), From: new(uint64(2)), To: new(uint64(1)), Term: new(uint64(4)),
 		Index: new(uint64(4)), LogTerm: new(uint64(2)), Commit: new(uint64(2)),
@@ -190,10 +165,10 @@ func TestFetchedAfterOverwrite(t *testing.T) {
 func TestDamageStopsTheMember(t *testing.T) {
 	l := newLagging(t)
 	damage := errors.New("bad sector")
-	l.disk.err = damage
+	l.held.err = damage
 	l.core.shelf.want(300, 300, laggingEntries)
 	l.step(Tick{})
-	if _, err := l.core.Step(l.now, l.core.Read(l.asks[len(l.asks)-1])); !errors.Is(err, damage) {
+	if _, err := l.core.Step(l.now, l.held.fetch(l.asks[len(l.asks)-1])); !errors.Is(err, damage) {
 		t.Errorf("got %v", err)
 	}
 }

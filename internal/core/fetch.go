@@ -1,4 +1,4 @@
-package log
+package core
 
 import (
 	"errors"
@@ -19,35 +19,33 @@ import (
 // Raft asks for old entries in order to send them to a member that lags, and to apply them where this
 // member itself lags. Who reads on from a place on the shelf has what follows fetched meanwhile.
 
-// A Fetch is to be read beside the core with [Core.Read], one after the other, and answered with [Fetched].
+// A Fetch is to be read beside the core, one after the other, and answered with [Fetched].
 type Fetch struct {
-	lo, hi uint64 // [lo, hi), or as much of it as is read at a time
-	from   uint64 // the fetch is of use to whoever reads on from here
-	epoch  int    // of the shelf
+	Lo, Hi   uint64 // entries [Lo, Hi), or as much of it as is read at a time
+	MaxBytes uint64 // that are read at a time, if one entry is not larger
+
+	from  uint64 // the fetch is of use to whoever reads on from here
+	epoch int    // of the shelf
 }
 
-// Fetched answers a [Fetch].
+// Fetched answers a [Fetch]. Err is [ErrNotHeld] or [ErrNotYet], as it is, where there are none any more, or not yet.
 type Fetched struct {
-	fetch *Fetch
-	ents  []*raftpb.Entry
-	err   error
+	Fetch   *Fetch
+	Entries []*raftpb.Entry
+	Err     error
 }
 
 func (Fetched) event() {}
 
-// fetchBytes is how many bytes of entries are read at a time, if one is not larger. So each member that
+// fetchPart: entries are read at a time that are one part of this many of what may be unanswered. So each member that
 // lags costs twice that in the leader's memory, beside what is sent to it.
-func (c *Core) fetchBytes() uint64 { return c.cfg.InflightBytes / 8 }
-
-// Read reads what is to be fetched. It may be called by any goroutine.
-func (c *Core) Read(f *Fetch) Fetched {
-	ents, err := c.store.entries(f.lo, f.hi, c.fetchBytes())
-	return Fetched{fetch: f, ents: ents, err: err}
-}
+const fetchPart = 8
 
 // A shelf is the log as raft sees it: what is in memory, and what was fetched. It belongs to its core.
 type shelf struct {
-	*window
+	Source
+	fetchBytes uint64
+
 	runs   []run
 	wanted []*Fetch // under way
 	asked  int      // of those: handed out
@@ -67,19 +65,19 @@ func (r run) hi() uint64 { return r.lo + uint64(len(r.ents)) }
 
 // Entries implements [raft.Storage]. It never reads from the disk.
 func (s *shelf) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
-	ents, old, err := s.recent(lo, hi, maxBytes)
+	ents, old, err := s.Recent(lo, hi, maxBytes)
 	switch {
 	case err != nil || old == 0:
 		return ents, err
 	case mutant.On(mutant.LoopReads):
-		return s.entries(lo, hi, maxBytes)
+		return s.Source.Entries(lo, hi, maxBytes)
 	case s.scanning:
 		return unread[:min(hi-lo, uint64(len(unread)))], nil
 	}
 	for _, r := range s.runs {
 		if r.lo <= lo && lo < r.hi() {
 			s.want(r.lo, r.hi(), old)
-			return within(r.ents[lo-r.lo:][:min(r.hi(), hi)-lo], maxBytes), nil
+			return Within(r.ents[lo-r.lo:][:min(r.hi(), hi)-lo], maxBytes), nil
 		}
 	}
 	s.want(lo, lo, old)
@@ -93,16 +91,16 @@ var unread = slices.Repeat([]*raftpb.Entry{{}}, 1024)
 // in memory, where old ones end.
 func (s *shelf) want(from, lo, old uint64) {
 	if lo >= old || slices.ContainsFunc(s.runs, func(r run) bool { return r.lo <= lo && lo < r.hi() }) ||
-		slices.ContainsFunc(s.wanted, func(f *Fetch) bool { return f.lo == lo }) {
+		slices.ContainsFunc(s.wanted, func(f *Fetch) bool { return f.Lo == lo }) {
 		return
 	}
-	s.wanted = append(s.wanted, &Fetch{lo: lo, hi: old, from: from, epoch: s.epoch})
+	s.wanted = append(s.wanted, &Fetch{Lo: lo, Hi: old, MaxBytes: s.fetchBytes, from: from, epoch: s.epoch})
 }
 
 // overwrite takes note that entries from index on are about to be replaced.
 func (s *shelf) overwrite(index uint64) {
 	read := func(lo, hi uint64) bool { return index < hi }
-	if slices.ContainsFunc(s.wanted, func(f *Fetch) bool { return read(f.lo, f.hi) }) {
+	if slices.ContainsFunc(s.wanted, func(f *Fetch) bool { return read(f.Lo, f.Hi) }) {
 		s.epoch++
 	}
 	s.runs = slices.DeleteFunc(s.runs, func(r run) bool { return read(r.lo, r.hi()) })
@@ -111,18 +109,18 @@ func (s *shelf) overwrite(index uint64) {
 // fetched puts what was fetched on the shelf, and lets raft ask again for what it was told is not there.
 func (c *Core) fetched(f Fetched) error {
 	s := &c.shelf
-	i := slices.Index(s.wanted, f.fetch)
+	i := slices.Index(s.wanted, f.Fetch)
 	if i < 0 || i >= s.asked {
 		return errors.New("baton: a fetch was answered twice") // a driver's bug
 	}
 	s.wanted, s.asked = slices.Delete(s.wanted, i, i+1), s.asked-1
 	switch {
-	case errors.Is(f.err, raft.ErrCompacted), errors.Is(f.err, raft.ErrUnavailable), f.fetch.epoch != s.epoch:
+	case errors.Is(f.Err, ErrNotHeld), errors.Is(f.Err, ErrNotYet), f.Fetch.epoch != s.epoch:
 		return nil // raft will see what is there now, when it asks again
-	case f.err != nil:
-		return fmt.Errorf("read raft entries [%d, %d): %w", f.fetch.lo, f.fetch.hi, f.err)
+	case f.Err != nil:
+		return fmt.Errorf("read raft entries [%d, %d): %w", f.Fetch.Lo, f.Fetch.Hi, f.Err)
 	}
-	r := run{from: f.fetch.from, lo: f.fetch.lo, ents: f.ents}
+	r := run{from: f.Fetch.from, lo: f.Fetch.Lo, ents: f.Entries}
 	s.runs = append(s.runs, r)
 	if c.state != raft.StateLeader {
 		return nil // what is to be applied raft asks for by itself

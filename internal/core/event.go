@@ -1,4 +1,4 @@
-package log
+package core
 
 import (
 	"math"
@@ -22,7 +22,7 @@ type (
 		Message *raftpb.Message
 		At      time.Duration
 	}
-	// Born lets a core that was [CoreConfig.Unborn] take part. Whoever posts it has made it durable.
+	// Born lets a core that was [Config.Unborn] take part. Whoever posts it has made it durable.
 	Born struct{}
 	// Propose asks for a batch to be appended. Its fate comes as a [Done], exactly once.
 	Propose struct{ Batch *Batch }
@@ -95,46 +95,46 @@ type Write struct {
 	Entries  []*raftpb.Entry
 	Snapshot *raftpb.Snapshot // nil, or a staged one to bring into force first
 
-	Send []*raftpb.Message // to the other members, once it is durable
+	Send  []*raftpb.Message // to the other members, once it is durable
+	Bytes int               // of the entries
 
 	responses []*raftpb.Message // to be stepped once it is durable
 	issued    time.Duration
-	bytes     int // of the entries
 }
 
-// An Apply is to be given to the state machine, in order, and then answered with [Applied].
+// An Apply is what was committed. It is to be shown to readers, to be given to the state machine, in order, and then to be
+// answered with [Applied].
 type Apply struct {
 	Snapshot *raftpb.Snapshot // if not nil, restore from it
 	Bytes    int              // of the raft entries it stands for
 
-	accepted  []*raftpb.Entry // the batches that count
-	pos       position        // after it
-	term      uint64          // of the raft entry at pos
-	epochs    []Epoch         // started in it
-	batches   []*Batch        // of this member, accepted in it
+	Accepted []*raftpb.Entry // the batches that count
+	Position Position        // after it
+	Term     uint64          // of the raft entry at Position
+	Batches  []*Batch        // of this member, accepted in it
+
+	epochs    []Epoch // started in it
 	responses []*raftpb.Message
-	total     int64 // bytes applied up to here since the start, if a checkpoint is made after it
-	again     bool  // nothing is to be applied: only the checkpoint is to be tried again
 }
 
 // Records returns the accepted records. Their data is the log's.
 func (a *Apply) Records() []Entry {
-	records, _ := recordsOf(a.accepted, math.MaxInt)
+	records, _ := RecordsOf(a.Accepted, math.MaxInt)
 	return records
 }
 
 // recordsOf returns the records of the first of some accepted entries, and of how many: at least of one, and of more as
 // long as what describes the records takes no more than a limit of bytes.
-func recordsOf(accepted []*raftpb.Entry, limit int) (records []Entry, entries int) {
+func RecordsOf(accepted []*raftpb.Entry, limit int) (records []Entry, entries int) {
 	for _, e := range accepted {
-		h, err := parseHeader(e.GetData())
+		h, err := ParseHeader(e.GetData())
 		if err != nil {
 			panic(err) // it was accepted
 		}
-		if entries > 0 && (len(records)+int(h.count))*recordSize > limit {
+		if entries > 0 && (len(records)+int(h.Count))*RecordSize > limit {
 			break
 		}
-		records = appendRecords(records, h, e.GetData())
+		records = AppendRecords(records, h, e.GetData())
 		entries++
 	}
 	return records, entries

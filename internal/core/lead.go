@@ -1,4 +1,4 @@
-package log
+package core
 
 import (
 	"errors"
@@ -56,7 +56,7 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 	case raftpb.MsgSnap:
 		// One at a time: the next would take the place of the one that is being restored. The leader
 		// asks again.
-		if c.store.isInstalling() {
+		if c.installing && !mutant.On(mutant.StackedSnapshots) {
 			return
 		}
 	case raftpb.MsgHeartbeatResp:
@@ -78,7 +78,6 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 			return
 		}
 		c.heardAt = max(c.heardAt, ev.At)
-		c.heard.Store(int64(c.heardAt))
 		c.hunts = 0
 		c.deferElection(now)
 		if stamp := stampOf(m); m.GetType() == raftpb.MsgHeartbeat && stamp > 0 {
@@ -199,13 +198,16 @@ func (c *Core) unwritten(now time.Duration) bool {
 	}
 	bytes := 0
 	for _, w := range c.writes {
-		if bytes += w.bytes; bytes >= maxSync {
+		if bytes += w.Bytes; bytes >= MaxSync {
 			break
 		}
 	}
 	patience := max(c.cfg.ElectionTimeout/2, min(2*c.slowest.at(now), slowestWait*c.cfg.ElectionTimeout))
 	return now-c.writtenAt > patience+timeFor(bytes, slowestDisk)
 }
+
+// maxSync bounds the bytes that are synced at a time, so that an answer is never far away.
+const MaxSync = 1 << 20
 
 const (
 	slowestFor  = 10 // election timeouts for which a slow answer of the disk is remembered

@@ -1,6 +1,9 @@
-package log
+package core
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 func TestPromise(t *testing.T) {
 	p := voter{promise: promise{leader: 1, term: 5, stamp: 100, until: 1000}}
@@ -22,7 +25,7 @@ func TestPromise(t *testing.T) {
 		{restarted, 1000, 9, 0, false},
 		{voter{}, 0, 1, 0, false},
 	} {
-		if got := c.p.forbids(durationOf(c.now), c.term, c.released); got != c.want {
+		if got := c.p.forbids(time.Duration(c.now), c.term, c.released); got != c.want {
 			t.Errorf("%+v.forbids(%d, term %d, released %d) = %v", c.p, c.now, c.term, c.released, got)
 		}
 	}

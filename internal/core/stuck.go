@@ -1,4 +1,4 @@
-package log
+package core
 
 import (
 	"fmt"
@@ -131,7 +131,7 @@ func (c *Core) tellStuck(text string) {
 // names lists members for people.
 func (c *Core) names(ids []uint64) string {
 	var names []string
-	for _, m := range c.store.voters() {
+	for _, m := range c.members {
 		if slices.Contains(ids, m.ID) {
 			names = append(names, m.Name)
 		}

@@ -7,17 +7,18 @@ import (
 	"slices"
 	"sort"
 	"sync"
+	"sync/atomic"
 
-	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/baton-ha/baton/internal/core"
 	"github.com/baton-ha/baton/internal/mutant"
 )
 
-// A window is what this member holds of the log: recent entries in memory, older ones on disk down to
-// the base, and how far the log is committed. Raft reads it, by way of the shelf (fetch.go), the writer
-// extends it, and subscribers read it.
-type window struct {
+// A Store is what this member holds of the log: recent entries in memory, older ones on disk down to
+// the base, and how far the log is committed. The core reads it ([Source]), the writer extends it, and subscribers
+// read it. Its methods may be called by any goroutine.
+type Store struct {
 	disk    Storage
 	limit   int                  // of the bytes in memory
 	damaged func(*ChecksumError) // told of entries that somebody has written to; nil: nobody is. Any goroutine
@@ -26,18 +27,19 @@ type window struct {
 	hard    *raftpb.HardState
 	members []Member
 	snap    *raftpb.Snapshot // the newest checkpoint, without body
-	base    base             // entries after it are readable
-	terms   []termRun        // of the entries after base, ascending
+	base    core.Base        // entries after it are readable
+	terms   []core.TermRun   // of the entries after base, ascending
 	first   uint64           // raft index of ents[0]
 	ents    []*raftpb.Entry  // the recent ones
 	bytes   int
-	pos     position      // committed up to here
+	pos     core.Position // committed up to here
 	changed chan struct{} // closed and replaced when pos or base moves
 	marks   []mark        // sparse, ascending
 	err     error         // why no more will come
 
-	installing bool   // a leader's checkpoint is being written or restored
-	pinned     uint64 // the log behind this raft index is needed (pin.go)
+	// As the core last said.
+	installing atomic.Bool   // a leader's checkpoint is being written or restored
+	pinned     atomic.Uint64 // the log behind this raft index is needed
 }
 
 // A mark says that the batch at a raft index begins with a record: a place to begin a search from.
@@ -48,10 +50,10 @@ type mark struct {
 // markEvery is how many records lie between two marks, at least.
 const markEvery = 4096
 
-// newWindow takes over what the disk has recovered. The entries stay there until they are needed.
-func newWindow(disk Storage, limit int) (*window, error) {
+// NewStore takes over what the disk has recovered. The entries stay there until they are needed.
+func NewStore(disk Storage, limit int) (*Store, error) {
 	hard, snap, last, terms := disk.Recovered()
-	c, err := parseCheckpoint(snap)
+	c, err := core.ParseCheckpoint(snap)
 	if err != nil {
 		return nil, err
 	}
@@ -64,12 +66,13 @@ func newWindow(disk Storage, limit int) (*window, error) {
 	hard = &raftpb.HardState{
 		Term: new(hard.GetTerm()), Vote: new(hard.GetVote()), Commit: new(max(hard.GetCommit(), c.Position.Raft)),
 	}
-	w := &window{
+	w := &Store{
 		disk: disk, limit: limit, hard: hard, members: c.Members, snap: snap, base: c.Base, terms: c.Terms,
-		first: last + 1, pos: c.Position, changed: make(chan struct{}), pinned: nothingPinned,
+		first: last + 1, pos: c.Position, changed: make(chan struct{}),
 	}
+	w.pinned.Store(core.NothingPinned)
 	if len(w.terms) == 0 || w.terms[0].From != c.Base.Raft {
-		w.terms = slices.Insert(w.terms, 0, termRun{From: c.Base.Raft, Term: c.Base.Term})
+		w.terms = slices.Insert(w.terms, 0, core.TermRun{From: c.Base.Raft, Term: c.Base.Term})
 	}
 	for first, term := range terms {
 		w.termAt(first, term)
@@ -80,19 +83,19 @@ func newWindow(disk Storage, limit int) (*window, error) {
 
 // raiseBase makes the base honest where the log was cut since the checkpoint was made: this member has fallen back to an
 // older one than the one for which it was cut.
-func (w *window) raiseBase(held uint64) {
+func (w *Store) raiseBase(held uint64) {
 	if held <= w.base.Raft+1 {
 		return
 	}
 	raftIndex := held - 1
 	term, _ := w.Term(raftIndex)
-	b := base{Raft: raftIndex, Term: term, Index: w.pos.Index}
+	b := core.Base{Raft: raftIndex, Term: term, Index: w.pos.Index}
 	w.base = b
 	w.terms = termsAfter(w.terms, b)
 	at, first, err := w.batchFrom(held, w.pos.Raft+1, w.pos.Epochs)
 	switch {
 	case err != nil: // what is before the checkpoint is not needed, and cannot be read
-		w.base = base{Raft: w.pos.Raft, Term: w.snap.GetMetadata().GetTerm(), Index: w.pos.Index}
+		w.base = core.Base{Raft: w.pos.Raft, Term: w.snap.GetMetadata().GetTerm(), Index: w.pos.Index}
 		w.terms = termsAfter(w.terms, w.base)
 	case at > 0:
 		w.base.Index = first - 1
@@ -101,12 +104,8 @@ func (w *window) raiseBase(held uint64) {
 
 // Persist makes writes durable, as a group and in order, and visible to readers. It runs beside the
 // goroutine that steps the core; what has queued up goes into one sync (group commit).
-func (c *Core) Persist(writes []*Write) (err error) {
-	defer catch("storage", &err)
-	return c.store.persist(writes)
-}
-
-func (w *window) persist(writes []*Write) error {
+func (w *Store) Persist(writes []*core.Write) (err error) {
+	defer core.Catch("storage", &err)
 	var hard *raftpb.HardState
 	var ents []*raftpb.Entry // contiguous
 	save := func() error {
@@ -125,7 +124,7 @@ func (w *window) persist(writes []*Write) error {
 			if err := save(); err != nil {
 				return err
 			}
-			cp, err := parseCheckpoint(wr.Snapshot)
+			cp, err := core.ParseCheckpoint(wr.Snapshot)
 			if err != nil {
 				return err
 			}
@@ -150,32 +149,43 @@ func (w *window) persist(writes []*Write) error {
 // StageSnapshot keeps a snapshot that a leader sends, until raft wants it to be installed. It refuses what
 // no leader sends and, so that they do not pile up on disk, any while another is being installed or
 // restored: the leader tries again. Any goroutine may call it.
-func (c *Core) StageSnapshot(snap *raftpb.Snapshot, body io.Reader) error {
-	cp, err := parseCheckpoint(snap)
+func (w *Store) StageSnapshot(snap *raftpb.Snapshot, body io.Reader) error {
+	cp, err := core.ParseCheckpoint(snap)
 	if err != nil {
 		return err
 	}
 	if cp.Base.Raft != cp.Position.Raft {
 		return fmt.Errorf("%w: a snapshot that claims a log before it", ErrFormat)
 	}
-	if c.store.isInstalling() {
+	if w.installing.Load() && !mutant.On(mutant.StackedSnapshots) {
 		return errInstalling
 	}
-	return c.store.disk.StageSnapshot(snap, body)
+	return w.disk.StageSnapshot(snap, body)
 }
 
 var errInstalling = errors.New("baton: another snapshot is being restored")
 
-func (w *window) setInstalling(on bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.installing = on
+// Stepped lets readers see what a step of the core has decided. It comes before anything else that the step asks for is
+// done.
+func (w *Store) Stepped(c *core.Core, eff core.Effects) {
+	if installing := c.Installing(); installing != w.installing.Load() {
+		w.installing.Store(installing)
+	}
+	if pinned := c.Pinned(); pinned != w.pinned.Load() {
+		w.pinned.Store(pinned)
+	}
+	for _, a := range eff.Applies {
+		w.commit(a.Position, a.Accepted)
+	}
 }
 
-func (w *window) isInstalling() bool {
-	w.mu.RLock()
-	defer w.mu.RUnlock()
-	return w.installing && !mutant.On(mutant.StackedSnapshots)
+// mayCut reports whether the log may be cut behind a raft index for all who catch up.
+func (w *Store) mayCut(raftIndex uint64) bool { return raftIndex <= w.pinned.Load() }
+
+// Fetch reads what is to be fetched.
+func (w *Store) Fetch(f *core.Fetch) core.Fetched {
+	ents, err := w.Entries(f.Lo, f.Hi, f.MaxBytes)
+	return core.Fetched{Fetch: f, Entries: ents, Err: err}
 }
 
 // committedAt returns a hard state, nil if there is none, with a commit index of at most the one given: the
@@ -188,7 +198,7 @@ func committedAt(hard *raftpb.HardState, index uint64) *raftpb.HardState {
 }
 
 // append adds entries that are durable, replacing what they overwrite.
-func (w *window) append(ents []*raftpb.Entry) {
+func (w *Store) append(ents []*raftpb.Entry) {
 	if len(ents) == 0 {
 		return
 	}
@@ -204,7 +214,7 @@ func (w *window) append(ents []*raftpb.Entry) {
 				w.first = i
 			}
 			for _, old := range w.ents[keep:] {
-				w.bytes -= entrySize(old)
+				w.bytes -= core.EntrySize(old)
 			}
 			w.ents = slices.Clone(w.ents[:keep]) // readers may hold the old array
 			for len(w.terms) > 1 && w.terms[len(w.terms)-1].From >= i {
@@ -212,12 +222,12 @@ func (w *window) append(ents []*raftpb.Entry) {
 			}
 		}
 		w.ents = append(w.ents, e)
-		w.bytes += entrySize(e)
+		w.bytes += core.EntrySize(e)
 		w.termAt(i, e.GetTerm())
 	}
 	drop := 0
 	for w.bytes > w.limit && drop < len(w.ents)-1 {
-		w.bytes -= entrySize(w.ents[drop])
+		w.bytes -= core.EntrySize(w.ents[drop])
 		drop++
 	}
 	if drop > 0 {
@@ -227,79 +237,63 @@ func (w *window) append(ents []*raftpb.Entry) {
 }
 
 // termAt takes note of the term of entry i, which is the last one so far. w.mu is held.
-func (w *window) termAt(i, term uint64) {
+func (w *Store) termAt(i, term uint64) {
 	if w.terms[len(w.terms)-1].Term != term {
-		w.terms = append(w.terms, termRun{From: i, Term: term})
+		w.terms = append(w.terms, core.TermRun{From: i, Term: term})
 	}
 }
 
-// entries returns durable entries [lo, hi), at least one and otherwise at most maxBytes, from memory
-// or disk. The error is raft.ErrCompacted, as it is, when lo is not held any more, even if the log was cut
-// while it was read, and raft.ErrUnavailable when hi is beyond the end.
-func (w *window) entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
-	ents, old, err := w.recent(lo, hi, maxBytes)
+// Entries returns durable entries [lo, hi), at least one and otherwise at most maxBytes, from memory
+// or disk. The error is [ErrNotHeld], as it is, when lo is not held any more, even if the log was cut
+// while it was read, and [ErrNotYet] when hi is beyond the end.
+func (w *Store) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
+	ents, old, err := w.Recent(lo, hi, maxBytes)
 	if err != nil || old == 0 {
 		return ents, err
 	}
 	ents, err = w.disk.Entries(lo, min(hi, old), maxBytes)
 	if err != nil && lo < w.disk.First() {
-		err = raft.ErrCompacted // whatever the storage calls it; everybody else asks for this error
+		err = core.ErrNotHeld // whatever the storage calls it; everybody else asks for this error
 	}
-	return within(ents, maxBytes), err
+	return core.Within(ents, maxBytes), err
 }
 
-// recent returns entries as entries does if lo is in memory. If it is on disk only, it returns none, and where the entries
-// end that are.
-func (w *window) recent(lo, hi, maxBytes uint64) (ents []*raftpb.Entry, old uint64, err error) {
+// Recent implements [Source].
+func (w *Store) Recent(lo, hi, maxBytes uint64) (ents []*raftpb.Entry, old uint64, err error) {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	switch next := w.first + uint64(len(w.ents)); {
 	case lo <= w.base.Raft:
-		return nil, 0, raft.ErrCompacted
+		return nil, 0, core.ErrNotHeld
 	case hi > next || lo >= hi:
-		return nil, 0, raft.ErrUnavailable
+		return nil, 0, core.ErrNotYet
 	case lo < w.first:
 		return nil, w.first, nil
 	}
-	return within(w.ents[lo-w.first:hi-w.first], maxBytes), 0, nil
+	return core.Within(w.ents[lo-w.first:hi-w.first], maxBytes), 0, nil
 }
 
-// within returns so many of the first entries that they take maxBytes of memory at most, but one at least.
-func within(ents []*raftpb.Entry, maxBytes uint64) []*raftpb.Entry {
-	size := uint64(0)
-	for i, e := range ents {
-		if size += uint64(entrySize(e)); size > maxBytes && i > 0 {
-			return ents[:i:i]
-		}
-	}
-	return ents[:len(ents):len(ents)]
-}
-
-// entrySize is about how many bytes of memory an entry takes: for one with a small record most are in what is around it.
-func entrySize(e *raftpb.Entry) int { return len(e.GetData()) + entryOverhead }
-
-const entryOverhead = 160
-
-// commit publishes how far the log is committed and wakes the subscribers.
-func (w *window) commit(p position, marks []mark) {
+// commit publishes how far the log is committed, with the batches that count, and wakes the subscribers.
+func (w *Store) commit(p core.Position, accepted []*raftpb.Entry) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.pos = p
-	for _, m := range marks {
-		if len(w.marks) == 0 || m.index >= w.marks[len(w.marks)-1].index+markEvery {
-			w.marks = append(w.marks, m)
+	for _, e := range accepted {
+		first := core.FirstRecord(e)
+		if len(w.marks) == 0 || first >= w.marks[len(w.marks)-1].index+markEvery {
+			w.marks = append(w.marks, mark{index: first, raft: e.GetIndex()})
 		}
 	}
 	w.wakeLocked()
 }
 
-func (w *window) wakeLocked() {
+func (w *Store) wakeLocked() {
 	close(w.changed)
 	w.changed = make(chan struct{})
 }
 
 // stop makes subscribers that have read everything return err.
-func (w *window) stop(err error) {
+func (w *Store) stop(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err == nil {
@@ -310,7 +304,7 @@ func (w *window) stop(err error) {
 
 // checkpointed takes note of a newer checkpoint of this member's own, and of the base that the log
 // is to be cut to.
-func (w *window) checkpointed(snap *raftpb.Snapshot, b base) {
+func (w *Store) checkpointed(snap *raftpb.Snapshot, b core.Base) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if snap.GetMetadata().GetIndex() > w.snap.GetMetadata().GetIndex() {
@@ -324,7 +318,7 @@ func (w *window) checkpointed(snap *raftpb.Snapshot, b base) {
 	if drop := int(b.Raft+1) - int(w.first); drop > 0 {
 		drop = min(drop, len(w.ents))
 		for _, e := range w.ents[:drop] {
-			w.bytes -= entrySize(e)
+			w.bytes -= core.EntrySize(e)
 		}
 		w.first += uint64(drop)
 		w.ents = slices.Clone(w.ents[drop:])
@@ -333,26 +327,26 @@ func (w *window) checkpointed(snap *raftpb.Snapshot, b base) {
 }
 
 // installed replaces everything by a leader's checkpoint.
-func (w *window) installed(snap *raftpb.Snapshot, c checkpoint) {
+func (w *Store) installed(snap *raftpb.Snapshot, c core.Checkpoint) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	meta := snap.GetMetadata()
 	w.snap = snap
-	w.base = base{Raft: meta.GetIndex(), Term: meta.GetTerm(), Index: c.Position.Index}
-	w.terms = []termRun{{From: meta.GetIndex(), Term: meta.GetTerm()}}
+	w.base = core.Base{Raft: meta.GetIndex(), Term: meta.GetTerm(), Index: c.Position.Index}
+	w.terms = []core.TermRun{{From: meta.GetIndex(), Term: meta.GetTerm()}}
 	w.members = c.Members
 	w.first, w.ents, w.bytes, w.marks = meta.GetIndex()+1, nil, 0, nil
 	w.wakeLocked()
 }
 
 // termsAfter returns the runs that tell the terms of b and of what follows it.
-func termsAfter(terms []termRun, b base) []termRun {
+func termsAfter(terms []core.TermRun, b core.Base) []core.TermRun {
 	i := sort.Search(len(terms), func(i int) bool { return terms[i].From > b.Raft })
-	return append([]termRun{{From: b.Raft, Term: b.Term}}, terms[i:]...)
+	return append([]core.TermRun{{From: b.Raft, Term: b.Term}}, terms[i:]...)
 }
 
 // termsUpTo returns the runs between b and a raft index.
-func (w *window) termsUpTo(b base, raftIndex uint64) []termRun {
+func (w *Store) termsUpTo(b core.Base, raftIndex uint64) []core.TermRun {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	terms := termsAfter(w.terms, b)
@@ -361,60 +355,58 @@ func (w *window) termsUpTo(b base, raftIndex uint64) []termRun {
 }
 
 // oldest returns where the log that is kept begins.
-func (w *window) oldest() base {
+func (w *Store) oldest() core.Base {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	return w.base
 }
 
 // latest returns the newest checkpoint.
-func (w *window) latest() *raftpb.Snapshot {
+func (w *Store) latest() *raftpb.Snapshot {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	return w.snap
 }
 
 // voters returns the members.
-func (w *window) voters() []Member {
+func (w *Store) voters() []Member {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	return w.members
 }
 
-// The methods of raft.Storage but Entries, which is the shelf's. They run on the goroutine that owns the raft node.
-
-// InitialState implements [raft.Storage].
-func (w *window) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
+// InitialState implements [Source].
+func (w *Store) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
 	return w.hard, w.snap.GetMetadata().GetConfState(), nil
 }
 
-// Term implements [raft.Storage].
-func (w *window) Term(i uint64) (uint64, error) {
+// Term implements [Source].
+func (w *Store) Term(i uint64) (uint64, error) {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	if i < w.base.Raft {
-		return 0, raft.ErrCompacted
+		return 0, core.ErrNotHeld
 	}
 	if i >= w.first+uint64(len(w.ents)) {
-		return 0, raft.ErrUnavailable
+		return 0, core.ErrNotYet
 	}
 	j := sort.Search(len(w.terms), func(j int) bool { return w.terms[j].From > i })
 	return w.terms[j-1].Term, nil
 }
 
-// LastIndex implements [raft.Storage].
-func (w *window) LastIndex() (uint64, error) {
+// LastIndex implements [Source].
+func (w *Store) LastIndex() (uint64, error) {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	return w.first + uint64(len(w.ents)) - 1, nil
 }
 
-// FirstIndex implements [raft.Storage].
-func (w *window) FirstIndex() (uint64, error) {
+// FirstIndex implements [Source].
+func (w *Store) FirstIndex() (uint64, error) {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	return w.base.Raft + 1, nil
 }
 
-// Snapshot implements [raft.Storage].
-func (w *window) Snapshot() (*raftpb.Snapshot, error) { return w.latest(), nil }
+// Snapshot implements [Source].
+func (w *Store) Snapshot() (*raftpb.Snapshot, error) { return w.latest(), nil }

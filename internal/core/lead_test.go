@@ -1,4 +1,4 @@
-package log
+package core
 
 import (
 	"testing"
@@ -26,9 +26,9 @@ func TestUnwritten(t *testing.T) {
 		{"a very slow disk", []int{100}, 10 * time.Second, 1001 * time.Millisecond, true},
 	} {
 		now := time.Hour
-		c := &Core{cfg: CoreConfig{ElectionTimeout: e}, writtenAt: now - test.waited}
+		c := &Core{cfg: Config{ElectionTimeout: e}, writtenAt: now - test.waited}
 		for _, n := range test.bytes {
-			c.writes = append(c.writes, &Write{bytes: n})
+			c.writes = append(c.writes, &Write{Bytes: n})
 		}
 		c.slowest.note(now, test.slow, time.Minute)
 		if got := c.unwritten(now); got != test.want {

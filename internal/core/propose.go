@@ -1,4 +1,4 @@
-package log
+package core
 
 import (
 	"errors"
@@ -23,7 +23,7 @@ func (c *Core) propose(now time.Duration, b *Batch) {
 	if mutant.On(mutant.IndexHoles) && first%7 == 0 {
 		first++
 	}
-	if err := c.node.Propose(b.seal(first)); err != nil {
+	if err := c.node.Propose(b.Seal(first)); err != nil {
 		if errors.Is(err, raft.ErrProposalDropped) {
 			err = ErrBusy
 			if c.transferring != 0 {
@@ -35,7 +35,7 @@ func (c *Core) propose(now time.Duration, b *Batch) {
 	}
 	c.next = first + uint64(b.Count)
 	b.proposed = now
-	if b.Size() > maxSync {
+	if b.Size() > MaxSync {
 		c.starving.largeTill = now + largeRest*c.cfg.ElectionTimeout
 	}
 	c.open = append(c.open, b)
@@ -53,7 +53,7 @@ func (c *Core) propose(now time.Duration, b *Batch) {
 // that opened it, in this term, and holds the lease. The check that counts is made again when the batch
 // is applied.
 func (c *Core) mayPropose(now time.Duration, b *Batch) error {
-	epoch := c.pos.epoch()
+	epoch := c.pos.Epoch()
 	if now >= c.lease.until {
 		c.renew(now) // the echoes that renew it may have come just now
 	}
@@ -72,11 +72,11 @@ func (c *Core) mayPropose(now time.Duration, b *Batch) error {
 
 // startEpoch proposes the entry that opens this leader's epoch.
 func (c *Core) startEpoch(ev StartEpoch) {
-	s := epochStart{Holder: c.cfg.Name}
+	var cluster []byte
 	if c.pos.ClusterID == ([16]byte{}) {
-		s.ClusterID = ev.ClusterID[:]
+		cluster = ev.ClusterID[:]
 	}
-	if c.state != raft.StateLeader || c.node.Propose(encodeMsgpack([]byte{kindEpochStart}, s)) != nil {
+	if c.state != raft.StateLeader || c.node.Propose(EncodeStart(c.cfg.Name, cluster)) != nil {
 		c.eff.Changes = append(c.eff.Changes, StartRefused{})
 	}
 }
@@ -84,36 +84,34 @@ func (c *Core) startEpoch(ev StartEpoch) {
 // commit moves over committed entries and hands out what they hold.
 func (c *Core) commit(now time.Duration, m *raftpb.Message) error {
 	a := &Apply{responses: m.GetResponses()}
-	var marks []mark
 	for _, e := range m.GetEntries() {
-		epochs := c.pos.epoch().Epoch
-		e, err := c.store.sound(e, "before they are applied")
+		epochs := c.pos.Epoch().Epoch
+		e, err := c.store.Sound(e, "before they are applied")
 		if err != nil {
 			return err
 		}
-		h, err := c.pos.next(e)
+		h, err := c.pos.Next(e)
 		if err != nil {
 			return err
 		}
 		a.Bytes += len(e.GetData())
-		a.term = e.GetTerm()
-		if h.count > 0 {
-			a.accepted = append(a.accepted, e)
-			marks = append(marks, mark{index: h.first, raft: e.GetIndex()})
+		a.Term = e.GetTerm()
+		if h.Count > 0 {
+			a.Accepted = append(a.Accepted, e)
 			c.answer(now, a, h)
 		}
-		if e := c.pos.epoch(); e.Epoch != epochs {
+		if e := c.pos.Epoch(); e.Epoch != epochs {
 			a.epochs = append(a.epochs, e)
 			c.settle(a)
-			c.pos = c.pos.since(c.store.oldest().Raft)
+			first, _ := c.store.FirstIndex()
+			c.pos = c.pos.Since(first - 1)
 			if mutant.On(mutant.NoBarrier) {
 				c.eff.Changes = append(c.eff.Changes, EpochStarted{Epoch: e})
 			}
 			c.next = c.pos.Index + 1
 		}
 	}
-	a.pos = c.pos
-	c.store.commit(c.pos, marks)
+	a.Position = c.pos
 	c.handOut(now, a)
 	return nil
 }
@@ -129,11 +127,11 @@ func (c *Core) handOut(now time.Duration, a *Apply) {
 // answer notes that a batch is committed and counts. If it is this
 // member's own, it is the oldest open one: batches are open in log order, and only the batches that
 // this member proposed in this epoch carry it.
-func (c *Core) answer(now time.Duration, a *Apply, h header) {
-	if len(c.open) == 0 || c.open[0].Epoch != h.epoch || c.open[0].First != h.first {
+func (c *Core) answer(now time.Duration, a *Apply, h Header) {
+	if len(c.open) == 0 || c.open[0].Epoch != h.epoch || c.open[0].First != h.First {
 		return
 	}
-	a.batches = append(a.batches, c.open[0])
+	a.Batches = append(a.Batches, c.open[0])
 	smooth(&c.commitTime, now-c.open[0].proposed)
 	c.shut()
 }
@@ -166,7 +164,7 @@ func (c *Core) settle(a *Apply) {
 		case b.First >= next.First:
 			c.eff.Done = append(c.eff.Done, Done{b, ErrFenced})
 		case next.Epoch == b.Epoch+1:
-			a.batches = append(a.batches, b) // to be answered once the snapshot is restored
+			a.Batches = append(a.Batches, b) // to be answered once the snapshot is restored
 		default: // the history does not reach back
 			c.eff.Done = append(c.eff.Done, Done{b, fmt.Errorf("%w: epoch %d is no longer in the history", ErrUnknown, b.Epoch)})
 		}
@@ -178,13 +176,13 @@ func (c *Core) applied(now time.Duration, a *Apply) {
 	c.applies--
 	c.appliedAt = now
 	if a.Snapshot != nil {
-		c.store.setInstalling(false)
+		c.installing = false
 	}
 	for _, m := range a.responses {
 		_ = c.node.Step(m)
 	}
 	if !mutant.On(mutant.AckBeforeApply) {
-		for _, b := range a.batches {
+		for _, b := range a.Batches {
 			c.eff.Done = append(c.eff.Done, Done{b, nil})
 		}
 	}
@@ -198,21 +196,21 @@ func (c *Core) applied(now time.Duration, a *Apply) {
 
 // install goes on from a leader's checkpoint, which is in force on disk now.
 func (c *Core) install(now time.Duration, snap *raftpb.Snapshot) error {
-	cp, err := parseCheckpoint(snap)
+	cp, err := ParseCheckpoint(snap)
 	if err != nil {
 		return err
 	}
 	if cp.Position.Raft <= c.pos.Raft {
 		return fmt.Errorf("%w: snapshot at raft index %d installed behind %d", ErrFormat, cp.Position.Raft, c.pos.Raft)
 	}
-	old := c.pos.epoch().Epoch
+	old := c.pos.Epoch().Epoch
 	c.pos = cp.Position
-	a := &Apply{Snapshot: snap, pos: c.pos, term: snap.GetMetadata().GetTerm()}
-	if e := c.pos.epoch(); e.Epoch != old {
+	a := &Apply{Snapshot: snap, Position: c.pos, Term: snap.GetMetadata().GetTerm()}
+	if e := c.pos.Epoch(); e.Epoch != old {
 		a.epochs = []Epoch{e}
 	}
+	c.members = cp.Members
 	c.settle(a)
-	c.store.commit(c.pos, nil)
 	c.handOut(now, a)
 	return nil
 }

@@ -1,0 +1,128 @@
+package core
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"unsafe"
+
+	"github.com/hashicorp/go-msgpack/v2/codec"
+)
+
+// A raft entry's data is empty (raft's own no-op), a batch of records, or an epoch start. The first
+// byte tells which, and is the version of its format at the same time.
+const (
+	kindOldBatch   = 1 // without a checksum; read, and no longer written
+	kindEpochStart = 2
+	kindBatch      = 4 // no flipped bit makes one of the others of it
+)
+
+// A batch is laid out as
+//
+//	0   kind, 1 byte
+//	1   CRC32C of what follows, 4 bytes, little endian, as all numbers here
+//	5   epoch, 8 bytes
+//	13  index of the first record, 8 bytes
+//	21  number of records, 4 bytes
+//	25  per record: length, 4 bytes; payload
+//
+// An old one is the same without the checksum. Who proposes a batch computes it, once and for all: whoever
+// stores, applies, sends or reads the batch later can tell whether it still is what was appended.
+const (
+	batchHeader  = 25
+	checksumSize = 4
+	RecordHeader = 4
+)
+
+// recordSize is how many bytes an [Entry] takes beside its data: of a small record, most of all.
+const RecordSize = int(unsafe.Sizeof(Entry{}))
+
+// isBatch reports whether a raft entry's data is a batch of records.
+func isBatch(data []byte) bool {
+	return len(data) > 0 && (data[0] == kindBatch || data[0] == kindOldBatch)
+}
+
+// A Header is what stands before a batch's records.
+type Header struct {
+	epoch, First uint64
+	Count        uint32
+	size         int // of the header
+}
+
+func ParseHeader(data []byte) (Header, error) {
+	h := Header{size: batchHeader}
+	if isBatch(data) && data[0] == kindOldBatch {
+		h.size -= checksumSize
+	}
+	if !isBatch(data) || len(data) < h.size {
+		return Header{}, fmt.Errorf("%w: batch of %d bytes", ErrFormat, len(data))
+	}
+	numbers := data[h.size-20:]
+	h.epoch = binary.LittleEndian.Uint64(numbers)
+	h.First = binary.LittleEndian.Uint64(numbers[8:])
+	h.Count = binary.LittleEndian.Uint32(numbers[16:])
+	if h.epoch == 0 || h.First == 0 || h.Count == 0 || uint64(h.Count) > uint64(len(data)-h.size)/RecordHeader {
+		return Header{}, fmt.Errorf("%w: batch of %d bytes says epoch %d, first %d, count %d", ErrFormat, len(data), h.epoch, h.First, h.Count)
+	}
+	return h, nil
+}
+
+// checkRecords checks what appendRecords relies on.
+func CheckRecords(h Header, data []byte) error {
+	rest := data[h.size:]
+	for i := range uint64(h.Count) {
+		if len(rest) < RecordHeader {
+			return fmt.Errorf("%w: batch ends within record %d", ErrFormat, h.First+i)
+		}
+		n := uint64(binary.LittleEndian.Uint32(rest))
+		if rest = rest[RecordHeader:]; n > uint64(len(rest)) {
+			return fmt.Errorf("%w: batch ends within record %d", ErrFormat, h.First+i)
+		}
+		rest = rest[n:]
+	}
+	if len(rest) != 0 {
+		return fmt.Errorf("%w: %d bytes after the last record of a batch", ErrFormat, len(rest))
+	}
+	return nil
+}
+
+// appendRecords appends the records of a batch that was checked to dst. The records share data's memory.
+func AppendRecords(dst []Entry, h Header, data []byte) []Entry {
+	rest := data[h.size:]
+	dst = slices.Grow(dst, int(h.Count))
+	for i := range uint64(h.Count) {
+		n := RecordHeader + uint64(binary.LittleEndian.Uint32(rest))
+		dst = append(dst, Entry{Index: h.First + i, Epoch: h.epoch, Data: rest[RecordHeader:n:n]})
+		rest = rest[n:]
+	}
+	return dst
+}
+
+// epochStart is the content of the entry with which a leader opens a new epoch.
+type epochStart struct {
+	Holder    string `codec:"holder"`
+	ClusterID []byte `codec:"cluster_id,omitempty"` // what the cluster's id shall be if it has none yet
+}
+
+// EncodeStart returns the data of the entry with which a member opens an epoch, which gives the cluster its id if that is
+// not nil.
+func EncodeStart(holder string, cluster []byte) []byte {
+	return encodeMsgpack([]byte{kindEpochStart}, epochStart{Holder: holder, ClusterID: cluster})
+}
+
+var msgpack = &codec.MsgpackHandle{}
+
+func encodeMsgpack(prefix []byte, v any) []byte {
+	var b []byte
+	if err := codec.NewEncoderBytes(&b, msgpack).Encode(v); err != nil {
+		panic(fmt.Sprintf("encode %T: %v", v, err)) // our own plain structs always encode
+	}
+	return append(prefix, b...)
+}
+
+func decodeMsgpack(data []byte, v any) error {
+	if err := codec.NewDecoderBytes(data, msgpack).Decode(v); err != nil {
+		return fmt.Errorf("%w: %T: %w", ErrFormat, v, err)
+	}
+	return nil
+}

@@ -1,0 +1,22 @@
+package core
+
+import "time"
+
+// The lease's clock counts the time in which the machine sleeps, but not always that in which a virtual machine
+// was paused or moved to another host: to the guest that time may never have been (kvm-clock), until somebody sets
+// its clock on the wall, as guest agents and time daemons do. So where the clock on the wall gets ahead of the
+// lease's clock, time may have passed that the lease does not know of, and a lease that would have ended in it is
+// in doubt. Whoever only has a badly set clock loses a role once, and opens a new epoch.
+
+// Doubt says that up to so much more time may have passed than the lease's clock says.
+type Doubt struct{ By time.Duration }
+
+func (Doubt) event() {}
+
+// doubt gives up a lease that may be over: none rests on what was promised up to now.
+func (c *Core) doubt(now time.Duration, by time.Duration) {
+	if c.lease.until != 0 && now+by >= c.lease.until {
+		c.lease.released = max(c.lease.released, c.lease.stamp, 1)
+		c.renew(now)
+	}
+}

@@ -1,0 +1,33 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+)
+
+// The errors of the driver; those of appends are definite, as all but [ErrUnknown] are.
+var (
+	// ErrTooLarge is returned by Append when the record is larger than the configured maximum.
+	ErrTooLarge = errors.New("baton: record too large")
+	// ErrNoRoom is returned by Append when this member's disk is nearly full, or when checkpoints have failed
+	// for so long that no more log can be kept. It goes on by itself when there is room again.
+	ErrNoRoom = errors.New("baton: no room for more records")
+	// ErrClosed is returned by every method after Close, and wraps into [ErrUnknown] for appends that
+	// were under way.
+	ErrClosed = errors.New("baton: closed")
+	// ErrCompacted is matched by the *[CompactedError] that Subscribe yields.
+	ErrCompacted = errors.New("baton: records compacted away")
+)
+
+// A CompactedError is yielded by Subscribe when the record asked for is no longer held.
+type CompactedError struct {
+	Index uint64 // the record asked for
+	First uint64 // the oldest record still held
+}
+
+func (e *CompactedError) Error() string {
+	return fmt.Sprintf("baton: record %d is compacted away, the first held is %d", e.Index, e.First)
+}
+
+// Is reports a match with [ErrCompacted].
+func (e *CompactedError) Is(target error) bool { return target == ErrCompacted }

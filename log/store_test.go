@@ -1,0 +1,124 @@
+package log
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"testing"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/baton-ha/baton/internal/core"
+	"github.com/baton-ha/baton/internal/sim"
+)
+
+// TestStoreAgainstModel checks the store on random appends, overwrites and cuts.
+func TestStoreAgainstModel(t *testing.T) {
+	seed := rand.Uint64()
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	defer func() {
+		if t.Failed() {
+			t.Logf("seed %d", seed)
+		}
+	}()
+	disk := newModelDisk()
+	w, err := NewStore(disk, 200)
+	if err != nil {
+		t.Fatal(err)
+	}
+	term := uint64(1)
+	for range 600 {
+		last := disk.last()
+		switch rnd.IntN(10) {
+		default:
+			var ents []*raftpb.Entry
+			for range 1 + rnd.IntN(4) {
+				last++
+				ents = append(ents, &raftpb.Entry{Index: new(last), Term: new(term), Data: make([]byte, rnd.IntN(40))})
+			}
+			disk.save(ents)
+			w.append(ents)
+		case 0: // a new leader overwrites a tail
+			term++
+			from := max(disk.base+1, last-min(last, uint64(rnd.IntN(12))))
+			e := []*raftpb.Entry{{Index: new(from), Term: new(term), Data: []byte("new")}}
+			disk.save(e)
+			w.append(e)
+		case 1:
+			if at := disk.base + uint64(rnd.IntN(40)); at <= last && at > disk.base {
+				b := core.Base{Raft: at, Term: disk.term(at)}
+				disk.base = at
+				w.checkpointed(w.latest(), b)
+			}
+		}
+		first, _ := w.FirstIndex()
+		if got, _ := w.LastIndex(); got != disk.last() || first != disk.base+1 {
+			t.Fatalf("store [%d, %d], model [%d, %d]", first, got, disk.base+1, disk.last())
+		}
+		end := disk.last()
+		for i := disk.base; i <= end; i++ {
+			if got, err := w.Term(i); err != nil || got != disk.term(i) {
+				t.Fatalf("term of %d is %d, %v, want %d", i, got, err, disk.term(i))
+			}
+		}
+		if lo := disk.base + 1 + uint64(rnd.IntN(10)); lo <= disk.last() {
+			ents, err := w.Entries(lo, disk.last()+1, 100)
+			if err != nil || len(ents) == 0 {
+				t.Fatalf("entries from %d: %d, %v", lo, len(ents), err)
+			}
+			for i, e := range ents {
+				if e != disk.ents[lo+uint64(i)] {
+					t.Fatalf("entry %d is %v, want %v", lo+uint64(i), e, disk.ents[lo+uint64(i)])
+				}
+			}
+		}
+	}
+}
+
+// TestPersistSnapshotWithEntries: raft may ask in one write for a snapshot, for entries behind it, and for a commit
+// index that is ahead of the snapshot. A disk takes the commit only with the entries.
+func TestPersistSnapshotWithEntries(t *testing.T) {
+	members := []Member{{ID: 1, Name: "a"}, {ID: 2, Name: "b"}, {ID: 3, Name: "c"}}
+	disk := sim.NewDisk(Boot(members))
+	w, err := NewStore(disk, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cp := core.Checkpoint{Version: core.CheckpointVersion, Position: core.Position{Raft: 9, Index: 5}, Base: core.Base{Raft: 9, Term: 2, Index: 5}, Members: members}
+	snap := core.NewSnapshot(2, w.latest().GetMetadata().GetConfState(), cp)
+	if err := disk.StageSnapshot(snap, bytes.NewReader(nil)); err != nil {
+		t.Fatal(err)
+	}
+	write := &core.Write{
+		Snapshot: snap,
+		Entries:  []*raftpb.Entry{{Index: new(uint64(10)), Term: new(uint64(2))}, {Index: new(uint64(11)), Term: new(uint64(2))}},
+		Hard:     &raftpb.HardState{Term: new(uint64(2)), Vote: new(uint64(0)), Commit: new(uint64(11))},
+	}
+	if err := w.Persist([]*core.Write{write}); err != nil {
+		t.Fatal(err)
+	}
+	hard, have, end, _ := disk.Recovered()
+	if hard.GetCommit() != 11 || have.GetMetadata().GetIndex() != 9 || end != 11 {
+		t.Errorf("commit %d, snapshot %d, last %d, want 11, 9, 11", hard.GetCommit(), have.GetMetadata().GetIndex(), end)
+	}
+	if last, _ := w.LastIndex(); last != 11 {
+		t.Errorf("the store ends at %d, want 11", last)
+	}
+}
+
+// TestMem_SmallEntries: the cache of recent entries counts what they take in memory, not only what is in them.
+func TestMem_SmallEntries(t *testing.T) {
+	const limit = 100 * (1 + core.EntryOverhead)
+	w, err := NewStore(sim.NewDisk(Boot([]Member{{ID: 1, Name: "a"}})), limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint64(1000) {
+		w.append([]*raftpb.Entry{{Index: new(i + 2), Term: new(uint64(1)), Data: []byte{1}}})
+	}
+	if n := len(w.ents); n > 100 || n < 90 {
+		t.Errorf("%d entries of one byte are kept in %d bytes", n, limit)
+	}
+	if got := core.Within(w.ents, 10*(1+core.EntryOverhead)); len(got) != 10 {
+		t.Errorf("%d entries are read at a time", len(got))
+	}
+}
