@@ -11,6 +11,7 @@ type (
 
 	// What an [Observer] is stepped with, and what it answers with.
 	Observer      = core.Observer
+	Change        = core.Change
 	Event         = core.Event
 	Leadership    = core.Leadership
 	Lease         = core.Lease
