@@ -70,11 +70,13 @@ type Config struct {
 	Admit func(Hello) error
 
 	// Refused is told each time a peer refused us, or we refused one; err is a *RefusedError. The name is what the other
-	// side claims, or the one dialled. Called from many goroutines, must not block. Nil: only logged.
+	// side claims, or the one dialled. Called from one goroutine, for which nobody waits but Close: of one that is slow more than 256
+	// refusals are not told. Nil: only logged.
 	Refused func(name string, err error)
 
 	// Problem is told when something goes wrong with a peer that lasts, and with a nil error when it is over: peer is its name,
-	// kind a short constant. Called from many goroutines, must not block. Nil: only logged.
+	// kind a short constant. Called from one goroutine, for which nobody waits but Close: to one that is slow only the last of each kind and
+	// peer is told. Nil: only logged.
 	Problem func(peer, kind string, err error)
 
 	// QueueBytes bounds each peer's bulk queue, in bytes on the wire. 0: 64 MiB.

@@ -115,7 +115,7 @@ func TestG8_OverflowIsToldOnce(t *testing.T) {
 		}
 	}
 	second.wait(t, "overflow", func() bool { return len(second.lost) == 1 })
-	a.inbox.add(notice{g: a.group, what: noticeGone, id: 99}) // comes after all before it
+	a.group.news.add(notice{what: noticeGone, id: 99}) // comes after all before it
 	a.wait(t, "marker", func() bool { return len(a.gone) == 1 })
 	a.rmu.Lock()
 	defer a.rmu.Unlock()
@@ -175,7 +175,7 @@ func TestGoneOnlyWhenNobodyListens(t *testing.T) {
 	// The reconnects above may have overtaken the checks, so one without any.
 	p.ended(t.Context())
 	eventually(t, "check ends", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return !p.checking })
-	a.inbox.add(notice{g: a.group, what: noticeUnreachable, id: 99}) // comes after all before it
+	a.group.news.add(notice{what: noticeUnreachable, id: 99}) // comes after all before it
 	a.wait(t, "marker", func() bool { return a.lost[len(a.lost)-1] == 99 })
 	a.rmu.Lock()
 	if len(a.gone) != 0 {

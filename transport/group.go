@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -13,9 +12,10 @@ import (
 
 // Group sends the messages of one raft group.
 type Group struct {
-	t  *TCP
-	id uint64
-	h  Handler
+	t    *TCP
+	id   uint64
+	h    Handler
+	news notices
 }
 
 // Send sends messages to the peers they are to, and never blocks: what the kernel takes at once is written before it
@@ -35,7 +35,7 @@ func (g *Group) Send(msgs []*raftpb.Message) {
 		p := d.byID[m.GetTo()]
 		if p == nil {
 			if lane == PurposeSnapshot {
-				g.t.inbox.add(notice{g: g, what: noticeSnapshot, id: m.GetTo(), m: m, err: fmt.Errorf("transport: no peer with id %x", m.GetTo())})
+				g.news.add(notice{what: noticeSnapshot, id: m.GetTo(), m: m, err: fmt.Errorf("transport: no peer with id %x", m.GetTo())})
 			}
 			continue
 		}
@@ -49,9 +49,9 @@ func (g *Group) Send(msgs []*raftpb.Message) {
 			g.t.said.say(slog.LevelError, lineTooLarge, p.Name, m.GetType().String(), "peer", p.Name, "error", err)
 			switch lane {
 			case PurposeSnapshot:
-				g.t.inbox.add(notice{g: g, what: noticeSnapshot, id: p.ID, m: m, err: err})
+				g.news.add(notice{what: noticeSnapshot, id: p.ID, m: m, err: err})
 			case PurposeBulk:
-				g.t.inbox.add(notice{g: g, what: noticeUnreachable, id: p.ID})
+				g.news.add(notice{what: noticeUnreachable, id: p.ID})
 			}
 			continue
 		}
@@ -68,8 +68,12 @@ func (g *Group) Send(msgs []*raftpb.Message) {
 			pushed = append(pushed, l)
 		}
 	}
-	for _, l := range pushed {
-		l.flush()
+	for _, control := range []bool{true, false} { // heartbeats first
+		for _, l := range pushed {
+			if (l.purpose == PurposeControl) == control {
+				l.flush()
+			}
+		}
 	}
 }
 
@@ -82,7 +86,6 @@ const (
 )
 
 type notice struct {
-	g    *Group
 	what noticeKind
 	id   uint64
 	at   time.Duration   // of noticeGone
@@ -90,8 +93,8 @@ type notice struct {
 	err  error
 }
 
-// notices hands news to handlers from one goroutine, so that Send and the writers call no foreign code. What is waiting
-// is at most one of each kind for each group and peer, snapshots apart: those are answers to calls of Send.
+// notices hands news to a group's handler from one goroutine, so that Send and the writers call no foreign code, and no group
+// waits for another's. What is waiting is at most one of each kind for each peer, snapshots apart: those are answers to calls of Send.
 type notices struct {
 	wake    chan struct{} // 1: something is pending
 	mu      sync.Mutex    // guards pending
@@ -102,7 +105,7 @@ func (n *notices) add(one notice) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if one.what != noticeSnapshot && slices.ContainsFunc(n.pending, func(o notice) bool {
-		return o.g == one.g && o.what == one.what && o.id == one.id
+		return o.what == one.what && o.id == one.id
 	}) {
 		return
 	}
@@ -110,28 +113,30 @@ func (n *notices) add(one notice) {
 	signal(n.wake)
 }
 
-func (n *notices) deliver(ctx context.Context) {
+func (n *notices) deliver(h Handler, closing <-chan struct{}) {
 	for {
 		n.mu.Lock()
 		now := n.pending
 		n.pending = nil
 		n.mu.Unlock()
 		for _, one := range now {
-			if ctx.Err() != nil {
+			select {
+			case <-closing:
 				return
+			default:
 			}
 			switch one.what {
 			case noticeUnreachable:
-				one.g.h.Unreachable(one.id)
+				h.Unreachable(one.id)
 			case noticeGone:
-				one.g.h.Gone(one.id, one.at)
+				h.Gone(one.id, one.at)
 			case noticeSnapshot:
-				one.g.h.SnapshotSent(one.m, one.err)
+				h.SnapshotSent(one.m, one.err)
 			}
 		}
 		select {
 		case <-n.wake:
-		case <-ctx.Done():
+		case <-closing:
 			return
 		}
 	}

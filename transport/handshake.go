@@ -32,6 +32,8 @@ type endpoint struct {
 	tls      *security
 	instance uint64
 	outside  outsiders
+	problems teller // to Config.Problem
+	refusals teller // to Config.Refused
 	standing standing
 	members  func() []Peer // the present list, this member included
 	names    *dialer
@@ -46,6 +48,7 @@ func newEndpoint(c Config) *endpoint {
 	s := &security{fixed: c.TLS, get: c.GetTLS}
 	s.certs.changed, s.certs.peers, s.certs.refused = make(chan struct{}, 1), map[string]*x509.Certificate{}, map[refusalOf]refused{}
 	e := &endpoint{cfg: c, tls: s, said: newConditions(c.Logger), instance: binary.BigEndian.Uint64(b[:]) | 1, names: d, dialTCP: d.dial}
+	e.problems.logger, e.refusals.logger = c.Logger, c.Logger
 	e.members = func() []Peer { return append([]Peer{c.Self}, c.Peers...) }
 	return e
 }
@@ -176,7 +179,7 @@ func (e *endpoint) judge(ctx context.Context, who string, own, other Hello, want
 
 func (e *endpoint) refused(r *RefusedError) {
 	if e.cfg.Refused != nil {
-		e.cfg.Refused(r.Peer, r)
+		e.refusals.add(news{tell: func() { e.cfg.Refused(r.Peer, r) }})
 	}
 }
 

@@ -183,6 +183,7 @@ func (t *TCP) readMessages(p *peer, l *link) error {
 	}
 	taker := newTaker(l)
 	defer taker.end()
+	desk := desk{t: t, groups: map[uint64]*window{}}
 	for number := uint16(0); ; number++ {
 		f, err := l.r.next(limit)
 		if err != nil {
@@ -202,7 +203,12 @@ func (t *TCP) readMessages(p *peer, l *link) error {
 		if err != nil {
 			return err
 		}
-		if g := t.dir.Load().groups[f.group]; g != nil {
+		g := t.dir.Load().groups[f.group]
+		switch {
+		case g == nil:
+		case l.peer.Purpose == PurposeControl:
+			desk.put(g, m, len(f.body))
+		default:
 			taker.busy.Store(true)
 			taker.arm()
 			g.h.Receive(m)

@@ -92,7 +92,7 @@ func (l *lane) push(g *Group, m *raftpb.Message, size int64) {
 	if l.bytes > 0 && l.bytes+size > l.limit {
 		if l.purpose == PurposeBulk && !slices.Contains(l.told, g) {
 			l.told = append(l.told, g)
-			l.p.t.inbox.add(notice{g: g, what: noticeUnreachable, id: l.p.ID})
+			g.news.add(notice{what: noticeUnreachable, id: l.p.ID})
 		}
 		return
 	}

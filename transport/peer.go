@@ -228,7 +228,7 @@ func (p *peer) tellGone(groups map[uint64]*Group, at map[uint64]time.Duration) {
 		return
 	}
 	for id, g := range groups {
-		p.t.inbox.add(notice{g: g, what: noticeGone, id: p.ID, at: at[id]})
+		g.news.add(notice{what: noticeGone, id: p.ID, at: at[id]})
 	}
 }
 

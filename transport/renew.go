@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	renewLook  = time.Minute // after which the program is asked for new certificates, though nobody shakes hands
-	renewPause = time.Second // between two looks at all sessions
-	renewAtOne = 16          // sessions that are judged at a time
+	renewLook  = time.Minute            // after which the program is asked for new certificates, though nobody shakes hands
+	renewPause = 200 * time.Millisecond // between two looks at all sessions
+	renewAtOne = 16                     // sessions that are judged at a time
 )
 
 // standing are the connections that stand, with what they were let in as.

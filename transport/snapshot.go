@@ -87,7 +87,7 @@ func (o *outbox) push(g *Group, m *raftpb.Message) {
 
 // fate tells what has become of a parcel, from another goroutine.
 func (o *outbox) fate(p parcel, err error) {
-	o.p.t.inbox.add(notice{g: p.g, what: noticeSnapshot, id: o.p.ID, m: p.m, err: err})
+	p.g.news.add(notice{what: noticeSnapshot, id: o.p.ID, m: p.m, err: err})
 }
 
 func sameSnapshot(a, b *raftpb.Message) bool {

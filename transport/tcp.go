@@ -54,10 +54,10 @@ type Handler interface {
 // TCP connects this member with its peers. Its methods may be called from any goroutine.
 type TCP struct {
 	*endpoint
-	inbox   notices
 	lobby   lobby
 	changed chan struct{} // 1: the peers changed; the supervisor starts what is new
 	reached atomic.Bool   // somebody has come in
+	closing chan struct{} // closed by Close
 	unbound error         // why there was nothing to listen on at first
 	dir     atomic.Pointer[directory]
 
@@ -95,9 +95,8 @@ func Listen(c Config) (*TCP, error) {
 	if err != nil && !errors.Is(err, errNotYet) {
 		return nil, err
 	}
-	t := &TCP{endpoint: e, listeners: all, unbound: err, changed: make(chan struct{}, 1)}
+	t := &TCP{endpoint: e, listeners: all, unbound: err, changed: make(chan struct{}, 1), closing: make(chan struct{})}
 	e.members = t.members
-	t.inbox.wake = make(chan struct{}, 1)
 	t.dir.Store(&directory{groups: map[uint64]*Group{}, byID: map[uint64]*peer{}, byName: map[string]*peer{}})
 	t.setPeersLocked(c.Peers)
 	return t, nil
@@ -128,14 +127,14 @@ func (t *TCP) Group(id uint64, h Handler) (*Group, error) {
 	if _, ok := d.groups[id]; ok {
 		return nil, fmt.Errorf("transport: group %d is registered already", id)
 	}
-	g := &Group{t: t, id: id, h: h}
+	g := &Group{t: t, id: id, h: h, news: notices{wake: make(chan struct{}, 1)}}
 	d.groups = maps.Clone(d.groups)
 	d.groups[id] = g
 	t.dir.Store(&d)
+	t.wg.Go(func() { g.news.deliver(h, t.closing) })
 	if t.cancel == nil {
 		var ctx context.Context
 		ctx, t.cancel = context.WithCancel(context.Background())
-		t.wg.Go(func() { t.inbox.deliver(ctx) })
 		t.wg.Go(func() { t.listen(ctx) })
 	}
 	return g, nil
@@ -207,6 +206,7 @@ func (t *TCP) Close() error {
 	var err error
 	if first {
 		t.closed = true
+		close(t.closing)
 		err = closeAll(t.listeners)
 		if t.cancel != nil {
 			t.cancel()
@@ -219,6 +219,8 @@ func (t *TCP) Close() error {
 	}
 	t.mu.Unlock()
 	t.wg.Wait()
+	t.problems.close()
+	t.refusals.close()
 	return err
 }
 
@@ -249,20 +251,22 @@ func (t *TCP) members() []Peer {
 
 func (t *TCP) unreachable(id uint64) {
 	for _, g := range t.dir.Load().groups {
-		t.inbox.add(notice{g: g, what: noticeUnreachable, id: id})
+		g.news.add(notice{what: noticeUnreachable, id: id})
 	}
 }
 
-// problem tells of something that lasts; err is nil when it is over. peer is a peer's name, or empty.
+// problem tells of something that lasts; err is nil when it is over. peer is a peer's name, or empty. It waits for nobody.
 func (e *endpoint) problem(peer, kind string, err error) {
-	switch {
-	case e.cfg.Problem != nil:
-		e.cfg.Problem(peer, kind, err)
-	case err != nil:
-		e.said.say(slog.LevelWarn, "problem", kind+" "+peer, err.Error(), "kind", kind, "peer", peer, "error", err)
-	case e.said.over("problem", kind+" "+peer):
-		e.cfg.Logger.Info("problem over", "kind", kind, "peer", peer)
-	}
+	e.problems.add(news{kind + " " + peer, func() {
+		switch {
+		case e.cfg.Problem != nil:
+			e.cfg.Problem(peer, kind, err)
+		case err != nil:
+			e.said.say(slog.LevelWarn, "problem", kind+" "+peer, err.Error(), "kind", kind, "peer", peer, "error", err)
+		case e.said.over("problem", kind+" "+peer):
+			e.cfg.Logger.Info("problem over", "kind", kind, "peer", peer)
+		}
+	}})
 }
 
 // PeerStatus is what the transport knows about a peer.
