@@ -63,8 +63,9 @@
 // # Concurrency
 //
 // All methods may be called from any goroutine. Each connection has one writing goroutine, which takes all that is queued
-// at once, and one reading goroutine, so a dead, slow or silent peer delays nobody else. Handler methods are called from
-// these; see [Handler] for which may block. [TCP.Close] waits for all of them.
+// at once, and one reading goroutine, so a dead, slow or silent peer delays nobody else. Bulk messages and snapshots are handed to
+// the Handler by the reader, control messages and notices by a goroutine for each group, and whatever the program is told or
+// asked in a handshake is called from one that nobody else waits for. See [Handler] for which may block. [TCP.Close] waits for all of them.
 //
 // Waking the writer costs more than a small write. So, on Linux and without TLS, Send itself writes what is queued, up to
 // 256 KiB, while the writer has nothing to do: with one write that never waits. What the kernel does not take then, the
@@ -75,8 +76,8 @@
 // # Not guaranteed
 //
 // Delivery: messages get lost at breaks and overflows; they are never altered, and never reordered within a connection.
-// Order between control and bulk. Without TLS, anything about who is at the other end; with TLS, that a holder of a
-// certificate of the cluster is the member it says it is. Groups share the queue and the connections of a peer: a group
-// whose Receive blocks holds up the bulk messages of the others from that peer. [Handler.Gone] is true only where nothing
+// Order between control and bulk. Without TLS, anything about who is at the other end; with TLS it is what its certificate
+// says, see [AuthorizeByCertificate]. Groups share the queue and the connections of a peer: a group
+// whose Receive blocks holds up the bulk messages of the others from that peer, and nothing else. [Handler.Gone] is true only where nothing
 // but the host itself answers a dial with "connection refused".
 package transport

@@ -25,7 +25,7 @@ var ErrClosed = errors.New("transport: closed")
 type Handler interface {
 	// Receive takes a message, which is the handler's from now on. In order for each peer and connection. It may block on
 	// messages of the bulk connection (see laneOf: MsgApp, MsgAppResp, MsgReadIndex and its response), and holds up the
-	// bulk messages of that peer meanwhile; it must not block on others.
+	// bulk messages of that peer meanwhile. It should not block on others: of those more than 1 MiB from one peer are lost.
 	Receive(m *raftpb.Message)
 	// Unreachable says that bulk messages to the peer were lost: its connection broke (once for each break, to all
 	// groups), or its queue overflowed (once until the queue moves again). Must not block.
