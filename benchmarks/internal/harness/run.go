@@ -25,6 +25,7 @@ type Rate struct {
 	P50       time.Duration
 	P99       time.Duration
 	P999      time.Duration
+	Max       time.Duration
 }
 
 // The phases of a run.
@@ -102,7 +103,7 @@ func Run(ctx context.Context, sys System, warm, d time.Duration, around func() (
 	rates := make([]Rate, len(classes))
 	for i, c := range classes {
 		s := &seen[i]
-		r := Rate{Appends: s.Count(), Errors: s.errors.Load(), P50: s.Quantile(.5), P99: s.Quantile(.99), P999: s.Quantile(.999)}
+		r := Rate{Appends: s.Count(), Errors: s.errors.Load(), P50: s.Quantile(.5), P99: s.Quantile(.99), P999: s.Quantile(.999), Max: s.Quantile(1)}
 		if e := s.last.Load(); e != nil {
 			r.LastError = *e
 		}

@@ -27,12 +27,29 @@ type Quorum interface {
 	StopFollowers() error
 }
 
+// A Laggard is a System one of whose followers can be stopped and started again, while the others go on.
+type Laggard interface {
+	System
+	// StopOne stops a follower and waits for its end.
+	StopOne() error
+	// StartOne starts the one that was stopped again, and returns as soon as it runs.
+	StartOne() error
+	// Behind is by how much it has applied less than the leader, in whatever the system counts its log in.
+	Behind() uint64
+	// Term grows each time the role of the leader is given anew.
+	Term() uint64
+	// Replay reads from the leader's member all that was appended, from the first record on, and calls took with the
+	// bytes of each. It returns when took returns false.
+	Replay(ctx context.Context, took func(bytes int) bool) error
+}
+
 // Options says how a system is started.
 type Options struct {
 	Dir     string        // for its files; exists, is empty and is on the disk that is measured
 	Members int           // how many; 0: 3
 	Shim    bool          // members reach each other through proxies that delay
 	Delay   time.Duration // of the proxies, in each direction
+	Keep    int64         // bytes of payload that the log keeps at least; 0: the system's default
 }
 
 // Count is the number of members.

@@ -21,6 +21,8 @@ type System struct {
 	Machines []*Machine // of the nodes
 	active   atomic.Pointer[active]
 	shims    []*harness.Shim
+	configs  []ha.Config
+	stopped  int // the one that StopOne has stopped
 }
 
 type active struct {
@@ -88,7 +90,7 @@ func Start(o harness.Options, edit func(cfg *ha.Config, m *Machine)) (_ *System,
 		cfg := ha.Config{
 			Name: m.Name, Dir: filepath.Join(o.Dir, m.Name), Cluster: "bench", Members: members, StateMachine: machine,
 			Bind: addrs[i], NoCrashEvidence: o.Shim, // a proxy's refusals say nothing about the member
-			Logger: slog.New(slog.DiscardHandler),
+			Logger: slog.New(slog.DiscardHandler), RetainBytes: 2 * o.Keep, // of what surrounds the payload, too
 		}
 		if edit != nil {
 			edit(&cfg, machine)
@@ -97,7 +99,7 @@ func Start(o harness.Options, edit func(cfg *ha.Config, m *Machine)) (_ *System,
 		if err != nil {
 			return nil, err
 		}
-		s.Nodes, s.Machines = append(s.Nodes, n), append(s.Machines, machine)
+		s.Nodes, s.Machines, s.configs = append(s.Nodes, n), append(s.Machines, machine), append(s.configs, cfg)
 	}
 	return s, s.await()
 }
@@ -147,6 +149,40 @@ func (s *System) StopFollowers() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// StopOne implements [harness.Laggard].
+func (s *System) StopOne() error {
+	s.stopped = (s.active.Load().at + 1) % len(s.Nodes)
+	return s.Nodes[s.stopped].Close()
+}
+
+// StartOne implements [harness.Laggard].
+func (s *System) StartOne() (err error) {
+	s.Nodes[s.stopped], err = ha.Open(s.configs[s.stopped])
+	return err
+}
+
+// Behind implements [harness.Laggard].
+func (s *System) Behind() uint64 {
+	have, want := s.Nodes[s.stopped].Status().Applied, s.active.Load().node.Status().Applied
+	return want - min(have, want)
+}
+
+// Term implements [harness.Laggard]. An epoch is a role's.
+func (s *System) Term() uint64 { return s.active.Load().node.Status().Epoch }
+
+// Replay implements [harness.Laggard].
+func (s *System) Replay(ctx context.Context, took func(bytes int) bool) error {
+	for e, err := range s.active.Load().node.Subscribe(ctx, 1) {
+		if err != nil {
+			return err
+		}
+		if !took(len(e.Data)) {
+			return nil
+		}
+	}
+	return nil
 }
 
 // Close implements [harness.System]. All members close at the same time, so that nobody hands over.

@@ -24,8 +24,10 @@ import (
 type System struct {
 	servers []*embed.Etcd
 	clients []*clientv3.Client // of the servers, in the process: no gRPC
-	leader  atomic.Int64       // its place in them
+	configs []*embed.Config
+	leader  atomic.Int64 // its place in them
 	next    atomic.Uint64
+	stopped int // the one that StopOne has stopped
 }
 
 // keys are reused, so that etcd's tree stays small: as little state as etcd can have.
@@ -55,7 +57,7 @@ func Start(o harness.Options) (_ *System, err error) {
 		cluster = append(cluster, fmt.Sprintf("m%d=http://%s", i, addrs[i]))
 	}
 	at := func(a string) []url.URL { return []url.URL{{Scheme: "http", Host: a}} }
-	servers, errs := make([]*embed.Etcd, n), make([]error, n)
+	servers, errs, configs := make([]*embed.Etcd, n), make([]error, n), make([]*embed.Config, n)
 	var all sync.WaitGroup
 	for i := range n {
 		cfg := embed.NewConfig()
@@ -65,9 +67,11 @@ func Start(o harness.Options) (_ *System, err error) {
 		cfg.InitialCluster, cfg.ClusterState = strings.Join(cluster, ","), embed.ClusterStateFlagNew
 		cfg.LogLevel, cfg.LogOutputs = "fatal", []string{"/dev/null"}
 		cfg.QuotaBackendBytes = 64 << 30
+		configs[i] = cfg
 		all.Go(func() { servers[i], errs[i] = embed.StartEtcd(cfg) })
 	}
 	all.Wait()
+	s.configs = configs
 	for i, e := range servers {
 		if e != nil {
 			s.servers = append(s.servers, e)
@@ -80,14 +84,21 @@ func Start(o harness.Options) (_ *System, err error) {
 		return nil, err
 	}
 	for _, e := range s.servers {
-		select {
-		case <-e.Server.ReadyNotify():
-		case <-time.After(harness.Patience):
-			return nil, fmt.Errorf("etcd is not ready within %v", harness.Patience)
+		if err := ready(e); err != nil {
+			return nil, err
 		}
 		s.clients = append(s.clients, v3client.New(e.Server))
 	}
 	return s, harness.Until("leader of etcd", s.find)
+}
+
+func ready(e *embed.Etcd) error {
+	select {
+	case <-e.Server.ReadyNotify():
+		return nil
+	case <-time.After(harness.Patience):
+		return fmt.Errorf("etcd is not ready within %v", harness.Patience)
+	}
 }
 
 func (s *System) find() bool {
@@ -121,6 +132,52 @@ func (s *System) StopFollowers() error {
 		}
 	}
 	return nil
+}
+
+// StopOne implements [harness.Laggard].
+func (s *System) StopOne() error {
+	s.stopped = (int(s.leader.Load()) + 1) % len(s.servers)
+	s.clients[s.stopped].Close()
+	s.servers[s.stopped].Close()
+	return nil
+}
+
+// StartOne implements [harness.Laggard].
+func (s *System) StartOne() error {
+	cfg := s.configs[s.stopped]
+	cfg.ClusterState = embed.ClusterStateFlagExisting
+	e, err := embed.StartEtcd(cfg)
+	if err != nil {
+		return err
+	}
+	s.servers[s.stopped], s.clients[s.stopped] = e, v3client.New(e.Server)
+	return nil
+}
+
+// Behind implements [harness.Laggard].
+func (s *System) Behind() uint64 {
+	have, want := s.servers[s.stopped].Server.AppliedIndex(), s.servers[s.leader.Load()].Server.AppliedIndex()
+	return want - min(have, want)
+}
+
+// Term implements [harness.Laggard].
+func (s *System) Term() uint64 { return s.servers[s.leader.Load()].Server.Term() }
+
+// Replay implements [harness.Laggard]: a watch from the first revision on.
+func (s *System) Replay(ctx context.Context, took func(bytes int) bool) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for r := range s.clients[s.leader.Load()].Watch(ctx, "key", clientv3.WithPrefix(), clientv3.WithRev(1)) {
+		if err := r.Err(); err != nil {
+			return err
+		}
+		for _, e := range r.Events {
+			if !took(len(e.Kv.Value)) {
+				return nil
+			}
+		}
+	}
+	return ctx.Err()
 }
 
 // Close implements [harness.System].

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/hashicorp/raft"
 	boltdb "github.com/hashicorp/raft-boltdb/v2"
 	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/metadb"
 
 	"github.com/baton-ha/baton/benchmarks/internal/harness"
 )
@@ -38,12 +40,14 @@ type System struct {
 	members  []member
 	leader   atomic.Pointer[raft.Raft]
 	shims    []*harness.Shim
+	stopped  int // the one that StopOne has stopped
 }
 
 type member struct {
 	raft  *raft.Raft
 	net   *raft.NetworkTransport
-	store io.Closer
+	store store
+	start func(bootstrap bool) (member, error)
 }
 
 // machine counts the records and drops them.
@@ -74,8 +78,18 @@ func (s Settings) open(dir string, logger hclog.Logger) (store, error) {
 	if s.Bolt {
 		return boltdb.New(boltdb.Options{Path: filepath.Join(dir, "raft.db")})
 	}
-	return wal.Open(dir, wal.WithLogger(logger))
+	meta := new(metadb.BoltMetaDB)
+	w, err := wal.Open(dir, wal.WithLogger(logger), wal.WithMetaStore(meta))
+	return walStore{w, meta}, err
 }
+
+// walStore closes what raft-wal leaves open and locked.
+type walStore struct {
+	*wal.WAL
+	meta *metadb.BoltMetaDB
+}
+
+func (s walStore) Close() error { return errors.Join(s.WAL.Close(), s.meta.Close()) }
 
 // Start starts a cluster and waits for its leader.
 func Start(o harness.Options, settings Settings) (_ *System, err error) {
@@ -98,48 +112,66 @@ func Start(o harness.Options, settings Settings) (_ *System, err error) {
 	for i, a := range others {
 		servers.Servers = append(servers.Servers, raft.Server{ID: raft.ServerID(rune('a' + i)), Address: raft.ServerAddress(a)})
 	}
-	logger := hclog.NewNullLogger()
 	for i, server := range servers.Servers {
-		dir := filepath.Join(o.Dir, string(server.ID))
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, err
-		}
-		logs, err := settings.open(dir, logger)
+		start := func(bootstrap bool) (member, error) { return settings.start(o, server, addrs[i], servers, bootstrap) }
+		m, err := start(true)
 		if err != nil {
 			return nil, err
 		}
-		m := member{store: logs}
-		snapshots, err := raft.NewFileSnapshotStoreWithLogger(dir, 1, logger)
-		if err != nil {
-			return nil, errors.Join(err, logs.Close())
-		}
-		advertise, err := net.ResolveTCPAddr("tcp", others[i])
-		if err != nil {
-			return nil, errors.Join(err, logs.Close())
-		}
-		tc := &raft.NetworkTransportConfig{MaxPool: 3, Timeout: 10 * time.Second, Logger: logger}
-		cfg := raft.DefaultConfig()
-		cfg.LocalID, cfg.Logger = server.ID, logger
-		if settings.Tuned {
-			cfg.BatchApplyCh, cfg.MaxAppendEntries = true, tunedAppendEntries
-			if o.Delay > 0 {
-				tc.MaxRPCsInFlight = tunedInFlightWAN
-			}
-		}
-		m.net, err = raft.NewTCPTransportWithConfig(addrs[i], advertise, tc)
-		if err != nil {
-			return nil, errors.Join(err, logs.Close())
-		}
-		if err := raft.BootstrapCluster(cfg, logs, logs, snapshots, m.net, servers); err != nil {
-			return nil, errors.Join(err, m.net.Close(), logs.Close())
-		}
-		m.raft, err = raft.NewRaft(cfg, new(machine), logs, logs, snapshots, m.net)
-		if err != nil {
-			return nil, errors.Join(err, m.net.Close(), logs.Close())
-		}
+		m.start = start
 		s.members = append(s.members, m)
 	}
 	return s, harness.Until("leader of hashicorp/raft", s.find)
+}
+
+// start starts one member.
+func (settings Settings) start(o harness.Options, server raft.Server, addr string, servers raft.Configuration, bootstrap bool) (m member, err error) {
+	logger := hclog.NewNullLogger()
+	dir := filepath.Join(o.Dir, string(server.ID))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return m, err
+	}
+	if m.store, err = settings.open(dir, logger); err != nil {
+		return m, err
+	}
+	defer func() {
+		if err != nil {
+			if m.net != nil {
+				err = errors.Join(err, m.net.Close())
+			}
+			err = errors.Join(err, m.store.Close())
+		}
+	}()
+	snapshots, err := raft.NewFileSnapshotStoreWithLogger(dir, 1, logger)
+	if err != nil {
+		return m, err
+	}
+	advertise, err := net.ResolveTCPAddr("tcp", string(server.Address))
+	if err != nil {
+		return m, err
+	}
+	tc := &raft.NetworkTransportConfig{MaxPool: 3, Timeout: 10 * time.Second, Logger: logger}
+	cfg := raft.DefaultConfig()
+	cfg.LocalID, cfg.Logger = server.ID, logger
+	if o.Keep > 0 { // or it would send the empty snapshot of the machine
+		cfg.SnapshotThreshold, cfg.TrailingLogs = math.MaxUint64/2, math.MaxUint64/2
+	}
+	if settings.Tuned {
+		cfg.BatchApplyCh, cfg.MaxAppendEntries = true, tunedAppendEntries
+		if o.Delay > 0 {
+			tc.MaxRPCsInFlight = tunedInFlightWAN
+		}
+	}
+	if m.net, err = raft.NewTCPTransportWithConfig(addr, advertise, tc); err != nil {
+		return m, err
+	}
+	if bootstrap {
+		if err := raft.BootstrapCluster(cfg, m.store, m.store, snapshots, m.net, servers); err != nil {
+			return m, err
+		}
+	}
+	m.raft, err = raft.NewRaft(cfg, new(machine), m.store, m.store, snapshots, m.net)
+	return m, err
 }
 
 // find looks for the leader.
@@ -186,6 +218,58 @@ func (s *System) StopFollowers() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// StopOne implements [harness.Laggard].
+func (s *System) StopOne() error {
+	for i, m := range s.members {
+		if m.raft != s.leader.Load() {
+			s.stopped = i
+			return errors.Join(m.raft.Shutdown().Error(), m.net.Close(), m.store.Close())
+		}
+	}
+	return nil
+}
+
+// StartOne implements [harness.Laggard].
+func (s *System) StartOne() error {
+	start := s.members[s.stopped].start
+	m, err := start(false)
+	if err != nil {
+		return err
+	}
+	m.start = start
+	s.members[s.stopped] = m
+	return nil
+}
+
+// Behind implements [harness.Laggard].
+func (s *System) Behind() uint64 {
+	have, want := s.members[s.stopped].raft.AppliedIndex(), s.leader.Load().AppliedIndex()
+	return want - min(have, want)
+}
+
+// Term implements [harness.Laggard].
+func (s *System) Term() uint64 { return s.leader.Load().CurrentTerm() }
+
+// Replay implements [harness.Laggard]: it reads the leader's log store, as there is nothing else.
+func (s *System) Replay(ctx context.Context, took func(bytes int) bool) error {
+	var logs store
+	for _, m := range s.members {
+		if m.raft == s.leader.Load() {
+			logs = m.store
+		}
+	}
+	var e raft.Log
+	for i := uint64(1); ctx.Err() == nil; i++ {
+		if err := logs.GetLog(i, &e); err != nil {
+			return err
+		}
+		if e.Type == raft.LogCommand && !took(len(e.Data)) {
+			return nil
+		}
+	}
+	return ctx.Err()
 }
 
 // Close implements [harness.System].
