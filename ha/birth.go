@@ -165,10 +165,7 @@ func (b *birth) hear(name string, w word) (unborn bool) {
 		return false
 	}
 	if old, ok := b.last[name]; !ok || !old.equal(w) {
-		select {
-		case b.wake <- struct{}{}:
-		default:
-		}
+		poke(b.wake)
 	}
 	b.last[name], b.heard[name] = w, w.incarnation
 	return true

@@ -35,7 +35,8 @@ type Node struct {
 	cancel    context.CancelCauseFunc // of the present phase's ctx; owned by the log's loop
 	alarm     *time.Timer             // for the role's deadline; owned by the log's loop
 	alarmAt   time.Duration
-	callbacks sync.WaitGroup
+	founded   chan struct{}  // size 1: a token says that an epoch has started, and with the first the cluster got its id
+	callbacks sync.WaitGroup // and what writes that id
 	calls     calls.Set      // of callbacks
 	leaving   sync.WaitGroup // what ends after the log has stopped: the transport, and what watches
 
@@ -97,7 +98,7 @@ func Open(cfg Config) (*Node, error) {
 	if size := len(cfg.Members); size%2 == 0 {
 		cfg.Logger.Warn("an even number of members survives no more losses than one member less", "member", cfg.Name, "members", size)
 	}
-	n := &Node{cfg: cfg, lines: queue, clock: bootTime, hurry: make(chan struct{}), ended: make(chan struct{}), closed: make(chan struct{})}
+	n := &Node{cfg: cfg, lines: queue, clock: bootTime, founded: make(chan struct{}, 1), hurry: make(chan struct{}), ended: make(chan struct{}), closed: make(chan struct{})}
 	n.changed.Store(new(make(chan struct{})))
 	if err := n.open(id, fresh); err != nil {
 		n.flushLines()
@@ -174,6 +175,7 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 	if keep > n.cfg.ElectionTimeout {
 		n.leaving.Go(func() { n.forgetPromises(ctx, guard) })
 	}
+	n.callbacks.Go(n.keepClusterID)
 	n.leaving.Go(n.closePort)
 	n.leaving.Go(n.watchLoop)
 	n.leaving.Go(func() {

@@ -36,7 +36,7 @@ func (n observer) Observe(now time.Duration, what any) []log.Event {
 			t.until.Store(int64(what.Until))
 		}
 	case log.EpochStarted:
-		n.learnClusterID()
+		poke(n.founded)
 	case log.Problem:
 		n.problem(n.nameOf(what.Peer), what.Kind, what.Err)
 	case log.Stopped:

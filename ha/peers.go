@@ -149,31 +149,38 @@ func (n *Node) refused(name string, err error) {
 	}
 }
 
-// learnClusterID writes the cluster's id into our identity once the first epoch has made it.
-func (n *Node) learnClusterID() {
-	id := n.log.ClusterID()
-	if id == ([16]byte{}) || id == n.disk.ClusterID() {
-		return
-	}
-	n.callbacks.Go(func() {
+// keepClusterID writes the cluster's id into our identity once the first epoch has made it. It has a goroutine of its own, since
+// the identity may be under way to the disk, for whatever reason, when an epoch starts.
+func (n *Node) keepClusterID() {
+	for {
+		select {
+		case <-n.founded:
+		case <-n.log.Done():
+			return
+		}
 		for {
+			id := n.log.ClusterID()
+			if id == ([16]byte{}) {
+				break
+			}
 			err := n.disk.SetClusterID(id)
-			switch {
-			case err == nil, errors.Is(err, storage.ErrClosed):
+			if err == nil || errors.Is(err, storage.ErrClosed) {
 				n.problem("", problemIdentity, nil)
-				return
-			case errors.Is(err, storage.ErrClusterID):
-				n.log.Fail(fmt.Errorf("baton: keep the cluster's id: %w", err))
+				break
+			}
+			err = fmt.Errorf("baton: keep the cluster's id: %w", err)
+			if errors.Is(err, storage.ErrClusterID) {
+				n.log.Fail(err)
 				return
 			}
-			n.problem("", problemIdentity, fmt.Errorf("baton: keep the cluster's id: %w", err))
+			n.problem("", problemIdentity, err)
 			select {
 			case <-time.After(identityPause):
 			case <-n.log.Done():
 				return
 			}
 		}
-	})
+	}
 }
 
 // identityPause is the pause before the identity is written again after that has failed.
@@ -182,4 +189,12 @@ const identityPause = time.Second
 // space is told how much room there is on the disk.
 func (n *Node) space(s storage.Space, why error) {
 	n.log.Room(why, s == storage.SpaceOut)
+}
+
+// poke leaves a token in a channel of size 1.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
