@@ -7,8 +7,11 @@ import (
 
 // This file is what goes into the role machine and what comes out of it.
 
-// An input is something that happens to a role machine.
-type input interface{ input() }
+// An input is something that happens to a role machine. It travels by the member's mailbox.
+type input interface {
+	log.Mail
+	input()
+}
 
 type (
 	// wake: its deadline has come, or somebody wants it to look.
@@ -40,6 +43,15 @@ func (machineFailed) input() {}
 func (expired) input()       {}
 func (misuse) input()        {}
 func (become) input()        {}
+
+func (wake) Mail()          {}
+func (reported) Mail()      {}
+func (stopped) Mail()       {}
+func (callbackDone) Mail()  {}
+func (machineFailed) Mail() {}
+func (expired) Mail()       {}
+func (misuse) Mail()        {}
+func (become) Mail()        {}
 
 // An action is something that a role machine wants done.
 type action interface{ action() }

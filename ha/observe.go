@@ -23,28 +23,48 @@ type tenure struct {
 // observer is the node as the log steps it, on the log's loop.
 type observer struct{ *Node }
 
-// Observe implements [log.Observer].
-func (n observer) Observe(now time.Duration, what any) []log.Event {
-	n.pulse.Store(int64(now))
-	out := n.role.step(now, inputOf(what))
-	for _, a := range out.actions {
-		n.do(a)
-	}
-	switch what := what.(type) {
+// Changed implements [log.Observer].
+func (n observer) Changed(now time.Duration, change log.Change) []log.Event {
+	events := n.step(now, reported{change})
+	switch c := change.(type) {
 	case log.Lease:
 		if t := n.tenure.Load(); t != nil {
-			t.until.Store(int64(what.Until))
+			t.until.Store(int64(c.Until))
 		}
 	case log.EpochStarted:
 		poke(n.founded)
 	case log.Problem:
-		n.problem(n.nameOf(what.Peer), what.Kind, what.Err)
-	case log.Stopped:
-		if what.Err != nil {
-			n.cfg.Logger.Error("the member has stopped", "member", n.cfg.Name, "err", what.Err)
+		n.problem(n.nameOf(c.Peer), c.Kind, c.Err)
+	}
+	n.show(now)
+	return events
+}
+
+// Posted implements [log.Observer].
+func (n observer) Posted(now time.Duration, mail log.Mail) []log.Event {
+	events := n.step(now, inputOf(mail))
+	if stopped, ok := mail.(log.Stopped); ok {
+		if stopped.Err != nil {
+			n.cfg.Logger.Error("the member has stopped", "member", n.cfg.Name, "err", stopped.Err)
 		}
 		close(n.ended)
 	}
+	n.show(now)
+	return events
+}
+
+// step steps the role, and carries out what it wants.
+func (n observer) step(now time.Duration, in input) []log.Event {
+	n.pulse.Store(int64(now))
+	out := n.role.step(now, in)
+	for _, a := range out.actions {
+		n.do(a)
+	}
+	return out.events
+}
+
+// show sees to it that the role is woken when it wants to be, and that everyone sees what has become of it.
+func (n observer) show(now time.Duration) {
 	if at := n.role.deadline(now); at != n.alarmAt {
 		n.alarmAt = at
 		if n.alarm != nil {
@@ -55,20 +75,17 @@ func (n observer) Observe(now time.Duration, what any) []log.Event {
 		}
 	}
 	n.publish(now)
-	return out.events
 }
 
-// inputOf is what happens on the log's loop, as the role machine is told it.
-func inputOf(what any) input {
-	switch what := what.(type) {
+// inputOf is what was posted, as the role machine is told it.
+func inputOf(mail log.Mail) input {
+	switch m := mail.(type) {
 	case input:
-		return what
-	case log.Change:
-		return reported{what}
+		return m
 	case log.MachineFailed:
-		return machineFailed{what.Err}
+		return machineFailed{m.Err}
 	case log.Stopped:
-		return stopped{what.Err}
+		return stopped{m.Err}
 	}
 	return wake{}
 }

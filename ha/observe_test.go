@@ -84,13 +84,20 @@ func TestObserve_WaitsForNothing(t *testing.T) {
 	} {
 		seen := make(chan struct{})
 		go func() {
-			observer{n}.Observe(now, in)
+			switch in := in.(type) {
+			case log.Change:
+				observer{n}.Changed(now, in)
+			case log.Mail:
+				observer{n}.Posted(now, in)
+			default:
+				t.Errorf("%T is nothing that a log says", in)
+			}
 			close(seen)
 		}()
 		select {
 		case <-seen:
 		case <-time.After(2 * time.Second):
-			t.Fatalf("the loop waits in Observe(%T)", in)
+			t.Fatalf("the loop waits in the observer with a %T", in)
 		}
 	}
 	close(goOn)

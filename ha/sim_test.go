@@ -95,7 +95,7 @@ type simMember struct {
 	role      role
 	sm        *simMachine
 	checks    *log.Checkpointer
-	inbox     []any
+	inbox     []log.Mail
 	scheduled bool
 	alarm     time.Duration // on virtual time, 0: none
 
@@ -318,7 +318,7 @@ func (m *simMember) crash() {
 }
 
 // post puts an event into the member's mailbox.
-func (m *simMember) post(event any) {
+func (m *simMember) post(event log.Mail) {
 	m.inbox = append(m.inbox, event)
 	if !m.scheduled {
 		m.scheduled = true
@@ -379,9 +379,32 @@ func (m *simMember) step() {
 	m.after(due-m.c.w.Now(), func() { m.post(wake{}) })
 }
 
-// Observe implements [log.Observer], as Node does.
-func (m *simMember) Observe(now time.Duration, what any) []log.Event {
-	out := m.role.step(now, inputOf(what))
+// Posted implements [log.Observer], as Node does.
+func (m *simMember) Posted(now time.Duration, mail log.Mail) []log.Event {
+	return m.observe(now, inputOf(mail))
+}
+
+// Changed implements [log.Observer], as Node does.
+func (m *simMember) Changed(now time.Duration, change log.Change) []log.Event {
+	events := m.observe(now, reported{change})
+	switch c := change.(type) {
+	case log.Problem:
+		if c.Err == nil {
+			delete(m.problems, c.Peer)
+		} else {
+			m.problems[c.Peer] = c.Err
+		}
+	case log.Lease:
+		if m.tenure != nil {
+			m.tenure.until = c.Until
+		}
+	}
+	return events
+}
+
+// observe steps the role, and carries out what it wants.
+func (m *simMember) observe(now time.Duration, in input) []log.Event {
+	out := m.role.step(now, in)
 	for _, a := range out.actions {
 		switch a := a.(type) {
 		case run:
@@ -390,16 +413,6 @@ func (m *simMember) Observe(now time.Duration, what any) []log.Event {
 			m.endTenure()
 			m.afterCallback(nil)
 		}
-	}
-	if p, ok := what.(log.Problem); ok {
-		if p.Err == nil {
-			delete(m.problems, p.Peer)
-		} else {
-			m.problems[p.Peer] = p.Err
-		}
-	}
-	if l, ok := what.(log.Lease); ok && m.tenure != nil {
-		m.tenure.until = l.Until
 	}
 	return out.events
 }

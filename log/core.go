@@ -12,6 +12,7 @@ type (
 	// What an [Observer] is stepped with, and what it answers with.
 	Observer      = core.Observer
 	Change        = core.Change
+	Mail          = core.Mail
 	Event         = core.Event
 	Leadership    = core.Leadership
 	Lease         = core.Lease

@@ -42,6 +42,9 @@ type Config struct {
 // otherwise says what broke.
 type Stopped struct{ Err error }
 
+// Mail implements [Mail].
+func (Stopped) Mail() {}
+
 // A Log is one member's replicated log: the driver around a [Core]. It owns the goroutines, the
 // clock and the files; the core decides. All methods may be called by any goroutine at any time.
 type Log struct {
@@ -66,6 +69,7 @@ type Log struct {
 	writing atomic.Bool   // the writer is at the disk
 	misfit  atomic.Bool   // a leader's snapshot was refused, and nothing was applied since
 
+	one     [1]Mail                  // room for a single event; owned by run
 	flying  map[*core.Batch]struct{} // proposed, not answered; owned by run
 	written uint64                   // bytes that the disk had written when this was last looked at; owned by run
 	ready   time.Duration            // since when the next batch could be proposed, 0: it could not; owned by run
@@ -181,8 +185,8 @@ func (l *Log) Done() <-chan struct{} { return l.stopped }
 // Fail stops the log because of an error outside it. The first error counts.
 func (l *Log) Fail(err error) { l.inbox.close(err) }
 
-// Post hands an event to the loop: one of this package's for the core, anything else for the observer.
-func (l *Log) Post(event any) { l.inbox.post(event, 0) }
+// Post puts something into the mailbox: an [Event] for the core, anything else for the observer.
+func (l *Log) Post(mail Mail) { l.inbox.post(mail, 0) }
 
 // Successor is [core.Core.Successor]. It may be called by the observer only, from within Observe.
 func (l *Log) Successor(now time.Duration, want uint64) (uint64, error) {

@@ -25,7 +25,7 @@ func (l *Log) run() {
 		now := l.cfg.Clock()
 		if until := l.core.LeaseUntil(); until != 0 {
 			if by := l.wall.look(now); by > 0 && now+by >= until {
-				if err = l.step(now, []any{core.Doubt{By: by}}); err != nil {
+				if err = l.step(now, l.single(core.Doubt{By: by})); err != nil {
 					break
 				}
 			}
@@ -45,11 +45,11 @@ func (l *Log) run() {
 		if b := l.ripe(now); b != nil {
 			l.flying[&b.Batch] = struct{}{}
 			if b.Size() > core.MaxSync { // raft copies it
-				if err = l.step(now, []any{core.Hurry{}}); err != nil {
+				if err = l.step(now, l.single(core.Hurry{})); err != nil {
 					break
 				}
 			}
-			err = l.step(l.cfg.Clock(), []any{core.Propose{Batch: &b.Batch}})
+			err = l.step(l.cfg.Clock(), l.single(core.Propose{Batch: &b.Batch}))
 			b.free()
 		} else if len(events) == 0 {
 			timer.Reset(l.core.Deadline() - now)
@@ -90,8 +90,14 @@ func (l *Log) ripe(now time.Duration) *pending {
 	}
 }
 
+// single makes a step of one event.
+func (l *Log) single(ev Event) []Mail {
+	l.one[0] = ev
+	return l.one[:]
+}
+
 // step steps the core and hands the effects out.
-func (l *Log) step(now time.Duration, events []any) error {
+func (l *Log) step(now time.Duration, events []Mail) error {
 	for len(events) > 0 {
 		eff, err := core.Drive(l.core, l.cfg.Observer, now, events)
 		if err != nil {
@@ -107,7 +113,7 @@ func (l *Log) step(now time.Duration, events []any) error {
 }
 
 // dispatch hands the effects of a step out, and returns what is done already.
-func (l *Log) dispatch(eff core.Effects) (done []any) {
+func (l *Log) dispatch(eff core.Effects) (done []Mail) {
 	l.writes.put(eff.Writes...) // first: the disk works while the messages leave
 	if len(eff.Send) > 0 {
 		l.net.Send(eff.Send)
@@ -140,7 +146,7 @@ func (l *Log) shutDown(err error) {
 	if err != nil {
 		why = fmt.Errorf("%w: %w", ErrClosed, err)
 	}
-	l.cfg.Observer.Observe(l.cfg.Clock(), Stopped{Err: err})
+	l.cfg.Observer.Posted(l.cfg.Clock(), Stopped{Err: err})
 	l.inbox.close(err)
 	for b := range l.flying {
 		b.Waiter.Settle(fmt.Errorf("%w: %w", ErrUnknown, why))
@@ -171,15 +177,15 @@ type inbox struct {
 	limit   int           // of the bytes that wait, before the connections that bring them are no longer read
 
 	mu     sync.Mutex // guards everything below
-	events []any
-	spare  []any // the slice that take returned last, to be filled again
+	events []Mail
+	spare  []Mail // the slice that take returned last, to be filled again
 	bytes  int
 	closed bool
 	err    error
 }
 
 // post adds an event. One that brings bytes waits while the inbox is full.
-func (b *inbox) post(event any, bytes int) {
+func (b *inbox) post(event Mail, bytes int) {
 	freshly(bytes)
 	b.mu.Lock()
 	for bytes > 0 && b.bytes > b.limit && !b.closed {
@@ -225,7 +231,7 @@ func (b *inbox) answer(writes []*core.Write) {
 }
 
 // take returns all events. The slice is valid until the next take.
-func (b *inbox) take() (events []any, closed bool) {
+func (b *inbox) take() (events []Mail, closed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	events = b.events

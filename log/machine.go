@@ -91,6 +91,9 @@ type capture struct {
 // MachineFailed is what the [Observer] sees when a method of the state machine has failed and the member goes on.
 type MachineFailed struct{ Err error }
 
+// Mail implements [Mail].
+func (MachineFailed) Mail() {}
+
 // WriteTo implements [io.WriterTo].
 func (c capture) WriteTo(w io.Writer) (n int64, err error) {
 	to := watchedWriter{w: w}

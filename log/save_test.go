@@ -145,10 +145,19 @@ type solo struct {
 
 func (s *solo) Send([]*raftpb.Message) {}
 
-func (s *solo) Observe(_ time.Duration, what any) []Event {
+func (s *solo) Posted(_ time.Duration, mail Mail) []Event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch what := what.(type) {
+	if stopped, ok := mail.(Stopped); ok {
+		s.stopped = stopped.Err
+	}
+	return nil
+}
+
+func (s *solo) Changed(_ time.Duration, change Change) []Event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch what := change.(type) {
 	case Lease:
 		if what.Until != 0 && s.epoch == 0 {
 			return []Event{StartEpoch{ClusterID: [16]byte{1}}}
@@ -161,8 +170,6 @@ func (s *solo) Observe(_ time.Duration, what any) []Event {
 		}
 	case Problem:
 		s.problems[what.Kind] = what.Err
-	case Stopped:
-		s.stopped = what.Err
 	}
 	return nil
 }

@@ -54,6 +54,7 @@ type Core struct {
 	members []Member
 	jitter  *rand.Rand
 	eff     Effects
+	events  []Event // room for what Drive steps it with
 
 	// What was last seen of raft.
 	leader, term uint64

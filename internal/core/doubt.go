@@ -11,8 +11,6 @@ import "time"
 // Doubt says that up to so much more time may have passed than the lease's clock says.
 type Doubt struct{ By time.Duration }
 
-func (Doubt) event() {}
-
 // doubt gives up a lease that may be over: none rests on what was promised up to now.
 func (c *Core) doubt(now time.Duration, by time.Duration) {
 	if c.lease.until != 0 && now+by >= c.lease.until {

@@ -7,8 +7,15 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
+// Mail is what a member's mailbox holds: an [Event] for its [Core], a [Change] that was found beside the core, or
+// something of the [Observer]'s own.
+type Mail interface{ Mail() }
+
 // An Event is something that happens to a [Core].
-type Event interface{ event() }
+type Event interface {
+	Mail
+	event()
+}
 
 type (
 	// Tick lets the core look at its clock. Due once [Core.Deadline] has come, harmless before.
@@ -59,7 +66,6 @@ type (
 	}
 )
 
-func (DiskOut) event()      {}
 func (Tick) event()         {}
 func (Hurry) event()        {}
 func (Lapsed) event()       {}
@@ -69,12 +75,34 @@ func (Propose) event()      {}
 func (StartEpoch) event()   {}
 func (Written) event()      {}
 func (Writing) event()      {}
+func (Fetched) event()      {}
 func (Applied) event()      {}
+func (Doubt) event()        {}
 func (Transfer) event()     {}
 func (AskTransfer) event()  {}
 func (Unreachable) event()  {}
 func (Gone) event()         {}
+func (DiskOut) event()      {}
 func (SnapshotSent) event() {}
+
+func (Tick) Mail()         {}
+func (Hurry) Mail()        {}
+func (Lapsed) Mail()       {}
+func (Receive) Mail()      {}
+func (Born) Mail()         {}
+func (Propose) Mail()      {}
+func (StartEpoch) Mail()   {}
+func (Written) Mail()      {}
+func (Writing) Mail()      {}
+func (Fetched) Mail()      {}
+func (Applied) Mail()      {}
+func (Doubt) Mail()        {}
+func (Transfer) Mail()     {}
+func (AskTransfer) Mail()  {}
+func (Unreachable) Mail()  {}
+func (Gone) Mail()         {}
+func (DiskOut) Mail()      {}
+func (SnapshotSent) Mail() {}
 
 // Effects is what a step asks the driver to do. The driver lets its [Observer] see the changes first
 // (a role that ends must have ended before anything that depends on it leaves), then does the rest in
@@ -165,7 +193,7 @@ type (
 	// StartRefused says that a StartEpoch could not be proposed now.
 	StartRefused struct{}
 	// Problem says that something is wrong which does not end the member, or with a nil Err that it is
-	// over. A core emits it, and anyone may post it to the log. Kind is a short constant, Peer the member
+	// over. A core emits it, and anyone may post it. Kind is a short constant, Peer the member
 	// that it is about, 0 if it is this one.
 	Problem struct {
 		Kind string
@@ -181,30 +209,38 @@ func (TransferAsked) change() {}
 func (StartRefused) change()  {}
 func (Problem) change()       {}
 
-// An Observer is stepped, on the log's own loop, with every change and with every event posted to the
-// log that is not its own. It returns events for the core to be stepped with next. It must not block.
+// Mail lets anyone post a problem.
+func (Problem) Mail() {}
+
+// An Observer is stepped, on the goroutine that owns the core, with all that changes and with what was posted that is neither
+// an [Event] nor a [Change]. It returns events for the core to be stepped with next. It must not block.
 type Observer interface {
-	Observe(now time.Duration, what any) []Event
+	Changed(now time.Duration, change Change) []Event
+	Posted(now time.Duration, mail Mail) []Event
 }
 
-// Drive steps the core with events, and the observer with what changes and with what is not for the
-// core, until both have nothing more to say. It returns the effects of all steps in order. It is what
-// makes core and observer one machine with one mailbox, in the product and in the simulator alike.
-func Drive(c *Core, o Observer, now time.Duration, events []any) (Effects, error) {
+// Drive steps the core and the observer with what was posted, the observer with what changes, and the core with what the
+// observer answers, until nobody has more to say. It returns the effects of all steps in order. It is what makes core and
+// observer one machine with one mailbox, in the product and in the simulator alike.
+func Drive(c *Core, o Observer, now time.Duration, posted []Mail) (Effects, error) {
 	var all Effects
-	var own []Event
-	for _, ev := range events {
-		if e, ok := ev.(Event); ok {
-			own = append(own, e)
-		} else {
-			own = append(own, o.Observe(now, ev)...)
+	own := c.events[:0]
+	for _, m := range posted {
+		switch m := m.(type) {
+		case Event:
+			own = append(own, m)
+		case Change:
+			own = append(own, o.Changed(now, m)...)
+		default:
+			own = append(own, o.Posted(now, m)...)
 		}
 	}
 	for len(own) > 0 {
 		eff, err := c.Step(now, own...)
-		own = nil
+		clear(own)
+		own = own[:0]
 		for _, ch := range eff.Changes {
-			own = append(own, o.Observe(now, ch)...)
+			own = append(own, o.Changed(now, ch)...)
 		}
 		all.Changes = join(all.Changes, eff.Changes)
 		all.Send = join(all.Send, eff.Send)
@@ -216,6 +252,7 @@ func Drive(c *Core, o Observer, now time.Duration, events []any) (Effects, error
 			return all, err
 		}
 	}
+	c.events = own
 	return all, nil
 }
 

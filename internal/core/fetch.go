@@ -35,8 +35,6 @@ type Fetched struct {
 	Err     error
 }
 
-func (Fetched) event() {}
-
 // fetchPart: entries are read at a time that are one part of this many of what may be unanswered. So each member that
 // lags costs twice that in the leader's memory, beside what is sent to it.
 const fetchPart = 8
