@@ -50,8 +50,7 @@ type Core struct {
 	node    *raft.RawNode
 	store   Source
 	shelf   shelf // store, as raft sees it
-	voters  []uint64
-	members []Member
+	members members
 	jitter  *rand.Rand
 	eff     Effects
 	events  []Event // room for what Drive steps it with
@@ -115,7 +114,7 @@ func New(cfg Config, store Source, now time.Duration) (c *Core, err error) {
 	cfg.InflightBytes = cmp.Or(cfg.InflightBytes, 32<<20)
 	c = &Core{
 		cfg: cfg, store: store, shelf: shelf{Source: store, fetchBytes: cfg.InflightBytes / fetchPart},
-		voters: snap.GetMetadata().GetConfState().GetVoters(), members: cp.Members, pinned: NothingPinned,
+		members: membersOf(snap, cp), pinned: NothingPinned,
 		jitter: rand.New(rand.NewPCG(cfg.Seed, cfg.ID)), pos: cp.Position, beatAt: now,
 	}
 	c.node, err = raft.NewRawNode(&raft.Config{
@@ -140,7 +139,7 @@ func New(cfg Config, store Source, now time.Duration) (c *Core, err error) {
 	}
 	c.look(now)
 	switch {
-	case len(c.voters) == 1:
+	case len(c.members.voters.all()) == 1:
 		c.electAt = now
 	case cfg.Unborn:
 		c.unborn, c.electAt = true, now+never
@@ -238,6 +237,7 @@ func (c *Core) Step(now time.Duration, events ...Event) (eff Effects, err error)
 		if err := c.handle(now, ev); err != nil {
 			return c.eff, err
 		}
+		c.look(now)
 	}
 	for c.node.HasReady() {
 		rd := c.node.Ready()
@@ -248,21 +248,18 @@ func (c *Core) Step(now time.Duration, events ...Event) (eff Effects, err error)
 			return c.eff, err
 		}
 	}
-	c.look(now)
 	c.renew(now)
 	c.tidy()
 	return c.eff, nil
 }
 
-// handle steps one event.
+// handle steps one event. The core has looked at raft after the one before.
 func (c *Core) handle(now time.Duration, ev Event) error {
 	switch ev := ev.(type) {
 	case Tick:
-		c.look(now)
 		c.awake(now)
 		c.tick(now)
 	case Hurry:
-		c.look(now)
 		c.hurry(now)
 	case Lapsed:
 		c.lapsed(now)
@@ -274,25 +271,20 @@ func (c *Core) handle(now time.Duration, ev Event) error {
 			c.electSoon(now)
 		}
 	case Propose:
-		c.look(now)
 		c.propose(now, ev.Batch)
 	case StartEpoch:
-		c.look(now)
 		c.startEpoch(ev)
 	case Written:
 		return c.written(now, ev.Write)
 	case Writing:
 		c.writtenAt = now
 	case Doubt:
-		c.look(now)
 		c.doubt(now, ev.By)
 	case Fetched:
-		c.look(now)
 		return c.fetched(ev)
 	case Applied:
 		c.applied(now, ev.Apply)
 	case Transfer:
-		c.look(now)
 		c.transfer(now, ev.To)
 	case AskTransfer:
 		c.node.TransferLeader(c.cfg.ID)
@@ -303,7 +295,6 @@ func (c *Core) handle(now time.Duration, ev Event) error {
 	case Gone:
 		c.gone(now, ev)
 	case SnapshotSent:
-		c.look(now)
 		c.snapshotSent(ev)
 	}
 	return nil
@@ -443,6 +434,9 @@ func (c *Core) written(now time.Duration, w *Write) error {
 }
 
 // look notices what has changed in raft's view of who leads.
+//
+// Invariant: what was last seen is what raft believes, before each event and at the end of a step. So it is called after
+// each event, and where one event does several things between them.
 func (c *Core) look(now time.Duration) {
 	st := c.node.BasicStatus()
 	if st.Lead == c.leader && st.HardState.GetTerm() == c.term && st.RaftState == c.state {

@@ -123,7 +123,7 @@ func (c *Core) tick(now time.Duration) {
 	c.deferElection(now)
 	if c.hunts > 0 {
 		c.hunts--
-		c.electAt = now + time.Duration(len(c.voters))*rankDelay + c.random(rankDelay)
+		c.electAt = now + time.Duration(len(c.members.voters.all()))*rankDelay + c.random(rankDelay)
 	}
 	if !c.stalled(now) {
 		c.campaign(now)
@@ -165,15 +165,9 @@ func (c *Core) gone(now time.Duration, ev Gone) {
 	if c.leader != id || c.owed.term != c.term || c.state != raft.StateFollower {
 		return
 	}
-	rank := 0
-	for _, v := range c.voters {
-		if v != id && v < c.cfg.ID {
-			rank++
-		}
-	}
 	_ = c.node.ForgetLeader()
 	c.hunts = maxHunts
-	c.electAt = now + time.Duration(rank)*rankDelay + c.random(rankDelay/2)
+	c.electAt = now + time.Duration(c.members.voters.rank(c.cfg.ID, id))*rankDelay + c.random(rankDelay/2)
 }
 
 // rankDelay is by how much longer each next member waits before it replaces a dead leader.
@@ -255,7 +249,7 @@ func (c *Core) stampRound(now time.Duration) {
 
 // pace is the interval of the leader's heartbeats.
 func (c *Core) pace() time.Duration {
-	return c.lease.pace(c.cfg.Heartbeat, c.lease.supported(c.voters) != 0)
+	return c.lease.pace(c.cfg.Heartbeat, c.lease.supported(c.members.voters) != 0)
 }
 
 // renew works out the lease.
@@ -267,7 +261,7 @@ func (c *Core) renew(now time.Duration) {
 		c.setLease(now + c.cfg.ElectionTimeout)
 		return
 	}
-	end := c.lease.supported(c.voters)
+	end := c.lease.supported(c.members.voters)
 	if end == 0 || c.transferring != 0 || now < c.starving.holdTill {
 		c.setLease(0)
 		return

@@ -2,7 +2,6 @@ package core
 
 import (
 	"math"
-	"slices"
 	"time"
 
 	"github.com/baton-ha/baton/internal/mutant"
@@ -50,18 +49,13 @@ func (l *lease) heard(id uint64, e echo) {
 func (l *lease) forget() { l.stamp, l.echoes = 0, nil }
 
 // supported is until when no quorum of the voters can elect anybody else, 0 if that is not known.
-func (l *lease) supported(voters []uint64) time.Duration {
-	ends := make([]time.Duration, 0, 8)
-	for _, id := range voters {
-		e := l.echoes[id]
-		if e.stamp > l.released {
-			ends = append(ends, time.Duration(e.stamp)+e.length)
-		} else {
-			ends = append(ends, 0)
+func (l *lease) supported(voters quorum) time.Duration {
+	return voters.agreed(func(id uint64) time.Duration {
+		if e := l.echoes[id]; e.stamp > l.released {
+			return time.Duration(e.stamp) + e.length
 		}
-	}
-	slices.Sort(ends)
-	return ends[(len(ends)-1)/2]
+		return 0
+	})
 }
 
 // pace is the interval in which a leader shows that it is alive: its own, or a shorter one where a promise would

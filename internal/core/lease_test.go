@@ -26,7 +26,7 @@ func TestLeaseSupported(t *testing.T) {
 		{map[uint64]echo{1: {stamp: 5}, 2: {stamp: 4}, 3: {stamp: 2}}, []uint64{1, 2, 3, 4, 5}, 0, 2},
 	} {
 		l := lease{echoes: c.echoes, released: c.released}
-		if got := l.supported(c.voters); got != c.want {
+		if got := l.supported(quorum{c.voters}); got != c.want {
 			t.Errorf("%+v released %d: supported until %d, want %d", c.echoes, c.released, got, c.want)
 		}
 	}

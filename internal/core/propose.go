@@ -209,7 +209,7 @@ func (c *Core) install(now time.Duration, snap *raftpb.Snapshot) error {
 	if e := c.pos.Epoch(); e.Epoch != old {
 		a.epochs = []Epoch{e}
 	}
-	c.members = cp.Members
+	c.members = membersOf(snap, cp)
 	c.settle(a)
 	c.handOut(now, a)
 	return nil

@@ -2,8 +2,6 @@ package core
 
 import (
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -56,7 +54,7 @@ func (c *Core) watch(now time.Duration) bool {
 	if commit > p.commit || p.peers == nil {
 		p.commit, p.movedAt = commit, now
 		if p.peers == nil {
-			p.peers = make(map[uint64]peerProgress, len(c.voters))
+			p.peers = make(map[uint64]peerProgress)
 		}
 		if now-p.gaveWayAt > forgetGiveWay*c.cfg.ElectionTimeout {
 			p.givenWay = 0
@@ -104,7 +102,7 @@ func (c *Core) watch(now time.Duration) bool {
 	waited := now - p.movedAt
 	if waited > c.patience(0) {
 		c.tellStuck(fmt.Sprintf("nothing was committed for %v, and %d entries wait: not taken by %s",
-			waited.Round(time.Millisecond), last-commit, c.names(stuck)))
+			waited.Round(time.Millisecond), last-commit, c.members.names(stuck)))
 	}
 	return waited > c.patience(p.givenWay) && now < c.lease.until && !mutant.On(mutant.NeverGivesWay)
 }
@@ -128,17 +126,6 @@ func (c *Core) tellStuck(text string) {
 	}
 }
 
-// names lists members for people.
-func (c *Core) names(ids []uint64) string {
-	var names []string
-	for _, m := range c.members {
-		if slices.Contains(ids, m.ID) {
-			names = append(names, m.Name)
-		}
-	}
-	return strings.Join(names, ", ")
-}
-
 // giveWay steps down. Raft does so when it finds, twice in a row, that no majority has answered since it looked
 // last; so it is told that much time has passed.
 func (c *Core) giveWay(now time.Duration) {
@@ -160,7 +147,7 @@ func (c *Core) giveWay(now time.Duration) {
 
 // endProgress forgets what a leadership knew.
 func (c *Core) endProgress() {
-	for _, id := range c.voters {
+	for _, id := range c.members.voters.all() {
 		if c.progress.peers[id].told {
 			c.eff.Changes = append(c.eff.Changes, Problem{Kind: problemReplication, Peer: id})
 		}

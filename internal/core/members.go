@@ -1,0 +1,80 @@
+package core
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// members is who belongs to the cluster, after what is committed here, and who of them votes. Whatever is counted (the lease,
+// ranks, who is stuck) is counted here.
+type members struct {
+	list   []Member
+	voters quorum
+}
+
+// membersOf returns those of a checkpoint.
+func membersOf(snap *raftpb.Snapshot, c Checkpoint) members {
+	cs := snap.GetMetadata().GetConfState()
+	return members{list: c.Members, voters: quorum{cs.GetVoters(), cs.GetVotersOutgoing()}}
+}
+
+// names lists members for people.
+func (m *members) names(ids []uint64) string {
+	var names []string
+	for _, member := range m.list {
+		if slices.Contains(ids, member.ID) {
+			names = append(names, member.Name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// A quorum is the voters whose majority decides: one set of them or, while the members change, two, of each of which it takes
+// a majority (raft's joint consensus). The second is empty otherwise.
+type quorum [2][]uint64
+
+// all returns the voters, each once.
+func (q quorum) all() []uint64 {
+	if len(q[1]) == 0 {
+		return q[0]
+	}
+	all := slices.Concat(q[0], q[1])
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// agreed returns the greatest time that some majority has reached: of its members, who each have one, the earliest.
+func (q quorum) agreed(reached func(id uint64) time.Duration) time.Duration {
+	agreed := majority(q[0], reached)
+	if len(q[1]) > 0 {
+		agreed = min(agreed, majority(q[1], reached))
+	}
+	return agreed
+}
+
+// majority is agreed of one set.
+func majority(ids []uint64, reached func(id uint64) time.Duration) time.Duration {
+	if len(ids) == 0 {
+		return 0
+	}
+	times := make([]time.Duration, 0, 8)
+	for _, id := range ids {
+		times = append(times, reached(id))
+	}
+	slices.Sort(times)
+	return times[(len(times)-1)/2]
+}
+
+// rank is the place of a voter among those that are left without another one, from 0 on.
+func (q quorum) rank(of, without uint64) int {
+	rank := 0
+	for _, id := range q.all() {
+		if id != without && id < of {
+			rank++
+		}
+	}
+	return rank
+}

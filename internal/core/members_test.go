@@ -1,0 +1,37 @@
+package core
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+// TestQuorum: while two configurations are in force it takes a majority of each.
+func TestQuorum(t *testing.T) {
+	reached := func(id uint64) time.Duration { return time.Duration(id) }
+	for _, c := range []struct {
+		q    quorum
+		want time.Duration
+		all  []uint64
+	}{
+		{quorum{}, 0, nil},
+		{quorum{{7}}, 7, []uint64{7}},
+		{quorum{{7, 8}}, 7, []uint64{7, 8}},
+		{quorum{{1, 2, 3}}, 2, []uint64{1, 2, 3}},
+		{quorum{{1, 2, 3, 4}}, 2, []uint64{1, 2, 3, 4}},
+		{quorum{{1, 2, 3, 4, 5}}, 3, []uint64{1, 2, 3, 4, 5}},
+		{quorum{{1, 2, 3}, {3, 4, 5}}, 2, []uint64{1, 2, 3, 4, 5}},
+		{quorum{{3, 4, 5}, {1, 2, 3}}, 2, []uint64{1, 2, 3, 4, 5}},
+		{quorum{{4, 5, 6}, {1, 2, 3, 4, 5}}, 3, []uint64{1, 2, 3, 4, 5, 6}},
+	} {
+		if got := c.q.agreed(reached); got != c.want {
+			t.Errorf("%v have reached %d, want %d", c.q, got, c.want)
+		}
+		if got := c.q.all(); !slices.Equal(got, c.all) {
+			t.Errorf("%v are %v", c.q, got)
+		}
+	}
+	if got := (quorum{{2, 4, 6}, {4, 6, 8}}).rank(8, 4); got != 2 {
+		t.Errorf("8 is at place %d among 2, 6 and 8", got)
+	}
+}
