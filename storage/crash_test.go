@@ -29,15 +29,15 @@ func losses(n int, rnd *rand.Rand, random int) []faultfs.Loss {
 	return out
 }
 
-// watch collects states at each change.
-func (l *life) watch(collect func(n int, op *faultfs.Op, p *progress)) {
-	n := 0
+// watch asks fn at each change, the n-th, what happens.
+func (l *life) watch(fn func(n int, op *faultfs.Op, p *progress) faultfs.Fault) {
+	n := -1
 	l.fs.Inject(func(op *faultfs.Op) faultfs.Fault {
-		if op.Changes() {
-			collect(n, op, l.known())
-			n++
+		if !op.Changes() {
+			return faultfs.Fault{}
 		}
-		return faultfs.Fault{}
+		n++
+		return fn(n, op, l.known())
 	})
 }
 
@@ -47,13 +47,14 @@ func (l *life) watch(collect func(n int, op *faultfs.Op, p *progress)) {
 func TestCrashStates(t *testing.T) {
 	for _, direct := range []bool{true, false} {
 		rnd := newRand(t)
+		torn := rand.New(rand.NewPCG(rnd.Uint64(), 0)) // used by whoever makes a change, one at a time
 		l := newLife(rnd, faultfs.New())
 		if !direct {
 			l.fs.NoDirect()
 		}
 		v := newVerifier()
-		l.watch(func(n int, op *faultfs.Op, p *progress) {
-			kinds := losses(n, rnd, *statesFlag)
+		l.watch(func(n int, op *faultfs.Op, p *progress) faultfs.Fault {
+			kinds := losses(n, torn, *statesFlag)
 			if !direct && *statesFlag == 1 { // most is as it is with direct writes
 				kinds = []faultfs.Loss{kinds[0], kinds[len(kinds)-1]}
 			}
@@ -66,6 +67,7 @@ func TestCrashStates(t *testing.T) {
 					v.add(s.verifyTwice)
 				}
 			}
+			return faultfs.Fault{}
 		})
 		err := errors.Join(l.live(script), l.live("as"), v.wait())
 		t.Logf("direct %v: %d states", direct, v.n)
@@ -82,9 +84,10 @@ func TestKilledStates(t *testing.T) {
 			l.fs.NoDirect()
 		}
 		v := newVerifier()
-		l.watch(func(n int, op *faultfs.Op, p *progress) {
+		l.watch(func(n int, op *faultfs.Op, p *progress) faultfs.Fault {
 			what := fmt.Sprintf("direct %v, killed at change %d, %s of %s", direct, n, op.Kind, op.Name)
 			v.add(state{what, op.Kill(), p}.verifyTwice)
+			return faultfs.Fault{}
 		})
 		must(t, errors.Join(l.live(script), l.live("as"), v.wait()))
 	}

@@ -70,6 +70,9 @@ func fileError(file string, off int64, err error) error {
 	return &CorruptError{File: file, Offset: off, Err: err}
 }
 
+// unread tells whether err is of the system, and not about what was read.
+func unread(err error) bool { return errors.As(err, new(syscall.Errno)) }
+
 func isCorrupt(err error) bool {
 	var ce *CorruptError
 	return errors.As(err, &ce)

@@ -218,9 +218,7 @@ func (w *WAL) Identity() Identity { return w.id }
 
 // ClusterID returns the id set with SetClusterID, zero until then.
 func (w *WAL) ClusterID() (id [16]byte) {
-	w.idMu.Lock()
-	defer w.idMu.Unlock()
-	copy(id[:], w.body.ClusterID)
+	copy(id[:], w.body.Load().ClusterID)
 	return id
 }
 
@@ -231,13 +229,13 @@ func (w *WAL) SetClusterID(id [16]byte) error {
 	if id == [16]byte{} {
 		return errors.New("storage: zero cluster id")
 	}
-	if w.body.ClusterID != nil && !bytes.Equal(w.body.ClusterID, make([]byte, 16)) {
-		if bytes.Equal(w.body.ClusterID, id[:]) {
+	next := *w.body.Load()
+	if have := next.ClusterID; have != nil && !bytes.Equal(have, make([]byte, 16)) {
+		if bytes.Equal(have, id[:]) {
 			return nil
 		}
-		return fmt.Errorf("%w: %s has %x, not %x", ErrClusterID, w.dir, w.body.ClusterID, id)
+		return fmt.Errorf("%w: %s has %x, not %x", ErrClusterID, w.dir, have, id)
 	}
-	next := *w.body
 	next.ClusterID = id[:]
 	return w.putBodyLocked(&next)
 }
@@ -245,18 +243,17 @@ func (w *WAL) SetClusterID(id [16]byte) error {
 // Birth tells whether the member was born, that is whether it may take part in its cluster, and the incarnations of those
 // who were born together with it, its own included. There are none if it joined later, or before there was a birth.
 func (w *WAL) Birth() (together map[string]uint64, born bool) {
-	w.idMu.Lock()
-	defer w.idMu.Unlock()
-	return maps.Clone(w.body.Birth), !w.body.Unborn
+	body := w.body.Load()
+	return maps.Clone(body.Birth), !body.Unborn
 }
 
 // Bear makes it durable that the member is born, with whom, nil if it joins later, and whom it has met.
 func (w *WAL) Bear(together, met map[string]uint64) error {
 	w.idMu.Lock()
 	defer w.idMu.Unlock()
-	next := *w.body
+	next := *w.body.Load()
 	next.Unborn, next.Birth = false, maps.Clone(together)
-	next.Peers = maps.Clone(w.body.Peers)
+	next.Peers = maps.Clone(next.Peers)
 	if next.Peers == nil {
 		next.Peers = map[string]uint64{}
 	}
@@ -266,9 +263,7 @@ func (w *WAL) Bear(together, met map[string]uint64) error {
 
 // Promised returns what was kept with KeepPromised, 0 if nothing was.
 func (w *WAL) Promised() time.Duration {
-	w.idMu.Lock()
-	defer w.idMu.Unlock()
-	return time.Duration(w.body.Promised)
+	return time.Duration(w.body.Load().Promised)
 }
 
 // KeepPromised makes durable how long the promises of this member last at most. After an error the former value may
@@ -276,26 +271,17 @@ func (w *WAL) Promised() time.Duration {
 func (w *WAL) KeepPromised(d time.Duration) error {
 	w.idMu.Lock()
 	defer w.idMu.Unlock()
-	if w.body.Promised == int64(d) {
+	next := *w.body.Load()
+	if next.Promised == int64(d) {
 		return nil
 	}
-	if err := w.usable(); err != nil {
-		return err
-	}
-	next := *w.body
 	next.Promised = int64(d)
-	if err := w.writeBody(&next); err != nil {
-		return err
-	}
-	w.body = &next
-	return nil
+	return w.putBodyLocked(&next)
 }
 
 // Peers returns the incarnation of each member met so far. The map is the caller's.
 func (w *WAL) Peers() map[string]uint64 {
-	w.idMu.Lock()
-	defer w.idMu.Unlock()
-	out := maps.Clone(w.body.Peers)
+	out := maps.Clone(w.body.Load().Peers)
 	if out == nil {
 		out = map[string]uint64{}
 	}
@@ -307,14 +293,14 @@ func (w *WAL) Peers() map[string]uint64 {
 func (w *WAL) Meet(name string, incarnation uint64) error {
 	w.idMu.Lock()
 	defer w.idMu.Unlock()
-	if known, ok := w.body.Peers[name]; ok {
+	next := *w.body.Load()
+	if known, ok := next.Peers[name]; ok {
 		if known == incarnation {
 			return nil
 		}
 		return &StrangerError{Member: name, Known: known, Got: incarnation}
 	}
-	next := *w.body
-	next.Peers = maps.Clone(w.body.Peers)
+	next.Peers = maps.Clone(next.Peers)
 	if next.Peers == nil {
 		next.Peers = map[string]uint64{}
 	}
@@ -322,25 +308,19 @@ func (w *WAL) Meet(name string, incarnation uint64) error {
 	return w.putBodyLocked(&next)
 }
 
+// putBodyLocked writes the identity file, wholly or not at all. After an error it holds the one or the other: it can be tried
+// again.
 func (w *WAL) putBodyLocked(next *identityBody) error {
 	if err := w.usable(); err != nil {
 		return err
 	}
-	if err := w.writeBody(next); err != nil {
-		return err // the file holds the one or the other: it can be tried again
-	}
-	w.body = next
-	return nil
-}
-
-// writeBody writes the identity file, wholly or not at all.
-func (w *WAL) writeBody(body *identityBody) error {
-	b, err := body.encode()
+	b, err := next.encode()
 	if err != nil {
 		return fmt.Errorf("storage: encode identity: %w", err)
 	}
 	if err := w.disk.writeFile(filepath.Join(w.dir, identityName), b); err != nil {
 		return fmt.Errorf("storage: write identity: %w", err)
 	}
+	w.body.Store(next)
 	return nil
 }

@@ -35,10 +35,12 @@ func (v *view) holds(id snapID) bool {
 //  4. etcd's own decoder must see the same.
 //  5. Everything is synced, the mark set to the end, leftovers are deleted.
 func (w *WAL) recover() (err error) {
-	if w.body, err = w.disk.readIdentity(w.dir); err != nil {
+	body, err := w.disk.readIdentity(w.dir)
+	if err != nil {
 		return err
 	}
-	w.id = w.body.Identity
+	w.body.Store(body)
+	w.id = body.Identity
 	var m markState
 	if w.mark, m, err = w.disk.readMark(filepath.Join(w.dir, markName), w.id.Incarnation); err != nil {
 		return err

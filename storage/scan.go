@@ -73,7 +73,7 @@ func (s *scanned) scanSegment(k int) error {
 				return corrupt(seg.path, seg.end, "the segment ends here; it was durable up to %d", s.mark.offset)
 			}
 			return r.restIsZero()
-		case err != nil && k < len(s.segs)-1:
+		case err != nil && (k < len(s.segs)-1 || unread(err)): // what cannot be read just now may have been acknowledged
 			return err
 		case err != nil:
 			if !errors.Is(err, io.EOF) {

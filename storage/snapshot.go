@@ -312,15 +312,19 @@ func (w *WAL) noteInForce(id snapID, replaced bool) error {
 }
 
 // sweep deletes the snapshots that are not needed any more. What cannot be deleted now is tried again the next time:
-// nothing depends on it.
+// nothing depends on it. Once something has failed nothing is deleted: one that the log names may not be known to be in force.
 func (w *WAL) sweep() {
 	w.snapMu.Lock()
-	names, err := w.deadSnapshots(false)
+	var names []string
+	err := w.usable()
+	if err == nil {
+		names, err = w.deadSnapshots(false)
+	}
 	w.snapMu.Unlock()
 	if err == nil {
 		err = w.disk.removeAll(names)
 	}
-	if err != nil && !w.closed.Load() {
+	if err != nil && w.usable() == nil {
 		w.logger.Warn("cannot delete an old snapshot", "error", err)
 	}
 }

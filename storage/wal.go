@@ -51,8 +51,8 @@ type WAL struct {
 	closing sync.Once
 	closeEr error
 
-	idMu sync.Mutex // guards body
-	body *identityBody
+	idMu sync.Mutex                   // held while another body is written
+	body atomic.Pointer[identityBody] // never changed; readers do not wait for the disk
 
 	snapMu     sync.Mutex // held while a snapshot gets its name or comes into force, never while one is written; taken before mu
 	snaps      []snapID   // in force, newest first; changed under snapMu and indexMu

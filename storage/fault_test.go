@@ -1,0 +1,312 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/baton-ha/baton/internal/faultfs"
+)
+
+// endure does what live does while calls fail. A step that fails and leaves the storage usable is done again, and then succeeds
+// unless failures last. It returns what ended the life, nil if nothing did; the second error is a broken promise.
+func (l *life) endure(script string, lasting bool) (ended, broken error) {
+	if err := l.open(); err != nil {
+		return err, nil
+	}
+	for _, step := range script {
+		err := l.step(step)
+		if err == nil {
+			continue
+		}
+		if ended = l.w.usable(); ended == nil {
+			if err = l.again(step, err, lasting); err != nil {
+				broken = fmt.Errorf("step %c again: %w", step, err)
+				break
+			}
+			continue
+		}
+		for _, next := range "avimp" {
+			before := l.known()
+			if err := l.step(next); err != ended {
+				broken = errors.Join(broken, fmt.Errorf("step %c after %w: %w", next, ended, err))
+			}
+			l.set(*before) // it was refused
+		}
+		break
+	}
+	err := l.w.Close()
+	switch {
+	case ended == nil:
+		ended = err
+	case err != ended:
+		broken = errors.Join(broken, fmt.Errorf("close after %w: %w", ended, err))
+	}
+	return ended, broken
+}
+
+// again does a step again that has failed with err and has left the storage usable.
+func (l *life) again(step rune, err error, lasting bool) error {
+	if !slices.Contains([]rune("SimpC"), step) {
+		return fmt.Errorf("it failed, and the storage is usable: %w", err)
+	}
+	p := *l.known()
+	if step == 'S' && l.w.newest().index == p.next.snap { // it came into force and something after that has failed
+		return fmt.Errorf("in force, and it failed: %w", err)
+	}
+	p.next = p.m
+	l.set(p)
+	if err := l.step(step); err == nil || !lasting {
+		return err
+	}
+	p.then = l.known().then
+	l.set(p)
+	return nil
+}
+
+// after returns the states in which the next process may find everything when this one has ended: as it is, and after a power
+// cut.
+func (l *life) after(what string) []state {
+	out := []state{{what + ", next start", l.fs.Kill(), l.known()}}
+	for _, loss := range []faultfs.Loss{{}, {Names: faultfs.All, Data: faultfs.All}, {Names: faultfs.Some, Data: faultfs.Some, Rand: l.rnd}} {
+		out = append(out, state{what + ", names " + loss.Names.String() + ", data " + loss.Data.String(), l.fs.Crash(loss), l.known()})
+	}
+	return out
+}
+
+// TestFailures: each change of a life fails, one at a time, wholly or in part, with EIO or ENOSPC. The storage does without what was
+// to fail, or whoever asked learns it and can ask again, or it ends with that error and says it from then on. Whatever was
+// acknowledged is there at the next start, and after a power cut.
+func TestFailures(t *testing.T) {
+	rnd, v := newRand(t), newVerifier()
+	ends := map[bool]int{}
+	for n, done := 0, false; !done; n++ {
+		kinds := rnd.Perm(8)
+		if *statesFlag == 1 {
+			kinds = kinds[:1]
+		}
+		for _, kind := range kinds {
+			done = failAt(t, rnd, v, n, kind, ends)
+		}
+	}
+	must(t, v.wait())
+	t.Logf("%d of %d failures ended the storage", ends[true], ends[true]+ends[false])
+}
+
+// failAt lives with the n-th change failing, in one of 8 ways. It reports whether there is none.
+func failAt(t *testing.T, rnd *rand.Rand, v *verifier, n, kind int, ends map[bool]int) (done bool) {
+	errno := []syscall.Errno{syscall.EIO, syscall.ENOSPC}[kind&1]
+	l := newLife(rnd, faultfs.New())
+	if kind&2 > 0 {
+		l.fs.NoDirect()
+	}
+	what := ""
+	l.watch(func(k int, op *faultfs.Op, _ *progress) (f faultfs.Fault) {
+		if k == n {
+			what = fmt.Sprintf("%s of %s, %v", op.Kind, op.Name, errno)
+			f.Err = errno
+			if kind&4 > 0 {
+				f.Written = int(op.Size / 2 &^ 511)
+			}
+		}
+		return f
+	})
+	ended, broken := l.endure(script, false)
+	if broken != nil || ended != nil && !errors.Is(ended, errno) {
+		t.Fatalf("change %d, %s: %v; %v", n, what, ended, broken)
+	}
+	l.fs.Inject(nil)
+	ends[ended != nil]++
+	for _, s := range l.after(what) {
+		v.add(s.verify)
+	}
+	return what == ""
+}
+
+// TestFullDisk: the disk is full at any point of a life. Nothing that was acknowledged is lost, and when there is space again the
+// next start goes on.
+func TestFullDisk(t *testing.T) {
+	rnd, v := newRand(t), newVerifier()
+	for capacity := int64(blockSize); ; capacity += blockSize {
+		l := newLife(rnd, faultfs.New())
+		l.fs.SetCapacity(capacity)
+		ended, broken := l.endure(script, true)
+		if broken != nil || ended != nil && !errors.Is(ended, syscall.ENOSPC) {
+			t.Fatalf("%d bytes: %v; %v", capacity, ended, broken)
+		}
+		l.fs.SetCapacity(0)
+		for _, s := range l.after(fmt.Sprint(capacity, " bytes")) {
+			s.fs.SetCapacity(0)
+			v.add(s.verify)
+		}
+		if ended == nil && l.fs.Used()+10*bedSegment < capacity {
+			break
+		}
+	}
+	must(t, v.wait())
+}
+
+// TestReadFailures: each read of a start fails, one at a time. The start fails or does without, and the next one has everything: what
+// cannot be read just now is not taken for what was never written.
+func TestReadFailures(t *testing.T) {
+	l := newLife(newRand(t), faultfs.New())
+	must(t, l.open())
+	for _, step := range script {
+		must(t, l.step(step))
+	}
+	images := l.after("")
+	must(t, l.w.Close())
+	for _, image := range images {
+		for n := 0; ; n++ {
+			s, reads, what := image.fs.Kill(), 0, ""
+			s.Inject(func(op *faultfs.Op) (f faultfs.Fault) {
+				if op.Kind == faultfs.OpRead || op.Kind == faultfs.OpOpen {
+					if reads == n {
+						what, f.Err = fmt.Sprintf("%s of %s at %d", op.Kind, op.Name, op.Off), syscall.EIO
+					}
+					reads++
+				}
+				return f
+			})
+			w, err := openLife(s)
+			if err == nil {
+				err = w.Close()
+			}
+			if err != nil && !errors.Is(err, syscall.EIO) {
+				t.Fatalf("%s: %v", what, err)
+			}
+			s.Inject(nil)
+			if w, err = openLife(s); err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			p := *image.p
+			_, snap, _, _ := w.Recovered()
+			p.m.snap = snap.GetMetadata().GetIndex() // it may have gone back to the one before
+			p.next = p.m
+			if _, err := p.check(w); err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			must(t, w.Close())
+			if what == "" {
+				break
+			}
+		}
+	}
+}
+
+// TestTailThatCannotBeRead: after a power cut nothing but the last Save itself says that it was there. That it cannot be read once
+// is no reason to cut it off.
+func TestTailThatCannotBeRead(t *testing.T) {
+	s := faultfs.New()
+	o := testOptions()
+	o.SegmentSize, o.FS = 1<<20, s
+	w, err := Open(lifeDir, o)
+	must(t, err)
+	must(t, w.Save(hard(2, 1, 1), entries(2, 3, 2, 100)))
+	must(t, w.Save(nil, entries(3, 4, 2, 300<<10)))
+	tail := w.segs[0].path
+	after := s.Crash(faultfs.Loss{})
+	must(t, w.Close())
+	once := false
+	after.Inject(func(op *faultfs.Op) (f faultfs.Fault) {
+		if op.Kind == faultfs.OpRead && op.Name == tail && op.Off > 200<<10 && !once {
+			once, f.Err = true, syscall.EIO
+		}
+		return f
+	})
+	o.FS = after
+	if _, err := Open(lifeDir, o); !errors.Is(err, syscall.EIO) || !once {
+		t.Fatal(err)
+	}
+	w, err = Open(lifeDir, o)
+	must(t, err)
+	if _, _, last, _ := w.Recovered(); last != 3 {
+		t.Errorf("the last entry is %d, want 3", last)
+	}
+	must(t, w.Close())
+}
+
+// TestStalls: the disk stands still at each sync of a life, one at a time. What needs no disk goes on, and so do reads, and
+// everything else does when the disk does.
+func TestStalls(t *testing.T) {
+	rnd := newRand(t)
+	for n := 0; ; n++ {
+		l, syncs := newLife(rnd, faultfs.New()), 0
+		stalled, until := make(chan string, 1), make(chan struct{})
+		l.watch(func(_ int, op *faultfs.Op, _ *progress) (f faultfs.Fault) {
+			if makesDurable(op) {
+				syncs++
+			}
+			if makesDurable(op) && syncs == n+1 {
+				stalled <- fmt.Sprintf("%s of %s", op.Kind, op.Name)
+				f.Until = until
+			}
+			return f
+		})
+		done := make(chan error, 1)
+		opened := make(chan *WAL, 1)
+		go func() {
+			if err := l.open(); err != nil {
+				done <- err
+				return
+			}
+			opened <- l.w
+			for _, step := range script {
+				if err := l.step(step); err != nil {
+					done <- err
+					return
+				}
+			}
+			done <- l.w.Close()
+		}()
+		var what string
+		select {
+		case what = <-stalled:
+		case err := <-done:
+			must(t, err)
+			return // there are no more
+		}
+		select {
+		case w := <-opened:
+			free := make(chan error, 1)
+			go func() { free <- askAll(w) }()
+			select {
+			case err := <-free:
+				if err != nil && !errors.Is(err, ErrClosed) {
+					t.Fatalf("%s: %v", what, err)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatalf("%s: who asks has to wait", what)
+			}
+		default: // it stands still in Open
+		}
+		close(until)
+		if err := <-done; err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+}
+
+// askAll asks w for everything that must never wait for a write.
+func askAll(w *WAL) error {
+	w.Identity()
+	w.ClusterID()
+	w.Peers()
+	w.Birth()
+	w.Promised()
+	w.Written()
+	if _, err := w.Entries(w.First(), w.First()+1, 1<<20); err != nil && !errors.Is(err, ErrUnavailable) {
+		return err
+	}
+	_, r, _, err := w.OpenSnapshot()
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, r)
+	return errors.Join(err, r.Close())
+}
