@@ -7,6 +7,7 @@ import (
 	"go/token"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path"
 	"slices"
 	"strconv"
@@ -25,10 +26,11 @@ var arrows = map[string][]string{
 	"log":              {"fence", "internal/calls", "internal/core", "internal/mutant", "internal/stats"},
 	"ha":               {"log", "fence", "storage", "transport", "internal/calls", "internal/mutant", "internal/stats"},
 	"storage":          {"internal/stats", "internal/vfs"},
-	"transport":        {"internal/stats"},
+	"transport":        {"internal/session", "internal/stats"},
 	"internal/calls":   nil,
 	"internal/core":    {"internal/mutant"},
 	"internal/mutant":  nil,
+	"internal/session": nil,
 	"internal/sim":     nil,
 	"internal/faultfs": {"internal/vfs"},
 	"internal/stats":   nil,
@@ -188,6 +190,29 @@ func list(names []string) string {
 	return strings.Join(names, ", ")
 }
 
+// unlinked are packages whose users must not have certain others in their programs, in whatever way.
+var unlinked = map[string][]string{
+	"internal/session": {"go.etcd.io/", "go.uber.org/zap", module + "/transport", module + "/storage", module + "/log"},
+	"fence":            {"go.etcd.io/", module + "/internal/"},
+}
+
+// TestLinks asks the go command for all that a package brings along.
+func TestLinks(t *testing.T) {
+	for pkg, not := range unlinked {
+		out, err := exec.Command("go", "list", "-deps", module+"/"+pkg).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		for _, dep := range strings.Fields(string(out)) {
+			for _, no := range not {
+				if strings.HasPrefix(dep, no) {
+					t.Errorf("%s brings %s along", pkg, dep)
+				}
+			}
+		}
+	}
+}
+
 // TestImportArrows_Planted plants one import after the other into an empty tree.
 func TestImportArrows_Planted(t *testing.T) {
 	for _, c := range []struct {
@@ -219,6 +244,9 @@ func TestImportArrows_Planted(t *testing.T) {
 		{"storage/x.go", "go.etcd.io/etcd/server/v3/storage/wal", true},
 		{"storage/x.go", "go.uber.org/zap/zapcore", false},
 		{"transport/x.go", module + "/storage", false},
+		{"transport/x.go", module + "/internal/session", true},
+		{"internal/session/x.go", module + "/transport", false},
+		{"internal/session/x.go", "go.etcd.io/raft/v3/raftpb", false},
 		{"transport/x_test.go", module + "/ha", false},
 		{"transport/x.go", "go.etcd.io/etcd/server/v3/storage/wal", false},
 		{"ha/x.go", module + "/storage", true},

@@ -34,21 +34,24 @@ func (n *Node) transportConfig(id storage.Identity) transport.Config {
 	}
 	slices.Sort(names)
 	return transport.Config{
-		Self:  transport.Peer{ID: id.ID, Name: n.cfg.Name, Addr: n.addrOf(n.cfg.Name)},
-		Peers: peers, Bind: n.cfg.Bind, TLS: n.cfg.TLS, GetTLS: n.cfg.GetTLS, Authorize: n.cfg.Authorize, CrashEvidence: !n.cfg.NoCrashEvidence, Logger: n.cfg.Logger,
-		DialTimeout: n.cfg.DialTimeout, HandshakeTimeout: max(3*time.Second, 3*n.cfg.DialTimeout),
-		QueueBytes: boundsFor(n.cfg.MemoryBytes, len(peers)-1, n.cfg.MaxRecord).queue, WriteTimeout: max(time.Second, 2*n.cfg.ElectionTimeout),
-		Hello: func() transport.Hello {
-			h := transport.Hello{Cluster: n.cfg.Cluster, Incarnation: id.Incarnation, Members: names}
-			if n.birth != nil { // else nothing is written yet
-				n.introduce(&h)
-				if c := n.disk.ClusterID(); c != ([16]byte{}) {
-					h.ClusterID = c[:]
+		SessionConfig: transport.SessionConfig{
+			Self:  transport.Peer{ID: id.ID, Name: n.cfg.Name, Addr: n.addrOf(n.cfg.Name)},
+			Peers: peers, TLS: n.cfg.TLS, GetTLS: n.cfg.GetTLS, Authorize: n.cfg.Authorize, Logger: n.cfg.Logger,
+			DialTimeout: n.cfg.DialTimeout, HandshakeTimeout: max(3*time.Second, 3*n.cfg.DialTimeout),
+			Hello: func() transport.Hello {
+				h := transport.Hello{Cluster: n.cfg.Cluster, Incarnation: id.Incarnation, Members: names}
+				if n.birth != nil { // else nothing is written yet
+					n.introduce(&h)
+					if c := n.disk.ClusterID(); c != ([16]byte{}) {
+						h.ClusterID = c[:]
+					}
 				}
-			}
-			return h
+				return h
+			},
+			Admit: n.admit, Refused: n.refused, Problem: n.problem,
 		},
-		Admit: n.admit, Refused: n.refused, Problem: n.problem,
+		Bind: n.cfg.Bind, CrashEvidence: !n.cfg.NoCrashEvidence,
+		QueueBytes: boundsFor(n.cfg.MemoryBytes, len(peers)-1, n.cfg.MaxRecord).queue, WriteTimeout: max(time.Second, 2*n.cfg.ElectionTimeout),
 	}
 }
 

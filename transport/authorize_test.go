@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/baton-ha/baton/internal/session"
 )
 
 // What a certificate says of its holder.
@@ -86,7 +88,7 @@ func TestAuthorizeByCertificate(t *testing.T) {
 		state := &tls.ConnectionState{PeerCertificates: []*x509.Certificate{leafOf(t, ca.issue(t, c.cert))}}
 		may := ""
 		for _, p := range list {
-			claim := Claim{Role: RoleMember, Cluster: "jobs", Name: p.Name, Host: hostOf(p.Addr), Members: list, TLS: state}
+			claim := Claim{Role: RoleMember, Cluster: "jobs", Name: p.Name, Host: session.HostOf(p.Addr), Members: list, TLS: state}
 			if AuthorizeByCertificate(t.Context(), claim) == nil {
 				may += p.Name
 			}
@@ -191,7 +193,7 @@ func TestImpostorLearnsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	heard := make(chan kind, 1)
+	heard := make(chan session.Kind, 1)
 	go func() {
 		defer close(heard)
 		conn, err := ln.Accept()
@@ -200,19 +202,19 @@ func TestImpostorLearnsNothing(t *testing.T) {
 		}
 		defer conn.Close()
 		_ = conn.SetDeadline(time.Now().Add(patience))
-		l := newLink(conn, conn)
-		if _, err := readOpening(l.r.r); err != nil {
+		l := session.NewLink(conn, conn)
+		if _, err := l.Opening(); err != nil {
 			return
 		}
-		if f, err := l.r.next(maxHello); err == nil {
-			heard <- f.kind
+		if f, err := l.Next(session.MaxHello); err == nil {
+			heard <- f.Kind
 		}
 	}()
 	cb := config("b")
 	cb.TLS = ca.issue(t, is(RoleMember, "b"))
 	_, err = Probe(t.Context(), cb, peerAt("a", ln.Addr().String()))
 	mustBe(t, "impostor", false, err)
-	if k := <-heard; k != kindRefuse {
+	if k := <-heard; k != session.KindRefuse {
 		t.Errorf("it heard a frame of type %d", k)
 	}
 }
@@ -241,11 +243,11 @@ func TestCertificatesForHosts(t *testing.T) {
 		conf := config("a")
 		conf.TLS = ca.config(t)
 		conf.TLS.ServerName = c.server
-		e := newEndpoint(conf)
-		e.names.lookup = func(context.Context, string) ([]netip.Addr, error) {
+		e := session.NewEndpoint(conf.SessionConfig)
+		e.Names.Lookup = func(context.Context, string) ([]netip.Addr, error) {
 			return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
 		}
-		l, err := e.dial(t.Context(), peerAt("b", "b.jobs.internal:"+port), PurposeProbe)
+		l, err := e.Dial(t.Context(), peerAt("b", "b.jobs.internal:"+port), PurposeProbe)
 		if err == nil {
 			l.Close()
 		}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/baton-ha/baton/internal/session"
 )
 
 // blocker is a Handler of which anything may block.
@@ -150,7 +152,7 @@ func TestG8_BlockedForOneIsNotBlockedForOthers(t *testing.T) {
 			}
 		}},
 		"lookup of a name": {do: func(w *world) {
-			w.b.names.lookup = nil // replaced below, before b starts
+			w.b.end.Names.Lookup = nil // replaced below, before b starts
 		}},
 		"Logger": {prepare: func(w *world) { w.cb.Logger = slog.New(slowLines{w.block}) }, do: func(w *world) {
 			w.c.Close()
@@ -193,7 +195,7 @@ func TestG8_BlockedForOneIsNotBlockedForOthers(t *testing.T) {
 			if what == "lookup of a name" {
 				_, port, _ := net.SplitHostPort(addrC)
 				addrC = "c.jobs.internal:" + port
-				b.names.lookup = func(context.Context, string) ([]netip.Addr, error) { w.block(); return nil, errors.New("no") }
+				b.end.Names.Lookup = func(context.Context, string) ([]netip.Addr, error) { w.block(); return nil, errors.New("no") }
 				point.do = nil
 			}
 			w.b = b
@@ -223,7 +225,7 @@ func TestG8_BlockedForOneIsNotBlockedForOthers(t *testing.T) {
 			var ways []func() bool
 			same := func(n *node, from string) {
 				p := n.dir.Load().byName[from]
-				control := func() *link {
+				control := func() *session.Link {
 					p.mu.Lock()
 					defer p.mu.Unlock()
 					return p.live[PurposeControl]

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/baton-ha/baton/internal/session"
+
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -105,7 +107,7 @@ func referenceDecode(body []byte, purpose Purpose) (*raftpb.Message, error) {
 		return nil, err
 	}
 	if lane, ok := laneOf(m.GetType()); !ok || lane != purpose || m.GetFrom() != 1 || m.GetTo() != 2 {
-		return nil, errFrame
+		return nil, session.ErrFrame
 	}
 	return m, nil
 }
@@ -116,12 +118,12 @@ func sameAsProto(t *testing.T, body []byte) (ok bool) {
 	for _, p := range []Purpose{PurposeControl, PurposeBulk} {
 		want, werr := referenceDecode(body, p)
 		kept := bytes.Clone(body)
-		got, err := decodeMessage(frame{body: body}, p, 1, 2)
+		got, err := decodeMessage(session.Frame{Body: body}, p, 1, 2)
 		if (err == nil) != (werr == nil) || err == nil && !proto.Equal(got, want) {
 			t.Fatalf("%v connection, % x: we read\n%v, %v; proto\n%v, %v", p, body, got, err, want, werr)
 		}
-		if err != nil && !errors.Is(err, errFrame) {
-			t.Fatalf("error is not errFrame: %v", err)
+		if err != nil && !errors.Is(err, session.ErrFrame) {
+			t.Fatalf("error is not session.ErrFrame: %v", err)
 		}
 		if !bytes.Equal(kept, body) {
 			t.Fatal("decoding changed the body")
@@ -211,10 +213,10 @@ func hotMessages() []*raftpb.Message {
 func TestCodecAllocatesLittle(t *testing.T) {
 	for _, m := range hotMessages() {
 		buf := make([]byte, 0, 128<<10)
-		if n := testing.AllocsPerRun(100, func() { _, _ = appendMessage(buf, kindMessage, 7, nil, m) }); n > 0 {
+		if n := testing.AllocsPerRun(100, func() { _, _ = appendMessage(buf, session.KindMessage, 7, nil, m) }); n > 0 {
 			t.Errorf("%v: encoding makes %v allocations", m.GetType(), n)
 		}
-		f := frame{owned: true, body: messageFrame(t, m)[headerSize:]}
+		f := session.Frame{Owned: true, Body: messageFrame(t, m)[session.HeaderSize:]}
 		most := 1.0
 		if len(m.GetEntries()) > 0 {
 			most = 3
@@ -235,17 +237,17 @@ func BenchmarkCodec(b *testing.B) {
 			var buf []byte
 			for b.Loop() {
 				_ = messageSize(m)
-				buf, _ = appendMessage(buf[:0], kindMessage, 7, nil, m)
+				buf, _ = appendMessage(buf[:0], session.KindMessage, 7, nil, m)
 			}
 		})
 		b.Run(fmt.Sprintf("decode/%v", m.GetType()), func(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(whole)))
 			r := bytes.NewReader(whole)
-			fr := newFrameReader(r)
+			fr := session.NewFrameReader(r)
 			for b.Loop() {
 				r.Reset(whole)
-				f, err := fr.next(1 << 20)
+				f, err := fr.Next(1 << 20)
 				if err == nil {
 					_, err = decodeMessage(f, PurposeBulk, 1, 2)
 				}

@@ -11,8 +11,9 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"github.com/baton-ha/baton/internal/session"
 )
 
 // lines is a log that is kept.
@@ -42,69 +43,6 @@ func (l *lines) with(text string) (out []string) {
 		}
 	}
 	return out
-}
-
-// What goes wrong each second for a day is said a few times, with how often it was.
-func TestConditionIsSaidOnceThenCounted(t *testing.T) {
-	for _, c := range []struct {
-		what string
-		text func(i int) string
-		over int // after so many it is over for a moment
-		most int
-	}{
-		{"always the same", func(int) string { return "same" }, 0, 26},
-		{"flaps", func(int) string { return "same" }, 2, 26 + sayBudget},
-		{"another text each time", func(i int) string { return fmt.Sprint(i) }, 0, 26 + sayBudget},
-		{"two texts in turn", func(i int) string { return fmt.Sprint(i % 2) }, 0, 26 + 1},
-	} {
-		t.Run(c.what, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				var l lines
-				said := newConditions(l.logger())
-				const day = 24 * 60 * 60
-				for i := range day {
-					said.say(slog.LevelWarn, "trouble", "b", c.text(i))
-					if c.over > 0 && i%c.over == 0 {
-						said.over("trouble", "b")
-					}
-					time.Sleep(time.Second)
-				}
-				got := l.all()
-				if len(got) > c.most || len(got) < 25 {
-					t.Errorf("%d lines in a day, at most %d are good", len(got), c.most)
-				}
-				sum := 0
-				for _, line := range got {
-					n := 1
-					if at := strings.Index(line, "times="); at >= 0 {
-						fmt.Sscanf(line[at:], "times=%d", &n)
-					}
-					sum += n
-				}
-				if sum < day-3601 {
-					t.Errorf("the lines count %d of %d", sum, day)
-				}
-				// After it was gone for long it is news.
-				said.over("trouble", "b")
-				time.Sleep(forgetAfter + time.Hour)
-				before := len(l.all())
-				said.say(slog.LevelWarn, "trouble", "b", "same")
-				if len(l.all()) != before+1 {
-					t.Error("not said again")
-				}
-			})
-		})
-	}
-}
-
-func TestConditionsAreBounded(t *testing.T) {
-	said := newConditions(slog.New(slog.DiscardHandler))
-	for i := range 10 * maxConditions {
-		said.say(slog.LevelInfo, "trouble", fmt.Sprint(i), "")
-	}
-	if len(said.held) > maxConditions {
-		t.Errorf("%d are held", len(said.held))
-	}
 }
 
 // The text names what is at the other end, on both sides.
@@ -161,9 +99,10 @@ func TestStrangersAreCounted(t *testing.T) {
 		hear(t, b.self.Addr, []byte("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"))
 		hear(t, b.self.Addr, []byte(fmt.Sprintf("%d: something", i)))
 		// And names that somebody makes up.
-		e := newEndpoint(config("a"))
-		e.cfg.Self.Name = fmt.Sprint("made-up-", i)
-		if _, err := e.dial(t.Context(), b.self, PurposeBulk); err == nil {
+		made := config("a")
+		made.Self.Name = fmt.Sprint("made-up-", i)
+		e := session.NewEndpoint(made.SessionConfig)
+		if _, err := e.Dial(t.Context(), b.self, PurposeBulk); err == nil {
 			t.Fatal("admitted")
 		}
 	}
@@ -171,10 +110,10 @@ func TestStrangersAreCounted(t *testing.T) {
 	if n := len(l.with("speaks HTTP")); n != 1 {
 		t.Errorf("%d lines about HTTP", n)
 	}
-	if n := len(l.all()); n > 3+3*sayBudget {
+	if n := len(l.all()); n > 3+3*3 {
 		t.Errorf("%d lines: %q", n, l.all())
 	}
-	if n := len(b.said.held); n > 5 {
+	if n := b.said.Held(); n > 5 {
 		t.Errorf("strangers made %d conditions", n)
 	}
 }

@@ -216,7 +216,7 @@ func TestT13_PortTaken(t *testing.T) {
 }
 
 func TestConfigFaultsComeTogether(t *testing.T) {
-	_, err := Listen(Config{Self: Peer{Addr: "x"}, Peers: []Peer{{1, "b", "b:1"}, {1, "b", ":1"}}, QueueBytes: -1, MaxFrame: 5, WriteTimeout: -1, Bind: "y"})
+	_, err := Listen(Config{SessionConfig: SessionConfig{Self: Peer{Addr: "x"}, Peers: []Peer{{ID: 1, Name: "b", Addr: "b:1"}, {ID: 1, Name: "b", Addr: ":1"}}}, QueueBytes: -1, MaxFrame: 5, WriteTimeout: -1, Bind: "y"})
 	if err == nil {
 		t.Fatal("accepted")
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/baton-ha/baton/internal/session"
+
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -56,8 +58,8 @@ func TestT10_UnresolvableNameDelaysNobody(t *testing.T) {
 	c := config("a")
 	a, b := listen(t, c), listen(t, config("b"))
 	// A resolver that answers nothing, and a name that does not exist.
-	real := a.dialTCP
-	a.dialTCP = func(ctx context.Context, network, addr string) (net.Conn, error) {
+	real := a.end.DialTCP
+	a.end.DialTCP = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if strings.HasPrefix(addr, "silence") {
 			<-ctx.Done()
 			return nil, ctx.Err()
@@ -99,7 +101,7 @@ func TestG8_OverflowIsToldOnce(t *testing.T) {
 	c := config("a")
 	c.QueueBytes = 1 << 20
 	a := listen(t, c)
-	a.dialTCP = func(ctx context.Context, _, _ string) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }
+	a.end.DialTCP = func(ctx context.Context, _, _ string) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }
 	a.start(t, peerAt("c", "silence.invalid:1"))
 	second := newRecorder()
 	g8, err := a.Group(8, second)
@@ -281,15 +283,15 @@ func TestT17_SpeakingForAnother(t *testing.T) {
 		"other sender": app("c", "b", 1, nil), "other receiver": app("a", "c", 1, nil),
 		"local": msg(raftpb.MsgHup, "a", "b", 1), "control on bulk": msg(raftpb.MsgVote, "a", "b", 1),
 	} {
-		l, err := newEndpoint(config("a")).dial(t.Context(), b.self, PurposeBulk)
+		l, err := session.NewEndpoint(config("a").SessionConfig).Dial(t.Context(), b.self, PurposeBulk)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := l.write(messageFrame(t, m), time.Second); err != nil {
+		if err := l.Send(messageFrame(t, m), time.Second); err != nil {
 			t.Fatal(err)
 		}
 		_ = l.SetReadDeadline(time.Now().Add(patience))
-		if _, err := l.Read(make([]byte, 1)); !hungUp(err) {
+		if _, err := l.Read(make([]byte, 1)); !session.HungUp(err) {
 			t.Errorf("%s: %v", what, err)
 		}
 		l.Close()
@@ -303,13 +305,13 @@ func TestNewestConnectionWins(t *testing.T) {
 	leaks(t)
 	b := listen(t, config("b"))
 	b.start(t, peerAt("a", "127.0.0.1:1"))
-	dial := func(e *endpoint, p Purpose) (*link, error) { return e.dial(t.Context(), b.self, p) }
-	ended := func(l *link) bool {
+	dial := func(e *session.Endpoint, p Purpose) (*session.Link, error) { return e.Dial(t.Context(), b.self, p) }
+	ended := func(l *session.Link) bool {
 		_ = l.SetReadDeadline(time.Now().Add(patience))
 		_, err := l.Read(make([]byte, 1))
-		return hungUp(err)
+		return session.HungUp(err)
 	}
-	must := func(l *link, err error) *link {
+	must := func(l *session.Link, err error) *session.Link {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
@@ -317,7 +319,7 @@ func TestNewestConnectionWins(t *testing.T) {
 		t.Cleanup(func() { l.Close() })
 		return l
 	}
-	old, young := newEndpoint(config("a")), newEndpoint(config("a"))
+	old, young := session.NewEndpoint(config("a").SessionConfig), session.NewEndpoint(config("a").SessionConfig)
 	c1, b1 := must(dial(old, PurposeControl)), must(dial(old, PurposeBulk))
 	b2 := must(dial(old, PurposeBulk))
 	if !ended(b1) {
@@ -350,7 +352,7 @@ func TestG8_FullLobby(t *testing.T) {
 		strangers = append(strangers, c)
 	}
 	_ = strangers[0].SetReadDeadline(time.Now().Add(time.Second)) // less than the handshake may take
-	if _, err := strangers[0].Read(make([]byte, 1)); !hungUp(err) {
+	if _, err := strangers[0].Read(make([]byte, 1)); !session.HungUp(err) {
 		t.Errorf("the oldest of %d strangers may stay: %v", len(strangers), err)
 	}
 	if _, err := Probe(t.Context(), config("a"), b.self); err != nil {

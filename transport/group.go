@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/baton-ha/baton/internal/session"
+
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -29,7 +31,7 @@ func (g *Group) Send(msgs []*raftpb.Message) {
 	for _, m := range msgs {
 		lane, ok := laneOf(m.GetType())
 		if !ok || m.GetFrom() != g.t.cfg.Self.ID {
-			g.t.said.say(slog.LevelError, lineNotForWire, "", m.GetType().String(), "type", m.GetType(), "from", m.GetFrom())
+			g.t.said.Say(slog.LevelError, lineNotForWire, "", m.GetType().String(), "type", m.GetType(), "from", m.GetFrom())
 			continue
 		}
 		p := d.byID[m.GetTo()]
@@ -46,7 +48,7 @@ func (g *Group) Send(msgs []*raftpb.Message) {
 		}
 		if size > limit || len(m.GetEntries()) > maxEntries {
 			err := fmt.Errorf("transport: %v of %d bytes and %d entries is over the limit", m.GetType(), size, len(m.GetEntries()))
-			g.t.said.say(slog.LevelError, lineTooLarge, p.Name, m.GetType().String(), "peer", p.Name, "error", err)
+			g.t.said.Say(slog.LevelError, lineTooLarge, p.Name, m.GetType().String(), "peer", p.Name, "error", err)
 			switch lane {
 			case PurposeSnapshot:
 				g.news.add(notice{what: noticeSnapshot, id: p.ID, m: m, err: err})
@@ -63,7 +65,7 @@ func (g *Group) Send(msgs []*raftpb.Message) {
 		if lane == PurposeControl {
 			l = p.control
 		}
-		l.push(g, m, int64(size+headerSize))
+		l.push(g, m, int64(size+session.HeaderSize))
 		if !slices.Contains(pushed, l) {
 			pushed = append(pushed, l)
 		}
@@ -110,7 +112,7 @@ func (n *notices) add(one notice) {
 		return
 	}
 	n.pending = append(n.pending, one)
-	signal(n.wake)
+	session.Signal(n.wake)
 }
 
 func (n *notices) deliver(h Handler, closing <-chan struct{}) {
@@ -139,13 +141,5 @@ func (n *notices) deliver(h Handler, closing <-chan struct{}) {
 		case <-closing:
 			return
 		}
-	}
-}
-
-// signal puts a token into a channel of size 1, if there is none.
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
 	}
 }

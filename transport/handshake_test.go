@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/baton-ha/baton/internal/session"
 )
 
 // refusal returns what Probe says and what the listening side was told. The listener is b, and knows a.
@@ -70,7 +72,7 @@ func TestT13_EveryRefusalOnBothSides(t *testing.T) {
 				if !errors.Is(err, c.want) || !errors.Is(err, ErrRefused) || !errors.As(err, &r) || r.Addr == "" || r.Local != (side == "listener") {
 					t.Fatalf("%s: got %v, want %v", side, err, c.want)
 				}
-				for code, other := range sentinels {
+				for code, other := range map[Code]error{CodeProtocol: ErrProtocol, CodeWrongCluster: ErrWrongCluster, CodeClusterID: ErrClusterID, CodeSelf: ErrSelf, CodeDuplicate: ErrDuplicate, CodeWrongMember: ErrWrongMember, CodeUnknownMember: ErrUnknownMember, CodeIDMismatch: ErrIDMismatch, CodeMemberList: ErrMemberList, CodeNotAdmitted: ErrNotAdmitted, CodeNotNow: ErrNotNow} {
 					if other != c.want && errors.Is(err, other) {
 						t.Errorf("%s: matches also code %d", side, code)
 					}
@@ -112,7 +114,6 @@ func TestT13_DiallerRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer ln.Close()
-			e := newEndpoint(cb)
 			told := make(chan error, 1)
 			go func() {
 				raw, err := ln.Accept()
@@ -121,16 +122,17 @@ func TestT13_DiallerRefuses(t *testing.T) {
 					return
 				}
 				defer raw.Close()
-				l := newLink(raw, raw)
+				l := session.NewLink(raw, raw)
 				_ = raw.SetDeadline(time.Now().Add(patience))
-				_, _ = readOpening(l.r.r)
-				_, _ = l.r.next(maxHello)
-				hello, _ := e.hello(t.Context(), "", PurposeProbe, "")
-				body, _ := encodeHello(hello)
-				_, _ = raw.Write(appendFrame(appendOpening(nil), kindHello, 0, body))
-				f, err := l.r.next(maxHello)
+				_, _ = l.Opening()
+				_, _ = l.Next(session.MaxHello)
+				hello := cb.Hello()
+				hello.Version, hello.Name, hello.ID, hello.Instance = Version, cb.Self.Name, cb.Self.ID, 1
+				body, _ := session.EncodeHello(hello)
+				_, _ = raw.Write(session.AppendFrame(session.AppendOpening(nil), session.KindHello, 0, body))
+				f, err := l.Next(session.MaxHello)
 				if err == nil {
-					code, text, cerr := decodeCoded(f.body)
+					code, text, cerr := session.DecodeCoded(f.Body)
 					told <- errors.Join(cerr, &RefusedError{Code: Code(code), Text: text})
 					return
 				}
@@ -183,15 +185,6 @@ func TestT13_OurOwnAddress(t *testing.T) {
 
 func TestVersions(t *testing.T) {
 	leaks(t)
-	own := Hello{Version: Version, Name: "a", Instance: 1}
-	known := func(n string) (Peer, bool) { return Peer{Name: n}, true }
-	if r := judge(own, Hello{Version: MinVersion - 1, Name: "b", Instance: 2, To: "a"}, "", known); !errors.Is(r, ErrVersion) {
-		t.Errorf("version too old: %v", r)
-	}
-	if r := judge(own, Hello{Version: Version + 1, Name: "b", Instance: 2, To: "a"}, "", known); r != nil {
-		t.Errorf("a newer version is for the newer side to refuse: %v", r)
-	}
-
 	// Another frame layout: the listener says so in the form that never changes.
 	b := listen(t, config("b"))
 	b.start(t)
@@ -200,18 +193,18 @@ func TestVersions(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if _, err := c.Write([]byte(openingMagic + "\x00\x09 whatever comes then")); err != nil {
+	if _, err := c.Write([]byte("\xBAbaton\x00\x09 whatever comes then")); err != nil {
 		t.Fatal(err)
 	}
-	r := newFrameReader(c)
-	if v, err := readOpening(r.r); v != layout || err != nil {
+	r := session.NewFrameReader(c)
+	if v, err := r.Opening(); v != session.Layout || err != nil {
 		t.Fatal(v, err)
 	}
-	f, err := r.next(maxHello)
-	if err != nil || f.kind != kindRefuse {
+	f, err := r.Next(session.MaxHello)
+	if err != nil || f.Kind != session.KindRefuse {
 		t.Fatal(f, err)
 	}
-	if code, _, err := decodeCoded(f.body); Code(code) != CodeVersion || err != nil {
+	if code, _, err := session.DecodeCoded(f.Body); Code(code) != CodeVersion || err != nil {
 		t.Error(code, err)
 	}
 }
@@ -260,7 +253,7 @@ func hear(t *testing.T, addr string, b []byte) []byte {
 		t.Fatal(err)
 	}
 	got, err := io.ReadAll(c)
-	if err != nil && !hungUp(err) {
+	if err != nil && !session.HungUp(err) {
 		t.Fatal(err)
 	}
 	return got
@@ -272,8 +265,8 @@ func TestT17_HostileOpenings(t *testing.T) {
 	c.HandshakeTimeout = 200 * time.Millisecond
 	b := listen(t, c)
 	b.start(t, peerAt("a", "127.0.0.1:1"))
-	opening := appendOpening(nil)
-	huge := appendFrame(bytes.Clone(opening), kindHello, 0, make([]byte, maxHello+1))
+	opening := session.AppendOpening(nil)
+	huge := session.AppendFrame(bytes.Clone(opening), session.KindHello, 0, make([]byte, session.MaxHello+1))
 	for _, c := range []struct {
 		what   string
 		bytes  []byte
@@ -285,10 +278,10 @@ func TestT17_HostileOpenings(t *testing.T) {
 		{"half an opening", opening[:3], false},
 		{"almost the opening", []byte("\xBAbatoN\x00\x01"), false},
 		{"opening only", opening, false},
-		{"half a hello", appendFrame(bytes.Clone(opening), kindHello, 0, []byte("1234"))[:20], false},
+		{"half a hello", session.AppendFrame(bytes.Clone(opening), session.KindHello, 0, []byte("1234"))[:20], false},
 		{"huge hello", huge, true},
-		{"garbage hello", appendFrame(bytes.Clone(opening), kindHello, 0, []byte("\xFF\xFF")), true},
-		{"message first", appendFrame(bytes.Clone(opening), kindMessage, 0, nil), true},
+		{"garbage hello", session.AppendFrame(bytes.Clone(opening), session.KindHello, 0, []byte("\xFF\xFF")), true},
+		{"message first", session.AppendFrame(bytes.Clone(opening), session.KindMessage, 0, nil), true},
 		{"damaged frame", append(bytes.Clone(opening), bytes.Repeat([]byte{7}, 30)...), true},
 	} {
 		got := hear(t, b.self.Addr, c.bytes)
@@ -298,17 +291,17 @@ func TestT17_HostileOpenings(t *testing.T) {
 			}
 			continue
 		}
-		r := newFrameReader(bytes.NewReader(got))
-		if _, err := readOpening(r.r); err != nil {
+		r := session.NewFrameReader(bytes.NewReader(got))
+		if _, err := r.Opening(); err != nil {
 			t.Errorf("%s: %v", c.what, err)
 			continue
 		}
-		f, err := r.next(maxHello)
-		if err != nil || f.kind != kindRefuse {
-			t.Errorf("%s: answered %v, %v", c.what, f.kind, err)
+		f, err := r.Next(session.MaxHello)
+		if err != nil || f.Kind != session.KindRefuse {
+			t.Errorf("%s: answered %v, %v", c.what, f.Kind, err)
 			continue
 		}
-		if code, _, _ := decodeCoded(f.body); Code(code) != CodeProtocol {
+		if code, _, _ := session.DecodeCoded(f.Body); Code(code) != CodeProtocol {
 			t.Errorf("%s: refused with %v", c.what, Code(code))
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/baton-ha/baton/internal/session"
+
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
@@ -144,11 +146,13 @@ func peerAt(name string, addr string) Peer { return Peer{ID: ids[name], Name: na
 // config is a member of the cluster "jobs" that redials fast.
 func config(name string) Config {
 	return Config{
-		Self:          peerAt(name, "127.0.0.1:0"),
-		Hello:         func() Hello { return Hello{Cluster: "jobs", Members: []string{"a", "b", "c"}} },
+		SessionConfig: SessionConfig{
+			Self:   peerAt(name, "127.0.0.1:0"),
+			Hello:  func() Hello { return Hello{Cluster: "jobs", Members: []string{"a", "b", "c"}} },
+			Logger: slog.New(slog.DiscardHandler),
+		},
 		MaxBackoff:    50 * time.Millisecond,
 		CrashEvidence: true,
-		Logger:        slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -307,7 +311,7 @@ func blackHole(t testing.TB, name string, shake bool) Peer {
 		mu    sync.Mutex
 		conns []net.Conn
 	)
-	e := newEndpoint(config(name))
+	e := session.NewEndpoint(config(name).SessionConfig)
 	wg.Go(func() {
 		for {
 			c, err := ln.Accept()
@@ -321,7 +325,7 @@ func blackHole(t testing.TB, name string, shake bool) Peer {
 			if shake {
 				known := func(n string) (Peer, bool) { return peerAt(n, "x:1"), true }
 				wg.Go(func() {
-					_, _ = e.answer(context.Background(), c, known, func(*link) *RefusedError { return nil })
+					_, _ = e.Answer(context.Background(), c, known, func(*session.Link) *RefusedError { return nil })
 				})
 			}
 		}

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/baton-ha/baton/internal/session"
 )
 
 // maxHandshakes bounds the connections that have not said who they are.
@@ -45,7 +47,7 @@ func (t *TCP) accept(ctx context.Context, ln net.Listener) {
 		conn, err := ln.Accept()
 		if err == nil {
 			pause = backoff{}
-			if t.said.over(lineCannotAccept, "") {
+			if t.said.Over(lineCannotAccept, "") {
 				t.cfg.Logger.Info("accepting again")
 			}
 			if !t.spawnServe(ctx, conn) {
@@ -57,7 +59,7 @@ func (t *TCP) accept(ctx context.Context, ln net.Listener) {
 			return
 		}
 		// Out of file descriptors, most likely. The listener stays open: closing it would say that we are gone.
-		t.said.say(slog.LevelError, lineCannotAccept, "", stableText(err), "error", err)
+		t.said.Say(slog.LevelError, lineCannotAccept, "", session.StableText(err), "error", err)
 		select {
 		case <-time.After(pause.next(5*time.Millisecond, time.Second)):
 		case <-ctx.Done():
@@ -92,7 +94,7 @@ func (t *TCP) serve(ctx context.Context, raw net.Conn) {
 	if err != nil || p == nil {
 		return
 	}
-	switch l.peer.Purpose {
+	switch l.Peer.Purpose {
 	case PurposeSnapshot:
 		err = t.takeSnapshot(ctx, p, l)
 	default:
@@ -102,33 +104,33 @@ func (t *TCP) serve(ctx context.Context, raw net.Conn) {
 	if ctx.Err() != nil || !current {
 		return
 	}
-	attrs := []any{"peer", p.Name, "connection", l.peer.Purpose.String(), "from", raw.RemoteAddr(), "error", err}
+	attrs := []any{"peer", p.Name, "connection", l.Peer.Purpose.String(), "from", raw.RemoteAddr(), "error", err}
 	switch {
-	case errors.Is(err, errFrame):
-		t.said.say(slog.LevelError, lineMalformed, p.Name, stableText(err), attrs...)
-	case l.peer.Purpose == PurposeSnapshot:
+	case errors.Is(err, session.ErrFrame):
+		t.said.Say(slog.LevelError, lineMalformed, p.Name, session.StableText(err), attrs...)
+	case l.Peer.Purpose == PurposeSnapshot:
 		if err != nil {
-			t.said.say(slog.LevelWarn, lineNotTaken, p.Name, stableText(err), attrs...)
+			t.said.Say(slog.LevelWarn, lineNotTaken, p.Name, session.StableText(err), attrs...)
 		}
 	default:
 		t.cfg.Logger.Debug("incoming connection ended", attrs...)
-		if hungUp(err) {
+		if session.HungUp(err) {
 			p.ended(ctx)
 		}
 	}
 }
 
 // welcome makes the handshake of an incoming connection. The peer is nil when the connection was a probe, and done.
-func (t *TCP) welcome(ctx context.Context, raw net.Conn) (*peer, *link, error) {
+func (t *TCP) welcome(ctx context.Context, raw net.Conn) (*peer, *session.Link, error) {
 	var p *peer
-	var admitted *link
-	l, err := t.answer(ctx, raw, t.known, func(l *link) *RefusedError {
-		if l.peer.Purpose == PurposeProbe {
+	var admitted *session.Link
+	l, err := t.end.Answer(ctx, raw, t.known, func(l *session.Link) *RefusedError {
+		if l.Peer.Purpose == PurposeProbe {
 			return nil
 		}
-		q := t.dir.Load().byName[l.peer.Name]
+		q := t.dir.Load().byName[l.Peer.Name]
 		if q == nil {
-			return &RefusedError{Peer: l.peer.Name, Code: CodeUnknownMember, Text: "no longer a member", Local: true}
+			return &RefusedError{Peer: l.Peer.Name, Code: CodeUnknownMember, Text: "no longer a member", Local: true}
 		}
 		r := q.admit(l)
 		if r == nil {
@@ -141,73 +143,73 @@ func (t *TCP) welcome(ctx context.Context, raw net.Conn) (*peer, *link, error) {
 	case err == nil:
 		t.reached.Store(true)
 		if p != nil {
-			t.said.over(lineRefused, p.Name)
+			t.said.Over(lineRefused, p.Name)
 		}
 	case errors.As(err, &r):
 		who := stranger
 		if _, ok := t.known(r.Peer); ok {
 			who = r.Peer
 		}
-		t.said.say(slog.LevelWarn, lineRefused, who, refusalText(r), "error", r)
-		t.refused(r)
+		t.said.Say(slog.LevelWarn, lineRefused, who, session.RefusalText(r), "error", r)
+		t.end.Refuse(r)
 	case ctx.Err() != nil, errors.Is(err, io.EOF):
 		// Also how a check for crash evidence looks from here.
 	default:
-		t.failed(raw, explain(err, false, t.tls.on()))
+		t.failed(raw, session.Explain(err, false, t.end.Secure()))
 	}
 	if err != nil && p != nil {
 		p.forget(admitted)
 	}
 	if l != nil && p == nil {
-		l.linger(ctx)
+		l.Linger(ctx)
 	}
 	return p, l, err
 }
 
 // failed tells of somebody who did not come as far as saying who he is. Each kind of failure is counted on its own.
 func (t *TCP) failed(raw net.Conn, err error) {
-	kind, from := causeElsewhere, raw.RemoteAddr().String()
-	var cause *causeError
+	kind, from := session.CauseElsewhere, raw.RemoteAddr().String()
+	var cause *session.CauseError
 	if errors.As(err, &cause) {
-		kind = cause.kind
+		kind = cause.Kind
 	}
 	host, _, _ := net.SplitHostPort(from)
-	t.said.say(slog.LevelWarn, lineFailed, kind, host, "from", from, "error", err)
+	t.said.Say(slog.LevelWarn, lineFailed, kind, host, "from", from, "error", err)
 }
 
 // readMessages delivers what comes on a control or bulk connection until its end.
-func (t *TCP) readMessages(p *peer, l *link) error {
+func (t *TCP) readMessages(p *peer, l *session.Link) error {
 	limit := t.cfg.MaxFrame
-	if l.peer.Purpose == PurposeControl {
+	if l.Peer.Purpose == PurposeControl {
 		limit = maxControl
 	}
 	taker := newTaker(l)
 	defer taker.end()
 	desk := desk{t: t, groups: map[uint64]*window{}}
 	for number := uint16(0); ; number++ {
-		f, err := l.r.next(limit)
+		f, err := l.Next(limit)
 		if err != nil {
 			return err
 		}
-		switch f.kind {
-		case kindMessage:
-			if f.number != number {
-				return fmt.Errorf("%w: message %d of the connection comes where %d should: something on the way swallows messages", errFrame, f.number, number)
+		switch f.Kind {
+		case session.KindMessage:
+			if f.Number != number {
+				return fmt.Errorf("%w: message %d of the connection comes where %d should: something on the way swallows messages", session.ErrFrame, f.Number, number)
 			}
-		case kindRefuse:
+		case session.KindRefuse:
 			return t.turnedAway(p, l, f)
 		default:
-			return fmt.Errorf("%w: type %d on a %v connection", errFrame, f.kind, l.peer.Purpose)
+			return fmt.Errorf("%w: type %d on a %v connection", session.ErrFrame, f.Kind, l.Peer.Purpose)
 		}
-		m, err := decodeMessage(f, l.peer.Purpose, p.ID, t.cfg.Self.ID)
+		m, err := decodeMessage(f, l.Peer.Purpose, p.ID, t.cfg.Self.ID)
 		if err != nil {
 			return err
 		}
-		g := t.dir.Load().groups[f.group]
+		g := t.dir.Load().groups[f.ID]
 		switch {
 		case g == nil:
-		case l.peer.Purpose == PurposeControl:
-			desk.put(g, m, len(f.body))
+		case l.Peer.Purpose == PurposeControl:
+			desk.put(g, m, len(f.Body))
 		default:
 			taker.busy.Store(true)
 			taker.arm()
@@ -218,12 +220,12 @@ func (t *TCP) readMessages(p *peer, l *link) error {
 }
 
 // turnedAway reports that the dialler refused us after our hello.
-func (t *TCP) turnedAway(p *peer, l *link, f frame) error {
-	code, text, err := decodeCoded(f.body)
+func (t *TCP) turnedAway(p *peer, l *session.Link, f session.Frame) error {
+	code, text, err := session.DecodeCoded(f.Body)
 	if err != nil {
 		return err
 	}
-	r := &RefusedError{Peer: p.Name, Addr: l.raw.RemoteAddr().String(), Code: Code(code), Text: text}
-	t.refused(r)
+	r := &RefusedError{Peer: p.Name, Addr: l.Raw.RemoteAddr().String(), Code: Code(code), Text: text}
+	t.end.Refuse(r)
 	return r
 }

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/baton-ha/baton/internal/session"
+
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -35,7 +37,7 @@ func writerless(t *testing.T) (a *node, control, bulk net.Conn, w *writes) {
 	t.Helper()
 	leaks(t)
 	a, w = listen(t, config("a")), new(writes)
-	a.dialTCP = func(ctx context.Context, _, _ string) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }
+	a.end.DialTCP = func(ctx context.Context, _, _ string) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }
 	a.start(t, peerAt("b", "silence.invalid:1"))
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -53,7 +55,7 @@ func writerless(t *testing.T) (a *node, control, bulk net.Conn, w *writes) {
 		}
 		t.Cleanup(func() { out.Close(); in.Close() })
 		_ = in.SetReadDeadline(time.Now().Add(patience))
-		l.setUp(w.watch(newLink(out, out).inline()))
+		l.setUp(w.watch(inlineOf(session.NewLink(out, out))))
 		return in
 	}
 	p := a.dir.Load().byName["b"]
@@ -63,7 +65,7 @@ func writerless(t *testing.T) (a *node, control, bulk net.Conn, w *writes) {
 // What Send can write, it writes, in one piece for each connection; nobody else is needed.
 func TestSendWritesItself(t *testing.T) {
 	a, control, bulk, w := writerless(t)
-	readers := map[Purpose]*frameReader{PurposeControl: newFrameReader(control), PurposeBulk: newFrameReader(bulk)}
+	readers := map[Purpose]*session.FrameReader{PurposeControl: session.NewFrameReader(control), PurposeBulk: session.NewFrameReader(bulk)}
 	for round := range uint64(3) {
 		a.send(app("a", "b", 10*round, []byte("x")), msg(raftpb.MsgHeartbeat, "a", "b", round),
 			app("a", "b", 10*round+1, make([]byte, 100<<10)), app("a", "b", 10*round+2, nil))
@@ -74,7 +76,7 @@ func TestSendWritesItself(t *testing.T) {
 			t.Fatalf("%d bytes were left to the writers", q)
 		}
 		for i, p := range []Purpose{PurposeBulk, PurposeControl, PurposeBulk, PurposeBulk} {
-			f, err := readers[p].next(1 << 20)
+			f, err := readers[p].Next(1 << 20)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -131,8 +133,8 @@ func TestSendLeavesTLSToTheWriter(t *testing.T) {
 func TestOrderWithAReaderThatIsSlow(t *testing.T) {
 	leaks(t)
 	a, b := listen(t, config("a")), listen(t, config("b"))
-	dial := a.dialTCP
-	a.dialTCP = func(ctx context.Context, network, addr string) (net.Conn, error) {
+	dial := a.end.DialTCP
+	a.end.DialTCP = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dial(ctx, network, addr)
 		if err == nil {
 			_ = conn.(*net.TCPConn).SetWriteBuffer(64 << 10)
@@ -260,8 +262,8 @@ func TestSendNoticesABrokenConnection(t *testing.T) {
 	a := listen(t, config("a"))
 	var mu sync.Mutex
 	var dialled []*net.TCPConn
-	dial := a.dialTCP
-	a.dialTCP = func(ctx context.Context, network, addr string) (net.Conn, error) {
+	dial := a.end.DialTCP
+	a.end.DialTCP = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dial(ctx, network, addr)
 		if err == nil {
 			mu.Lock()
@@ -308,7 +310,7 @@ func TestFlushHandsItsErrorToTheWriter(t *testing.T) {
 			defer conn.Close()
 			a := listen(t, config("a"))
 			l := newPeer(a.TCP, peerAt("b", "b:1")).bulk
-			l.setUp(newLink(conn, conn).inline())
+			l.setUp(inlineOf(session.NewLink(conn, conn)))
 			if err := c.end(conn.(*net.TCPConn)); err != nil {
 				t.Fatal(err)
 			}

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/baton-ha/baton/internal/session"
+
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -113,7 +115,7 @@ func (l *lane) flush() {
 		return
 	}
 	if l.inline == nil || l.busy || len(l.rest) > 0 || l.bytes > inlineSize {
-		signal(l.wake)
+		session.Signal(l.wake)
 		return
 	}
 	b := l.buf[:0]
@@ -135,16 +137,16 @@ func (l *lane) flush() {
 	}
 	l.rest, l.bytes = b, int64(len(b))
 	if err != nil || len(b) > 0 {
-		signal(l.wake)
+		session.Signal(l.wake)
 	}
 }
 
 // append encodes a message as the next frame of the connection.
 func (l *lane) append(b []byte, q *queued) ([]byte, error) {
 	at := len(b)
-	b, err := appendMessage(b, kindMessage, q.group, nil, q.m)
+	b, err := appendMessage(b, session.KindMessage, q.group, nil, q.m)
 	if err == nil {
-		numberFrame(b[at:], l.number)
+		session.NumberFrame(b[at:], l.number)
 		l.number++
 	}
 	return b, err
@@ -194,4 +196,12 @@ func (l *lane) setDown() {
 	defer l.mu.Unlock()
 	l.queue, l.rest, l.bytes, l.told = nil, nil, 0, nil
 	l.up, l.busy, l.inline, l.failed = false, false, nil, nil
+}
+
+// inlineOf returns what writes to a connection without waiting, or nil: of a TLS record all must be written, or nothing.
+func inlineOf(l *session.Link) *nowWriter {
+	if l.Conn != l.Raw {
+		return nil
+	}
+	return newNowWriter(l.Raw)
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/baton-ha/baton/internal/session"
 )
 
 const (
@@ -26,28 +28,28 @@ const (
 // errNotYet: the name that is to be listened on leads nowhere, or to other hosts. That may change: a pod's name follows it.
 var errNotYet = errors.New("cannot be listened on yet")
 
-// bind listens on all addresses of this host that Bind leads to. An error that is errNotYet may be gone a moment later.
-func (e *endpoint) bind(ctx context.Context) ([]net.Listener, error) {
-	host, port, err := net.SplitHostPort(e.cfg.Bind)
+// bind listens on all addresses of this host that addr leads to. An error that is errNotYet may be gone a moment later.
+func bind(ctx context.Context, e *session.Endpoint, addr string) ([]net.Listener, error) {
+	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return nil, fmt.Errorf("transport: bind %s: %w", e.cfg.Bind, err)
+		return nil, fmt.Errorf("transport: bind %s: %w", addr, err)
 	}
 	if _, err := netip.ParseAddr(host); err == nil || host == "" {
-		ln, err := net.Listen("tcp", e.cfg.Bind)
+		ln, err := net.Listen("tcp", addr)
 		if err != nil {
-			return nil, e.bindError(err)
+			return nil, bindError(addr, err)
 		}
 		return []net.Listener{ln}, nil
 	}
-	addrs, err := e.names.lookup(ctx, host)
+	addrs, err := e.Names.Lookup(ctx, host)
 	if err != nil || len(addrs) == 0 {
-		return nil, fmt.Errorf("transport: bind %s: %w: %w", e.cfg.Bind, errNotYet, err)
+		return nil, fmt.Errorf("transport: bind %s: %w: %w", addr, errNotYet, err)
 	}
 	if port == "0" {
 		addrs = addrs[:1] // two would get two ports
 	}
 	var all []net.Listener
-	var errs dialErrors
+	var errs session.DialErrors
 	for _, a := range addrs {
 		ln, err := net.Listen("tcp", net.JoinHostPort(a.Unmap().String(), port))
 		if err == nil {
@@ -61,18 +63,18 @@ func (e *endpoint) bind(ctx context.Context) ([]net.Listener, error) {
 	switch {
 	case taken:
 		closeAll(all)
-		return nil, e.bindError(errs)
+		return nil, bindError(addr, errs)
 	case len(all) == 0:
-		return nil, fmt.Errorf("transport: bind %s: %w: %w", e.cfg.Bind, errNotYet, errs)
+		return nil, fmt.Errorf("transport: bind %s: %w: %w", addr, errNotYet, errs)
 	}
 	return all, nil
 }
 
-func (e *endpoint) bindError(err error) error {
+func bindError(addr string, err error) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("transport: address %s is in use, by another member or program on this host: %w", e.cfg.Bind, err)
+		return fmt.Errorf("transport: address %s is in use, by another member or program on this host: %w", addr, err)
 	}
-	return fmt.Errorf("transport: bind %s: %w", e.cfg.Bind, err)
+	return fmt.Errorf("transport: bind %s: %w", addr, err)
 }
 
 func noFamily(err error) bool { return errors.Is(err, syscall.EAFNOSUPPORT) }
@@ -96,7 +98,7 @@ func (t *TCP) listen(ctx context.Context) {
 			t.wg.Go(func() { t.accept(ctx, ln) })
 		}
 		t.wg.Go(func() { t.watchReach(ctx) })
-		if t.tls.on() || t.cfg.Authorize != nil {
+		if t.end.Secure() || t.cfg.Authorize != nil {
 			t.wg.Go(func() { t.watchCertificates(ctx) })
 		}
 	}
@@ -112,22 +114,22 @@ func (t *TCP) awaitBind(ctx context.Context) bool {
 	if bound {
 		return true
 	}
-	t.problem("", problemAddress, t.unbound)
+	t.end.Problem("", problemAddress, t.unbound)
 	for pause := minBindPause; ; pause = min(2*pause, maxBindPause) {
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
 			return false
 		}
-		lctx, cancel := context.WithTimeout(ctx, resolveTimeout)
-		all, err := t.bind(lctx)
+		lctx, cancel := context.WithTimeout(ctx, session.ResolveTimeout)
+		all, err := bind(lctx, t.end, t.cfg.Bind)
 		cancel()
 		if ctx.Err() != nil {
 			_ = closeAll(all)
 			return false
 		}
 		if err != nil {
-			t.problem("", problemAddress, err)
+			t.end.Problem("", problemAddress, err)
 			continue
 		}
 		t.mu.Lock()
@@ -138,7 +140,7 @@ func (t *TCP) awaitBind(ctx context.Context) bool {
 		}
 		t.listeners = all
 		t.mu.Unlock()
-		t.problem("", problemAddress, nil)
+		t.end.Problem("", problemAddress, nil)
 		return true
 	}
 }
@@ -163,10 +165,10 @@ func (t *TCP) watchReach(ctx context.Context) {
 		}
 		lost := !t.reached.Load() && t.othersElsewhere()
 		if lost {
-			t.problem("", problemAddress, fmt.Errorf("%s leads to loopback only (%s): nobody on another host can reach this member, and nobody has; "+
+			t.end.Problem("", problemAddress, fmt.Errorf("%s leads to loopback only (%s): nobody on another host can reach this member, and nobody has; "+
 				"set Bind, or give its name another address on its own host", t.cfg.Bind, where))
 		} else if told {
-			t.problem("", problemAddress, nil)
+			t.end.Problem("", problemAddress, nil)
 		}
 		if told = lost; t.reached.Load() {
 			return

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/baton-ha/baton/internal/session"
+
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -35,44 +37,44 @@ func laneOf(t raftpb.MessageType) (Purpose, bool) {
 }
 
 // appendMessage appends a frame of the message, with prefix before it in the body.
-func appendMessage(b []byte, k kind, group uint64, prefix []byte, m *raftpb.Message) ([]byte, error) {
+func appendMessage(b []byte, k session.Kind, group uint64, prefix []byte, m *raftpb.Message) ([]byte, error) {
 	at := len(b)
-	b = slices.Grow(b, headerSize+len(prefix)+messageSize(m))
-	b = append(b[:at+headerSize], prefix...)
+	b = slices.Grow(b, session.HeaderSize+len(prefix)+messageSize(m))
+	b = append(b[:at+session.HeaderSize], prefix...)
 	out, err := encodeMessage(b, m)
 	if err != nil {
 		return b[:at], err
 	}
-	sealFrame(out[at:], k, group)
+	session.SealFrame(out[at:], k, group)
 	return out, nil
 }
 
 // decodeMessage decodes and checks a message that came from peer `from` for us, on a connection of the given purpose. Of
 // an owned frame the message's bytes are the frame's; with another it shares nothing.
-func decodeMessage(f frame, purpose Purpose, from, to uint64) (*raftpb.Message, error) {
-	in, err := inspect(f.body, purpose)
+func decodeMessage(f session.Frame, purpose Purpose, from, to uint64) (*raftpb.Message, error) {
+	in, err := inspect(f.Body, purpose)
 	if err != nil {
 		return nil, err
 	}
 	var m *raftpb.Message
 	if in.snapshot {
 		m = new(raftpb.Message)
-		err = proto.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: 16}.Unmarshal(f.body, m)
+		err = proto.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: 16}.Unmarshal(f.Body, m)
 	} else {
-		body := f.body
-		if in.bytes && !f.owned {
+		body := f.Body
+		if in.bytes && !f.Owned {
 			body = bytes.Clone(body)
 		}
 		m, err = decodePlain(body, in.entries)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errFrame, err)
+		return nil, fmt.Errorf("%w: %w", session.ErrFrame, err)
 	}
 	if lane, ok := laneOf(m.GetType()); !ok || lane != purpose {
-		return nil, fmt.Errorf("%w: %v on a %v connection", errFrame, m.GetType(), purpose)
+		return nil, fmt.Errorf("%w: %v on a %v connection", session.ErrFrame, m.GetType(), purpose)
 	}
 	if m.GetFrom() != from || m.GetTo() != to {
-		return nil, fmt.Errorf("%w: %v from %x to %x on a connection from %x to %x", errFrame, m.GetType(), m.GetFrom(), m.GetTo(), from, to)
+		return nil, fmt.Errorf("%w: %v from %x to %x on a connection from %x to %x", session.ErrFrame, m.GetType(), m.GetFrom(), m.GetTo(), from, to)
 	}
 	return m, nil
 }
@@ -92,10 +94,10 @@ func inspect(body []byte, purpose Purpose) (inventory, error) {
 		var f field
 		var err error
 		if f, body, err = nextField(body); err != nil {
-			return in, fmt.Errorf("%w: %w", errFrame, err)
+			return in, fmt.Errorf("%w: %w", session.ErrFrame, err)
 		}
 		if f.num == fieldResponses {
-			return in, fmt.Errorf("%w: message with responses", errFrame)
+			return in, fmt.Errorf("%w: message with responses", session.ErrFrame)
 		}
 		if f.typ != protowire.BytesType {
 			continue
@@ -103,12 +105,12 @@ func inspect(body []byte, purpose Purpose) (inventory, error) {
 		switch f.num {
 		case fieldSnapshot:
 			if purpose != PurposeSnapshot && len(f.data) > maxEmptySnapshot {
-				return in, fmt.Errorf("%w: snapshot on a %v connection", errFrame, purpose)
+				return in, fmt.Errorf("%w: snapshot on a %v connection", session.ErrFrame, purpose)
 			}
 			in.snapshot = true
 		case fieldEntries:
 			if in.entries++; in.entries > maxEntries {
-				return in, fmt.Errorf("%w: more than %d entries", errFrame, maxEntries)
+				return in, fmt.Errorf("%w: more than %d entries", session.ErrFrame, maxEntries)
 			}
 			in.bytes = true
 		case fieldContext:

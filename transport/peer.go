@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/baton-ha/baton/internal/session"
 )
 
 const (
@@ -37,18 +39,18 @@ type peer struct {
 
 	mu       sync.Mutex // guards what follows
 	removed  bool
-	live     map[Purpose]*link // newest connection from it
-	instance uint64            // the process that is connected
-	retired  []uint64          // processes that it replaced, oldest first
-	addr     string            // where we last reached it, resolved
-	session  int               // grows whenever a connection in either direction is established
-	checking bool              // a check for crash evidence is under way
-	again    bool              // something ended during the check
-	gone     bool              // Gone was told in this session
+	live     map[Purpose]*session.Link // newest connection from it
+	instance uint64                    // the process that is connected
+	retired  []uint64                  // processes that it replaced, oldest first
+	addr     string                    // where we last reached it, resolved
+	session  int                       // grows whenever a connection in either direction is established
+	checking bool                      // a check for crash evidence is under way
+	again    bool                      // something ended during the check
+	gone     bool                      // Gone was told in this session
 }
 
 func newPeer(t *TCP, p Peer) *peer {
-	q := &peer{Peer: p, t: t, taking: make(chan struct{}, 1), live: map[Purpose]*link{}}
+	q := &peer{Peer: p, t: t, taking: make(chan struct{}, 1), live: map[Purpose]*session.Link{}}
 	q.control, q.bulk = newLane(q, PurposeControl), newLane(q, PurposeBulk)
 	q.snapshots = &outbox{p: q, wake: make(chan struct{}, 1)}
 	return q
@@ -83,14 +85,14 @@ func (p *peer) remove() {
 // admit makes l the connection of its purpose from the peer, in place of an older one. A process that was replaced by
 // another one is refused as long as the other is connected: a successor has no living predecessor, so these are two
 // processes with one name.
-func (p *peer) admit(l *link) *RefusedError {
+func (p *peer) admit(l *session.Link) *RefusedError {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.removed {
 		return &RefusedError{Peer: p.Name, Code: CodeUnknownMember, Text: "no longer a member", Local: true}
 	}
-	if l.peer.Instance != p.instance {
-		if len(p.live) > 0 && slices.Contains(p.retired, l.peer.Instance) {
+	if l.Peer.Instance != p.instance {
+		if len(p.live) > 0 && slices.Contains(p.retired, l.Peer.Instance) {
 			return &RefusedError{Peer: p.Name, Code: CodeDuplicate, Local: true,
 				Text: "two processes named \"" + p.Name + "\" connect to \"" + p.t.cfg.Self.Name + "\", and the other one came later"}
 		}
@@ -98,23 +100,23 @@ func (p *peer) admit(l *link) *RefusedError {
 			p.retired = append(p.retired, p.instance)
 			p.retired = p.retired[max(0, len(p.retired)-keepRetired):]
 		}
-		p.instance = l.peer.Instance
+		p.instance = l.Peer.Instance
 		for purpose, old := range p.live {
 			old.Close()
 			delete(p.live, purpose)
 		}
 	}
-	if old := p.live[l.peer.Purpose]; old != nil {
+	if old := p.live[l.Peer.Purpose]; old != nil {
 		old.Close()
 	}
-	p.live[l.peer.Purpose] = l
+	p.live[l.Peer.Purpose] = l
 	p.session++
 	p.gone = false
 	// It lives, so a lane that pauses before the next dial need not.
 	for _, lane := range []*lane{p.control, p.bulk} {
 		lane.mu.Lock()
 		if !lane.up {
-			signal(lane.redial)
+			session.Signal(lane.redial)
 		}
 		lane.mu.Unlock()
 	}
@@ -122,24 +124,24 @@ func (p *peer) admit(l *link) *RefusedError {
 }
 
 // forget undoes admit, and says whether l had not been replaced.
-func (p *peer) forget(l *link) bool {
+func (p *peer) forget(l *session.Link) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.live[l.peer.Purpose] != l {
+	if p.live[l.Peer.Purpose] != l {
 		return false
 	}
-	delete(p.live, l.peer.Purpose)
+	delete(p.live, l.Peer.Purpose)
 	return !p.removed
 }
 
 // attached notes that a connection to the peer was established.
-func (p *peer) attached(l *link) {
+func (p *peer) attached(l *session.Link) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.addr = l.raw.RemoteAddr().String()
+	p.addr = l.Raw.RemoteAddr().String()
 	p.session++
 	p.gone = false
-	p.t.said.over(lineGone, p.Name)
+	p.t.said.Over(lineGone, p.Name)
 }
 
 func (p *peer) status() PeerStatus {
@@ -196,7 +198,7 @@ func (p *peer) check(ctx context.Context) {
 				at[id] = g.h.Now()
 			}
 		}
-		if !nobodyListens(ctx, p.t.dialTCP, addr, p.t.cfg.DialTimeout, look) {
+		if !nobodyListens(ctx, p.t.end.DialTCP, addr, p.t.cfg.DialTimeout, look) {
 			continue
 		}
 		p.mu.Lock()
@@ -204,7 +206,7 @@ func (p *peer) check(ctx context.Context) {
 		tell := p.gone
 		p.mu.Unlock()
 		if tell {
-			p.t.said.say(slog.LevelWarn, lineGone, p.Name, "", "peer", p.Name, "addr", addr)
+			p.t.said.Say(slog.LevelWarn, lineGone, p.Name, "", "peer", p.Name, "addr", addr)
 			p.tellGone(groups, at)
 			// The last words of the dead process may still be in our socket, and be heard only now, as if it had been alive
 			// after the dial. So the evidence is taken again a little later.
@@ -212,7 +214,7 @@ func (p *peer) check(ctx context.Context) {
 			case <-time.After(evidenceAgain):
 			case <-ctx.Done():
 			}
-			if nobodyListens(ctx, p.t.dialTCP, addr, p.t.cfg.DialTimeout, look) {
+			if nobodyListens(ctx, p.t.end.DialTCP, addr, p.t.cfg.DialTimeout, look) {
 				p.tellGone(groups, at)
 			}
 		}
@@ -246,7 +248,7 @@ func nobodyListens(ctx context.Context, dial func(context.Context, string, strin
 		var b [1]byte
 		_, err = conn.Read(b[:])
 		conn.Close()
-		if !hungUp(err) {
+		if !session.HungUp(err) {
 			return false
 		}
 	}

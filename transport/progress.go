@@ -5,12 +5,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
+
+	"github.com/baton-ha/baton/internal/session"
 )
 
 // What the kernel has acknowledged may still be in a proxy that passes nothing on, and what a path with a smaller packet size
@@ -38,27 +37,9 @@ const (
 var errStuck = errors.New("nothing of what was sent is taken: the peer's host may be cut off, a proxy may swallow the connection, " +
 	"or large packets may be lost on the way (MTU)")
 
-// counter counts what is read from a connection.
-type counter struct {
-	r     io.Reader
-	total atomic.Int64
-	taker *taker // nil: nobody is told
-}
-
-func (c *counter) Read(b []byte) (int, error) {
-	n, err := c.r.Read(b)
-	if n > 0 {
-		c.total.Add(int64(n))
-		if c.taker != nil {
-			c.taker.arm()
-		}
-	}
-	return n, err
-}
-
 // taker tells the sender how much its connection has taken, while something is.
 type taker struct {
-	l     *link
+	l     *session.Link
 	base  int64       // bytes of the handshake
 	busy  atomic.Bool // the handler has a message and has not come back
 	armed atomic.Bool // the timer runs
@@ -70,11 +51,11 @@ type taker struct {
 }
 
 // newTaker begins with what is read from now on. It is called by the connection's reader, which calls end as well.
-func newTaker(l *link) *taker {
-	t := &taker{l: l, base: l.in.total.Load() - int64(l.r.r.Buffered())}
+func newTaker(l *session.Link) *taker {
+	t := &taker{l: l}
 	t.timer = time.AfterFunc(time.Hour, t.tell)
 	t.timer.Stop()
-	l.in.taker = t
+	t.base = l.Count(t.arm)
 	return t
 }
 
@@ -91,7 +72,7 @@ func (t *taker) tell() {
 		return
 	}
 	t.armed.Store(false) // from here on the reader arms it again
-	full, taken := t.busy.Load(), t.l.in.total.Load()-t.base
+	full, taken := t.busy.Load(), t.l.Total()-t.base
 	if taken == t.told && !full {
 		return
 	}
@@ -105,7 +86,7 @@ func (t *taker) tell() {
 	}
 	// Nobody else writes to this connection.
 	_ = t.l.SetWriteDeadline(time.Now().Add(takenWriteTime))
-	if _, err := t.l.Conn.Write(appendFrame(nil, kindTaken, 0, body)); err != nil {
+	if _, err := t.l.Conn.Write(session.AppendFrame(nil, session.KindTaken, 0, body)); err != nil {
 		t.l.Close()
 	}
 }
@@ -127,12 +108,12 @@ type progress struct {
 }
 
 // hear takes a frame that came back.
-func (p *progress) hear(f frame) error {
-	if f.kind != kindTaken || len(f.body) != takenSize {
-		return fmt.Errorf("%w: type %d on a connection that is ours to write", errFrame, f.kind)
+func (p *progress) hear(f session.Frame) error {
+	if f.Kind != session.KindTaken || len(f.Body) != takenSize {
+		return fmt.Errorf("%w: type %d on a connection that is ours to write", session.ErrFrame, f.Kind)
 	}
-	p.taken.Store(int64(binary.BigEndian.Uint64(f.body)))
-	if f.body[8]&takenFull != 0 {
+	p.taken.Store(int64(binary.BigEndian.Uint64(f.Body)))
+	if f.Body[8]&takenFull != 0 {
 		p.full.Store(true)
 	}
 	return nil
@@ -141,7 +122,7 @@ func (p *progress) hear(f frame) error {
 // watch looks at a lane's connection until done, and closes it when it is stuck. Looks are counted instead of time, so that a
 // process that was stopped blames nobody. A connection that somebody else ended after it had stood still for a while was stuck, too:
 // kernels and firewalls may be quicker.
-func (l *lane) watch(conn *link, done <-chan struct{}) (stuck bool) {
+func (l *lane) watch(conn *session.Link, done <-chan struct{}) (stuck bool) {
 	bound := max(2*l.timeout, minStuck)
 	look := min(bound/watchTicks, maxLook)
 	tick := time.NewTicker(look)
@@ -158,7 +139,7 @@ func (l *lane) watch(conn *link, done <-chan struct{}) (stuck bool) {
 			quiet, last = 0, taken
 		} else if quiet++; time.Duration(quiet)*look > bound {
 			l.need = min(sent-taken, maxMove)
-			conn.reset()
+			conn.Reset()
 			return true
 		}
 		if l.need > 0 && (taken >= l.need || time.Duration(looks)*look > soundAfter*bound) {
@@ -208,7 +189,7 @@ func (p *peer) tellStillLocked() {
 	case l[PurposeBulk]:
 		err = fmt.Errorf("bulk connection to %q: %w", p.Name, errStuck)
 	}
-	p.t.problem(p.Name, problemConnection, err)
+	p.t.end.Problem(p.Name, problemConnection, err)
 }
 
 // segmentSizes are tried in turn where connections get stuck: a path may drop packets above a size that it does not tell. The
@@ -218,21 +199,7 @@ var segmentSizes = [...]int{0, 1200, 536}
 // smaller makes the next dials of the peer try the next size of segments.
 func (p *peer) smaller() { p.segments.Add(1) }
 
-type segmentKey struct{}
-
 // small returns a ctx whose dials use the peer's present size of segments.
 func (p *peer) small(ctx context.Context) context.Context {
-	if size := segmentSizes[int(p.segments.Load())%len(segmentSizes)]; size > 0 {
-		return context.WithValue(ctx, segmentKey{}, size)
-	}
-	return ctx
-}
-
-// connect is what a dialer connects with.
-func connect(ctx context.Context, network, addr string) (net.Conn, error) {
-	var d net.Dialer
-	if size, ok := ctx.Value(segmentKey{}).(int); ok {
-		d.Control = func(_, _ string, rc syscall.RawConn) error { return setSegmentSize(rc, size) }
-	}
-	return d.DialContext(ctx, network, addr)
+	return session.WithSegmentSize(ctx, segmentSizes[int(p.segments.Load())%len(segmentSizes)])
 }

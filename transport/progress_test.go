@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/baton-ha/baton/internal/session"
+
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -61,7 +63,7 @@ func TestProxySwallowsTheBulkConnection(t *testing.T) {
 		return p
 	})
 	stuckThenMoves(t, a, b, problems, func() { healed.Store(true) })
-	if n := len(said.with("connection lost")); n > 2+sayBudget {
+	if n := len(said.with("connection lost")); n > 2+3 {
 		t.Errorf("%d lines: %q", n, said.all())
 	}
 }
@@ -152,21 +154,21 @@ func TestMissingMessageEndsTheConnection(t *testing.T) {
 	leaks(t)
 	b := listen(t, config("b"))
 	b.start(t, peerAt("a", "127.0.0.1:1"))
-	l, err := newEndpoint(config("a")).dial(t.Context(), b.self, PurposeBulk)
+	l, err := session.NewEndpoint(config("a").SessionConfig).Dial(t.Context(), b.self, PurposeBulk)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
 	first, third := messageFrame(t, app("a", "b", 1, nil)), messageFrame(t, app("a", "b", 3, nil))
-	numberFrame(third, 2)
-	if err := l.write(append(first, third...), time.Second); err != nil {
+	session.NumberFrame(third, 2)
+	if err := l.Send(append(first, third...), time.Second); err != nil {
 		t.Fatal(err)
 	}
 	_ = l.SetReadDeadline(time.Now().Add(patience))
 	for err == nil {
 		_, err = l.Read(make([]byte, 100)) // acknowledgements, at most
 	}
-	if got := b.messages(); !hungUp(err) || len(got) != 1 || got[0].GetIndex() != 1 {
+	if got := b.messages(); !session.HungUp(err) || len(got) != 1 || got[0].GetIndex() != 1 {
 		t.Errorf("%v, delivered %v", err, got)
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/baton-ha/baton/internal/session"
+
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -30,6 +32,8 @@ const (
 	// digestRate is how many bytes a second a receiver must at least sync and verify before it acknowledges.
 	digestRate = 8 << 20
 )
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // ErrSnapshotNotTaken is told to [Handler.SnapshotSent], with the receiver's text, when its ReceiveSnapshot failed.
 var ErrSnapshotNotTaken = errors.New("transport: receiver did not take the snapshot")
@@ -82,7 +86,7 @@ func (o *outbox) push(g *Group, m *raftpb.Message) {
 		}
 	}
 	o.waiting = append(o.waiting, parcel{g, m})
-	signal(o.wake)
+	session.Signal(o.wake)
 }
 
 // fate tells what has become of a parcel, from another goroutine.
@@ -176,11 +180,11 @@ func (o *outbox) pause(ctx context.Context, err error) {
 // send sends one snapshot and waits for its acknowledgement.
 func (o *outbox) send(ctx context.Context, s parcel) error {
 	cfg := &o.p.t.cfg
-	l, err := o.p.t.dial(o.p.small(ctx), o.p.Peer, PurposeSnapshot)
+	l, err := o.p.t.end.Dial(o.p.small(ctx), o.p.Peer, PurposeSnapshot)
 	if err != nil {
 		var r *RefusedError
 		if errors.As(err, &r) {
-			o.p.t.refused(r)
+			o.p.t.end.Refuse(r)
 		}
 		return err
 	}
@@ -212,7 +216,7 @@ func (o *outbox) send(ctx context.Context, s parcel) error {
 		return err
 	}
 	patience := receiverPatience*cfg.SnapshotTimeout + time.Duration(float64(total)/digestRate*float64(time.Second))
-	if err := l.raw.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := l.Raw.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		// The receiver has said no already, and readAck has closed the connection.
 		l.Close()
 		return errors.Join(<-ack, err)
@@ -220,15 +224,15 @@ func (o *outbox) send(ctx context.Context, s parcel) error {
 	return <-ack
 }
 
-func readAck(l *link) error {
-	f, err := l.r.next(2 + maxText)
+func readAck(l *session.Link) error {
+	f, err := l.Next(2 + session.MaxText)
 	if err != nil {
 		return fmt.Errorf("snapshot was not acknowledged: %w", err)
 	}
-	if f.kind != kindAck {
-		return fmt.Errorf("%w: type %d instead of an acknowledgement", errFrame, f.kind)
+	if f.Kind != session.KindAck {
+		return fmt.Errorf("%w: type %d instead of an acknowledgement", session.ErrFrame, f.Kind)
 	}
-	code, text, err := decodeCoded(f.body)
+	code, text, err := session.DecodeCoded(f.Body)
 	if err == nil && code != ackTaken {
 		err = fmt.Errorf("%w: %s", ErrSnapshotNotTaken, text)
 	}
@@ -236,33 +240,33 @@ func readAck(l *link) error {
 }
 
 // write writes one snapshot and returns the size of its body.
-func (o *outbox) write(l *link, s parcel, body io.Reader, size int64) (total int64, err error) {
+func (o *outbox) write(l *session.Link, s parcel, body io.Reader, size int64) (total int64, err error) {
 	timeout := receiverPatience * o.p.t.cfg.SnapshotTimeout
-	head, err := appendMessage(nil, kindSnapshot, s.g.id, binary.BigEndian.AppendUint64(nil, uint64(size)), s.m)
+	head, err := appendMessage(nil, session.KindSnapshot, s.g.id, binary.BigEndian.AppendUint64(nil, uint64(size)), s.m)
 	if err != nil {
 		return 0, err
 	}
-	if err := l.write(head, timeout); err != nil {
+	if err := l.Send(head, timeout); err != nil {
 		return 0, err
 	}
 	var (
 		sum uint32
-		buf = make([]byte, headerSize+chunkSize)
+		buf = make([]byte, session.HeaderSize+chunkSize)
 	)
 	for {
-		n, rerr := io.ReadFull(body, buf[headerSize:])
+		n, rerr := io.ReadFull(body, buf[session.HeaderSize:])
 		if rerr != nil && rerr != io.EOF && rerr != io.ErrUnexpectedEOF {
 			return 0, fmt.Errorf("read snapshot: %w", rerr)
 		}
 		if n > 0 {
-			chunk := buf[:headerSize+n]
-			sum = crc32.Update(sum, castagnoli, chunk[headerSize:])
+			chunk := buf[:session.HeaderSize+n]
+			sum = crc32.Update(sum, castagnoli, chunk[session.HeaderSize:])
 			total += int64(n)
 			if size >= 0 && total > size {
 				break
 			}
-			sealFrame(chunk, kindChunk, s.g.id)
-			if err := l.write(chunk, timeout); err != nil {
+			session.SealFrame(chunk, session.KindChunk, s.g.id)
+			if err := l.Send(chunk, timeout); err != nil {
 				return 0, err
 			}
 		}
@@ -273,7 +277,7 @@ func (o *outbox) write(l *link, s parcel, body io.Reader, size int64) (total int
 	if size >= 0 && total != size {
 		return 0, fmt.Errorf("read snapshot: its body does not have the %d bytes that were announced", size)
 	}
-	return total, l.write(appendFrame(nil, kindEnd, s.g.id, appendEnd(nil, total, sum, o.seal())), timeout)
+	return total, l.Send(session.AppendFrame(nil, session.KindEnd, s.g.id, appendEnd(nil, total, sum, o.seal())), timeout)
 }
 
 func appendEnd(b []byte, total int64, sum uint32, term uint64) []byte {
@@ -283,43 +287,43 @@ func appendEnd(b []byte, total int64, sum uint32, term uint64) []byte {
 }
 
 // takeSnapshot receives the one snapshot of a connection and acknowledges it.
-func (t *TCP) takeSnapshot(ctx context.Context, p *peer, l *link) error {
-	if err := l.raw.SetReadDeadline(time.Now().Add(t.cfg.SnapshotTimeout)); err != nil {
+func (t *TCP) takeSnapshot(ctx context.Context, p *peer, l *session.Link) error {
+	if err := l.Raw.SetReadDeadline(time.Now().Add(t.cfg.SnapshotTimeout)); err != nil {
 		return err
 	}
-	f, err := l.r.next(t.cfg.MaxFrame + 8)
+	f, err := l.Next(t.cfg.MaxFrame + 8)
 	if err != nil {
 		return err
 	}
-	if f.kind == kindRefuse {
+	if f.Kind == session.KindRefuse {
 		return t.turnedAway(p, l, f)
 	}
-	if f.kind != kindSnapshot || len(f.body) < 8 {
-		return fmt.Errorf("%w: type %d instead of a snapshot", errFrame, f.kind)
+	if f.Kind != session.KindSnapshot || len(f.Body) < 8 {
+		return fmt.Errorf("%w: type %d instead of a snapshot", session.ErrFrame, f.Kind)
 	}
-	size := int64(binary.BigEndian.Uint64(f.body))
+	size := int64(binary.BigEndian.Uint64(f.Body))
 	if size < -1 {
-		return fmt.Errorf("%w: snapshot of %d bytes", errFrame, size)
+		return fmt.Errorf("%w: snapshot of %d bytes", session.ErrFrame, size)
 	}
-	f.body = f.body[8:]
+	f.Body = f.Body[8:]
 	m, err := decodeMessage(f, PurposeSnapshot, p.ID, t.cfg.Self.ID)
 	if err != nil {
 		return err
 	}
-	err = t.handSnapshot(ctx, p, l, f.group, m, size)
+	err = t.handSnapshot(ctx, p, l, f.ID, m, size)
 	code, text := uint16(ackTaken), ""
 	if err != nil {
 		code, text = ackFailed, err.Error()
 	}
-	werr := l.write(appendFrame(nil, kindAck, f.group, appendCoded(nil, code, text)), t.cfg.WriteTimeout)
+	werr := l.Send(session.AppendFrame(nil, session.KindAck, f.ID, session.AppendCoded(nil, code, text)), t.cfg.WriteTimeout)
 	if err != nil && werr == nil {
-		l.linger(ctx)
+		l.Linger(ctx)
 	}
 	return errors.Join(err, werr)
 }
 
 // handSnapshot gives the snapshot to its group's handler.
-func (t *TCP) handSnapshot(ctx context.Context, p *peer, l *link, group uint64, m *raftpb.Message, size int64) error {
+func (t *TCP) handSnapshot(ctx context.Context, p *peer, l *session.Link, group uint64, m *raftpb.Message, size int64) error {
 	g := t.dir.Load().groups[group]
 	if g == nil {
 		return fmt.Errorf("member %q has no group %d", t.cfg.Self.Name, group)
@@ -356,7 +360,7 @@ func (t *TCP) handSnapshot(ctx context.Context, p *peer, l *link, group uint64, 
 // A sender that stands still, or merely trickles, has a deadline: it is waited for timeout at a time at most, and in all no
 // longer than timeout and what the bytes that came take at rate. Time that the reader spends elsewhere does not count.
 type snapshotBody struct {
-	l       *link
+	l       *session.Link
 	group   uint64
 	m       *raftpb.Message // gets the term that the end brings
 	size    int64
@@ -389,31 +393,31 @@ func (b *snapshotBody) next() error {
 	if err != nil {
 		return err
 	}
-	switch f.kind {
-	case kindEnd:
+	switch f.Kind {
+	case session.KindEnd:
 		return b.end(f)
-	case kindChunk:
+	case session.KindChunk:
 	default:
-		return fmt.Errorf("%w: type %d in a snapshot", errFrame, f.kind)
+		return fmt.Errorf("%w: type %d in a snapshot", session.ErrFrame, f.Kind)
 	}
-	if len(f.body) == 0 {
-		return fmt.Errorf("%w: empty chunk", errFrame)
+	if len(f.Body) == 0 {
+		return fmt.Errorf("%w: empty chunk", session.ErrFrame)
 	}
-	b.total += int64(len(f.body))
-	b.sum = crc32.Update(b.sum, castagnoli, f.body)
+	b.total += int64(len(f.Body))
+	b.sum = crc32.Update(b.sum, castagnoli, f.Body)
 	if b.size >= 0 && b.total > b.size {
-		return fmt.Errorf("%w: snapshot is longer than its %d bytes", errFrame, b.size)
+		return fmt.Errorf("%w: snapshot is longer than its %d bytes", session.ErrFrame, b.size)
 	}
 	if b.total != b.size {
-		b.chunk = f.body
+		b.chunk = f.Body
 		return nil
 	}
-	b.hold = append(b.hold[:0], f.body...)
+	b.hold = append(b.hold[:0], f.Body...)
 	if f, err = b.frame(); err != nil {
 		return err
 	}
-	if f.kind != kindEnd {
-		return fmt.Errorf("%w: type %d instead of the end of a snapshot", errFrame, f.kind)
+	if f.Kind != session.KindEnd {
+		return fmt.Errorf("%w: type %d instead of the end of a snapshot", session.ErrFrame, f.Kind)
 	}
 	if err := b.end(f); err != io.EOF {
 		return err
@@ -422,13 +426,13 @@ func (b *snapshotBody) next() error {
 	return io.EOF
 }
 
-func (b *snapshotBody) frame() (frame, error) {
+func (b *snapshotBody) frame() (session.Frame, error) {
 	began := time.Now()
-	if err := b.l.raw.SetReadDeadline(began.Add(b.slack)); err != nil {
-		return frame{}, err
+	if err := b.l.Raw.SetReadDeadline(began.Add(b.slack)); err != nil {
+		return session.Frame{}, err
 	}
-	f, err := b.l.r.next(chunkSize)
-	earned := time.Duration(float64(len(f.body)) / float64(b.rate) * float64(time.Second))
+	f, err := b.l.Next(chunkSize)
+	earned := time.Duration(float64(len(f.Body)) / float64(b.rate) * float64(time.Second))
 	b.slack = min(b.slack-time.Since(began)+earned, b.timeout)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = fmt.Errorf("less than %d bytes a second after %d bytes: %w", b.rate, b.total, err)
@@ -436,25 +440,25 @@ func (b *snapshotBody) frame() (frame, error) {
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
-	if err == nil && f.group != b.group {
-		err = fmt.Errorf("%w: group %d in a snapshot of group %d", errFrame, f.group, b.group)
+	if err == nil && f.ID != b.group {
+		err = fmt.Errorf("%w: group %d in a snapshot of group %d", session.ErrFrame, f.ID, b.group)
 	}
 	if err != nil {
-		return frame{}, fmt.Errorf("read snapshot: %w", err)
+		return session.Frame{}, fmt.Errorf("read snapshot: %w", err)
 	}
 	return f, nil
 }
 
-func (b *snapshotBody) end(f frame) error {
-	if len(f.body) != endSize {
-		return fmt.Errorf("%w: end of %d bytes", errFrame, len(f.body))
+func (b *snapshotBody) end(f session.Frame) error {
+	if len(f.Body) != endSize {
+		return fmt.Errorf("%w: end of %d bytes", session.ErrFrame, len(f.Body))
 	}
-	total, sum, term := int64(binary.BigEndian.Uint64(f.body)), binary.BigEndian.Uint32(f.body[8:]), binary.BigEndian.Uint64(f.body[12:])
+	total, sum, term := int64(binary.BigEndian.Uint64(f.Body)), binary.BigEndian.Uint32(f.Body[8:]), binary.BigEndian.Uint64(f.Body[12:])
 	if total != b.total || sum != b.sum || b.size >= 0 && total != b.size {
-		return fmt.Errorf("%w: snapshot of %d bytes with checksum %08x, should be %d with %08x", errFrame, b.total, b.sum, total, sum)
+		return fmt.Errorf("%w: snapshot of %d bytes with checksum %08x, should be %d with %08x", session.ErrFrame, b.total, b.sum, total, sum)
 	}
 	if term < b.m.GetTerm() {
-		return fmt.Errorf("%w: a snapshot that began in term %d ends in term %d", errFrame, b.m.GetTerm(), term)
+		return fmt.Errorf("%w: a snapshot that began in term %d ends in term %d", session.ErrFrame, b.m.GetTerm(), term)
 	}
 	b.m.Term = &term
 	b.ended = true

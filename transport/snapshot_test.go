@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/baton-ha/baton/internal/session"
+
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 )
@@ -236,7 +238,7 @@ func TestSnapshotSenderTrickles(t *testing.T) {
 	cfg.SnapshotTimeout, cfg.SnapshotRate = 1500*time.Millisecond, 256<<10
 	b := listen(t, cfg)
 	b.start(t, peerAt("a", "127.0.0.1:1"))
-	sender := newEndpoint(config("a"))
+	sender := session.NewEndpoint(config("a").SessionConfig)
 	for _, c := range []struct {
 		what  string
 		chunk int
@@ -246,7 +248,7 @@ func TestSnapshotSenderTrickles(t *testing.T) {
 		{"stands still", 10, 10 * time.Second, false}, {"trickles", 1000, 20 * time.Millisecond, false}, {"slow", 100_000, 20 * time.Millisecond, true},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			l, err := sender.dial(t.Context(), b.self, PurposeSnapshot)
+			l, err := sender.Dial(t.Context(), b.self, PurposeSnapshot)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -254,23 +256,23 @@ func TestSnapshotSenderTrickles(t *testing.T) {
 			done := make(chan error, 1)
 			go func() { done <- readAck(l) }()
 			body := noise(3 << 20)
-			head, err := appendMessage(nil, kindSnapshot, 7, binary.BigEndian.AppendUint64(nil, uint64(len(body))), snap(1))
+			head, err := appendMessage(nil, session.KindSnapshot, 7, binary.BigEndian.AppendUint64(nil, uint64(len(body))), snap(1))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := l.write(head, patience); err != nil {
+			if err := l.Send(head, patience); err != nil {
 				t.Fatal(err)
 			}
 			began := time.Now()
 			answered := false
 			for sent := 0; sent < len(body) && !answered; sent += c.chunk {
 				chunk := body[sent:min(sent+c.chunk, len(body))]
-				if l.write(appendFrame(nil, kindChunk, 7, chunk), patience) != nil {
+				if l.Send(session.AppendFrame(nil, session.KindChunk, 7, chunk), patience) != nil {
 					break
 				}
 				if sent+c.chunk >= len(body) {
 					end := appendEnd(nil, int64(len(body)), crc32.Checksum(body, castagnoli), 1)
-					_ = l.write(appendFrame(nil, kindEnd, 7, end), patience)
+					_ = l.Send(session.AppendFrame(nil, session.KindEnd, 7, end), patience)
 				}
 				select {
 				case err = <-done:
@@ -301,19 +303,19 @@ func TestT17_SnapshotChunksMissingOrExchanged(t *testing.T) {
 		{"xyz", 3, true}, {"xyz", -1, true}, {"xz", 3, false}, {"xz", -1, false}, {"xyyz", 3, false}, {"xyyz", -1, false},
 		{"yxz", 3, false}, {"yxz", -1, false}, {"", 3, false},
 	} {
-		l, err := newEndpoint(config("a")).dial(t.Context(), b.self, PurposeSnapshot)
+		l, err := session.NewEndpoint(config("a").SessionConfig).Dial(t.Context(), b.self, PurposeSnapshot)
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, err := appendMessage(nil, kindSnapshot, 7, binary.BigEndian.AppendUint64(nil, uint64(c.size)), snap(1))
+		out, err := appendMessage(nil, session.KindSnapshot, 7, binary.BigEndian.AppendUint64(nil, uint64(c.size)), snap(1))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, chunk := range c.chunks {
-			out = appendFrame(out, kindChunk, 7, []byte(string(chunk)))
+			out = session.AppendFrame(out, session.KindChunk, 7, []byte(string(chunk)))
 		}
 		end := appendEnd(nil, 3, crc32.Checksum([]byte("xyz"), castagnoli), 1)
-		if err := l.write(appendFrame(out, kindEnd, 7, end), time.Second); err != nil {
+		if err := l.Send(session.AppendFrame(out, session.KindEnd, 7, end), time.Second); err != nil {
 			t.Fatal(err)
 		}
 		_ = l.SetReadDeadline(time.Now().Add(patience))

@@ -2,13 +2,7 @@
 
 package transport
 
-import (
-	"net"
-	"syscall"
-)
-
-// setSegmentSize is only known on Linux.
-func setSegmentSize(syscall.RawConn, int) error { return nil }
+import "net"
 
 // nowWriter is only known on Linux; elsewhere all is left to the writers of the lanes.
 type nowWriter struct{}

@@ -68,26 +68,26 @@ func TestAuthorizeTakesBack(t *testing.T) {
 	var pb troubles
 	c2.Problem = pb.tell
 	a, b := pair(t, c1, c2)
-	stand := func(n int) func() bool { return func() bool { return len(b.standing.list()) == n } }
+	stand := func(n int) func() bool { return func() bool { return b.end.Standing() == n } }
 	eventually(t, "stand", stand(4))
 	release := make(chan struct{})
 	hang := func() error { <-release; return nil }
 	answer.Store(&hang)
-	b.judgeStanding(t.Context())
+	b.end.JudgeStanding(t.Context())
 	close(release)
 	if !stand(4)() {
-		t.Errorf("%d of 4 go on without an answer", len(b.standing.list()))
+		t.Errorf("%d of 4 go on without an answer", b.end.Standing())
 	}
 	no := func() error { return errors.New("revoked") }
 	answer.Store(&no)
-	b.judgeStanding(t.Context())
+	b.end.JudgeStanding(t.Context())
 	eventually(t, "ended", func() bool { return apart(a, b) })
 	eventually(t, "told", func() bool { return strings.Contains(pb.get("a", "certificate"), "revoked") })
 	answer.Store(nil)
 	a.connected(t)
 	b.connected(t)
 	eventually(t, "over", func() bool { return !strings.Contains(pb.get("a", "certificate"), "revoked") })
-	eventually(t, "the set is what stands", func() bool { return stand(4)() && len(a.standing.list()) == 4 })
+	eventually(t, "the set is what stands", func() bool { return stand(4)() && a.end.Standing() == 4 })
 }
 
 // Whoever has only not renewed its certificate in time keeps what stands.
@@ -102,9 +102,9 @@ func TestExpiredGoesOn(t *testing.T) {
 	later := ca.config(t)
 	later.Time = func() time.Time { return time.Now().Add(24 * time.Hour) }
 	r.set(later, ca)
-	eventually(t, "stand", func() bool { return len(b.standing.list()) == 4 })
-	b.judgeStanding(t.Context())
-	if n := len(b.standing.list()); n != 4 {
+	eventually(t, "stand", func() bool { return b.end.Standing() == 4 })
+	b.end.JudgeStanding(t.Context())
+	if n := b.end.Standing(); n != 4 {
 		t.Errorf("%d of 4 go on", n)
 	}
 }

@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"maps"
 	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/baton-ha/baton/internal/session"
 
 	"go.etcd.io/raft/v3/raftpb"
 )
@@ -53,7 +54,9 @@ type Handler interface {
 
 // TCP connects this member with its peers. Its methods may be called from any goroutine.
 type TCP struct {
-	*endpoint
+	end     *session.Endpoint
+	cfg     Config
+	said    *session.Conditions // end.Said
 	lobby   lobby
 	changed chan struct{} // 1: the peers changed; the supervisor starts what is new
 	reached atomic.Bool   // somebody has come in
@@ -83,20 +86,19 @@ func Listen(c Config) (*TCP, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	e := newEndpoint(c)
-	if secure, err := e.tls.config(); err != nil {
+	c = c.withDefaults()
+	e := session.NewEndpoint(c.SessionConfig)
+	if err := e.Prepare(); err != nil {
 		return nil, fmt.Errorf("transport: %w", err)
-	} else if secure != nil {
-		e.tls.certs.watchOwn(secure.Clone())
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), bindTimeout)
 	defer cancel()
-	all, err := e.bind(ctx)
+	all, err := bind(ctx, e, c.Bind)
 	if err != nil && !errors.Is(err, errNotYet) {
 		return nil, err
 	}
-	t := &TCP{endpoint: e, listeners: all, unbound: err, changed: make(chan struct{}, 1), closing: make(chan struct{})}
-	e.members = t.members
+	t := &TCP{end: e, cfg: c, said: e.Said, listeners: all, unbound: err, changed: make(chan struct{}, 1), closing: make(chan struct{})}
+	e.Members = t.members
 	t.dir.Store(&directory{groups: map[uint64]*Group{}, byID: map[uint64]*peer{}, byName: map[string]*peer{}})
 	t.setPeersLocked(c.Peers)
 	return t, nil
@@ -143,7 +145,7 @@ func (t *TCP) Group(id uint64, h Handler) (*Group, error) {
 // SetPeers replaces the peers: connections to and from those that are gone or changed end, and those that are new or
 // changed are dialled. It fails with all faults of the list, or with ErrClosed.
 func (t *TCP) SetPeers(peers []Peer) error {
-	if err := errors.Join(validatePeers(t.cfg.Self, peers)...); err != nil {
+	if err := errors.Join(session.ValidatePeers(t.cfg.Self, peers)...); err != nil {
 		return err
 	}
 	t.mu.Lock()
@@ -152,7 +154,7 @@ func (t *TCP) SetPeers(peers []Peer) error {
 		return ErrClosed
 	}
 	t.setPeersLocked(peers)
-	signal(t.changed)
+	session.Signal(t.changed)
 	return nil
 }
 
@@ -219,8 +221,7 @@ func (t *TCP) Close() error {
 	}
 	t.mu.Unlock()
 	t.wg.Wait()
-	t.problems.close()
-	t.refusals.close()
+	t.end.Close()
 	return err
 }
 
@@ -253,20 +254,6 @@ func (t *TCP) unreachable(id uint64) {
 	for _, g := range t.dir.Load().groups {
 		g.news.add(notice{what: noticeUnreachable, id: id})
 	}
-}
-
-// problem tells of something that lasts; err is nil when it is over. peer is a peer's name, or empty. It waits for nobody.
-func (e *endpoint) problem(peer, kind string, err error) {
-	e.problems.add(news{kind + " " + peer, func() {
-		switch {
-		case e.cfg.Problem != nil:
-			e.cfg.Problem(peer, kind, err)
-		case err != nil:
-			e.said.say(slog.LevelWarn, "problem", kind+" "+peer, err.Error(), "kind", kind, "peer", peer, "error", err)
-		case e.said.over("problem", kind+" "+peer):
-			e.cfg.Logger.Info("problem over", "kind", kind, "peer", peer)
-		}
-	}})
 }
 
 // PeerStatus is what the transport knows about a peer.

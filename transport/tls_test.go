@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/baton-ha/baton/internal/session"
+
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -113,7 +115,7 @@ func TestT17_TLSLetsNobodyElseIn(t *testing.T) {
 		t.Error("plain dialler got in")
 	}
 	// A plain dialler gets an alert, record type 21, at most.
-	if got := hear(t, b.self.Addr, appendOpening(nil)); len(got) > 7 || len(got) > 0 && got[0] != 21 {
+	if got := hear(t, b.self.Addr, session.AppendOpening(nil)); len(got) > 7 || len(got) > 0 && got[0] != 21 {
 		t.Errorf("plain dialler was told %x", got)
 	}
 	for what, cfg := range map[string]*tls.Config{
@@ -123,7 +125,7 @@ func TestT17_TLSLetsNobodyElseIn(t *testing.T) {
 		conn, err := tls.Dial("tcp", b.self.Addr, cfg)
 		if err == nil {
 			_ = conn.SetDeadline(time.Now().Add(patience))
-			_, _ = conn.Write(appendOpening(nil))
+			_, _ = conn.Write(session.AppendOpening(nil))
 			var n int
 			if n, err = conn.Read(make([]byte, 10)); n > 0 {
 				t.Errorf("%s: got %d bytes", what, n)

@@ -8,10 +8,13 @@ import (
 	"math/rand/v2"
 	"syscall"
 	"time"
+
+	"github.com/baton-ha/baton/internal/session"
 )
 
 const (
-	writeSize = 128 << 10 // bytes that the writer gathers for one write
+	writeSize  = 128 << 10 // bytes that the writer gathers for one write
+	keepBuffer = 2 << 20   // the largest buffer that it keeps
 
 	refusedBackoff    = time.Second
 	maxRefusedBackoff = 5 * time.Second
@@ -23,7 +26,7 @@ func (l *lane) run(ctx context.Context) {
 	said, name, lane := l.p.t.said, l.p.Name, l.purpose.String()
 	var pause, refusals backoff
 	for ctx.Err() == nil {
-		conn, err := l.p.t.dial(l.p.small(ctx), l.p.Peer, l.purpose)
+		conn, err := l.p.t.end.Dial(l.p.small(ctx), l.p.Peer, l.purpose)
 		if ctx.Err() != nil {
 			if err == nil {
 				conn.Close()
@@ -32,30 +35,30 @@ func (l *lane) run(ctx context.Context) {
 		}
 		if err != nil {
 			var r *RefusedError
-			var cause *causeError
-			if errors.As(err, &cause) && cause.kind == causeSilent {
+			var cause *session.CauseError
+			if errors.As(err, &cause) && cause.Kind == session.CauseSilent {
 				l.p.smaller()
 			}
-			text := stableText(err)
+			text := session.StableText(err)
 			if errors.As(err, &r) {
-				text = refusalText(r)
+				text = session.RefusalText(r)
 			}
-			said.say(slog.LevelWarn, lineCannotConnect, name, text, "peer", name, "connection", lane, "error", err)
+			said.Say(slog.LevelWarn, lineCannotConnect, name, text, "peer", name, "connection", lane, "error", err)
 			if r != nil {
-				l.p.t.refused(r)
+				l.p.t.end.Refuse(r)
 				l.wait(ctx, refusals.next(refusedBackoff, maxRefusedBackoff))
 			} else {
 				l.wait(ctx, pause.next(cfg.Backoff, cfg.MaxBackoff))
 			}
 			continue
 		}
-		if said.over(lineCannotConnect, name) {
-			cfg.Logger.Info("connected", "peer", name, "addr", conn.raw.RemoteAddr())
+		if said.Over(lineCannotConnect, name) {
+			cfg.Logger.Info("connected", "peer", name, "addr", conn.Raw.RemoteAddr())
 		}
-		said.over(lineLost, name)
+		said.Over(lineLost, name)
 		since := time.Now()
 		l.p.attached(conn)
-		l.setUp(conn.inline())
+		l.setUp(inlineOf(conn))
 		err = l.serve(ctx, conn)
 		l.setDown()
 		if ctx.Err() != nil {
@@ -64,10 +67,10 @@ func (l *lane) run(ctx context.Context) {
 		if l.purpose == PurposeBulk {
 			l.p.t.unreachable(l.p.ID)
 		}
-		if hungUp(err) {
+		if session.HungUp(err) {
 			l.p.ended(ctx)
 		}
-		said.say(slog.LevelInfo, lineLost, name, stableText(err), "peer", name, "connection", lane, "error", err)
+		said.Say(slog.LevelInfo, lineLost, name, session.StableText(err), "peer", name, "connection", lane, "error", err)
 		refusals = backoff{}
 		if errors.Is(err, errStuck) || errors.Is(err, syscall.ETIMEDOUT) {
 			// That the peer dials us is no reason to try earlier: it is there, and takes nothing.
@@ -99,7 +102,7 @@ func wait(ctx context.Context, early <-chan struct{}, d time.Duration) {
 }
 
 // serve writes to the connection until it ends, closes it, and returns the reason.
-func (l *lane) serve(ctx context.Context, conn *link) error {
+func (l *lane) serve(ctx context.Context, conn *session.Link) error {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 
@@ -119,12 +122,12 @@ func (l *lane) serve(ctx context.Context, conn *link) error {
 	stuck := <-watched
 	if !finished {
 		// The write failed first. If that was because the peer hung up, the reader knows it too.
-		if rerr := <-ended; !hungUp(err) && hungUp(rerr) {
+		if rerr := <-ended; !session.HungUp(err) && session.HungUp(rerr) {
 			err = rerr
 		}
 	}
 	switch {
-	case stuck && hungUp(err): // still tells of the other side's end
+	case stuck && session.HungUp(err): // still tells of the other side's end
 		return fmt.Errorf("%w (%w)", errStuck, err)
 	case stuck:
 		return errStuck
@@ -133,9 +136,9 @@ func (l *lane) serve(ctx context.Context, conn *link) error {
 }
 
 // hear reads what comes back until the end of the connection.
-func (l *lane) hear(conn *link) error {
+func (l *lane) hear(conn *session.Link) error {
 	for {
-		f, err := conn.r.next(takenSize)
+		f, err := conn.Next(takenSize)
 		if err == nil {
 			err = l.progress.hear(f)
 		}
@@ -146,7 +149,7 @@ func (l *lane) hear(conn *link) error {
 }
 
 // write is the writer's loop. It has no deadline: watch ends it. finished: the error is that of the ended channel.
-func (l *lane) write(conn *link, ended <-chan error) (err error, finished bool) {
+func (l *lane) write(conn *session.Link, ended <-chan error) (err error, finished bool) {
 	var batch []queued
 	for {
 		var rest []byte

@@ -1,4 +1,4 @@
-package transport
+package session
 
 import (
 	"context"
@@ -11,11 +11,12 @@ import (
 	"time"
 )
 
+// ResolveTimeout bounds the lookup of a name: twice what resolvers wait for one server.
+const ResolveTimeout = 10 * time.Second
+
 const (
 	// dialStagger is the head start of each address of a name before the next one (RFC 8305, section 5).
 	dialStagger = 150 * time.Millisecond
-	// resolveTimeout bounds the lookup of a name: twice what resolvers wait for one server.
-	resolveTimeout = 10 * time.Second
 	// resolvePatience is how long a lookup is waited for where the addresses of the last one are known.
 	resolvePatience = 300 * time.Millisecond
 	// maxNames bounds what is remembered, and maxAddresses what is tried of one name.
@@ -23,11 +24,11 @@ const (
 	maxAddresses = 64
 )
 
-// dialer connects to names that lead to several addresses, of which some may be dead, and remembers what it learnt.
-type dialer struct {
+// Dialer connects to names that lead to several addresses, of which some may be dead, and remembers what it learnt.
+type Dialer struct {
 	timeout time.Duration // of one address
-	lookup  func(ctx context.Context, host string) ([]netip.Addr, error)
-	connect func(ctx context.Context, network, addr string) (net.Conn, error)
+	Lookup  func(ctx context.Context, host string) ([]netip.Addr, error)
+	Connect func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	mu    sync.Mutex           // guards names
 	names map[string]*resolved // by host:port
@@ -40,10 +41,10 @@ type resolved struct {
 	suspect bool         // one failed since the last lookup: the name may lead elsewhere by now
 }
 
-func newDialer(timeout time.Duration) *dialer {
-	return &dialer{
-		timeout: timeout, connect: connect, names: map[string]*resolved{},
-		lookup: func(ctx context.Context, host string) ([]netip.Addr, error) {
+func newDialer(timeout time.Duration) *Dialer {
+	return &Dialer{
+		timeout: timeout, Connect: connect, names: map[string]*resolved{},
+		Lookup: func(ctx context.Context, host string) ([]netip.Addr, error) {
 			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 		},
 	}
@@ -52,7 +53,7 @@ func newDialer(timeout time.Duration) *dialer {
 // dial resolves addr and connects to the first of its addresses that takes the connection. Each is begun a moment after the
 // one before, or when that one fails. Where the name server is slow or silent, the addresses of the last lookup are tried
 // meanwhile.
-func (d *dialer) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+func (d *Dialer) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, err
@@ -60,7 +61,7 @@ func (d *dialer) dial(ctx context.Context, network, addr string) (net.Conn, erro
 	if _, err := netip.ParseAddr(host); err == nil {
 		ctx, cancel := context.WithTimeout(ctx, d.timeout)
 		defer cancel()
-		return d.connect(ctx, network, addr)
+		return d.Connect(ctx, network, addr)
 	}
 	r := race{d: d, network: network, addr: addr, port: port, results: make(chan raced)}
 	return r.run(ctx, host)
@@ -68,7 +69,7 @@ func (d *dialer) dial(ctx context.Context, network, addr string) (net.Conn, erro
 
 // race is one dial of a name.
 type race struct {
-	d       *dialer
+	d       *Dialer
 	network string
 	addr    string
 	port    string
@@ -76,13 +77,13 @@ type race struct {
 	begun   []netip.Addr
 	results chan raced
 	running int
-	errs    dialErrors
+	errs    DialErrors
 }
 
-// dialErrors is why each of several addresses could not be reached, in one line.
-type dialErrors []error
+// DialErrors is why each of several addresses could not be reached, in one line.
+type DialErrors []error
 
-func (e dialErrors) Error() string {
+func (e DialErrors) Error() string {
 	texts := make([]string, len(e))
 	for i, err := range e {
 		texts[i] = err.Error()
@@ -91,7 +92,7 @@ func (e dialErrors) Error() string {
 	return strings.Join(slices.Compact(texts), "; ")
 }
 
-func (e dialErrors) Unwrap() []error { return e }
+func (e DialErrors) Unwrap() []error { return e }
 
 type raced struct {
 	conn net.Conn
@@ -106,9 +107,9 @@ func (r *race) run(ctx context.Context, host string) (net.Conn, error) {
 	}
 	found := make(chan answer, 1)
 	go func() {
-		ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+		ctx, cancel := context.WithTimeout(ctx, ResolveTimeout)
 		defer cancel()
-		addrs, err := r.d.lookup(ctx, host)
+		addrs, err := r.d.Lookup(ctx, host)
 		found <- answer{addrs, err}
 	}()
 	resolving := true
@@ -181,7 +182,7 @@ func (r *race) begin(ctx context.Context, next *time.Timer) {
 	go func() {
 		ctx, cancel := context.WithTimeout(ctx, r.d.timeout)
 		defer cancel()
-		conn, err := r.d.connect(ctx, r.network, net.JoinHostPort(ip.String(), r.port))
+		conn, err := r.d.Connect(ctx, r.network, net.JoinHostPort(ip.String(), r.port))
 		r.results <- raced{conn, err}
 	}()
 	next.Reset(dialStagger)
@@ -207,21 +208,21 @@ func joinAddrs(addrs []netip.Addr) string {
 }
 
 // remembered returns the addresses of the last lookup, and how long a new one is waited for before they are tried.
-func (d *dialer) remembered(addr string) ([]netip.Addr, time.Duration) {
+func (d *Dialer) remembered(addr string) ([]netip.Addr, time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r := d.names[addr]
 	if r == nil {
-		return nil, resolveTimeout
+		return nil, ResolveTimeout
 	}
 	if r.suspect {
-		return r.order(r.last), resolveTimeout
+		return r.order(r.last), ResolveTimeout
 	}
 	return r.order(r.last), resolvePatience
 }
 
 // learn takes note of a lookup, and returns its addresses in the order in which they are to be tried.
-func (d *dialer) learn(addr string, found []netip.Addr) []netip.Addr {
+func (d *Dialer) learn(addr string, found []netip.Addr) []netip.Addr {
 	for i, a := range found {
 		found[i] = a.Unmap()
 	}
@@ -234,7 +235,7 @@ func (d *dialer) learn(addr string, found []netip.Addr) []netip.Addr {
 	return r.order(found)
 }
 
-func (d *dialer) nameLocked(addr string) *resolved {
+func (d *Dialer) nameLocked(addr string) *resolved {
 	r := d.names[addr]
 	if r == nil {
 		if len(d.names) >= maxNames {
@@ -248,7 +249,7 @@ func (d *dialer) nameLocked(addr string) *resolved {
 
 // blame says that not the member answered at an address of addr: the others come first from now on, and the next lookup is
 // waited for.
-func (d *dialer) blame(addr string, conn net.Conn) {
+func (d *Dialer) blame(addr string, conn net.Conn) {
 	d.note(addr, conn, func(r *resolved, ip netip.Addr) {
 		r.failed = append(r.failed, ip)
 		r.failed = r.failed[max(0, len(r.failed)-maxAddresses):]
@@ -257,11 +258,11 @@ func (d *dialer) blame(addr string, conn net.Conn) {
 }
 
 // praise says that the member answered.
-func (d *dialer) praise(addr string, conn net.Conn) {
+func (d *Dialer) praise(addr string, conn net.Conn) {
 	d.note(addr, conn, func(r *resolved, _ netip.Addr) { r.suspect = false })
 }
 
-func (d *dialer) note(addr string, conn net.Conn, f func(*resolved, netip.Addr)) {
+func (d *Dialer) note(addr string, conn net.Conn, f func(*resolved, netip.Addr)) {
 	ap, err := netip.ParseAddrPort(conn.RemoteAddr().String())
 	if err != nil {
 		return

@@ -1,4 +1,4 @@
-package transport
+package session
 
 import (
 	"context"
@@ -116,7 +116,7 @@ func forClient(given *tls.Config, said *tls.ClientHelloInfo) (*tls.Config, error
 func (s *security) client(c *tls.Config, addr string, chains *[][]*x509.Certificate) *tls.Config {
 	c = s.common(c)
 	if c.ServerName == "" {
-		c.ServerName = hostOf(addr)
+		c.ServerName = HostOf(addr)
 	}
 	given := c.Clone()
 	c.InsecureSkipVerify, c.VerifyPeerCertificate = true, nil
@@ -139,7 +139,7 @@ func (s *security) common(c *tls.Config) *tls.Config {
 
 // secure makes the TLS handshake of a connection, as the dialler of addr, or as the listener where that is empty. The
 // program's callbacks run in it.
-func (e *endpoint) secure(ctx context.Context, raw net.Conn, who, addr string) (*tls.Conn, *shown, error) {
+func (e *Endpoint) secure(ctx context.Context, raw net.Conn, who, addr string) (*tls.Conn, *shown, error) {
 	type result struct {
 		conn *tls.Conn
 		*shown
@@ -151,7 +151,7 @@ func (e *endpoint) secure(ctx context.Context, raw net.Conn, who, addr string) (
 			return result{}, err
 		}
 		if before != nil && e.tls.last.Load() != before {
-			signal(e.tls.certs.changed)
+			Signal(e.tls.certs.changed)
 		}
 		var chains [][]*x509.Certificate
 		r := result{shown: &shown{given: cfg}}
@@ -172,11 +172,11 @@ func (e *endpoint) secure(ctx context.Context, raw net.Conn, who, addr string) (
 }
 
 // present returns the present configuration, or the last good one; nil only if there never was one. It is the program's code.
-func (e *endpoint) present() (*tls.Config, error) {
+func (e *Endpoint) present() (*tls.Config, error) {
 	cfg, err := e.tls.config()
 	if err != nil {
-		e.said.say(slog.LevelWarn, lineTLS, "", err.Error(), "error", err)
-	} else if e.said.over(lineTLS, "") {
+		e.Said.Say(slog.LevelWarn, lineTLS, "", err.Error(), "error", err)
+	} else if e.Said.Over(lineTLS, "") {
 		e.cfg.Logger.Info("TLS configuration is renewed again")
 	}
 	return cfg, err

@@ -1,4 +1,4 @@
-package transport
+package session
 
 import (
 	"context"
@@ -128,8 +128,8 @@ func marksOf(leaf *x509.Certificate) (marks []string) {
 	return marks
 }
 
-// hostOf returns what a certificate that is for a host has to be valid for. A zone is the dialler's own business.
-func hostOf(addr string) string {
+// HostOf returns what a certificate that is for a host has to be valid for. A zone is the dialler's own business.
+func HostOf(addr string) string {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return ""
@@ -139,8 +139,8 @@ func hostOf(addr string) string {
 }
 
 // claim is the claim of the other side of l. addr is a member's in the list, empty if there is none.
-func (e *endpoint) claim(l *link, role Role, cluster, name, addr string, dialled bool) Claim {
-	c := Claim{Role: role, Cluster: cluster, Name: name, Host: hostOf(addr), Members: e.members(), Dialled: dialled, Remote: l.raw.RemoteAddr()}
+func (e *Endpoint) claim(l *Link, role Role, cluster, name, addr string, dialled bool) Claim {
+	c := Claim{Role: role, Cluster: cluster, Name: name, Host: HostOf(addr), Members: e.Members(), Dialled: dialled, Remote: l.Raw.RemoteAddr()}
 	if l.shown != nil {
 		c.TLS = &l.shown.state
 		if server := l.shown.given.ServerName; server != "" && addr != "" {
@@ -152,17 +152,17 @@ func (e *endpoint) claim(l *link, role Role, cluster, name, addr string, dialled
 
 // authorize decides whether the other side may be what it claims. It runs on a goroutine of the connection, and takes no
 // longer than a handshake.
-func (e *endpoint) authorize(ctx context.Context, c Claim) *RefusedError {
+func (e *Endpoint) authorize(ctx context.Context, c Claim) *RefusedError {
 	err := e.mayBe(ctx, c)
 	if err == nil {
 		return nil
 	}
 	return &RefusedError{Peer: c.Name, Code: CodeUnauthorized, Local: true,
-		Text: fmt.Sprintf("%q does not take the other side for %s: %s", e.cfg.Self.Name, c.what(), stableText(err))}
+		Text: fmt.Sprintf("%q does not take the other side for %s: %s", e.cfg.Self.Name, c.what(), StableText(err))}
 }
 
 // mayBe is the one place where it is decided who may be what.
-func (e *endpoint) mayBe(ctx context.Context, c Claim) error {
+func (e *Endpoint) mayBe(ctx context.Context, c Claim) error {
 	if e.cfg.Authorize == nil {
 		return AuthorizeByCertificate(ctx, c)
 	}

@@ -1,4 +1,4 @@
-package transport
+package session
 
 import (
 	"encoding/binary"
@@ -88,17 +88,17 @@ func (e *RefusedError) Is(target error) bool {
 	return target == ErrRefused || target == sentinels[e.Code]
 }
 
-const maxText = 8 << 10
+const MaxText = 8 << 10
 
-// appendCoded appends a body of a code and a text, as refuse and ack have it.
-func appendCoded(b []byte, code uint16, text string) []byte {
+// AppendCoded appends a body of a code and a text, as refuse and ack have it.
+func AppendCoded(b []byte, code uint16, text string) []byte {
 	b = binary.BigEndian.AppendUint16(b, code)
-	return append(b, text[:min(len(text), maxText)]...)
+	return append(b, text[:min(len(text), MaxText)]...)
 }
 
-func decodeCoded(body []byte) (code uint16, text string, err error) {
-	if len(body) < 2 || len(body) > 2+maxText {
-		return 0, "", fmt.Errorf("%w: code and text of %d bytes", errFrame, len(body))
+func DecodeCoded(body []byte) (code uint16, text string, err error) {
+	if len(body) < 2 || len(body) > 2+MaxText {
+		return 0, "", fmt.Errorf("%w: code and text of %d bytes", ErrFrame, len(body))
 	}
 	return binary.BigEndian.Uint16(body), strings.ToValidUTF8(string(body[2:]), "?"), nil
 }

@@ -1,4 +1,4 @@
-package transport
+package session
 
 import (
 	"context"
@@ -17,31 +17,18 @@ const (
 
 // The lines of this package that are said again and again when something is wrong.
 const (
-	lineCannotConnect = "cannot connect"
-	lineLost          = "connection lost"
-	lineGone          = "peer is gone: connection ended and its address refuses"
-	lineRefused       = "refused a connection"
-	lineFailed        = "handshake failed"
-	lineCannotAccept  = "cannot accept"
-	lineMalformed     = "malformed bytes, connection closed"
-	lineNotTaken      = "snapshot not taken"
-	lineNotForWire    = "message is not for the wire, dropped"
-	lineTooLarge      = "message is too large, dropped"
-
 	lineTLS       = "no new TLS configuration, the last one is used"
 	lineTakenBack = "connection ended: its certificate is not accepted any more"
 	lineNotJudged = "connection goes on, though nobody says whether its certificate is still accepted"
-
-	stranger = "stranger" // whoever says a name that is no peer's
 )
 
 // sayPauses are the times after which what still goes on is said again.
 var sayPauses = [...]time.Duration{time.Minute, 10 * time.Minute, time.Hour}
 
-// conditions are what goes wrong again and again, each time somebody dials. Each is said once, then counted, and said again
+// Conditions are what goes wrong again and again, each time somebody dials. Each is said once, then counted, and said again
 // when it changes, or, with the count, after growing pauses. A few changes are said at once; what changes all the time is
 // counted, too.
-type conditions struct {
+type Conditions struct {
 	logger *slog.Logger
 	now    func() time.Time
 
@@ -63,12 +50,13 @@ type condition struct {
 	last   time.Time // when it happened last
 }
 
-func newConditions(logger *slog.Logger) *conditions {
-	return &conditions{logger: logger, now: time.Now, held: map[conditionKey]*condition{}}
+// NewConditions returns what says things to a logger.
+func NewConditions(logger *slog.Logger) *Conditions {
+	return &Conditions{logger: logger, now: time.Now, held: map[conditionKey]*condition{}}
 }
 
-// say notes that something happened. text tells its variants apart, and is free of what is different each time.
-func (c *conditions) say(level slog.Level, what, who, text string, attrs ...any) {
+// Say notes that something happened. text tells its variants apart, and is free of what is different each time.
+func (c *Conditions) Say(level slog.Level, what, who, text string, attrs ...any) {
 	if count, ok := c.note(conditionKey{what, who}, text); ok {
 		if count > 1 {
 			attrs = append(attrs, "times", count)
@@ -78,7 +66,7 @@ func (c *conditions) say(level slog.Level, what, who, text string, attrs ...any)
 }
 
 // note counts, and says whether it is to be said.
-func (c *conditions) note(key conditionKey, text string) (count int, say bool) {
+func (c *Conditions) note(key conditionKey, text string) (count int, say bool) {
 	now := c.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -110,8 +98,8 @@ func (c *conditions) note(key conditionKey, text string) (count int, say bool) {
 	return count, true
 }
 
-// over notes that a condition has ended, and reports whether it had been said.
-func (c *conditions) over(what, who string) bool {
+// Over notes that a condition has ended, and reports whether it had been said.
+func (c *Conditions) Over(what, who string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	h := c.held[conditionKey{what, who}]
@@ -123,8 +111,15 @@ func (c *conditions) over(what, who string) bool {
 	return said
 }
 
+// Held is how many are remembered.
+func (c *Conditions) Held() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.held)
+}
+
 // makeRoomLocked forgets what is over for long, and, where that is not enough, everything.
-func (c *conditions) makeRoomLocked(now time.Time) {
+func (c *Conditions) makeRoomLocked(now time.Time) {
 	if len(c.held) < maxConditions {
 		return
 	}

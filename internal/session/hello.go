@@ -1,4 +1,4 @@
-package transport
+package session
 
 import (
 	"bytes"
@@ -16,7 +16,8 @@ const (
 	// MinVersion is the oldest version that this package still speaks.
 	MinVersion = 3
 
-	maxHello   = 64 << 10
+	// MaxHello bounds the body of a hello.
+	MaxHello   = 64 << 10
 	maxMembers = 4096
 )
 
@@ -73,21 +74,21 @@ var msgpackHandle = func() *codec.MsgpackHandle {
 	return h
 }()
 
-func encodeHello(h Hello) ([]byte, error) {
+func EncodeHello(h Hello) ([]byte, error) {
 	var b []byte
 	if err := codec.NewEncoderBytes(&b, msgpackHandle).Encode(h); err != nil {
 		return nil, fmt.Errorf("encode hello: %w", err)
 	}
-	if len(b) > maxHello {
-		return nil, fmt.Errorf("encode hello: %d bytes, the limit is %d", len(b), maxHello)
+	if len(b) > MaxHello {
+		return nil, fmt.Errorf("encode hello: %d bytes, the limit is %d", len(b), MaxHello)
 	}
 	return b, nil
 }
 
-func decodeHello(b []byte) (Hello, error) {
+func DecodeHello(b []byte) (Hello, error) {
 	var h Hello
-	if len(b) > maxHello {
-		return h, fmt.Errorf("decode hello: %d bytes, the limit is %d", len(b), maxHello)
+	if len(b) > MaxHello {
+		return h, fmt.Errorf("decode hello: %d bytes, the limit is %d", len(b), MaxHello)
 	}
 	d := codec.NewDecoderBytes(b, msgpackHandle)
 	if err := d.Decode(&h); err != nil {

@@ -1,4 +1,4 @@
-package transport
+package session
 
 import (
 	"context"
@@ -13,15 +13,13 @@ import (
 )
 
 const (
-	renewLook  = time.Minute            // after which the program is asked for new certificates, though nobody shakes hands
-	renewPause = 200 * time.Millisecond // between two looks at all sessions
-	renewAtOne = 16                     // sessions that are judged at a time
+	renewAtOne = 16 // sessions that are judged at a time
 )
 
 // standing are the connections that stand, with what they were let in as.
 type standing struct {
 	mu  sync.Mutex // guards all
-	all map[*link]*grant
+	all map[*Link]*grant
 }
 
 // grant is why a connection may be there.
@@ -30,17 +28,17 @@ type grant struct {
 	since time.Time
 }
 
-func (s *standing) add(l *link, c Claim) {
+func (s *standing) add(l *Link, c Claim) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.all == nil {
-		s.all = map[*link]*grant{}
+		s.all = map[*Link]*grant{}
 	}
 	s.all[l] = &grant{claim: c, since: time.Now()}
 }
 
 // remove says whether l was still there.
-func (s *standing) remove(l *link) bool {
+func (s *standing) remove(l *Link) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, was := s.all[l]
@@ -48,43 +46,46 @@ func (s *standing) remove(l *link) bool {
 	return was
 }
 
-func (s *standing) list() map[*link]*grant {
+func (s *standing) list() map[*Link]*grant {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return maps.Clone(s.all)
 }
 
-// judgeStanding judges all connections again by the present configuration: those of an authority that is no longer trusted, and
+// Standing is how many connections stand.
+func (e *Endpoint) Standing() int { return len(e.standing.list()) }
+
+// JudgeStanding judges all connections again by the present configuration: those of an authority that is no longer trusted, and
 // those that Authorize takes back, end.
-func (t *TCP) judgeStanding(ctx context.Context) {
+func (e *Endpoint) JudgeStanding(ctx context.Context) {
 	var cfg *tls.Config
-	if t.tls.on() {
-		cfg, _ = outside(ctx, &t.outside, "own", "GetTLS", t.cfg.HandshakeTimeout, func(context.Context) (*tls.Config, error) { return t.present() })
+	if e.tls.on() {
+		cfg, _ = outside(ctx, &e.outside, "own", "GetTLS", e.cfg.HandshakeTimeout, func(context.Context) (*tls.Config, error) { return e.present() })
 		if cfg == nil {
 			return // was said, as far as it is known: handshakes fail of it, too
 		}
 	}
 	var wg sync.WaitGroup
 	room := make(chan struct{}, renewAtOne)
-	for l, g := range t.standing.list() {
+	for l, g := range e.standing.list() {
 		room <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-room }()
-			err := t.judgeAgain(ctx, cfg, l, g)
+			err := e.judgeAgain(ctx, cfg, l, g)
 			if err == nil || ctx.Err() != nil {
 				return
 			}
 			name := g.claim.Name
-			if errors.Is(err, errNoAnswer) {
+			if errors.Is(err, ErrNoAnswer) {
 				// Nobody has said no, and there may be nobody left to talk to where this ends what stands.
-				t.said.say(slog.LevelWarn, lineNotJudged, name, err.Error(), "peer", name, "error", err)
+				e.Said.Say(slog.LevelWarn, lineNotJudged, name, err.Error(), "peer", name, "error", err)
 				return
 			}
-			if !t.standing.remove(l) {
+			if !e.standing.remove(l) {
 				return // it has ended meanwhile, and what follows it was judged by itself
 			}
-			t.said.say(slog.LevelWarn, lineTakenBack, name, stableText(err), "peer", name, "role", g.claim.Role.String(), "from", l.raw.RemoteAddr(), "error", err)
-			t.tls.certs.refuse(name, g.claim.Dialled, fmt.Errorf("a connection of %s has ended: %w", name, err))
+			e.Said.Say(slog.LevelWarn, lineTakenBack, name, StableText(err), "peer", name, "role", g.claim.Role.String(), "from", l.Raw.RemoteAddr(), "error", err)
+			e.tls.certs.refuse(name, g.claim.Dialled, fmt.Errorf("a connection of %s has ended: %w", name, err))
 			l.Close()
 		})
 	}
@@ -93,9 +94,9 @@ func (t *TCP) judgeStanding(ctx context.Context) {
 
 // judgeAgain judges one connection. A certificate that has expired since is none that was taken back: who may be there and has
 // only not renewed it in time may stay until the connection ends.
-func (e *endpoint) judgeAgain(ctx context.Context, cfg *tls.Config, l *link, g *grant) error {
+func (e *Endpoint) judgeAgain(ctx context.Context, cfg *tls.Config, l *Link, g *grant) error {
 	c := g.claim
-	c.Members = e.members()
+	c.Members = e.Members()
 	if l.shown != nil {
 		_, err := outside(ctx, &e.outside, outsider(c), "a callback of TLS", e.cfg.HandshakeTimeout, func(context.Context) (struct{}, error) {
 			state, err := l.shown.again(cfg, c.Dialled, time.Time{})

@@ -1,4 +1,4 @@
-package transport
+package session
 
 import (
 	"context"
@@ -14,8 +14,8 @@ const (
 	maxLeftAll = 256 // and for all
 )
 
-// errNoAnswer is wrapped by the errors of calls that did not end as they should.
-var errNoAnswer = errors.New("no answer")
+// ErrNoAnswer is wrapped by the errors of calls that did not end as they should.
+var ErrNoAnswer = errors.New("no answer")
 
 // outsiders are the calls of what the program gave us to be asked in a handshake. Each runs on a goroutine of its own: one
 // that panics, ends its goroutine or does not return fails this handshake and nothing else, and those that have not
@@ -69,16 +69,16 @@ func outside[T any](ctx context.Context, o *outsiders, who, what string, timeout
 	}
 	var none T
 	if o.full(who) {
-		return none, fmt.Errorf("%w: earlier calls of %s have not returned", errNoAnswer, what)
+		return none, fmt.Errorf("%w: earlier calls of %s have not returned", ErrNoAnswer, what)
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	done := make(chan result, 1)
 	go func() {
-		out := result{err: fmt.Errorf("%w: %s has ended its goroutine", errNoAnswer, what)}
+		out := result{err: fmt.Errorf("%w: %s has ended its goroutine", ErrNoAnswer, what)}
 		defer func() {
 			if p := recover(); p != nil {
-				out = result{err: fmt.Errorf("%w: %s has panicked: %v", errNoAnswer, what, p)}
+				out = result{err: fmt.Errorf("%w: %s has panicked: %v", ErrNoAnswer, what, p)}
 			}
 			done <- out
 		}()
@@ -103,5 +103,5 @@ func outside[T any](ctx context.Context, o *outsiders, who, what string, timeout
 		<-done
 		o.leave(who, -1)
 	}()
-	return none, fmt.Errorf("%w: %s has not returned", errNoAnswer, what)
+	return none, fmt.Errorf("%w: %s has not returned", ErrNoAnswer, what)
 }

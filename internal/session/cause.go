@@ -1,4 +1,4 @@
-package transport
+package session
 
 import (
 	"crypto/tls"
@@ -22,24 +22,24 @@ const (
 	causeCert      = "cert"      // we do not accept his certificate
 	causeOwnCert   = "own cert"  // he does not accept ours
 	causeEnded     = "ended"     // he hung up in the middle
-	causeSilent    = "silent"    // he says nothing
-	causeElsewhere = "elsewhere" // anything else
+	CauseSilent    = "silent"    // he says nothing
+	CauseElsewhere = "elsewhere" // anything else
 )
 
-// causeError is a failed handshake in words: what is at the other end, and what either side is to do about it. The text has
+// CauseError is a failed handshake in words: what is at the other end, and what either side is to do about it. The text has
 // nothing that is different each time, such as ports and the time of day, so that the same failure has the same text.
-type causeError struct {
-	kind string
+type CauseError struct {
+	Kind string
 	text string
 	err  error
 }
 
-func (e *causeError) Error() string { return e.text }
-func (e *causeError) Unwrap() error { return e.err }
+func (e *CauseError) Error() string { return e.text }
+func (e *CauseError) Unwrap() error { return e.err }
 
 // Is matches ErrUnauthorized where a certificate is the cause.
-func (e *causeError) Is(target error) bool {
-	return target == ErrUnauthorized && (e.kind == causeCert || e.kind == causeOwnCert)
+func (e *CauseError) Is(target error) bool {
+	return target == ErrUnauthorized && (e.Kind == causeCert || e.Kind == causeOwnCert)
 }
 
 // strangerError says how somebody began who does not speak our protocol.
@@ -48,12 +48,12 @@ type strangerError struct{ begin []byte }
 func (e *strangerError) Error() string {
 	return fmt.Sprintf("not a baton member: begins with %q", e.begin)
 }
-func (e *strangerError) Is(target error) bool { return target == errStranger }
+func (e *strangerError) Is(target error) bool { return target == ErrStranger }
 
-// explain says what a handshake has failed of. dialled tells the dialler's side from the listener's, ours whether we have TLS.
-func explain(err error, dialled, ours bool) error {
+// Explain says what a handshake has failed of. dialled tells the dialler's side from the listener's, ours whether we have TLS.
+func Explain(err error, dialled, ours bool) error {
 	cause := func(kind, format string, args ...any) error {
-		return &causeError{kind: kind, text: fmt.Sprintf(format, args...), err: err}
+		return &CauseError{Kind: kind, text: fmt.Sprintf(format, args...), err: err}
 	}
 	var stranger *strangerError
 	var header tls.RecordHeaderError
@@ -84,15 +84,15 @@ func explain(err error, dialled, ours bool) error {
 	case errors.As(err, &op) && op.Op == "remote error" && strings.Contains(op.Err.Error(), "certificate"):
 		return cause(causeOwnCert, "it does not accept this member's certificate: %v", op.Err)
 	case errors.As(err, &op) && op.Op == "remote error":
-		return cause(causeElsewhere, "it does not accept this member's way of TLS: %v", op.Err)
+		return cause(CauseElsewhere, "it does not accept this member's way of TLS: %v", op.Err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return cause(causeSilent, "it takes connections, and says nothing in time")
-	case dialled && ours && hungUp(err):
+		return cause(CauseSilent, "it takes connections, and says nothing in time")
+	case dialled && ours && HungUp(err):
 		return cause(causeEnded, "it ends the connection in the TLS handshake: it may have no TLS (Config.TLS must be set on both sides or on neither), or just stop")
-	case dialled && hungUp(err):
+	case dialled && HungUp(err):
 		return cause(causeEnded, "it ends the connection before it has said who it is: it may want TLS (Config.TLS must be set on both sides or on neither), or just stop")
 	}
-	return cause(causeElsewhere, "%s", stableText(err))
+	return cause(CauseElsewhere, "%s", StableText(err))
 }
 
 const dateTime = "2006-01-02 15:04:05 MST"
@@ -114,10 +114,10 @@ func looksLikeHTTP(b []byte) bool {
 	return false
 }
 
-// stableText is an error's text without the addresses of a connection, whose ports are different each time.
-func stableText(err error) string {
+// StableText is an error's text without the addresses of a connection, whose ports are different each time.
+func StableText(err error) string {
 	var op *net.OpError
-	var cause *causeError
+	var cause *CauseError
 	switch {
 	case err == nil:
 		return ""
@@ -129,13 +129,13 @@ func stableText(err error) string {
 	return err.Error()
 }
 
-// hungUp says whether err is the other side's end of the connection, and not ours, a timeout, or a damaged frame.
-func hungUp(err error) bool {
+// HungUp says whether err is the other side's end of the connection, and not ours, a timeout, or a damaged frame.
+func HungUp(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// refusalText is the text of a refusal without its address, which is another one for each connection that comes in.
-func refusalText(r *RefusedError) string {
+// RefusalText is the text of a refusal without its address, which is another one for each connection that comes in.
+func RefusalText(r *RefusedError) string {
 	return strings.Join([]string{r.Code.String(), r.Text}, ": ")
 }

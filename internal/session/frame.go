@@ -1,0 +1,169 @@
+package session
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+)
+
+// HeaderSize is the size of a frame without its body.
+const HeaderSize = 24
+
+const (
+	frameMagic = 0xBA
+
+	// growStep is what is allocated for a body before its first byte has arrived: enough for the append messages that raft
+	// makes, of 1 MiB of entries, in one piece. In the handshake the limit is lower.
+	growStep = 1<<20 + 64<<10
+	// keepBuffer is the largest buffer that a connection keeps between frames.
+	keepBuffer = 2 << 20
+	// ownBody is the largest message that is read into the buffer of the connection: that of one without entries, nearly
+	// always, which is decoded without keeping a byte of it.
+	ownBody = 512
+)
+
+// Kind is the type of a frame. All are listed here, so that none is given twice; what is in the frames from message to taken
+// is not this package's business.
+type Kind byte
+
+// The kinds of frames. Numbers are never used again.
+const (
+	KindHello    Kind = 1
+	KindRefuse   Kind = 2
+	KindMessage  Kind = 3 // numbered, and a large one gets a body of its own
+	KindSnapshot Kind = 4
+	KindChunk    Kind = 5
+	KindEnd      Kind = 6
+	KindAck      Kind = 7
+	KindTaken    Kind = 8
+)
+
+// ErrFrame is wrapped by every error about bytes that are not what the format says, as opposed to bytes that do not come.
+var ErrFrame = errors.New("malformed frame")
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// SealFrame fills the header in the first HeaderSize bytes of b, whose rest is the body.
+func SealFrame(b []byte, k Kind, id uint64) {
+	body := b[HeaderSize:]
+	b[0], b[1] = frameMagic, byte(k)
+	binary.BigEndian.PutUint16(b[2:], 0)
+	binary.BigEndian.PutUint32(b[4:], uint32(len(body)))
+	binary.BigEndian.PutUint64(b[8:], id)
+	binary.BigEndian.PutUint32(b[16:], crc32.Checksum(body, castagnoli))
+	binary.BigEndian.PutUint32(b[20:], crc32.Checksum(b[:20], castagnoli))
+}
+
+// AppendFrame appends a whole frame to b.
+func AppendFrame(b []byte, k Kind, id uint64, body []byte) []byte {
+	at := len(b)
+	b = append(b, make([]byte, HeaderSize)...)
+	b = append(b, body...)
+	SealFrame(b[at:], k, id)
+	return b
+}
+
+// NumberFrame makes a sealed message frame the one with this number on its connection.
+func NumberFrame(b []byte, number uint16) {
+	binary.BigEndian.PutUint16(b[2:], number)
+	binary.BigEndian.PutUint32(b[20:], crc32.Checksum(b[:20], castagnoli))
+}
+
+// Frame is one frame as it was read.
+type Frame struct {
+	Kind   Kind
+	Number uint16 // of a message
+	ID     uint64 // of the group, or of the stream
+	Body   []byte
+	Owned  bool // Body is the frame's own; otherwise it is valid until the next frame is read
+}
+
+// FrameReader reads frames. A message larger than ownBody gets a body of its own, which its entries then share instead of
+// being copied: an entry that stays in the log keeps its whole frame, but so do its neighbours, which stay as long. All
+// other bodies use one buffer again and again.
+type FrameReader struct {
+	r    *bufio.Reader
+	head [HeaderSize]byte
+	buf  []byte
+}
+
+// NewFrameReader returns a reader of what r brings.
+func NewFrameReader(r io.Reader) *FrameReader {
+	return &FrameReader{r: bufio.NewReaderSize(r, 32<<10), buf: make([]byte, 0, ownBody)}
+}
+
+// Next reads a frame with a body of at most limit bytes. Its error is io.EOF only between frames.
+func (fr *FrameReader) Next(limit int) (Frame, error) {
+	h := fr.head[:]
+	if _, err := io.ReadFull(fr.r, h); err != nil {
+		return Frame{}, err
+	}
+	if h[0] != frameMagic {
+		return Frame{}, fmt.Errorf("%w: begins with %#02x", ErrFrame, h[0])
+	}
+	if got, want := crc32.Checksum(h[:20], castagnoli), binary.BigEndian.Uint32(h[20:]); got != want {
+		return Frame{}, fmt.Errorf("%w: header checksum is %08x, should be %08x", ErrFrame, got, want)
+	}
+	flags := binary.BigEndian.Uint16(h[2:])
+	if flags != 0 && Kind(h[1]) != KindMessage {
+		return Frame{}, fmt.Errorf("%w: unknown flags %#04x", ErrFrame, flags)
+	}
+	n := binary.BigEndian.Uint32(h[4:])
+	if uint64(n) > uint64(limit) {
+		return Frame{}, fmt.Errorf("%w: body of %d bytes, the limit is %d", ErrFrame, n, limit)
+	}
+	out := Frame{Kind: Kind(h[1]), Number: flags, ID: binary.BigEndian.Uint64(h[8:])}
+	out.Owned = out.Kind == KindMessage && n > ownBody
+	var err error
+	if out.Owned {
+		out.Body, err = fr.read(nil, int(n))
+	} else if int(n) <= fr.r.Size() {
+		out.Body, err = fr.peek(int(n))
+	} else if out.Body, err = fr.read(fr.buf, int(n)); cap(out.Body) <= keepBuffer {
+		fr.buf = out.Body
+	} else {
+		fr.buf = nil
+	}
+	if err != nil {
+		return Frame{}, err
+	}
+	if got, want := crc32.Checksum(out.Body, castagnoli), binary.BigEndian.Uint32(h[16:]); got != want {
+		return Frame{}, fmt.Errorf("%w: body checksum is %08x, should be %08x", ErrFrame, got, want)
+	}
+	return out, nil
+}
+
+// peek returns the next n bytes where they are.
+func (fr *FrameReader) peek(n int) ([]byte, error) {
+	b, err := fr.r.Peek(n)
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	if err == nil {
+		_, err = fr.r.Discard(n)
+	}
+	return b, err
+}
+
+// read reads n bytes into buf, or a larger buffer. It allocates no more than growStep, or twice what has arrived.
+func (fr *FrameReader) read(buf []byte, n int) ([]byte, error) {
+	buf = buf[:0]
+	for len(buf) < n {
+		at := len(buf)
+		to := min(n, max(2*at, growStep, cap(buf)))
+		if to > cap(buf) {
+			buf = append(make([]byte, 0, to), buf...)
+		}
+		buf = buf[:to]
+		if _, err := io.ReadFull(fr.r, buf[at:]); err != nil {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
+		}
+	}
+	return buf, nil
+}

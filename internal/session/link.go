@@ -1,0 +1,109 @@
+package session
+
+import (
+	"context"
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// Link is a connection after its handshake, or in it.
+type Link struct {
+	net.Conn          // TLS, or the same as Raw
+	Raw      net.Conn // the socket
+	Peer     Hello    // what the other side said
+	r        *FrameReader
+	in       *counter  // what r reads from
+	shown    *shown    // nil: no TLS
+	standing *standing // nil: nobody keeps it
+	due      time.Time
+}
+
+// NewLink returns one of a connection, which is TLS or the same as raw.
+func NewLink(conn, raw net.Conn) *Link {
+	in := &counter{r: conn}
+	return &Link{Conn: conn, Raw: raw, in: in, r: NewFrameReader(in)}
+}
+
+// Close ends the connection at once. It does not say goodbye on TLS, because that can block when the peer does not read.
+func (l *Link) Close() error {
+	if l.standing != nil {
+		l.standing.remove(l)
+	}
+	return l.Raw.Close()
+}
+
+// Next reads a frame with a body of at most limit bytes. Its error is io.EOF only between frames.
+func (l *Link) Next(limit int) (Frame, error) { return l.r.Next(limit) }
+
+// Opening reads what both sides begin with, and returns the other side's layout version.
+func (l *Link) Opening() (uint16, error) { return l.r.Opening() }
+
+// Count has read called after each read from the connection, from now on, by whoever reads. It returns what of Total was
+// taken by then. It must be called by the connection's reader.
+func (l *Link) Count(read func()) (taken int64) {
+	l.in.read = read
+	return l.in.total.Load() - int64(l.r.r.Buffered())
+}
+
+// Total is how many bytes were read from the connection.
+func (l *Link) Total() int64 { return l.in.total.Load() }
+
+// counter counts what is read from a connection.
+type counter struct {
+	r     io.Reader
+	total atomic.Int64
+	read  func() // nil: nobody is told
+}
+
+func (c *counter) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	if n > 0 {
+		c.total.Add(int64(n))
+		if c.read != nil {
+			c.read()
+		}
+	}
+	return n, err
+}
+
+// Reset ends the connection at once, and leaves nothing behind that the kernel would try to bring there.
+func (l *Link) Reset() {
+	if c, ok := l.Raw.(*net.TCPConn); ok {
+		_ = c.SetLinger(0)
+	}
+	l.Raw.Close()
+}
+
+// Send writes b in pieces, each of which must find room within the timeout.
+func (l *Link) Send(b []byte, timeout time.Duration) error {
+	const piece = 256 << 10
+	for len(b) > 0 {
+		// A deadline costs more than reading the clock, so one is set for several writes.
+		if now := time.Now(); l.due.Sub(now) < timeout {
+			l.due = now.Add(timeout + timeout/4)
+			if err := l.SetWriteDeadline(l.due); err != nil {
+				return err
+			}
+		}
+		n := min(len(b), piece)
+		if _, err := l.Conn.Write(b[:n]); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// Linger lets the other side read what was written last, before the connection is closed: closing with unread input
+// would reset it and discard that.
+func (l *Link) Linger(ctx context.Context) {
+	stop := context.AfterFunc(ctx, func() { l.Raw.Close() })
+	defer stop()
+	_ = l.SetDeadline(time.Now().Add(lingerTime))
+	if c, ok := l.Conn.(interface{ CloseWrite() error }); ok {
+		_ = c.CloseWrite()
+	}
+	_, _ = io.CopyN(io.Discard, l.Conn, 64<<20)
+}
