@@ -184,6 +184,9 @@ func (w *Store) mayCut(raftIndex uint64) bool { return raftIndex <= w.pinned.Loa
 
 // Fetch reads what is to be fetched.
 func (w *Store) Fetch(f *core.Fetch) core.Fetched {
+	if f.Damage != nil {
+		return w.repaired(f)
+	}
 	ents, err := w.Entries(f.Lo, f.Hi, f.MaxBytes)
 	return core.Fetched{Fetch: f, Entries: ents, Err: err}
 }

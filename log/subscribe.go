@@ -151,7 +151,7 @@ func (r *reader) take(e *raftpb.Entry, history []Epoch) error {
 	before := len(r.records)
 	// A copy first, so that nothing can change what was verified; and whatever the subscriber does to it, it
 	// does to its own.
-	own, err := r.store.Sound(&raftpb.Entry{Index: e.Index, Term: e.Term, Data: r.copied(e.GetData())}, "when a subscriber reads them")
+	own, err := r.store.sound(&raftpb.Entry{Index: e.Index, Term: e.Term, Data: r.copied(e.GetData())}, "when a subscriber reads them")
 	if err != nil {
 		return err
 	}

@@ -114,7 +114,7 @@ func (l *Log) apply(caller calls.Caller, a *core.Apply) (err error) {
 			return fmt.Errorf("state machine: apply records %d to %d: %w", records[0].Index, records[len(records)-1].Index, err)
 		}
 		for _, e := range rest[:n] {
-			if _, err := l.store.Sound(e, "after Apply, which must not write to Entry.Data"); err != nil {
+			if _, err := l.store.sound(e, "after Apply, which must not write to Entry.Data"); err != nil {
 				return err
 			}
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -311,8 +310,8 @@ func (c *Core) ready(now time.Duration, rd raft.Ready) error {
 				return err
 			}
 		default:
-			if err := c.soundOnes(m); err != nil {
-				return err
+			if !c.sound(m) {
+				continue // as if it were lost; raft sends it again
 			}
 			if m.GetType() == raftpb.MsgSnap {
 				snap, err := ForOthers(m.GetSnapshot())
@@ -328,24 +327,21 @@ func (c *Core) ready(now time.Duration, rd raft.Ready) error {
 	return nil
 }
 
-// soundOnes sees to it that a message has no entries but sound ones. Those that were committed before are in question:
-// others have had them in their hands since they were proposed, and what they have done to them must not reach
-// another member.
-func (c *Core) soundOnes(m *raftpb.Message) error {
-	for i, e := range m.GetEntries() {
+// sound reports whether a message has no entries but sound ones. Those that were committed before are in question: others have
+// had them in their hands since they were proposed, and what they have done to them must not reach another member. What is
+// damaged is read from disk again, beside the core.
+func (c *Core) sound(m *raftpb.Message) bool {
+	for _, e := range m.GetEntries() {
 		if e.GetIndex() > c.pos.Raft {
-			return nil
+			return true
 		}
-		sound, err := c.store.Sound(e, "before they are sent to another member")
-		if err != nil {
-			return err
-		}
-		if sound != e {
-			m.Entries = slices.Clone(m.Entries) // they may be the source's
-			m.Entries[i] = sound
+		if damage := Verify(e, "before they are sent to another member"); damage != nil {
+			c.shelf.repair(damage)
+			c.node.ReportUnreachable(m.GetTo())
+			return false
 		}
 	}
-	return nil
+	return true
 }
 
 // send finishes a message with its stamp and hands it out.

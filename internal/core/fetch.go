@@ -24,6 +24,10 @@ type Fetch struct {
 	Lo, Hi   uint64 // entries [Lo, Hi), or as much of it as is read at a time
 	MaxBytes uint64 // that are read at a time, if one entry is not larger
 
+	// Damage, if it is not nil, is what was found of the entry Lo in memory: it is to be read from disk, and to take the place
+	// of that one. If that cannot be, the error ends the member.
+	Damage *ChecksumError
+
 	from  uint64 // the fetch is of use to whoever reads on from here
 	epoch int    // of the shelf
 }
@@ -89,10 +93,19 @@ var unread = slices.Repeat([]*raftpb.Entry{{}}, 1024)
 // in memory, where old ones end.
 func (s *shelf) want(from, lo, old uint64) {
 	if lo >= old || slices.ContainsFunc(s.runs, func(r run) bool { return r.lo <= lo && lo < r.hi() }) ||
-		slices.ContainsFunc(s.wanted, func(f *Fetch) bool { return f.Lo == lo }) {
+		slices.ContainsFunc(s.wanted, func(f *Fetch) bool { return f.Lo == lo && f.Damage == nil }) {
 		return
 	}
 	s.wanted = append(s.wanted, &Fetch{Lo: lo, Hi: old, MaxBytes: s.fetchBytes, from: from, epoch: s.epoch})
+}
+
+// repair has an entry read from disk that is in memory, and is damaged there.
+func (s *shelf) repair(damage *ChecksumError) {
+	at := damage.Raft
+	s.runs = slices.DeleteFunc(s.runs, func(r run) bool { return r.lo <= at && at < r.hi() })
+	if !slices.ContainsFunc(s.wanted, func(f *Fetch) bool { return f.Damage != nil && f.Lo == at }) {
+		s.wanted = append(s.wanted, &Fetch{Lo: at, Hi: at + 1, MaxBytes: s.fetchBytes, from: at, epoch: s.epoch, Damage: damage})
+	}
 }
 
 // overwrite takes note that entries from index on are about to be replaced.
@@ -119,6 +132,9 @@ func (c *Core) fetched(f Fetched) error {
 		return fmt.Errorf("read raft entries [%d, %d): %w", f.Fetch.Lo, f.Fetch.Hi, f.Err)
 	}
 	r := run{from: f.Fetch.from, lo: f.Fetch.Lo, ents: f.Entries}
+	if f.Fetch.Damage != nil {
+		return nil // it is in memory, and is sent after the next heartbeat
+	}
 	s.runs = append(s.runs, r)
 	if c.state != raft.StateLeader {
 		return nil // what is to be applied raft asks for by itself

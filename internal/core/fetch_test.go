@@ -172,3 +172,47 @@ func TestDamageStopsTheMember(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestMutate_DamagedEntryIsNotSent: a committed entry that somebody has written to goes to no other member; it is read from
+// disk, beside the core, and then sent.
+func TestMutate_DamagedEntryIsNotSent(t *testing.T) {
+	l := newLagging(t)
+	l.held.recent = 2 // all is in memory
+	l.from(2, raftpb.MsgAppResp, laggingEntries, 3)
+	l.step(Tick{})
+	if l.core.pos.Raft < 10 {
+		t.Fatal("nothing is committed", l.core.pos.Raft)
+	}
+	data := l.held.ents[5-2].GetData() // entry 5
+	data[len(data)-1] ^= 1
+	l.sent, l.asks = nil, nil
+	l.from(3, raftpb.MsgHeartbeatResp, 0, 3)
+	probe := l.sent[0]
+	l.sent = nil
+	l.step(Receive{Message: &raftpb.Message{Type: raftpb.MsgAppResp.Enum(), From: new(uint64(3)), To: new(uint64(1)), Term: new(uint64(3)),
+		Index: probe.Index, Reject: new(true), RejectHint: new(uint64(1)), LogTerm: new(uint64(1))}, At: l.now})
+	for _, m := range l.sent {
+		for _, e := range m.GetEntries() {
+			if Verify(e, "") != nil {
+				t.Fatalf("entry %d is sent damaged", e.GetIndex())
+			}
+		}
+	}
+	l.sent = nil
+	i := slices.IndexFunc(l.asks, func(f *Fetch) bool { return f.Damage != nil })
+	if i < 0 || l.asks[i].Lo != 5 || l.asks[i].Damage.Raft != 5 {
+		t.Fatalf("the damaged entry is not asked for: %+v", l.asks)
+	}
+	l.step(l.held.fetch(l.asks[i]))
+	l.from(3, raftpb.MsgHeartbeatResp, 0, 3)
+	if len(l.sent) == 0 || !slices.ContainsFunc(l.sent[0].GetEntries(), func(e *raftpb.Entry) bool { return e.GetIndex() == 5 && Verify(e, "") == nil }) {
+		t.Errorf("once it was read it is not sent: %d messages", len(l.sent))
+	}
+	// If the disk has it damaged, too, the member stops.
+	l.core.shelf.repair(&ChecksumError{Raft: 6, When: "now"})
+	l.step(Tick{})
+	l.held.err = errors.New("on disk, too")
+	if _, err := l.core.Step(l.now, l.held.fetch(l.asks[len(l.asks)-1])); !errors.Is(err, l.held.err) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 )
 
 // memory is a [Source] for tests. All but its last entries count as on disk only, and are not to be read by a core.
@@ -82,8 +83,6 @@ func (m *memory) Recent(lo, hi, maxBytes uint64) ([]*raftpb.Entry, uint64, error
 	return Within(m.ents[lo-m.base-1:hi-m.base-1], maxBytes), 0, nil
 }
 
-func (m *memory) Sound(e *raftpb.Entry, _ string) (*raftpb.Entry, error) { return e, nil }
-
 // write does what a [Write] asks for.
 func (m *memory) write(w *Write) {
 	if w.Hard != nil {
@@ -107,6 +106,11 @@ func (m *memory) write(w *Write) {
 
 // fetch reads what is to be fetched.
 func (m *memory) fetch(f *Fetch) Fetched {
+	if f.Damage != nil && m.err == nil { // the disk has it as it was
+		e := proto.Clone(m.ents[f.Lo-m.base-1]).(*raftpb.Entry)
+		e.Data[len(e.Data)-1] ^= 1
+		m.ents[f.Lo-m.base-1] = e
+	}
 	ents, err := m.Entries(f.Lo, f.Hi, f.MaxBytes)
 	return Fetched{Fetch: f, Entries: ents, Err: err}
 }

@@ -86,10 +86,6 @@ func (c *Core) commit(now time.Duration, m *raftpb.Message) error {
 	a := &Apply{responses: m.GetResponses()}
 	for _, e := range m.GetEntries() {
 		epochs := c.pos.Epoch().Epoch
-		e, err := c.store.Sound(e, "before they are applied")
-		if err != nil {
-			return err
-		}
 		h, err := c.pos.Next(e)
 		if err != nil {
 			return err

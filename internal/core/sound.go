@@ -9,8 +9,8 @@ import (
 )
 
 // The checksum of a batch is made by its proposer. It is verified before the batch is stored on another member
-// (Log.Receive), before it is applied, after Apply has had it, before it is sent to a member that lags, and when
-// a subscriber reads it. On the disk and on the wire storage and transport have checksums of their own; what this one
+// (Log.Receive), after Apply has had it, before it is sent to a member that lags, and when a subscriber reads it. Before
+// Apply nobody could write to it. On the disk and on the wire storage and transport have checksums of their own; what this one
 // adds is memory, which the log shares with the state machine.
 
 // A ChecksumError says that records are not what was appended: a state machine has written to Entry.Data, or

@@ -13,8 +13,6 @@ type Source interface {
 	// Recent returns entries [lo, hi) as Entries does, if lo is in memory. If it is on disk only, Recent returns none, and
 	// the index at which the entries end that are on disk only.
 	Recent(lo, hi, maxBytes uint64) (ents []*raftpb.Entry, old uint64, err error)
-	// Sound returns a committed entry as it was proposed.
-	Sound(e *raftpb.Entry, when string) (*raftpb.Entry, error)
 }
 
 // What raft knows the errors of a [Source] by.
