@@ -190,7 +190,7 @@ func TestG7_DamageAfterPowerCut(t *testing.T) {
 
 // isWhole tells whether a boundary is at off.
 func isWhole(b []byte, off int64) bool {
-	r := newFrameReader("", bytes.NewReader(b[off:]), off, int64(len(b)))
+	r := newFrameReader("", bytes.NewReader(b), off, int64(len(b)))
 	rec, err := r.next()
 	return err == nil && rec.typ == wal.CrcType
 }

@@ -1,13 +1,10 @@
 package storage
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 
-	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -27,74 +24,21 @@ func (w *WAL) firstLocked() uint64 { return max(w.segs[0].index, w.floor+1) }
 func (w *WAL) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
 	var out []*raftpb.Entry
 	var size uint64
-	for lo < hi {
-		part, more, err := w.entriesOnce(lo, hi, maxBytes, &size)
+	r := w.readers.take(lo)
+	defer func() { w.readers.giveBack(r, w) }()
+	for more := true; more && lo < hi; {
+		var part []*raftpb.Entry
+		var err error
+		part, more, err = r.read(w, lo, hi, maxBytes, &size)
+		out, lo = append(out, part...), lo+uint64(len(part))
 		if err != nil {
 			if len(out) > 0 && (errors.Is(err, ErrUnavailable) || errors.Is(err, ErrCompacted)) {
 				return out, nil
 			}
 			return nil, err
 		}
-		out, lo = append(out, part...), lo+uint64(len(part))
-		if !more {
-			break
-		}
 	}
 	return out, nil
-}
-
-// entriesOnce reads from one run. more is false when the budget is used up.
-func (w *WAL) entriesOnce(lo, hi, maxBytes uint64, size *uint64) (out []*raftpb.Entry, more bool, err error) {
-	if w.closed.Load() {
-		return nil, false, ErrClosed
-	}
-	s, r, end, unpin, err := w.lookup(lo)
-	if err != nil {
-		return nil, false, err
-	}
-	defer unpin()
-	hi = min(hi, r.last+1)
-	f, err := s.open(r.off)
-	if err != nil {
-		return nil, false, fileError(s.path, 0, err)
-	}
-	defer f.Close()
-	fr := newFrameReader(s.path, f, r.off, end)
-	fr.crc, fr.chained = r.crc, true
-	for next := r.first; next < hi; {
-		rec, err := fr.next()
-		if errors.Is(err, io.EOF) {
-			return nil, false, corrupt(s.path, fr.off, "entry %d is missing", next)
-		}
-		if err != nil {
-			return nil, false, err
-		}
-		if rec.typ != wal.EntryType {
-			continue
-		}
-		typ, term, index, data, err := decodeEntry(rec.data)
-		if err == nil && index != next {
-			err = fmt.Errorf("entry %d where %d should be", index, next)
-		}
-		if err != nil {
-			return nil, false, &CorruptError{File: s.path, Offset: rec.off, Err: err}
-		}
-		next++
-		if index < lo {
-			continue
-		}
-		if n := uint64(len(rec.data)); *size == 0 || n <= maxBytes && *size <= maxBytes-n {
-			*size += n
-		} else {
-			return out, false, nil
-		}
-		e := &raftpb.Entry{Type: new(typ), Term: new(term), Index: new(index)}
-		if len(data) > 0 {
-			e.Data = bytes.Clone(data)
-		}
-		out = append(out, e)
-	}
-	return out, true, nil
 }
 
 // lookup returns the run with the current version of entry lo, cut to what is durable and current. Until unpin is called

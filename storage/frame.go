@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"bufio"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
@@ -26,45 +25,89 @@ type record struct {
 // checksum of etcd's records does not cover their type, their frame or their padding.
 type frameReader struct {
 	path      string
-	r         *bufio.Reader
-	off, size int64
+	r         io.ReaderAt
+	off, size int64 // of the next record, and where the records end
 	crc       uint32
-	chained   bool // crc is the checksum of what came before; false at the start of the first segment read
+	chained   bool   // crc is the checksum of what came before; false at the start of the first segment read
+	ahead     []byte // what was read from off on, a part of buf
 	buf       []byte
+	chunk     int // bytes that are read at a time, if a record is not larger
 }
 
-// newFrameReader reads the bytes from off to size of a segment from r, which begins there.
-func newFrameReader(path string, r io.Reader, off, size int64) *frameReader {
-	return &frameReader{path: path, r: bufio.NewReaderSize(io.LimitReader(r, size-off), int(min(size-off, 128<<10))), off: off, size: size}
+// readAhead is the chunk of who reads on and on.
+const readAhead = 256 << 10
+
+// newFrameReader reads the bytes from off to size of a segment.
+func newFrameReader(path string, r io.ReaderAt, off, size int64) *frameReader {
+	return &frameReader{path: path, r: r, off: off, size: size, chunk: int(min(size-off, readAhead))}
+}
+
+// seek goes on at another place of the file, before which the running checksum is crc.
+func (f *frameReader) seek(off int64, crc uint32) {
+	f.off, f.crc, f.chained, f.ahead = off, crc, true, nil
+}
+
+// peek returns the next n bytes, which stay valid until the next call. There must be as many before size.
+func (f *frameReader) peek(n int) ([]byte, error) {
+	if len(f.ahead) >= n {
+		return f.ahead[:n], nil
+	}
+	buf := f.buf[:cap(f.buf)]
+	if len(buf) < max(n, f.chunk) {
+		buf = make([]byte, max(n, f.chunk))
+	}
+	have := copy(buf, f.ahead)
+	f.buf = buf[:min(int64(len(buf)), f.size-f.off)]
+	for have < n {
+		m, err := f.r.ReadAt(f.buf[have:], f.off+int64(have))
+		have += m
+		if have < n && err != nil {
+			f.ahead = nil
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, f.readError(err)
+		}
+	}
+	f.ahead = f.buf[:have]
+	return f.ahead[:n], nil
+}
+
+// length returns the length word of the next record: the bytes of the record and of its padding. It returns io.EOF at
+// the end of the file or of its written part.
+func (f *frameReader) length() (n, pad int64, err error) {
+	rest := f.size - f.off
+	if rest == 0 {
+		return 0, 0, io.EOF
+	}
+	if rest < frameHead {
+		return 0, 0, corrupt(f.path, f.off, "frame of %d bytes", rest)
+	}
+	head, err := f.peek(frameHead)
+	if err != nil {
+		return 0, 0, err
+	}
+	if zero(head) {
+		return 0, 0, io.EOF
+	}
+	n, pad, ok := frameSize(head)
+	if !ok || n > rest-frameHead-pad {
+		return 0, 0, corrupt(f.path, f.off, "bad frame length %x, %d bytes left", head, rest)
+	}
+	return n, pad, nil
 }
 
 // next returns io.EOF at the end of the file or of its written part, and a *CorruptError at anything it cannot decode.
 func (f *frameReader) next() (record, error) {
-	rest := f.size - f.off
-	if rest == 0 {
-		return record{}, io.EOF
+	n, pad, err := f.length()
+	if err != nil {
+		return record{}, err
 	}
-	var head [8]byte
-	if rest < 8 {
-		return record{}, corrupt(f.path, f.off, "frame of %d bytes", rest)
+	b, err := f.peek(int(frameHead + n + pad))
+	if err != nil {
+		return record{}, err
 	}
-	if _, err := io.ReadFull(f.r, head[:]); err != nil {
-		return record{}, f.readError(err)
-	}
-	if head == [8]byte{} {
-		return record{}, io.EOF
-	}
-	n, pad, ok := frameSize(head[:])
-	if !ok || n > rest-8-pad {
-		return record{}, corrupt(f.path, f.off, "bad frame length %x, %d bytes left", head, rest)
-	}
-	if int64(cap(f.buf)) < n+pad {
-		f.buf = make([]byte, n+pad)
-	}
-	b := f.buf[:n+pad]
-	if _, err := io.ReadFull(f.r, b); err != nil {
-		return record{}, f.readError(err)
-	}
+	b = b[frameHead:]
 	if !zero(b[n:]) {
 		return record{}, corrupt(f.path, f.off, "padding is not zero")
 	}
@@ -72,7 +115,7 @@ func (f *frameReader) next() (record, error) {
 	if !ok {
 		return record{}, corrupt(f.path, f.off, "bad record header")
 	}
-	rec := record{typ: typ, before: f.crc, after: sum, off: f.off, end: f.off + 8 + n + pad}
+	rec := record{typ: typ, before: f.crc, after: sum, off: f.off, end: f.off + frameHead + n + pad}
 	if int64(at) < n {
 		c := cursor{b: b[at:n]}
 		if size := c.tagged(0x1a); !c.bad && size == uint64(len(c.b)) {
@@ -91,25 +134,31 @@ func (f *frameReader) next() (record, error) {
 	} else if want := crc32.Update(f.crc, castagnoli, rec.data); want != sum {
 		return record{}, corrupt(f.path, f.off, "checksum is %08x, record says %08x", want, sum)
 	}
-	f.crc, f.chained, f.off = sum, true, rec.end
+	f.crc, f.chained, f.off, f.ahead = sum, true, rec.end, f.ahead[len(b)+frameHead:]
 	return rec, nil
 }
 
 // restIsZero reads to the end of the file after next returned io.EOF.
 func (f *frameReader) restIsZero() error {
-	b := make([]byte, min(f.size-f.off+1, 64<<10))
-	for {
-		n, err := f.r.Read(b)
-		if !zero(b[:n]) {
+	for at := f.off; at < f.size; {
+		b := f.ahead
+		if len(b) == 0 {
+			b = make([]byte, min(readAhead, f.size-at))
+			n, err := f.r.ReadAt(b, at)
+			if n == 0 && errors.Is(err, io.EOF) {
+				return nil
+			}
+			if n == 0 && err != nil {
+				return f.readError(err)
+			}
+			b = b[:n]
+		}
+		if !zero(b) {
 			return corrupt(f.path, f.off, "bytes follow the end of the segment")
 		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return f.readError(err)
-		}
+		at, f.ahead = at+int64(len(b)), nil
 	}
+	return nil
 }
 
 func (f *frameReader) readError(err error) error {

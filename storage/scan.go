@@ -56,7 +56,7 @@ func (s *scanned) scanSegment(k int) error {
 	seg.mu.Lock()
 	defer seg.mu.Unlock()
 	seg.loaded, seg.headed, seg.runs, seg.low, seg.end = true, true, nil, math.MaxUint64, 0
-	r := newFrameReader(seg.path, io.NewSectionReader(f, 0, size), 0, size)
+	r := newFrameReader(seg.path, f, 0, size)
 	if k > 0 {
 		r.crc, r.chained = s.segs[k-1].crc, true
 	}

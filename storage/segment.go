@@ -153,65 +153,51 @@ func (s *segment) finish() {
 	s.direct = false
 }
 
-// open opens the segment for reading from off on. What is written past the page cache is read past it, too: a page that is
+// readFile is a file that is open for reading.
+type readFile interface {
+	io.ReaderAt
+	io.Closer
+}
+
+// open opens the segment for reading. What is written past the page cache is read past it, too: a page that is
 // read while it is being written could stay in the cache as it was.
-func (s *segment) open(off int64) (io.ReadCloser, error) {
+func (s *segment) open() (readFile, error) {
 	s.mu.Lock()
 	direct := s.direct
 	s.mu.Unlock()
-	if direct {
-		return s.disk.openDirect(s.path, off)
+	if !direct {
+		return s.disk.open(s.path)
 	}
-	f, err := s.disk.open(s.path)
+	f, err := s.disk.OpenFile(s.path, os.O_RDONLY|vfs.Direct, 0)
 	if err != nil {
 		return nil, err
 	}
-	return fileReader{io.NewSectionReader(f, off, math.MaxInt64-off), f}, nil
+	return &directReader{File: f, buf: aligned(128 << 10)}, nil
 }
-
-// fileReader reads a file from somewhere on.
-type fileReader struct {
-	io.Reader
-	f vfs.File
-}
-
-// Close implements [io.Closer].
-func (r fileReader) Close() error { return r.f.Close() }
 
 // directReader reads from a file past the page cache.
 type directReader struct {
-	f   vfs.File
-	off int64
+	vfs.File
 	buf []byte // aligned
 }
 
-func (d disk) openDirect(path string, off int64) (io.ReadCloser, error) {
-	f, err := d.OpenFile(path, os.O_RDONLY|vfs.Direct, 0)
-	if err != nil {
-		return nil, err
+// ReadAt implements [io.ReaderAt].
+func (r *directReader) ReadAt(p []byte, off int64) (read int, err error) {
+	for len(p) > 0 {
+		at := roundDown(off)
+		skip := int(off - at)
+		n, err := r.File.ReadAt(r.buf[:min(roundUp(skip+len(p)), cap(r.buf))], at)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return read, err
+		}
+		if n <= skip {
+			return read, io.EOF
+		}
+		n = copy(p, r.buf[skip:n])
+		p, off, read = p[n:], off+int64(n), read+n
 	}
-	return &directReader{f: f, off: off, buf: aligned(128 << 10)}, nil
+	return read, nil
 }
-
-// Read implements [io.Reader].
-func (r *directReader) Read(p []byte) (int, error) {
-	at := roundDown(r.off)
-	skip := int(r.off - at)
-	want := min(roundUp(skip+len(p)), cap(r.buf))
-	n, err := r.f.ReadAt(r.buf[:want], at)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return 0, err
-	}
-	if n <= skip {
-		return 0, io.EOF
-	}
-	n = copy(p, r.buf[skip:n])
-	r.off += int64(n)
-	return n, nil
-}
-
-// Close implements [io.Closer].
-func (r *directReader) Close() error { return r.f.Close() }
 
 // head reads the commit index in front of the segment.
 func (s *segment) head() (uint64, error) {
@@ -225,7 +211,7 @@ func (s *segment) head() (uint64, error) {
 		return 0, err
 	}
 	defer f.Close()
-	r := newFrameReader(s.path, io.NewSectionReader(f, 0, size), 0, size)
+	r := newFrameReader(s.path, f, 0, size)
 	for _, typ := range s.headTypes() {
 		rec, err := r.next()
 		if err := s.headError(rec, typ, err); err != nil {
@@ -267,7 +253,7 @@ func (s *segment) load(next *segment) error {
 		return err
 	}
 	defer f.Close()
-	r := newFrameReader(s.path, io.NewSectionReader(f, 0, size), 0, size)
+	r := newFrameReader(s.path, f, 0, size)
 	s.runs, s.low = nil, math.MaxUint64
 	for n := 0; ; n++ {
 		rec, err := r.next()
@@ -304,7 +290,7 @@ func (s *segment) load(next *segment) error {
 
 // startSum returns the checksum with which the segment continues the one before it.
 func (s *segment) startSum() (uint32, error) {
-	f, err := s.open(0)
+	f, err := s.open()
 	if err != nil {
 		return 0, fileError(s.path, 0, err)
 	}

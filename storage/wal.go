@@ -79,6 +79,8 @@ type WAL struct {
 	last     uint64     // last durable entry
 	floor    uint64
 	rewrites uint64 // counts the times at which entries were superseded
+
+	readers readers
 }
 
 type recovered struct {
@@ -312,6 +314,7 @@ func (w *WAL) Compact(index uint64) error {
 			w.unpinned.Wait()
 		}
 		w.indexMu.Unlock()
+		w.readers.leave(s)
 		if err := w.supply.retire(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("storage: delete segment: %w", err)
 		}
@@ -363,6 +366,7 @@ func (w *WAL) fail(err error) error {
 func (w *WAL) Close() error {
 	w.closing.Do(func() {
 		w.closed.Store(true)
+		w.readers.close()
 		close(w.stop)
 		w.workers.Wait()
 		w.snapMu.Lock()

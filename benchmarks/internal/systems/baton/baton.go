@@ -90,7 +90,7 @@ func Start(o harness.Options, edit func(cfg *ha.Config, m *Machine)) (_ *System,
 		cfg := ha.Config{
 			Name: m.Name, Dir: filepath.Join(o.Dir, m.Name), Cluster: "bench", Members: members, StateMachine: machine,
 			Bind: addrs[i], NoCrashEvidence: o.Shim, // a proxy's refusals say nothing about the member
-			Logger: slog.New(slog.DiscardHandler), RetainBytes: 2 * o.Keep, // of what surrounds the payload, too
+			Logger: slog.New(slog.DiscardHandler), RetainBytes: keep(o.Keep),
 		}
 		if edit != nil {
 			edit(&cfg, machine)
@@ -102,6 +102,14 @@ func Start(o harness.Options, edit func(cfg *ha.Config, m *Machine)) (_ *System,
 		s.Nodes, s.Machines, s.configs = append(s.Nodes, n), append(s.Machines, machine), append(s.configs, cfg)
 	}
 	return s, s.await()
+}
+
+// keep is RetainBytes for so many bytes of payload and for what is appended beside them.
+func keep(bytes int64) int64 {
+	if bytes == 0 {
+		return 0
+	}
+	return 2*bytes + 16<<30
 }
 
 func (s *System) await() error {
