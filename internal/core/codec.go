@@ -44,7 +44,7 @@ func isBatch(data []byte) bool {
 
 // A Header is what stands before a batch's records.
 type Header struct {
-	epoch, First uint64
+	Epoch, First uint64
 	Count        uint32
 	size         int // of the header
 }
@@ -58,11 +58,11 @@ func ParseHeader(data []byte) (Header, error) {
 		return Header{}, fmt.Errorf("%w: batch of %d bytes", ErrFormat, len(data))
 	}
 	numbers := data[h.size-20:]
-	h.epoch = binary.LittleEndian.Uint64(numbers)
+	h.Epoch = binary.LittleEndian.Uint64(numbers)
 	h.First = binary.LittleEndian.Uint64(numbers[8:])
 	h.Count = binary.LittleEndian.Uint32(numbers[16:])
-	if h.epoch == 0 || h.First == 0 || h.Count == 0 || uint64(h.Count) > uint64(len(data)-h.size)/RecordHeader {
-		return Header{}, fmt.Errorf("%w: batch of %d bytes says epoch %d, first %d, count %d", ErrFormat, len(data), h.epoch, h.First, h.Count)
+	if h.Epoch == 0 || h.First == 0 || h.Count == 0 || uint64(h.Count) > uint64(len(data)-h.size)/RecordHeader {
+		return Header{}, fmt.Errorf("%w: batch of %d bytes says epoch %d, first %d, count %d", ErrFormat, len(data), h.Epoch, h.First, h.Count)
 	}
 	return h, nil
 }
@@ -92,7 +92,7 @@ func AppendRecords(dst []Entry, h Header, data []byte) []Entry {
 	dst = slices.Grow(dst, int(h.Count))
 	for i := range uint64(h.Count) {
 		n := RecordHeader + uint64(binary.LittleEndian.Uint32(rest))
-		dst = append(dst, Entry{Index: h.First + i, Epoch: h.epoch, Data: rest[RecordHeader:n:n]})
+		dst = append(dst, Entry{Index: h.First + i, Epoch: h.Epoch, Data: rest[RecordHeader:n:n]})
 		rest = rest[n:]
 	}
 	return dst

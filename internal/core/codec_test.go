@@ -74,7 +74,7 @@ func TestBatchLayout(t *testing.T) {
 		t.Fatalf("the layout has changed:\n got %v\nwant %v", got, want)
 	}
 	h, err := ParseHeader(got)
-	if err != nil || h != (Header{epoch: 7, First: 3, Count: 3, size: batchHeader}) {
+	if err != nil || h != (Header{Epoch: 7, First: 3, Count: 3, size: batchHeader}) {
 		t.Fatalf("parseHeader: %+v, %v", h, err)
 	}
 	records := AppendRecords(nil, h, got)

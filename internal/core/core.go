@@ -2,7 +2,6 @@ package core
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -45,64 +44,39 @@ const maxInflightMessages = maxInflightBatches + 32
 // A Core is one member's replicated log. What it is told in the same order at the same times, it answers with the same
 // effects. It is owned by one goroutine.
 type Core struct {
-	cfg     Config
-	node    *raft.RawNode
-	store   Source
-	shelf   shelf // store, as raft sees it
+	cfg    Config
+	node   *raft.RawNode
+	source Source
+	shelf  shelf // the source, as raft sees it
+
+	view             // of raft, when it was last looked at
+	pos     Position // committed up to here
 	members members
-	jitter  *rand.Rand
-	eff     Effects
-	events  []Event // room for what Drive steps it with
 
-	// What was last seen of raft.
-	leader, term uint64
-	state        raft.StateType
+	voter     voter      // waits for a leader
+	promises  promises   // what is owed to others
+	lease     lease      // what others owe to this member, if it leads
+	pace      pace       // how fast batches leave
+	fate      fate       // what becomes of them
+	stall     stall      // how the disk and the state machine get on
+	progress  progress   // how the entries get on, if this member leads
+	starving  starvation // how this member gets to run
+	snapshots snapshots
 
-	// Follower: when to campaign, and what is owed to others.
-	electAt time.Duration
-	heardAt time.Duration // when the leader last showed that it is alive
-	hunts   int           // quick campaigns left, to replace a dead leader
-	owed    voter
-	forced  release // that was received with TimeoutNow
-
-	// Leader: heartbeats and the lease.
-	beatAt       time.Duration
-	beatenAt     time.Duration
-	lease        lease
-	transferring time.Duration // until when a transfer may be under way; 0: none
-	progress     progress
-
-	starving starvation
-
-	pos        Position // committed up to here
-	pinned     uint64   // the log behind this raft index is needed (pin.go)
-	installing bool     // a leader's checkpoint is being written or restored
-	next       uint64   // leader: index the next proposed record gets
-	open       []*Batch // proposed, fate unknown, in log order
-	held       int      // of open: not yet committed
-
-	heldBytes             int           // of those
-	partial               int           // of those: not full
-	writeTime, commitTime time.Duration // of this member's writes and of its batches, on average
-
-	diskOut   bool          // takes no records
-	unborn    bool          // takes no part: hears nobody, and does not campaign
-	writes    []*Write      // not yet durable, in order
-	slowest   peak          // of the waits for the disk
-	writtenAt time.Duration // when a write was last answered, or the first of these was handed out
-	applies   int           // not yet answered
-	appliedAt time.Duration // when an apply was last answered, or the first of these was handed out
+	eff    Effects // of this step
+	events []Event // room for what Drive steps it with
 }
 
-type release struct {
-	term  uint64
-	stamp int64
+// A view is what raft says of who leads.
+type view struct {
+	leader, term uint64
+	state        raft.StateType
 }
 
 // New builds a core on what a member has recovered. now is the time of its start.
-func New(cfg Config, store Source, now time.Duration) (c *Core, err error) {
+func New(cfg Config, source Source, now time.Duration) (c *Core, err error) {
 	defer Catch("start raft", &err)
-	snap, err := store.Snapshot()
+	snap, err := source.Snapshot()
 	if err != nil {
 		return nil, err
 	}
@@ -111,10 +85,13 @@ func New(cfg Config, store Source, now time.Duration) (c *Core, err error) {
 		return nil, err
 	}
 	cfg.InflightBytes = cmp.Or(cfg.InflightBytes, 32<<20)
+	clocks := timing{cfg.Heartbeat, cfg.ElectionTimeout, cfg.MaxClockDrift}
 	c = &Core{
-		cfg: cfg, store: store, shelf: shelf{Source: store, fetchBytes: cfg.InflightBytes / fetchPart},
-		members: membersOf(snap, cp), pinned: NothingPinned,
-		jitter: rand.New(rand.NewPCG(cfg.Seed, cfg.ID)), pos: cp.Position, beatAt: now,
+		cfg: cfg, source: source, shelf: shelf{Source: source, fetchBytes: cfg.InflightBytes / fetchPart},
+		pos: cp.Position, members: membersOf(snap, cp),
+		voter: voter{timing: clocks, jitter: rand.New(rand.NewPCG(cfg.Seed, cfg.ID))},
+		lease: lease{timing: clocks, beatAt: now}, stall: stall{timing: clocks}, progress: progress{timing: clocks},
+		starving: starvation{timing: clocks}, snapshots: snapshots{pinned: NothingPinned},
 	}
 	c.node, err = raft.NewRawNode(&raft.Config{
 		ID:                        cfg.ID,
@@ -139,25 +116,16 @@ func New(cfg Config, store Source, now time.Duration) (c *Core, err error) {
 	c.look(now)
 	switch {
 	case len(c.members.voters.all()) == 1:
-		c.electAt = now
+		c.voter.electAt = now
 	case cfg.Unborn:
-		c.unborn, c.electAt = true, now+never
+		c.voter.unborn, c.voter.electAt = true, now+never
 	case mutant.On(mutant.NoRestartGuard):
-		c.electSoon(now)
+		c.voter.soon(now)
 	default:
-		guard := max(cfg.Guard, cfg.ElectionTimeout)
-		c.owed.guard = now + guard
-		c.electAt = now + guard + c.random(cfg.ElectionTimeout)
+		c.promises.guard = now + max(cfg.Guard, cfg.ElectionTimeout)
+		c.voter.electAt = c.promises.guard + c.voter.random(cfg.ElectionTimeout)
 	}
 	return c, nil
-}
-
-// never is a time that does not come.
-const never = 100 * 365 * 24 * time.Hour
-
-// electSoon is how a member begins that cannot have promised anything.
-func (c *Core) electSoon(now time.Duration) {
-	c.electAt = now + c.cfg.Heartbeat + c.random(c.cfg.ElectionTimeout/2)
 }
 
 // electionTicks is how many ticks raft takes for an election timeout.
@@ -167,65 +135,33 @@ func (c *Core) electionTicks() int { return max(2, int(c.cfg.ElectionTimeout/c.c
 func (c *Core) Epoch() Epoch { return c.pos.Epoch() }
 
 // Heard returns when the leader last showed that it is alive, on this member's clock.
-func (c *Core) Heard() time.Duration { return c.heardAt }
+func (c *Core) Heard() time.Duration { return c.voter.heardAt }
 
 // LeaseUntil is until when, on this member's clock, nobody else can be elected, 0 without a lease.
 func (c *Core) LeaseUntil() time.Duration { return c.lease.until }
 
 // Installing reports whether a leader's checkpoint is being written or restored. Another must wait.
-func (c *Core) Installing() bool { return c.installing }
+func (c *Core) Installing() bool { return c.snapshots.installing }
 
 // Pinned returns the raft index behind which the log is needed by members that catch up.
-func (c *Core) Pinned() uint64 { return c.pinned }
+func (c *Core) Pinned() uint64 { return c.snapshots.pinned }
 
 // Deadline is when the core wants its next Tick.
 func (c *Core) Deadline() time.Duration {
 	if c.state == raft.StateLeader {
-		return min(c.beatAt, c.starving.wakeAt)
+		return min(c.lease.beatAt, c.starving.wakeAt)
 	}
-	return min(c.electAt, c.starving.wakeAt)
+	return min(c.voter.electAt, c.starving.wakeAt)
 }
 
-// Room reports whether a batch of the given size should be proposed now or had better wait and grow.
-// While a batch is under way the next one gathers, which makes the fewest and largest batches. Full
-// ones need not wait, up to a bound, and others need not wait for them; nor does any, while the disk is
-// idle, if it is the network that takes the time. Where a batch would be refused there is always room.
+// Room reports whether a batch of the given size should be proposed now or had better wait and grow (pace.go). Where a batch
+// would be refused there is always room.
 func (c *Core) Room(size int) bool {
-	slow := len(c.writes) == 0 && c.commitTime > slowNetwork*c.writeTime
-	switch {
-	case c.held == 0 || c.state != raft.StateLeader:
-		return true
-	case c.held >= maxInflightBatches:
-		return false
-	case size >= FullBatch:
-		return slow || c.heldBytes < maxInflightSize
-	}
-	return slow || c.partial == 0
+	return c.state != raft.StateLeader || c.pace.room(size, c.stall.idle())
 }
 
 // Patience is how long a batch that could be proposed may wait for more records, as long as they come.
-func (c *Core) Patience() time.Duration { return min(c.commitTime/2, maxPatience) }
-
-const maxPatience = 5 * time.Millisecond
-
-// FullBatch is the size in bytes from which a batch does not wait for more records.
-const FullBatch = 256 << 10
-
-// Bounds of the batches that are proposed and not committed: the more bytes, the longer a small record
-// waits behind large ones. Where the network is slow, only their number counts.
-const (
-	maxInflightBatches = 64
-	maxInflightSize    = 1 << 20
-)
-
-// slowNetwork is how many times longer a commit takes than a write of this member's disk where the
-// network is what is waited for.
-const slowNetwork = 4
-
-// smooth moves an average a little towards what was just measured.
-func smooth(average *time.Duration, measured time.Duration) {
-	*average += (measured - *average) / 8
-}
+func (c *Core) Patience() time.Duration { return c.pace.patience() }
 
 // Step tells the core what has happened, in order, and returns what is to be done. The effects are
 // valid until the next Step. After an error the core is not to be stepped again.
@@ -256,18 +192,22 @@ func (c *Core) Step(now time.Duration, events ...Event) (eff Effects, err error)
 func (c *Core) handle(now time.Duration, ev Event) error {
 	switch ev := ev.(type) {
 	case Tick:
-		c.awake(now)
+		if p, ok := c.starving.awake(now); ok {
+			c.change(p)
+		}
 		c.tick(now)
 	case Hurry:
 		c.hurry(now)
 	case Lapsed:
-		c.lapsed(now)
+		if c.state == raft.StateLeader {
+			c.starving.lapsed(now)
+		}
 	case Receive:
 		c.receive(now, ev)
 	case Born:
-		if c.unborn {
-			c.unborn = false
-			c.electSoon(now)
+		if c.voter.unborn {
+			c.voter.unborn = false
+			c.voter.soon(now)
 		}
 	case Propose:
 		c.propose(now, ev.Batch)
@@ -276,7 +216,7 @@ func (c *Core) handle(now time.Duration, ev Event) error {
 	case Written:
 		return c.written(now, ev.Write)
 	case Writing:
-		c.writtenAt = now
+		c.stall.writing(now)
 	case Doubt:
 		c.doubt(now, ev.By)
 	case Fetched:
@@ -288,7 +228,7 @@ func (c *Core) handle(now time.Duration, ev Event) error {
 	case AskTransfer:
 		c.node.TransferLeader(c.cfg.ID)
 	case DiskOut:
-		c.diskOut = ev.Out
+		c.stall.full = ev.Out
 	case Unreachable:
 		c.node.ReportUnreachable(ev.ID)
 	case Gone:
@@ -352,18 +292,18 @@ func (c *Core) send(now time.Duration, m *raftpb.Message) {
 			return // it has just given way
 		}
 		m.Context = nil
-		if c.transferring == 0 && c.lease.stamp > 0 {
-			m.Context = c.beat()
+		if c.lease.stamps() {
+			m.Context = beat(c.lease.stamp, c.cfg.NoCrashEvidence)
 		}
 	case raftpb.MsgHeartbeatResp:
 		if stamp := stampOf(m); stamp > 0 {
-			m.Context = vow{stamp, c.cfg.ElectionTimeout, c.cfg.MaxClockDrift, now < c.owed.guard, c.starved()}.encode()
+			m.Context = vow{stamp, c.cfg.ElectionTimeout, c.cfg.MaxClockDrift, c.promises.guarded(now), c.starving.starved()}.encode()
 		}
 	case raftpb.MsgTimeoutNow:
 		m.Context = withStamp(nil, c.lease.released)
 	case raftpb.MsgVote:
-		if isForced(m) && c.forced.term+1 == m.GetTerm() {
-			m.Context = withStamp(campaignTransfer, c.forced.stamp)
+		if isForced(m) && c.promises.forced.term+1 == m.GetTerm() {
+			m.Context = withStamp(campaignTransfer, c.promises.forced.stamp)
 		}
 	}
 	c.eff.Send = append(c.eff.Send, m)
@@ -376,7 +316,7 @@ func (c *Core) write(now time.Duration, m *raftpb.Message) {
 		w.Bytes += len(e.GetData())
 	}
 	if w.Snapshot != nil {
-		c.installing = true
+		c.snapshots.installing = true
 	}
 	if len(w.Entries) > 0 {
 		c.shelf.overwrite(w.Entries[0].GetIndex())
@@ -394,30 +334,24 @@ func (c *Core) write(now time.Duration, m *raftpb.Message) {
 			w.Send = append(w.Send, r)
 		}
 		if r.GetType() == raftpb.MsgVoteResp && !r.GetReject() && r.GetTo() != c.cfg.ID {
-			c.deferElection(now) // at once: a vote that is being written has been cast
-			c.hunts = 0
+			c.wait(now) // at once: a vote that is being written has been cast
+			c.voter.hunts = 0
 		}
 	}
 	if mutant.On(mutant.VoteNotPersisted) && w.Hard != nil {
-		hard, _, _ := c.store.InitialState()
+		hard, _, _ := c.source.InitialState()
 		w.Hard = &raftpb.HardState{Term: hard.Term, Vote: hard.Vote, Commit: m.Commit}
 	}
-	if len(c.writes) == 0 {
-		c.writtenAt = now
-	}
-	c.writes = append(c.writes, w)
+	c.stall.write(now, w)
 	c.eff.Writes = append(c.eff.Writes, w)
 }
 
 // written steps what had to wait for a write.
 func (c *Core) written(now time.Duration, w *Write) error {
-	if len(c.writes) == 0 || c.writes[0] != w {
-		return errors.New("baton: writes answered out of order") // a driver's bug
+	if err := c.stall.written(now, w); err != nil {
+		return err
 	}
-	c.writes[0], c.writes = nil, c.writes[1:]
-	smooth(&c.writeTime, now-w.issued)
-	c.slowest.note(now, now-c.writtenAt, slowestFor*c.cfg.ElectionTimeout)
-	c.writtenAt = now
+	c.pace.wrote(now - w.issued)
 	for _, m := range w.responses {
 		if err := c.node.Step(m); err != nil {
 			return fmt.Errorf("raft: own response: %w", err)
@@ -442,25 +376,36 @@ func (c *Core) look(now time.Duration) {
 	if term := st.HardState.GetTerm(); term != c.term || st.RaftState != c.state {
 		// A new term, or a new role in it: nothing of an old lease counts.
 		c.lease.forget()
-		c.transferring = 0
 		if st.RaftState == raft.StateLeader && !was {
-			c.beatAt = 0
+			c.lease.beatAt = 0
 		}
 	}
-	c.leader, c.term, c.state = st.Lead, st.HardState.GetTerm(), st.RaftState
-	c.endProgress()
+	c.view = view{leader: st.Lead, term: st.HardState.GetTerm(), state: st.RaftState}
+	c.progress.end(c.members.voters, c.leader != 0 && c.leader != c.cfg.ID)
+	c.report(c.progress.take())
 	if c.state != raft.StateLeader {
 		if was {
-			c.deferElection(now)
+			c.wait(now)
 		}
-		c.pinned = NothingPinned
+		c.snapshots.pinned = NothingPinned
 		c.setLease(0)
 		if mutant.On(mutant.StaleFate) && was {
-			for _, b := range c.open {
+			for _, b := range c.fate.open {
+				c.pace.end(b)
 				c.eff.Done = append(c.eff.Done, Done{b, ErrNotActive})
 			}
-			c.open, c.held, c.heldBytes, c.partial = nil, 0, 0, 0
+			c.fate.open = nil
 		}
 	}
-	c.eff.Changes = append(c.eff.Changes, Leadership{Leader: c.leader, Term: c.term, Leading: c.state == raft.StateLeader})
+	c.change(Leadership{Leader: c.leader, Term: c.term, Leading: c.state == raft.StateLeader})
+}
+
+// change tells the observer of a change.
+func (c *Core) change(ch Change) { c.eff.Changes = append(c.eff.Changes, ch) }
+
+// report tells the observer of problems.
+func (c *Core) report(problems []Problem) {
+	for _, p := range problems {
+		c.change(p)
+	}
 }

@@ -18,12 +18,17 @@ import (
 // No timing value of the leader's own configuration is part of this but the drift, and of that the larger of
 // both is taken. So the members' values may differ.
 
-// A lease is what a leader holds, and what it rests on.
+// A lease is what a leader holds, what it rests on, and the clock of the heartbeats by which it is renewed.
 type lease struct {
+	timing
 	stamp    int64 // of the last stamped round
 	released int64 // nothing rests on stamps up to this one
 	echoes   map[uint64]echo
 	until    time.Duration // 0: none
+
+	beatAt       time.Duration // when the next round of heartbeats is due
+	beatenAt     time.Duration // when the last one was
+	transferring time.Duration // until when a transfer may be under way, for which the lease was given up; 0: none
 }
 
 // An echo is the last promise of a voter.
@@ -45,8 +50,52 @@ func (l *lease) heard(id uint64, e echo) {
 	l.echoes[id] = e
 }
 
-// forget ends a leadership. What was released stays so.
-func (l *lease) forget() { l.stamp, l.echoes = 0, nil }
+// forget ends a leadership, or what one rested on that ends. What was released stays so.
+func (l *lease) forget() { l.stamp, l.echoes, l.transferring = 0, nil, 0 }
+
+// giveUp gives up the lease: nothing rests on what was promised up to now.
+func (l *lease) giveUp() { l.released = max(l.released, l.stamp, 1) }
+
+// transfer gives up the lease for a transfer. If raft has not handed leadership on within an election timeout, it gives up.
+func (l *lease) transfer(now time.Duration) {
+	l.giveUp()
+	l.transferring = now + l.election + 2*l.heartbeat
+}
+
+// stamps reports whether heartbeats carry stamps.
+func (l *lease) stamps() bool { return l.transferring == 0 && l.stamp > 0 }
+
+// round begins a round of heartbeats that the lease may rest on. The leader promises to itself as a voter does.
+func (l *lease) round(now time.Duration, id uint64) {
+	l.stamp = int64(now)
+	l.heard(id, l.echoOf(vow{stamp: l.stamp, length: l.election}))
+}
+
+// alive reports whether a voter has echoed a stamp that is not older than a while.
+func (l *lease) alive(id uint64, now, within time.Duration) bool {
+	return time.Duration(l.echoes[id].stamp) > now-within
+}
+
+// longest is how long those wait for a leader who have promised anything, and this member.
+func (l *lease) longest() time.Duration {
+	longest := l.election
+	for _, e := range l.echoes {
+		longest = max(longest, e.length)
+	}
+	return longest
+}
+
+// end works out until when the lease lasts, 0 if there is none.
+func (l *lease) end(voters quorum) time.Duration {
+	if l.transferring != 0 {
+		return 0
+	}
+	end := l.supported(voters)
+	if end == 0 {
+		return 0
+	}
+	return end - l.interval(true)
+}
 
 // supported is until when no quorum of the voters can elect anybody else, 0 if that is not known.
 func (l *lease) supported(voters quorum) time.Duration {
@@ -58,10 +107,11 @@ func (l *lease) supported(voters quorum) time.Duration {
 	})
 }
 
-// pace is the interval in which a leader shows that it is alive: its own, or a shorter one where a promise would
+// interval is that in which a leader shows that it is alive: its own, or a shorter one where a promise would
 // otherwise be over before it is renewed, since that voter's election timeout is shorter than the leader's. supported:
 // a quorum has promised.
-func (l *lease) pace(heartbeat time.Duration, supported bool) time.Duration {
+func (l *lease) interval(supported bool) time.Duration {
+	heartbeat := l.heartbeat
 	if !supported {
 		heartbeat = min(heartbeat, firstBeat)
 	}
@@ -90,12 +140,12 @@ func LeaseLength(heartbeat, electionTimeout time.Duration, drift float64) time.D
 }
 
 // echoOf makes an echo of what a voter has said.
-func (c *Core) echoOf(v vow) echo {
+func (l *lease) echoOf(v vow) echo {
 	if mutant.On(mutant.LeaseFromOwn) {
-		v.length = c.cfg.ElectionTimeout
+		v.length = l.election
 	}
 	if !(v.drift >= 0 && v.drift < 1) || v.length < 0 || v.length > math.MaxInt64/2 {
 		return echo{} // nothing that can be counted on
 	}
-	return echo{stamp: v.stamp, length: afterDrift(v.length, max(v.drift, c.cfg.MaxClockDrift)), guarded: v.guarded, starved: v.starved}
+	return echo{stamp: v.stamp, length: afterDrift(v.length, max(v.drift, l.drift)), guarded: v.guarded, starved: v.starved}
 }

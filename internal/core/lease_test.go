@@ -46,7 +46,7 @@ func TestLeaseHearsOnlyLaterEchoes(t *testing.T) {
 
 // TestVow: what a voter promises arrives as it was said, and counts with the larger drift of both.
 func TestVow(t *testing.T) {
-	c := &Core{cfg: Config{MaxClockDrift: 0.1}}
+	c := &lease{timing: timing{drift: 0.1}}
 	v := vow{stamp: 7, length: time.Second, drift: 0.2, guarded: true, starved: true}
 	m := &raftpb.Message{Type: raftpb.MsgHeartbeatResp.Enum(), Context: v.encode()}
 	if got := vowOf(m); got != v {

@@ -63,7 +63,7 @@ func (p *Position) Next(e *raftpb.Entry) (Header, error) {
 		if err != nil {
 			return Header{}, fmt.Errorf("raft entry %d: %w", p.Raft, err)
 		}
-		if h.epoch != p.Epoch().Epoch && !mutant.On(mutant.FenceOnlyAtPropose) {
+		if h.Epoch != p.Epoch().Epoch && !mutant.On(mutant.FenceOnlyAtPropose) {
 			return Header{}, nil // fenced
 		}
 		if h.First != p.Index+1 && !mutant.On(mutant.FenceOnlyAtPropose) && !mutant.On(mutant.IndexHoles) {
@@ -140,5 +140,5 @@ func Counts(e *raftpb.Entry, history []Epoch) (Header, bool, error) {
 	if err != nil {
 		return Header{}, false, fmt.Errorf("raft entry %d: %w", e.GetIndex(), err)
 	}
-	return h, h.epoch == epochAt(history, e.GetIndex()).Epoch, nil
+	return h, h.Epoch == epochAt(history, e.GetIndex()).Epoch, nil
 }

@@ -30,14 +30,21 @@ type promise struct {
 	firm         bool          // crash evidence against the leader does not void it
 }
 
-// A voter is all that a member owes to others, on its own clock.
-type voter struct {
+// promises are all that a member owes to others, on its own clock.
+type promises struct {
 	promise               // to the last leader
 	guard   time.Duration // until when the promises of an earlier process may last; never released
+	forced  release       // that came with TimeoutNow
+}
+
+// A release is up to which stamp a leader has released its voters, in the term that it led in.
+type release struct {
+	term  uint64
+	stamp int64
 }
 
 // owe makes a promise.
-func (v *voter) owe(p promise) {
+func (v *promises) owe(p promise) {
 	if p.term < v.term || p.term == v.term && p.stamp <= v.stamp && !mutant.On(mutant.StampGoesBack) {
 		return // it is owed already, and for longer
 	}
@@ -47,12 +54,21 @@ func (v *voter) owe(p promise) {
 	}
 }
 
+// guarded reports whether the promises of an earlier process may last.
+func (v *promises) guarded(now time.Duration) bool { return now < v.guard }
+
+// countsEvidence reports whether crash evidence against a member counts: it is owed something, and does not deny it. Of one that
+// it has heard no heartbeat of, a member does not know.
+func (v *promises) countsEvidence(id uint64) bool {
+	return v.leader == id && (!v.firm || mutant.On(mutant.EvidenceByOwn))
+}
+
 // forgive voids what is owed to the last leader.
-func (v *voter) forgive() { v.promise.until = 0 }
+func (v *promises) forgive() { v.promise.until = 0 }
 
 // forbids reports whether it would break a promise to help an election in a term at this moment. released
 // is the stamp up to which the leader of the term before has released its voters, 0 if it has not.
-func (v *voter) forbids(now time.Duration, term uint64, released int64) bool {
+func (v *promises) forbids(now time.Duration, term uint64, released int64) bool {
 	switch {
 	case now < v.guard:
 		return true
@@ -66,7 +82,7 @@ func (v *voter) forbids(now time.Duration, term uint64, released int64) bool {
 }
 
 // free is when nothing is owed any more to whoever is owed to now.
-func (v *voter) free() time.Duration { return max(v.guard, v.until) }
+func (v *promises) free() time.Duration { return max(v.guard, v.until) }
 
 // Guard works out for how long a member that starts must keep what earlier processes of it may have promised.
 // kept is what its directory says of that, 0 if nothing; the member's own promises last for length. What is to

@@ -6,10 +6,10 @@ import (
 )
 
 func TestPromise(t *testing.T) {
-	p := voter{promise: promise{leader: 1, term: 5, stamp: 100, until: 1000}}
-	restarted := voter{guard: 1000, promise: promise{leader: 1, term: 8, stamp: 10, until: 900}} // and has heard a heartbeat
+	p := promises{promise: promise{leader: 1, term: 5, stamp: 100, until: 1000}}
+	restarted := promises{guard: 1000, promise: promise{leader: 1, term: 8, stamp: 10, until: 900}} // and has heard a heartbeat
 	for _, c := range []struct {
-		p        voter
+		p        promises
 		now      int64
 		term     uint64
 		released int64
@@ -23,7 +23,7 @@ func TestPromise(t *testing.T) {
 		{p, 500, 5, 1000, true}, // a leader of an older term has nothing to release
 		{restarted, 500, 9, 1 << 40, true},
 		{restarted, 1000, 9, 0, false},
-		{voter{}, 0, 1, 0, false},
+		{promises{}, 0, 1, 0, false},
 	} {
 		if got := c.p.forbids(time.Duration(c.now), c.term, c.released); got != c.want {
 			t.Errorf("%+v.forbids(%d, term %d, released %d) = %v", c.p, c.now, c.term, c.released, got)
@@ -33,7 +33,7 @@ func TestPromise(t *testing.T) {
 
 // TestPromiseOnlyGrows: an old heartbeat takes nothing back.
 func TestPromiseOnlyGrows(t *testing.T) {
-	var v voter
+	var v promises
 	v.owe(promise{leader: 1, term: 5, stamp: 100, until: 1000})
 	for _, old := range []promise{
 		{leader: 1, term: 5, stamp: 100, until: 900},

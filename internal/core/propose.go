@@ -19,30 +19,24 @@ func (c *Core) propose(now time.Duration, b *Batch) {
 		c.eff.Done = append(c.eff.Done, Done{b, err})
 		return
 	}
-	first := c.next
+	first := c.fate.next
 	if mutant.On(mutant.IndexHoles) && first%7 == 0 {
 		first++
 	}
 	if err := c.node.Propose(b.Seal(first)); err != nil {
 		if errors.Is(err, raft.ErrProposalDropped) {
 			err = ErrBusy
-			if c.transferring != 0 {
+			if c.lease.transferring != 0 {
 				err = ErrFenced // the role was given up before
 			}
 		}
 		c.eff.Done = append(c.eff.Done, Done{b, err})
 		return
 	}
-	c.next = first + uint64(b.Count)
-	b.proposed = now
+	c.fate.propose(now, b)
+	c.pace.begin(b)
 	if b.Size() > MaxSync {
-		c.starving.largeTill = now + largeRest*c.cfg.ElectionTimeout
-	}
-	c.open = append(c.open, b)
-	c.held++
-	c.heldBytes += b.Size()
-	if b.Size() < FullBatch {
-		c.partial++
+		c.starving.large(now)
 	}
 	if mutant.On(mutant.AckBeforeApply) {
 		c.eff.Done = append(c.eff.Done, Done{b, nil})
@@ -77,7 +71,7 @@ func (c *Core) startEpoch(ev StartEpoch) {
 		cluster = ev.ClusterID[:]
 	}
 	if c.state != raft.StateLeader || c.node.Propose(EncodeStart(c.cfg.Name, cluster)) != nil {
-		c.eff.Changes = append(c.eff.Changes, StartRefused{})
+		c.change(StartRefused{})
 	}
 }
 
@@ -94,17 +88,21 @@ func (c *Core) commit(now time.Duration, m *raftpb.Message) error {
 		a.Term = e.GetTerm()
 		if h.Count > 0 {
 			a.Accepted = append(a.Accepted, e)
-			c.answer(now, a, h)
+			if b := c.fate.committed(h); b != nil {
+				c.pace.end(b)
+				c.pace.committed(now - b.proposed)
+				a.Batches = append(a.Batches, b)
+			}
 		}
 		if e := c.pos.Epoch(); e.Epoch != epochs {
 			a.epochs = append(a.epochs, e)
 			c.settle(a)
-			first, _ := c.store.FirstIndex()
+			first, _ := c.source.FirstIndex()
 			c.pos = c.pos.Since(first - 1)
 			if mutant.On(mutant.NoBarrier) {
-				c.eff.Changes = append(c.eff.Changes, EpochStarted{Epoch: e})
+				c.change(EpochStarted{Epoch: e})
 			}
-			c.next = c.pos.Index + 1
+			c.fate.next = c.pos.Index + 1
 		}
 	}
 	a.Position = c.pos
@@ -114,65 +112,31 @@ func (c *Core) commit(now time.Duration, m *raftpb.Message) error {
 
 // handOut gives an apply to the driver.
 func (c *Core) handOut(now time.Duration, a *Apply) {
-	if c.applies++; c.applies == 1 {
-		c.appliedAt = now
-	}
+	c.stall.apply(now)
 	c.eff.Applies = append(c.eff.Applies, a)
 }
 
-// answer notes that a batch is committed and counts. If it is this
-// member's own, it is the oldest open one: batches are open in log order, and only the batches that
-// this member proposed in this epoch carry it.
-func (c *Core) answer(now time.Duration, a *Apply, h Header) {
-	if len(c.open) == 0 || c.open[0].Epoch != h.epoch || c.open[0].First != h.First {
-		return
-	}
-	a.Batches = append(a.Batches, c.open[0])
-	smooth(&c.commitTime, now-c.open[0].proposed)
-	c.shut()
-}
-
-// shut takes the oldest open batch away: it is committed, or never will be.
-func (c *Core) shut() *Batch {
-	b := c.open[0]
-	c.open[0], c.open = nil, c.open[1:]
-	c.held--
-	c.heldBytes -= b.Size()
-	if b.Size() < FullBatch {
-		c.partial--
-	}
-	return b
-}
-
-// settle tells the fate of every open batch of an epoch that is over (G3). Within its epoch the
-// indexes of a member's batches are its own and dense. So those below the first index of the next
-// epoch are in the log, even where this member has seen it only in a snapshot, and the others
-// never will be.
+// settle tells the fate of every open batch of an epoch that is over (G3).
 func (c *Core) settle(a *Apply) {
-	for len(c.open) > 0 {
-		b := c.open[0]
-		next, over := after(c.pos.Epochs, b.Epoch)
-		if !over {
-			return
-		}
-		c.shut()
+	for {
+		b, err := c.fate.over(c.pos.Epochs)
 		switch {
-		case b.First >= next.First:
-			c.eff.Done = append(c.eff.Done, Done{b, ErrFenced})
-		case next.Epoch == b.Epoch+1:
-			a.Batches = append(a.Batches, b) // to be answered once the snapshot is restored
-		default: // the history does not reach back
-			c.eff.Done = append(c.eff.Done, Done{b, fmt.Errorf("%w: epoch %d is no longer in the history", ErrUnknown, b.Epoch)})
+		case b == nil:
+			return
+		case err == nil: // to be answered once the snapshot is restored
+			a.Batches = append(a.Batches, b)
+		default:
+			c.eff.Done = append(c.eff.Done, Done{b, err})
 		}
+		c.pace.end(b)
 	}
 }
 
 // applied answers what an apply has decided.
 func (c *Core) applied(now time.Duration, a *Apply) {
-	c.applies--
-	c.appliedAt = now
+	c.stall.applied(now)
 	if a.Snapshot != nil {
-		c.installing = false
+		c.snapshots.installing = false
 	}
 	for _, m := range a.responses {
 		_ = c.node.Step(m)
@@ -186,7 +150,7 @@ func (c *Core) applied(now time.Duration, a *Apply) {
 		return
 	}
 	for _, e := range a.epochs {
-		c.eff.Changes = append(c.eff.Changes, EpochStarted{Epoch: e})
+		c.change(EpochStarted{Epoch: e})
 	}
 }
 

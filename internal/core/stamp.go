@@ -37,12 +37,12 @@ const (
 )
 
 // beat makes the Context of a heartbeat: the stamp, and whether crash evidence against the leader counts.
-func (c *Core) beat() []byte {
+func beat(stamp int64, denies bool) []byte {
 	flags := byte(0)
-	if c.cfg.NoCrashEvidence {
+	if denies {
 		flags = noEvidence
 	}
-	return append(withStamp(make([]byte, 0, beatBytes), c.lease.stamp), flags)
+	return append(withStamp(make([]byte, 0, beatBytes), stamp), flags)
 }
 
 const noEvidence = 1 // flag of a heartbeat

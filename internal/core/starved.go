@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"go.etcd.io/raft/v3"
-
 	"github.com/baton-ha/baton/internal/mutant"
 )
 
@@ -34,90 +32,87 @@ const largeRest = 4
 
 // A starvation is what a core knows of how it gets to run.
 type starvation struct {
-	wakeAt  time.Duration // when it wants to be woken, 0: not yet
-	paidAt  time.Duration
-	debt    time.Duration
-	lates   int           // how often it was woken late while there was a debt
-	latest  time.Duration // the greatest lateness since it was told
-	told    bool
-	patient bool          // it has waited once more before it campaigns
-	handAt  time.Duration // before which it does not hand over again
+	timing
+	wakeAt time.Duration // when it wants to be woken, 0: not yet
+	paidAt time.Duration
+	debt   time.Duration
+	lates  int           // how often it was woken late while there was a debt
+	latest time.Duration // the greatest lateness since it was told
+	told   bool
+	handAt time.Duration // before which it does not hand over again
 	// largeTill is until when its own large records may be what makes it late: another would have them next.
 	largeTill time.Duration
 	holdTill  time.Duration // before which it reports no lease
 	lostAt    time.Duration // when it last lost one
-	holds     int
+	losses    int           // so far, without a long time between two
 }
 
-// awake takes note of being woken, and asks for the next time.
-func (c *Core) awake(now time.Duration) {
-	s := &c.starving
-	e := c.cfg.ElectionTimeout
+// awake takes note of being woken, and asks for the next time. It returns a problem that has come up or is over, if there is
+// one.
+func (s *starvation) awake(now time.Duration) (Problem, bool) {
 	s.debt = max(0, s.debt-(now-s.paidAt)/starvedPart)
 	s.paidAt = now
 	if s.wakeAt != 0 && now < s.wakeAt {
-		return
+		return Problem{}, false
 	}
 	if late := now - s.wakeAt; s.wakeAt != 0 && !mutant.On(mutant.NeverStarved) {
 		if s.debt == 0 {
 			s.lates = 0
 		}
-		if late >= c.cfg.Heartbeat/2 {
+		if late >= s.heartbeat/2 {
 			s.lates++
 		}
-		s.debt = min(s.debt+late, maxDebt*e)
+		s.debt = min(s.debt+late, maxDebt*s.election)
 		s.latest = max(s.latest, late)
 	}
-	s.wakeAt = now + c.cfg.Heartbeat
+	s.wakeAt = now + s.heartbeat
 	switch {
-	case !s.told && c.starved():
+	case !s.told && s.starved():
 		s.told = true
-		c.eff.Changes = append(c.eff.Changes, Problem{Kind: problemStarved, Err: fmt.Errorf(
-			"baton: this member does not get to run in time: it was woken up to %v late", s.latest.Round(time.Millisecond))})
-	case s.told && s.debt < e/8:
+		return Problem{Kind: problemStarved, Err: fmt.Errorf(
+			"baton: this member does not get to run in time: it was woken up to %v late", s.latest.Round(time.Millisecond))}, true
+	case s.told && s.debt < s.election/8:
 		s.told, s.latest, s.holdTill = false, 0, 0
-		c.eff.Changes = append(c.eff.Changes, Problem{Kind: problemStarved})
+		return Problem{Kind: problemStarved}, true
 	}
+	return Problem{}, false
 }
 
 // starved reports whether this member has not got to run for a good part of the last time. One long pause does not count.
-func (c *Core) starved() bool {
-	return c.starving.debt >= c.cfg.ElectionTimeout/2 && c.starving.lates >= severalLates
+func (s *starvation) starved() bool {
+	return s.debt >= s.election/2 && s.lates >= severalLates
 }
 
-// impatient reports whether a campaign that is due may begin. One that is due while this member has just been
-// woken late waits once more: what the leader has said meanwhile may be about to be heard.
-func (c *Core) impatient(now time.Duration) bool {
-	late := now - c.electAt
-	if c.starving.patient || late < c.cfg.Heartbeat || !c.starved() {
-		return true
+// wait is how much longer than others this member waits before it campaigns.
+func (s *starvation) wait() time.Duration {
+	if s.starved() {
+		return s.debt
 	}
-	c.starving.patient = true
-	c.electAt = now + min(late, c.cfg.ElectionTimeout)
-	return false
+	return 0
 }
 
-// relieve lets the role machine hand over to a member that is well.
-func (c *Core) relieve(now time.Duration) {
-	if !c.starved() || now < c.starving.handAt || now >= c.lease.until || now < c.starving.largeTill {
-		return
-	}
-	if to, err := c.successor(now, 0, true); err == nil {
-		c.starving.handAt = now + handOverRest*c.cfg.ElectionTimeout
-		c.eff.Changes = append(c.eff.Changes, TransferAsked{By: to})
-	}
+// large takes note that this member has a large record in hand, which may be what makes it late for a while.
+func (s *starvation) large(now time.Duration) { s.largeTill = now + largeRest*s.election }
+
+// mayHandOver reports whether it is time to look for another who is well, and handsOver takes note that one was found.
+func (s *starvation) mayHandOver(now time.Duration) bool {
+	return s.starved() && now >= s.handAt && now >= s.largeTill
 }
+
+func (s *starvation) handsOver(now time.Duration) { s.handAt = now + handOverRest*s.election }
+
+// holds reports whether no lease is to be reported yet, since it would be lost at once.
+func (s *starvation) holds(now time.Duration) bool { return now < s.holdTill }
 
 // lapsed takes note of a role that has ended with its lease. For a while none is reported, since the next would be lost as soon.
-func (c *Core) lapsed(now time.Duration) {
-	s := &c.starving
-	if !s.told || c.state != raft.StateLeader {
+func (s *starvation) lapsed(now time.Duration) {
+	if !s.told {
 		return
 	}
-	if now-s.lostAt > forgetHold*c.cfg.ElectionTimeout {
-		s.holds = 0
+	if now-s.lostAt > forgetHold*s.election {
+		s.losses = 0
 	}
 	s.lostAt = now
-	s.holdTill = now + firstHold*c.cfg.ElectionTimeout<<min(s.holds, maxHolds)
-	s.holds++
+	s.holdTill = now + firstHold*s.election<<min(s.losses, maxHolds)
+	s.losses++
 }

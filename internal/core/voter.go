@@ -1,0 +1,103 @@
+package core
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// A member that does not lead waits for signs of life of the one who does. When it has heard none for an election timeout, and up to
+// another one by chance, it campaigns: it asks for votes, first (raft's pre-vote) whether it would get them. What is owed to
+// others (promise.go) may forbid it. Where it is known that the leader's process has ended, nobody waits (gone).
+
+// timing is how fast a member's clocks run.
+type timing struct {
+	heartbeat time.Duration
+	election  time.Duration // timeout
+	drift     float64       // by which the rates of two clocks may differ
+}
+
+// A voter is the part of a member that waits for a leader: its election clock.
+type voter struct {
+	timing
+	jitter *rand.Rand
+
+	unborn  bool          // takes no part: hears nobody, and does not campaign
+	electAt time.Duration // when to campaign
+	heardAt time.Duration // when the leader last showed that it is alive
+	hunts   int           // quick campaigns left, to replace a dead leader
+	patient bool          // it has waited once more before it campaigns
+}
+
+// rankDelay is by how much longer each next member waits before it replaces a dead leader.
+const rankDelay = 10 * time.Millisecond
+
+// maxHunts is how often a member campaigns in quick succession to replace a dead leader.
+const maxHunts = 8
+
+// never is a time that does not come.
+const never = 100 * 365 * 24 * time.Hour
+
+// soon is how a member begins that cannot have promised anything.
+func (v *voter) soon(now time.Duration) {
+	v.electAt = now + v.heartbeat + v.random(v.election/2)
+}
+
+// wait starts the wait for the leader's next sign of life anew. A member that does not get to run waits for its debt longer.
+func (v *voter) wait(now, debt time.Duration) {
+	v.electAt = now + v.election + v.random(v.election) + debt
+	v.patient = false
+}
+
+// heard takes note of a sign of life of the leader that came in at a time.
+func (v *voter) heard(at time.Duration) {
+	v.heardAt = max(v.heardAt, at)
+	v.hunts = 0
+}
+
+// due reports whether it is time to campaign. A campaign that is due while this member, which often does not get to run,
+// has just been woken late waits once more: what the leader has said meanwhile may be about to be heard.
+func (v *voter) due(now time.Duration, starved bool) bool {
+	late := now - v.electAt
+	switch {
+	case late < 0:
+		return false
+	case v.patient || late < v.heartbeat || !starved:
+		return true
+	}
+	v.patient = true
+	v.electAt = now + min(late, v.election)
+	return false
+}
+
+// hunt lets the member replace a leader whose process has ended: at once if it is the first of those left, a little later if it
+// is the next, so that they do not split the vote. The others may get the evidence a little later and refuse until then, so
+// it tries a few times.
+func (v *voter) hunt(now time.Duration, rank int) {
+	v.hunts = maxHunts
+	v.electAt = now + time.Duration(rank)*rankDelay + v.random(rankDelay/2)
+}
+
+// again sets the clock after a campaign of a hunt among so many voters.
+func (v *voter) again(now time.Duration, voters int) {
+	if v.hunts > 0 {
+		v.hunts--
+		v.electAt = now + time.Duration(voters)*rankDelay + v.random(rankDelay)
+	}
+}
+
+// notBefore puts a campaign off that would break a promise until a time.
+func (v *voter) notBefore(free time.Duration) {
+	v.electAt = max(v.electAt, free+v.random(v.heartbeat))
+}
+
+// standAside lets others have their chance, who wait for that long at most.
+func (v *voter) standAside(now, wait time.Duration) {
+	v.electAt = now + standAside*wait + v.random(v.election)
+}
+
+func (v *voter) random(below time.Duration) time.Duration {
+	if below <= 0 {
+		return 0
+	}
+	return time.Duration(v.jitter.Int64N(int64(below)))
+}
