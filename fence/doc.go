@@ -2,11 +2,15 @@
 //
 // A [Token] names a cluster, an epoch and the member that became Active in that epoch. The ha
 // package hands one to OnActive; whatever the Active then does to the outside world should carry it,
-// and whoever is asked should refuse a token that another one supersedes:
+// and whoever is asked should refuse a token that another one supersedes. A [Guard] is that side: it
+// remembers the highest token in a [Store], durably and before the work is done, and lets nothing late
+// through:
 //
-//	if stored.Supersedes(t) {
-//		return errStale // a newer Active has been here
-//	}
+//	guard := fence.NewGuard("jobs", store)
+//	err := guard.Do(ctx, token, func(ctx context.Context) error { … })
+//
+// The packages below this one are guards for what cannot run our code, or for the way there: sqlfence,
+// redisfence, filefence, s3fence, httpfence, grpcfence. All of them follow [Check].
 //
 // The token is proof, a context is advice: a process that was stopped and woken again cannot see that
 // its context has ended, but its token is old wherever a newer one has been.
