@@ -5,6 +5,7 @@ import (
 	"os"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"github.com/baton-ha/baton/internal/vfs"
@@ -27,18 +28,18 @@ type appender struct {
 	at      int64 // of b in the file, a multiple of blockSize
 	synced  int   // of b: so much is durable
 	f       syncedFile
-	room    *room          // of the same file
-	written *atomic.Uint64 // counts what has been written; nil: nobody counts
+	room    *room // of the same file
+	tally   *tally
 }
 
 // newAppender goes on in a file that holds end bytes, whose running checksum is crc. It makes them durable, cuts off what
 // comes after them, and takes it that the blocks up to ready have been written before.
-func (d disk) newAppender(path string, end int64, crc uint32, ready int64) (*appender, error) {
+func (d disk) newAppender(path string, end int64, crc uint32, ready int64, t *tally) (*appender, error) {
 	f, size, err := d.openSized(path)
 	if err != nil {
 		return nil, err
 	}
-	a := &appender{at: roundDown(end)}
+	a := &appender{at: roundDown(end), tally: t}
 	a.crc, a.b = crc, aligned(2 * blockSize)[:end-a.at]
 	_, err = f.ReadAt(a.b, a.at)
 	if err := errors.Join(err, f.Close()); err != nil {
@@ -46,7 +47,7 @@ func (d disk) newAppender(path string, end int64, crc uint32, ready int64) (*app
 	}
 	for _, direct := range []bool{true, false} {
 		if a.f, err = d.openSynced(path, direct); err == nil {
-			a.room = newRoom(a.f, ready, size)
+			a.room = newRoom(a.f, ready, size, t)
 			if _, err = a.sync(); err == nil {
 				return a, nil
 			}
@@ -79,7 +80,10 @@ func (a *appender) sync() (low bool, err error) {
 	a.b = a.b[:full]
 	clear(a.b[end:])
 	low = a.room.take(a.at, int64(full))
-	if err := a.f.writeAt(a.b, a.at, a.written); err != nil {
+	began := time.Now()
+	err = a.f.writeAt(a.b, a.at, &a.tally.written)
+	a.tally.writes.Observe(int64(time.Since(began)))
+	if err != nil {
 		a.b = a.b[:end]
 		return false, err
 	}
@@ -129,7 +133,7 @@ func (d disk) openSynced(path string, direct bool) (syncedFile, error) {
 // maxWrite bounds the bytes that are written at a time, so that it can be seen whether the disk gets on.
 const maxWrite = 1 << 20
 
-// writeAt writes and syncs b, and counts the bytes in written, which may be nil, as it goes.
+// writeAt writes and syncs b, and counts the bytes in written as it goes.
 func (f syncedFile) writeAt(b []byte, off int64, written *atomic.Uint64) error {
 	for len(b) > 0 {
 		part := b[:min(len(b), maxWrite)]
@@ -141,9 +145,7 @@ func (f syncedFile) writeAt(b []byte, off int64, written *atomic.Uint64) error {
 				return err
 			}
 		}
-		if written != nil {
-			written.Add(uint64(len(part)))
-		}
+		written.Add(uint64(len(part)))
 		b, off = b[len(part):], off+int64(len(part))
 	}
 	return nil

@@ -323,7 +323,7 @@ func TestT14_DamageBelowMark(t *testing.T) {
 	b := newBed(t, false)
 	segs := segmentFiles(t, b.root)
 	rel, _ := filepath.Rel(b.root, segs[len(segs)-1])
-	_, m, err := onDisk.readMark(filepath.Join(b.root, markName), testID.Incarnation)
+	_, m, err := onDisk.readMark(filepath.Join(b.root, markName), testID.Incarnation, new(tally))
 	must(t, err)
 	for cut := range int(m.offset) {
 		if err := b.try(rel, "cut", func(c []byte) []byte { clear(c[cut:]); return c }); err == nil && cut < int(m.offset)-8 {

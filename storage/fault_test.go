@@ -300,6 +300,7 @@ func askAll(w *WAL) error {
 	w.Birth()
 	w.Promised()
 	w.Written()
+	w.Stats()
 	if _, err := w.Entries(w.First(), w.First()+1, 1<<20); err != nil && !errors.Is(err, ErrUnavailable) {
 		return err
 	}

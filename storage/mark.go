@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/baton-ha/baton/internal/stats"
 	"github.com/baton-ha/baton/internal/vfs"
 )
 
@@ -67,13 +68,14 @@ type mark struct {
 	f           vfs.File
 	incarnation uint64
 	dirty       chan struct{} // 1-buffered: written since the last sync
+	syncs       *stats.Histogram
 
 	mu sync.Mutex // guards what follows
 	n  uint64
 }
 
 // createMark makes an empty mark, which is not durable yet.
-func (d disk) createMark(name string, incarnation uint64) (*mark, error) {
+func (d disk) createMark(name string, incarnation uint64, t *tally) (*mark, error) {
 	f, err := d.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
@@ -82,11 +84,11 @@ func (d disk) createMark(name string, incarnation uint64) (*mark, error) {
 		f.Close()
 		return nil, err
 	}
-	return &mark{f: f, incarnation: incarnation, dirty: make(chan struct{}, 1)}, nil
+	return &mark{f: f, incarnation: incarnation, dirty: make(chan struct{}, 1), syncs: &t.syncs}, nil
 }
 
 // readMark returns the newest mark in the file. The mark it returns is open for writing.
-func (d disk) readMark(name string, incarnation uint64) (*mark, markState, error) {
+func (d disk) readMark(name string, incarnation uint64, t *tally) (*mark, markState, error) {
 	f, err := d.OpenFile(name, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, markState{}, corrupt(name, 0, "missing")
@@ -94,7 +96,7 @@ func (d disk) readMark(name string, incarnation uint64) (*mark, markState, error
 	if err != nil {
 		return nil, markState{}, fileError(name, 0, err)
 	}
-	m := &mark{f: f, incarnation: incarnation, dirty: make(chan struct{}, 1)}
+	m := &mark{f: f, incarnation: incarnation, dirty: make(chan struct{}, 1), syncs: &t.syncs}
 	var best markState
 	lost, blank := int64(-1), false
 	for slot := int64(0); slot < markSize && err == nil; slot += markSlot {
@@ -156,7 +158,10 @@ func (m *mark) write(s markState) error {
 }
 
 func (m *mark) sync() error {
-	if err := m.f.Sync(); err != nil {
+	began := time.Now()
+	err := m.f.Sync()
+	m.syncs.Observe(int64(time.Since(began)))
+	if err != nil {
 		return fmt.Errorf("storage: sync mark: %w", err)
 	}
 	return nil

@@ -66,7 +66,7 @@ func (l *life) claims(at int64) error {
 	if _, err := d.Stat(filepath.Join(lifeDir, creatingName)); !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s is still there: %v", creatingName, err)
 	}
-	mark, m, err := d.readMark(filepath.Join(lifeDir, markName), testID.Incarnation)
+	mark, m, err := d.readMark(filepath.Join(lifeDir, markName), testID.Incarnation, new(tally))
 	if err != nil {
 		return err
 	}
@@ -247,7 +247,7 @@ func TestMarkIsSyncedWithinASecond(t *testing.T) {
 		must(t, w.Save(nil, entries(3, 4, 2, 10)))
 		at := uint64(w.out.end())
 		for range 2 {
-			mark, m, err := disk{s.Crash(faultfs.Loss{})}.readMark(filepath.Join(lifeDir, markName), testID.Incarnation)
+			mark, m, err := disk{s.Crash(faultfs.Loss{})}.readMark(filepath.Join(lifeDir, markName), testID.Incarnation, new(tally))
 			must(t, err)
 			must(t, mark.f.Close())
 			if m.offset == at {

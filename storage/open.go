@@ -87,7 +87,7 @@ func (d disk) openLocked(dir string, o Options, lock vfs.File) (*WAL, error) {
 	}
 	w := &WAL{disk: d, dir: dir, segmentSize: o.SegmentSize, logger: o.Logger, lock: lock, stop: make(chan struct{})}
 	w.unpinned, w.sweeping = sync.NewCond(&w.indexMu), make(chan struct{}, 1)
-	w.supply = supply{disk: d, path: filepath.Join(dir, walName, spareName), size: o.SegmentSize, make: d.reserve, wake: make(chan struct{}, 1),
+	w.supply = supply{disk: d, path: filepath.Join(dir, walName, spareName), size: o.SegmentSize, make: d.reserve, stock: &w.tally.spare, wake: make(chan struct{}, 1),
 		looked: make(chan struct{}, 1)}
 	if err := w.recover(); err != nil {
 		return nil, err
@@ -157,7 +157,7 @@ func (d disk) create(dir string, o Options) error {
 	if err != nil {
 		return err
 	}
-	m, err := d.createMark(filepath.Join(dir, markName), o.Identity.Incarnation)
+	m, err := d.createMark(filepath.Join(dir, markName), o.Identity.Incarnation, new(tally))
 	if err != nil {
 		return err
 	}
@@ -190,7 +190,7 @@ func (d disk) createWAL(dir string, o Options) error {
 	if err := d.reserve(path, o.SegmentSize); err != nil {
 		return err
 	}
-	out, err := d.newAppender(path, 0, 0, 0)
+	out, err := d.newAppender(path, 0, 0, 0, new(tally))
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ func (w *WAL) recover() (err error) {
 	w.body.Store(body)
 	w.id = body.Identity
 	var m markState
-	if w.mark, m, err = w.disk.readMark(filepath.Join(w.dir, markName), w.id.Incarnation); err != nil {
+	if w.mark, m, err = w.disk.readMark(filepath.Join(w.dir, markName), w.id.Incarnation, &w.tally); err != nil {
 		return err
 	}
 	defer func() {
@@ -196,7 +196,7 @@ func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, before []*segment, rev
 	if err := w.disk.reserve(tail.path, w.segmentSize); err != nil && !scarce(err) {
 		return fmt.Errorf("storage: %w", err)
 	}
-	if w.out, err = w.disk.newAppender(tail.path, tail.end, tail.crc, tail.end); err != nil {
+	if w.out, err = w.disk.newAppender(tail.path, tail.end, tail.crc, tail.end, &w.tally); err != nil {
 		return fmt.Errorf("storage: %w", err)
 	}
 	defer func() {
@@ -205,7 +205,6 @@ func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, before []*segment, rev
 			w.watched.close()
 		}
 	}()
-	w.out.written = &w.written
 	w.supply.room.Store(w.out.room)
 	if err := w.watched.begin(w.disk, w.dir, w.lock, w.mark.f, tail.path, w.out.f.File); err != nil {
 		return fmt.Errorf("storage: %w", err)
@@ -233,21 +232,23 @@ func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, before []*segment, rev
 // syncRead makes durable what was read: the process that wrote it may have died before it had synced it, and it may be a
 // copy that nobody has synced. The mark is synced when it is written.
 func (w *WAL) syncRead() error {
-	names := []string{filepath.Join(w.dir, identityName)}
+	if _, err := w.disk.syncName(filepath.Join(w.dir, identityName)); err != nil {
+		return err
+	}
 	for _, s := range w.segs {
-		names = append(names, s.path)
-	}
-	for _, id := range w.snaps {
-		names = append(names, filepath.Join(w.dir, snapName, id.file(snapExt)))
-	}
-	for _, name := range names {
-		f, err := w.disk.OpenFile(name, os.O_RDWR, 0)
+		size, err := w.disk.syncName(s.path)
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(f.Datasync(), f.Close()); err != nil {
+		s.size.Store(size)
+	}
+	w.snapSizes = map[snapID]int64{}
+	for _, id := range w.snaps {
+		size, err := w.disk.syncName(filepath.Join(w.dir, snapName, id.file(snapExt)))
+		if err != nil {
 			return err
 		}
+		w.snapSizes[id] = size
 	}
 	for _, dir := range []string{filepath.Join(w.dir, walName), filepath.Join(w.dir, snapName), w.dir} {
 		if err := w.disk.syncDir(dir); err != nil {
@@ -255,6 +256,19 @@ func (w *WAL) syncRead() error {
 		}
 	}
 	return nil
+}
+
+// syncName makes a file durable, and returns its size.
+func (d disk) syncName(name string) (size int64, err error) {
+	f, err := d.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return 0, err
+	}
+	fi, err := f.Stat()
+	if err == nil {
+		size, err = fi.Size(), f.Datasync()
+	}
+	return size, errors.Join(err, f.Close())
 }
 
 // secondOpinion has the segments read by etcd's decoder, and compares what it sees after the snapshot with our own reading.

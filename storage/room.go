@@ -14,8 +14,9 @@ const (
 //
 // Invariant: no zeros are written to a block from the time on at which take gives it to the log.
 type room struct {
-	f    syncedFile
-	size int64 // up to here the segment is reserved
+	f     syncedFile
+	size  int64 // up to here the segment is reserved
+	tally *tally
 
 	mu     sync.Mutex // guards what follows
 	idle   sync.Cond  // busy has become false
@@ -29,8 +30,8 @@ type room struct {
 
 // newRoom says that the blocks up to ready have been written. None is made ready if writes are synced by a call of their
 // own: that of the zeros could be told of a failure of the log's.
-func newRoom(f syncedFile, ready, size int64) *room {
-	r := &room{f: f, size: roundDown(size), ready: roundUp(ready)}
+func newRoom(f syncedFile, ready, size int64, t *tally) *room {
+	r := &room{f: f, size: roundDown(size), ready: roundUp(ready), tally: t}
 	r.idle.L = &r.mu
 	r.closed = !f.direct
 	return r
@@ -71,7 +72,7 @@ func (r *room) extend() (half bool, err error) {
 		from, to := r.ready, min(r.ready+roomStep, r.size)
 		r.busy = true
 		r.mu.Unlock()
-		err := r.f.writeAt(zeros()[:to-from], from, nil)
+		err := r.f.writeAt(zeros()[:to-from], from, &r.tally.zeros)
 		r.mu.Lock()
 		r.busy = false
 		r.idle.Broadcast()

@@ -125,7 +125,7 @@ func TestT13_TornOverOldRecords(t *testing.T) {
 
 // The log waits for zeros that are being written to a block which it wants, and for no others.
 func TestG1_TakeWaitsForZeros(t *testing.T) {
-	r := newRoom(syncedFile{direct: true}, 2*blockSize, 64<<20)
+	r := newRoom(syncedFile{direct: true}, 2*blockSize, 64<<20, new(tally))
 	r.busy = true // as while extend writes
 	r.take(0, 2*blockSize)
 	taken := make(chan bool)

@@ -12,6 +12,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/baton-ha/baton/internal/vfs"
 	"go.etcd.io/etcd/server/v3/storage/wal"
@@ -31,8 +32,9 @@ type segment struct {
 	disk  disk
 	path  string
 	seq   uint64
-	index uint64 // from the name: the current version of no entry from here on is in an earlier segment
-	pins  int    // readers of it or of later ones; guarded by WAL.indexMu
+	index uint64       // from the name: the current version of no entry from here on is in an earlier segment
+	pins  int          // readers of it or of later ones; guarded by WAL.indexMu
+	size  atomic.Int64 // bytes of log in it
 
 	mu     sync.Mutex // guards what follows; held while an old segment is loaded, never by Save then
 	loaded bool
@@ -144,6 +146,7 @@ func (s *segment) grow(out *appender, entries []place) {
 		s.note(e.index, e.off, e.crc)
 	}
 	s.end, s.crc, s.direct = out.end(), out.crc, out.f.direct
+	s.size.Store(s.end)
 }
 
 // finish takes note that the segment does not grow any more.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -108,6 +109,7 @@ func (w *WAL) stage(tmp string, id snapID) error {
 	if err := w.disk.Rename(tmp, filepath.Join(w.dir, snapName, id.file(stagedExt))); err != nil {
 		return fmt.Errorf("storage: stage snapshot: %w", errors.Join(err, w.disk.Remove(tmp)))
 	}
+	w.tally.staged.Add(1)
 	return nil
 }
 
@@ -299,6 +301,10 @@ func (w *WAL) noteInForce(id snapID, replaced bool) error {
 	if err := w.mark.sync(); err != nil {
 		return w.fail(err)
 	}
+	size := int64(0)
+	if fi, err := w.disk.Stat(filepath.Join(w.dir, snapName, id.file(snapExt))); err == nil {
+		size = fi.Size()
+	}
 	w.indexMu.Lock()
 	defer w.indexMu.Unlock()
 	snaps := []snapID{id}
@@ -307,7 +313,13 @@ func (w *WAL) noteInForce(id snapID, replaced bool) error {
 			snaps = append(snaps, old)
 		}
 	}
-	w.snaps = snaps
+	if w.snaps = snaps; replaced {
+		w.tally.installed.Add(1)
+	} else {
+		w.tally.checkpoints.Add(1)
+	}
+	w.snapSizes[id] = size
+	maps.DeleteFunc(w.snapSizes, func(id snapID, _ int64) bool { return !slices.Contains(snaps, id) })
 	return nil
 }
 

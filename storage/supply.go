@@ -13,8 +13,9 @@ import (
 // used again, since all their blocks have been written before; what they hold is behind the zeros that end the log.
 type supply struct {
 	disk   disk
-	path   string // of the file, while there is one
-	size   int64  // of a segment
+	path   string        // of the file, while there is one
+	size   int64         // of a segment
+	stock  *atomic.Int64 // size of the file, 0 while there is none
 	make   func(path string, size int64) error
 	wake   chan struct{}        // 1: there is an order
 	looked chan struct{}        // 1: Watch is to see whether there is a file
@@ -70,6 +71,7 @@ func (s *supply) prepare() error {
 		return err
 	}
 	s.have, s.ready = true, 0
+	s.stock.Store(s.size)
 	return nil
 }
 
@@ -84,6 +86,7 @@ func (s *supply) take(to string) (ready int64, err error) {
 		return 0, err
 	}
 	s.have = false
+	s.stock.Store(0)
 	return s.ready, nil
 }
 
@@ -93,6 +96,7 @@ func (s *supply) putBack(from string) {
 	defer s.mu.Unlock()
 	if s.disk.Rename(from, s.path) == nil {
 		s.have = true
+		s.stock.Store(max(s.size, s.ready))
 	}
 }
 
@@ -118,8 +122,10 @@ func (s *supply) retire(path string) error {
 	}
 	if err != nil { // nothing needs it
 		s.have = false
+		s.stock.Store(0)
 		return s.disk.Remove(s.path)
 	}
+	s.stock.Store(max(s.size, s.ready))
 	return nil
 }
 
@@ -131,6 +137,7 @@ func (s *supply) close() error {
 		return nil
 	}
 	s.have = false
+	s.stock.Store(0)
 	return s.disk.Remove(s.path)
 }
 

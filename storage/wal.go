@@ -44,7 +44,7 @@ type WAL struct {
 	mark        *mark
 	closed      atomic.Bool
 	failed      atomic.Pointer[error] // first failure: nothing is written after it
-	written     atomic.Uint64         // bytes of records
+	tally       tally
 
 	stop    chan struct{}
 	workers sync.WaitGroup
@@ -73,12 +73,13 @@ type WAL struct {
 	supply  supply
 	watched watched
 
-	indexMu  sync.Mutex // guards what follows: what Entries sees
-	unpinned *sync.Cond // a segment has no readers any more
-	segs     []*segment // oldest first; the slice is replaced, never changed
-	last     uint64     // last durable entry
-	floor    uint64
-	rewrites uint64 // counts the times at which entries were superseded
+	indexMu   sync.Mutex // guards what follows: what Entries sees
+	unpinned  *sync.Cond // a segment has no readers any more
+	segs      []*segment // oldest first; the slice is replaced, never changed
+	last      uint64     // last durable entry
+	floor     uint64
+	snapSizes map[snapID]int64 // of the files in force
+	rewrites  uint64           // counts the times at which entries were superseded
 
 	readers readers
 }
@@ -163,6 +164,7 @@ func (w *WAL) saveLocked(p *raftpb.HardState, ents []*raftpb.Entry) error {
 	if err := w.syncLocked(); err != nil {
 		return err
 	}
+	w.tally.saves.Add(1)
 	if promised { // rare, and never to be taken for a write that was not finished
 		if err := w.mark.sync(); err != nil {
 			return err
@@ -174,8 +176,8 @@ func (w *WAL) saveLocked(p *raftpb.HardState, ents []*raftpb.Entry) error {
 	return w.cutLocked()
 }
 
-// Written counts the bytes that Save has written. It grows while a large Save is under way, and does not block.
-func (w *WAL) Written() uint64 { return w.written.Load() }
+// Written counts the bytes that were written to the log. It grows while a large Save is under way, and does not block.
+func (w *WAL) Written() uint64 { return w.tally.written.Load() }
 
 // maxUnsynced bounds the states that wait in memory for the next sync.
 const maxUnsynced = 64 << 10
@@ -219,7 +221,6 @@ func (w *WAL) cutLocked() error {
 	next := newSegment(w.disk, dir, old.seq+1, w.view.lastEntry+1)
 	next.loaded, next.headed, next.commit = true, true, w.view.hs.commit
 	err = w.out.finish()
-	out.written = &w.written
 	w.out, w.cutAt = out, 0 // on failure too: Close closes it
 	if err != nil {
 		return fmt.Errorf("storage: finish segment: %w", err)
@@ -232,6 +233,7 @@ func (w *WAL) cutLocked() error {
 	w.indexMu.Lock()
 	w.segs = append(w.segs[:len(w.segs):len(w.segs)], next)
 	w.indexMu.Unlock()
+	w.tally.cuts.Add(1)
 	w.supply.order(w.out.room)
 	w.watched.setTail(next.path, w.out.f.File)
 	if err := w.mark.write(w.markStateLocked()); err != nil {
@@ -249,7 +251,7 @@ func (w *WAL) nextOut(tmp string) (*appender, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := w.disk.newAppender(tmp, 0, w.out.crc, ready)
+	out, err := w.disk.newAppender(tmp, 0, w.out.crc, ready, &w.tally)
 	if err != nil {
 		w.supply.putBack(tmp)
 		return nil, err
@@ -319,6 +321,7 @@ func (w *WAL) Compact(index uint64) error {
 			return fmt.Errorf("storage: delete segment: %w", err)
 		}
 		w.dropped = w.dropped[1:]
+		w.tally.dropped.Add(1)
 	}
 	return nil
 }

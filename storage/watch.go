@@ -96,7 +96,11 @@ func (w *WAL) space(last Space) (Space, error) {
 		want += want / 2
 	}
 	dir := filepath.Join(w.dir, walName)
-	if free, ok := w.disk.Free(dir); ok && free < want {
+	free, ok := w.disk.Free(dir)
+	if ok {
+		w.tally.free.Store(free + 1)
+	}
+	if ok && free < want {
 		return SpaceLow, fmt.Errorf("storage: %d bytes are free at %s, at least %d must be: %w", free, dir, want, syscall.ENOSPC)
 	}
 	return SpaceEnough, nil
