@@ -2,6 +2,7 @@ package ha
 
 import (
 	"flag"
+	"math/bits"
 	"testing"
 	"time"
 
@@ -25,10 +26,12 @@ func seeds(t *testing.T, f func(seed uint64) *simCluster) {
 		first, n = *simSeed, 1
 	}
 	var tenures, acks, snapshots, events int
+	var hash uint64
 	for seed := first; seed < first+uint64(n); seed++ {
 		c := f(seed)
 		tenures, acks, events = tenures+c.check.tenures, acks+c.check.acks, events+c.w.Events()
 		snapshots += c.check.snapshots
+		hash = bits.RotateLeft64(hash, 1) ^ c.w.Hash()
 		if len(c.check.faults) > 0 {
 			for _, fault := range c.check.faults {
 				t.Error(fault)
@@ -36,7 +39,7 @@ func seeds(t *testing.T, f func(seed uint64) *simCluster) {
 			t.Fatalf("seed %d failed; replay it with: go test ./ha -run '^%s$' -sim.seed=%d -sim.time=%v", seed, t.Name(), seed, *simTime)
 		}
 	}
-	t.Logf("%d seeds: %d tenures, %d records acknowledged, %d snapshots installed, %d events", n, tenures, acks, snapshots, events)
+	t.Logf("%d seeds: %d tenures, %d records acknowledged, %d snapshots installed, %d events, hash %016x", n, tenures, acks, snapshots, events, hash)
 }
 
 // t2 is a configuration whose faults come from the seed too.
@@ -95,7 +98,7 @@ func (c *simCluster) await(what string, ok func() bool) bool {
 // active is the member that is active now, nil if none is.
 func (c *simCluster) active() *simMember {
 	for _, m := range c.members {
-		if m.up && !m.paused && m.tenure != nil && m.tenure.open {
+		if m.process.Up() && !m.process.Paused() && m.tenure != nil && m.tenure.open {
 			return m
 		}
 	}
@@ -116,7 +119,7 @@ func (c *simCluster) put(n int) bool {
 			fate := func() bool {
 				_, ended := c.check.ended[v]
 				ok = c.check.lastAcked == v
-				return ok || ended || !a.up || c.w.Now() > limit
+				return ok || ended || !a.process.Up() || c.w.Now() > limit
 			}
 			c.w.Run(limit+time.Second, fate)
 		}

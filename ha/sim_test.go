@@ -85,11 +85,9 @@ type simMember struct {
 	rate   float64 // of its clock
 	offset time.Duration
 
-	// Of the present process; life tells it from the ones before.
-	life      int
-	up        bool
-	paused    bool
-	missed    []func() // what happened while it was paused
+	process *sim.Process
+
+	// Of the present life of the process.
 	core      *core.Core
 	store     *log.Store
 	role      role
@@ -167,7 +165,7 @@ func newSim(cfg simConfig) *simCluster {
 		// The rates of two clocks differ by a factor of at most 1+drift.
 		rate := 1 + cfg.drift*(c.w.Rand.Float64()-0.5)
 		sm := &simMember{
-			c: c, i: i, name: m.Name, id: m.ID, disk: sim.NewDisk(boot), rate: rate,
+			c: c, i: i, process: c.w.NewProcess(), name: m.Name, id: m.ID, disk: sim.NewDisk(boot), rate: rate,
 			offset: time.Hour + c.w.Between(0, time.Hour),
 		}
 		sm.safe = *sm.disk
@@ -194,32 +192,20 @@ func (m *simMember) until(local time.Duration) time.Duration {
 }
 
 // after lets f happen to this process, unless it has died by then; if it is paused, when it goes on.
-func (m *simMember) after(d time.Duration, f func()) {
-	life := m.life
-	m.c.w.After(d, func() {
-		switch {
-		case m.life != life:
-		case m.paused:
-			m.missed = append(m.missed, f)
-		default:
-			f()
-		}
-	})
-}
+func (m *simMember) after(d time.Duration, f func()) { m.process.After(d, f) }
 
 var quiet = slog.New(slog.DiscardHandler)
 
 // start starts the member's process.
 func (m *simMember) start(fresh bool) {
-	if m.up || m.birth.forgotten {
+	if m.process.Up() || m.birth.forgotten {
 		return
 	}
 	cfg := m.c.cfg
 	if cfg.births {
 		fresh = !m.birth.born
 	}
-	m.life++
-	m.up, m.paused, m.missed = true, false, nil
+	m.process.Begin()
 	m.inbox, m.scheduled, m.alarm = nil, false, 0
 	m.writes, m.writing, m.applies, m.applying = nil, nil, nil, false
 	m.fetches, m.fetching = nil, false
@@ -283,7 +269,7 @@ func (m *simMember) restore(want *raftpb.Snapshot) error {
 
 // crash ends the member's process. What it was writing reaches the disk not at all, in part, or wholly.
 func (m *simMember) crash() {
-	if !m.up {
+	if !m.process.Up() {
 		return
 	}
 	m.endTenure()
@@ -303,13 +289,12 @@ func (m *simMember) crash() {
 	if m.c.cfg.damage > 0 && m.c.w.Chance(m.c.cfg.damage) {
 		m.disk.Damage()
 	}
-	m.life++
-	m.up, m.paused = false, false
+	m.process.End()
 	// The others see the connection end, and are refused when they dial again.
 	for _, o := range m.c.members {
-		if o != m && o.up && !m.c.cut[m.i][o.i] && !m.c.cut[o.i][m.i] && m.c.w.Chance(0.7) {
+		if o != m && o.process.Up() && !m.c.cut[m.i][o.i] && !m.c.cut[o.i][m.i] && m.c.w.Chance(0.7) {
 			o.after(m.c.w.Between(100*time.Microsecond, 5*time.Millisecond), func() {
-				if at := o.local(); !m.up { // refused, if nobody listens again yet
+				if at := o.local(); !m.process.Up() { // refused, if nobody listens again yet
 					o.after(m.c.w.Between(0, time.Millisecond), func() { o.post(core.Gone{ID: m.id, At: at}) })
 				}
 			})
@@ -346,8 +331,7 @@ func (m *simMember) step() {
 	m.stepping = false
 	if err != nil {
 		m.c.check.fail("%s: step: %v", m.name, err)
-		m.up = false
-		m.life++
+		m.process.End()
 		return
 	}
 	m.store.Stepped(m.core, eff)
@@ -441,9 +425,9 @@ func (m *simMember) run(p phase) {
 // watchLease is the timer beside the loop. A paused process does not run it, but its ctx counts as done
 // by its own clock.
 func (m *simMember) watchLease(t *simTenure) {
-	life := m.life
+	life := m.process.Life()
 	m.c.w.After(m.until(t.until), func() {
-		if m.life != life || !t.open {
+		if m.process.Life() != life || !t.open {
 			return
 		}
 		if m.local() < t.until {

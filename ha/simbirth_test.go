@@ -59,13 +59,13 @@ func (m *simMember) askAll() {
 			words[o.name] = word{err: errors.New("no answer")}
 		}
 	}
-	life := m.life
+	life := m.process.Life()
 	for _, o := range m.c.members {
 		if o == m {
 			continue
 		}
 		m.c.w.After(m.c.w.Between(0, 20*time.Millisecond), func() { // the question arrives
-			if m.life != life || !o.up || o.paused || m.c.cut[m.i][o.i] || m.c.cut[o.i][m.i] {
+			if m.process.Life() != life || !o.process.Up() || o.process.Paused() || m.c.cut[m.i][o.i] || m.c.cut[o.i][m.i] {
 				return
 			}
 			answer := word{err: ErrForgotten}
@@ -169,7 +169,7 @@ func births(seed uint64) *simCluster {
 	}
 	if (2*alive > len(c.members) || !wiped) && !progress() {
 		for _, m := range c.members {
-			c.check.fail("%s: up %v, %v, %+v", m.name, m.up, m.role.state(m.local()), m.birth)
+			c.check.fail("%s: up %v, %v, %+v", m.name, m.process.Up(), m.role.state(m.local()), m.birth)
 		}
 		c.check.fail("%d members were born together and are here, and do not work", alive)
 	}

@@ -122,7 +122,7 @@ func (k *checker) refused(v uint64, err error) {
 func (k *checker) active(m *simMember, t fence.Token) {
 	k.tenures++
 	for _, o := range k.c.members {
-		if o != m && o.up && o.tenure != nil && o.tenure.open {
+		if o != m && o.process.Up() && o.tenure != nil && o.tenure.open {
 			k.fail("%s becomes active with %v while %s is, with %v and a lease until %v from now (G4)",
 				m.name, t, o.name, o.tenure.token, o.tenure.until-o.local())
 		}

@@ -19,7 +19,7 @@ func (c *simCluster) carry(from *simMember, msg *raftpb.Message) {
 	c.record(from, to, msg)
 	n := c.sent[from.i][to.i]
 	c.sent[from.i][to.i]++
-	lost := c.cut[from.i][to.i] || !to.up
+	lost := c.cut[from.i][to.i] || !to.process.Up()
 	if c.lose != nil && c.lose(from, to, msg, n) || lost || !c.healed && c.w.Chance(c.cfg.drop) {
 		if lost && c.w.Chance(0.1) {
 			from.after(c.w.Between(0, 10*time.Millisecond), func() { from.post(core.Unreachable{ID: to.id}) })
@@ -47,7 +47,7 @@ func (c *simCluster) carry(from *simMember, msg *raftpb.Message) {
 }
 
 func (c *simCluster) deliver(from, to *simMember, msg *raftpb.Message) {
-	if c.cut[from.i][to.i] || !to.up || c.cfg.births && !to.meets(from) {
+	if c.cut[from.i][to.i] || !to.process.Up() || c.cfg.births && !to.meets(from) {
 		return
 	}
 	to.after(c.w.Between(0, to.starved), func() { to.post(core.Receive{Message: msg, At: to.local()}) })
@@ -69,7 +69,7 @@ func (c *simCluster) transfer(from, to *simMember, msg *raftpb.Message) {
 			return
 		}
 		delete(from.sending, to.i)
-		ok := have.GetMetadata().GetIndex() == index && !c.cut[from.i][to.i] && to.up && !(c.cfg.births && !to.meets(from))
+		ok := have.GetMetadata().GetIndex() == index && !c.cut[from.i][to.i] && to.process.Up() && !(c.cfg.births && !to.meets(from))
 		ok = ok && to.store.StageSnapshot(msg.GetSnapshot(), bytes.NewReader(b)) == nil
 		from.post(core.SnapshotSent{Message: msg, OK: ok})
 		if ok {
@@ -146,11 +146,11 @@ func (c *simCluster) misfortune() {
 			c.partition(m, p, out, !out, lasts)
 		}
 	case 5:
-		m.pause(lasts)
+		m.process.Pause(lasts)
 	case 6:
 		m.stalledTo = w.Now() + lasts
 	case 7:
-		if m.up && !m.paused {
+		if m.process.Up() && !m.process.Paused() {
 			m.post(asked(w.Chance(0.5)))
 		}
 	case 9: // cut off, with a disk that comes back later than the network
@@ -185,37 +185,14 @@ func (c *simCluster) partition(a, b *simMember, out, in bool, lasts time.Duratio
 	c.w.After(lasts, func() { c.cut[a.i][b.i], c.cut[b.i][a.i] = false, false })
 }
 
-// pause stops the process for a while, as SIGSTOP does.
-func (m *simMember) pause(lasts time.Duration) {
-	if !m.up || m.paused {
-		return
-	}
-	m.paused = true
-	life := m.life
-	m.c.w.After(lasts, func() {
-		if m.life == life {
-			m.goOn()
-		}
-	})
-}
-
-func (m *simMember) goOn() {
-	m.paused = false
-	missed := m.missed
-	m.missed = nil
-	for _, f := range missed {
-		m.after(m.c.w.Between(0, 100*time.Microsecond), f)
-	}
-}
-
 // heal ends all faults and starts everyone.
 func (c *simCluster) heal() {
 	c.healed = true
 	for i, m := range c.members {
 		clear(c.cut[i])
 		m.stalledTo = 0
-		if m.paused {
-			m.goOn()
+		if m.process.Paused() {
+			m.process.Resume()
 		}
 		m.start(false)
 	}
@@ -243,7 +220,7 @@ func (c *simCluster) finish() {
 	if !done() {
 		state := ""
 		for _, m := range c.members {
-			state += fmt.Sprintf("\n%s: up %v, %v, leader %x, record %d, role %+v", m.name, m.up, m.role.state(m.local()), m.role.lead.leader, m.sm.last, m.role)
+			state += fmt.Sprintf("\n%s: up %v, %v, leader %x, record %d, role %+v", m.name, m.process.Up(), m.role.state(m.local()), m.role.lead.leader, m.sm.last, m.role)
 		}
 		c.check.fail("the cluster does not work again within a minute after all faults ended%s", state)
 	}

@@ -40,7 +40,7 @@ func (m *simMember) proxied() bool { return m.c.cfg.retimed && m.i == 0 }
 // refuse makes the proxy refuse everybody's connections.
 func (m *simMember) refuse() {
 	for _, o := range m.c.members {
-		if o != m && o.up {
+		if o != m && o.process.Up() {
 			o.post(core.Gone{ID: m.id, At: o.local()})
 		}
 	}

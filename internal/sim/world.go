@@ -1,14 +1,10 @@
 // Package sim holds what a simulated cluster lives in: a [World] of virtual time with one queue of
-// events and one source of randomness, and a [Disk] that loses at a crash what was not synced. One
+// events and one source of randomness, a [Process] that can die, and a [Disk] that loses at a crash what was not synced. One
 // goroutine runs everything, so a seed decides everything: the same seed gives the same run, which
 // [World.Hash] shows.
 package sim
 
 import (
-	"container/heap"
-	"encoding/binary"
-	"hash"
-	"hash/fnv"
 	"math/rand/v2"
 	"time"
 )
@@ -22,12 +18,12 @@ type World struct {
 	queue events
 	seq   uint64
 	count int
-	trace hash.Hash64
+	trace uint64
 }
 
 // NewWorld returns the world of a seed, at time 0.
 func NewWorld(seed uint64) *World {
-	return &World{Rand: rand.New(rand.NewPCG(seed, 0x6261746f6e)), trace: fnv.New64a()}
+	return &World{Rand: rand.New(rand.NewPCG(seed, 0x6261746f6e)), trace: fnvOffset}
 }
 
 // Now is the present virtual time.
@@ -36,17 +32,26 @@ func (w *World) Now() time.Duration { return w.now }
 // After lets f happen a while from now. Things due at the same time happen in the order in which they
 // were asked for.
 func (w *World) After(d time.Duration, f func()) {
+	w.push(event{at: w.now + max(d, 0), do: f})
+}
+
+func (w *World) push(e event) {
 	w.seq++
-	heap.Push(&w.queue, event{at: w.now + max(d, 0), seq: w.seq, do: f})
+	e.seq = w.seq
+	w.queue.push(e)
 }
 
 // Run lets everything happen that is due before a time, or until stop says so.
 func (w *World) Run(until time.Duration, stop func() bool) {
 	for len(w.queue) > 0 && w.queue[0].at < until {
-		e := heap.Pop(&w.queue).(event)
+		e := w.queue.pop()
 		w.now = e.at
 		w.count++
-		e.do()
+		if e.process == nil {
+			e.do()
+		} else {
+			e.process.happen(e.life, e.do)
+		}
 		if stop != nil && stop() {
 			return
 		}
@@ -59,17 +64,27 @@ func (w *World) Events() int { return w.count }
 
 // Trace takes numbers that describe what happens into the run's hash.
 func (w *World) Trace(numbers ...uint64) {
-	var b [8]byte
-	binary.LittleEndian.PutUint64(b[:], uint64(w.now))
-	w.trace.Write(b[:])
+	w.take(uint64(w.now))
 	for _, n := range numbers {
-		binary.LittleEndian.PutUint64(b[:], n)
-		w.trace.Write(b[:])
+		w.take(n)
+	}
+}
+
+// The constants of the 64-bit FNV-1a hash.
+const (
+	fnvOffset = 14695981039346656037
+	fnvPrime  = 1099511628211
+)
+
+func (w *World) take(n uint64) {
+	for range 8 {
+		w.trace = (w.trace ^ n&0xff) * fnvPrime
+		n >>= 8
 	}
 }
 
 // Hash is the hash of all that was traced: equal for equal runs.
-func (w *World) Hash() uint64 { return w.trace.Sum64() }
+func (w *World) Hash() uint64 { return w.trace }
 
 // Chance is true with a probability.
 func (w *World) Chance(p float64) bool { return w.Rand.Float64() < p }
@@ -83,23 +98,58 @@ func (w *World) Between(lo, hi time.Duration) time.Duration {
 }
 
 type event struct {
-	at  time.Duration
-	seq uint64
-	do  func()
+	at      time.Duration
+	seq     uint64
+	do      func()
+	process *Process // to whom it happens, nil: to nobody's life
+	life    int
 }
 
+func (e *event) before(o *event) bool { return e.at < o.at || e.at == o.at && e.seq < o.seq }
+
+// events is a heap of four children a node, the next event on top. It is the simulator's hottest place, and
+// container/heap would allocate for each event twice.
 type events []event
 
-func (e events) Len() int { return len(e) }
-func (e events) Less(i, j int) bool {
-	return e[i].at < e[j].at || e[i].at == e[j].at && e[i].seq < e[j].seq
+func (q *events) push(e event) {
+	h := append(*q, e)
+	*q = h
+	i := len(h) - 1
+	for i > 0 {
+		up := (i - 1) / 4
+		if !e.before(&h[up]) {
+			break
+		}
+		h[i] = h[up]
+		i = up
+	}
+	h[i] = e
 }
-func (e events) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
-func (e *events) Push(x any)   { *e = append(*e, x.(event)) }
-func (e *events) Pop() any {
-	old := *e
-	last := old[len(old)-1]
-	old[len(old)-1] = event{}
-	*e = old[:len(old)-1]
-	return last
+
+func (q *events) pop() event {
+	h := *q
+	top, last := h[0], h[len(h)-1]
+	h[len(h)-1] = event{}
+	h = h[:len(h)-1]
+	*q = h
+	if len(h) == 0 {
+		return top
+	}
+	i := 0
+	for {
+		least := &last
+		at := i
+		for child := 4*i + 1; child < min(4*i+5, len(h)); child++ {
+			if h[child].before(least) {
+				least, at = &h[child], child
+			}
+		}
+		if at == i {
+			break
+		}
+		h[i] = h[at]
+		i = at
+	}
+	h[i] = last
+	return top
 }
