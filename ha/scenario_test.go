@@ -3,6 +3,7 @@ package ha
 import (
 	"flag"
 	"math/bits"
+	"runtime/debug"
 	"testing"
 	"time"
 
@@ -27,6 +28,7 @@ func seeds(t *testing.T, f func(seed uint64) *simCluster) {
 	}
 	var tenures, acks, snapshots, events int
 	var hash uint64
+	defer debug.SetGCPercent(debug.SetGCPercent(800)) // a simulation keeps little and makes much
 	for seed := first; seed < first+uint64(n); seed++ {
 		c := f(seed)
 		tenures, acks, events = tenures+c.check.tenures, acks+c.check.acks, events+c.w.Events()

@@ -94,6 +94,8 @@ type simMember struct {
 	sm        *simMachine
 	checks    *log.Checkpointer
 	inbox     []log.Mail
+	spare     []log.Mail // what the step before took, to be filled again
+	turn      func()     // step
 	scheduled bool
 	alarm     time.Duration // on virtual time, 0: none
 
@@ -206,7 +208,8 @@ func (m *simMember) start(fresh bool) {
 		fresh = !m.birth.born
 	}
 	m.process.Begin()
-	m.inbox, m.scheduled, m.alarm = nil, false, 0
+	m.inbox, m.spare, m.scheduled, m.alarm = nil, nil, false, 0
+	m.turn = m.step
 	m.writes, m.writing, m.applies, m.applying = nil, nil, nil, false
 	m.fetches, m.fetching = nil, false
 	m.queue, m.flying, m.tenure, m.sending = nil, map[*core.Batch]*simBatch{}, nil, map[int]*raftpb.Message{}
@@ -307,7 +310,7 @@ func (m *simMember) post(event log.Mail) {
 	m.inbox = append(m.inbox, event)
 	if !m.scheduled {
 		m.scheduled = true
-		m.after(m.c.w.Between(5*time.Microsecond, 200*time.Microsecond+m.starved), m.step)
+		m.after(m.c.w.Between(5*time.Microsecond, 200*time.Microsecond+m.starved), m.turn)
 	}
 }
 
@@ -316,7 +319,7 @@ func (m *simMember) step() {
 	m.scheduled = false
 	now := m.local()
 	events := m.inbox
-	m.inbox = nil
+	m.inbox = m.spare[:0]
 	if now >= m.core.Deadline() {
 		events = append(events, core.Tick{})
 	}
@@ -334,6 +337,8 @@ func (m *simMember) step() {
 		m.process.End()
 		return
 	}
+	clear(events)
+	m.spare = events
 	m.store.Stepped(m.core, eff)
 	m.c.w.Trace(uint64(m.i), uint64(len(events)), uint64(len(eff.Send)), uint64(len(eff.Writes)), uint64(len(eff.Done)), m.sm.last)
 	m.writes = append(m.writes, eff.Writes...)
