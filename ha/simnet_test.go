@@ -50,7 +50,12 @@ func (c *simCluster) deliver(from, to *simMember, msg *raftpb.Message) {
 	if c.cut[from.i][to.i] || !to.process.Up() || c.cfg.births && !to.meets(from) {
 		return
 	}
-	to.after(c.w.Between(0, to.starved), func() { to.post(core.Receive{Message: msg, At: to.local()}) })
+	read := func() { to.post(core.Receive{Message: msg, At: to.local()}) }
+	if to.starved == 0 {
+		to.process.Do(read)
+	} else {
+		to.after(c.w.Between(0, to.starved), read)
+	}
 }
 
 // transfer carries a snapshot. That takes time, and a newer one to the same member ends it; the sender is told so of the

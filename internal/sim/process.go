@@ -52,6 +52,9 @@ func (p *Process) happen(life int, f func()) {
 	}
 }
 
+// Do lets f happen to this life now; if it is paused, when it goes on.
+func (p *Process) Do(f func()) { p.happen(p.life, f) }
+
 // Pause stops the process for a while, as SIGSTOP does.
 func (p *Process) Pause(lasts time.Duration) {
 	if !p.up || p.paused {
