@@ -591,11 +591,11 @@ func (m *simMember) append(t fence.Token) uint64 {
 func (m *simMember) settle(d core.Done) {
 	b := m.flying[d.Batch]
 	delete(m.flying, d.Batch)
-	for i, v := range b.values {
-		switch {
-		case d.Err == nil:
-			m.c.check.acked(m, d.Batch.First+uint64(i), v)
-		case !errors.Is(d.Err, log.ErrUnknown):
+	switch {
+	case d.Err == nil:
+		m.c.check.acked(m, d.Batch.First, b.values)
+	case !errors.Is(d.Err, log.ErrUnknown):
+		for _, v := range b.values {
 			m.c.check.refused(v, d.Err)
 		}
 	}

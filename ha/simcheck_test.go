@@ -79,23 +79,26 @@ func (k *checker) restored(m *simMember) {
 	}
 }
 
-// acked sees an append that was acknowledged.
-func (k *checker) acked(m *simMember, index, v uint64) {
-	k.acks++
-	k.lastAcked = max(k.lastAcked, v)
-	k.sure[index] = v
-	if m.sm.last < index {
-		k.fail("%s acknowledged record %d with only %d applied", m.name, index, m.sm.last)
+// acked sees a batch that was acknowledged. It is in the log as one entry: whoever has one of its records has all.
+func (k *checker) acked(m *simMember, first uint64, values []uint64) {
+	last := first + uint64(len(values)) - 1
+	for i, v := range values {
+		k.acks++
+		k.lastAcked = max(k.lastAcked, v)
+		k.sure[first+uint64(i)] = v
 	}
-	data := binary.LittleEndian.AppendUint64(nil, v)
+	if m.sm.last < last {
+		k.fail("%s acknowledged record %d with only %d applied", m.name, last, m.sm.last)
+	}
+	data := binary.LittleEndian.AppendUint64(nil, values[0])
 	have := 0
 	for _, o := range k.c.members {
-		if o.disk.Has(data) || o.snapshotHas(index) {
+		if o.disk.Has(data) || o.snapshotHas(last) {
 			have++
 		}
 	}
 	if have+k.c.lost <= len(k.c.members)/2 {
-		k.fail("%s acknowledged record %d when it was on %d disks of %d (G1)", m.name, index, have, len(k.c.members))
+		k.fail("%s acknowledged record %d when it was on %d disks of %d (G1)", m.name, first, have, len(k.c.members))
 	}
 }
 

@@ -23,7 +23,7 @@ type World struct {
 
 // NewWorld returns the world of a seed, at time 0.
 func NewWorld(seed uint64) *World {
-	return &World{Rand: rand.New(rand.NewPCG(seed, 0x6261746f6e)), trace: fnvOffset}
+	return &World{Rand: rand.New(rand.NewPCG(seed, 0x6261746f6e))}
 }
 
 // Now is the present virtual time.
@@ -70,17 +70,9 @@ func (w *World) Trace(numbers ...uint64) {
 	}
 }
 
-// The constants of the 64-bit FNV-1a hash.
-const (
-	fnvOffset = 14695981039346656037
-	fnvPrime  = 1099511628211
-)
-
 func (w *World) take(n uint64) {
-	for range 8 {
-		w.trace = (w.trace ^ n&0xff) * fnvPrime
-		n >>= 8
-	}
+	w.trace = (w.trace ^ n) * 0x9e3779b97f4a7c15
+	w.trace ^= w.trace >> 32
 }
 
 // Hash is the hash of all that was traced: equal for equal runs.
