@@ -42,6 +42,10 @@
 // takes the last Save, or an earlier one and the boundaries of all that came later. A vote is never lost so. A whole directory put back from an older copy is consistent in itself: the incarnation and the votes of the
 // other members must find that out. A checksum of 32 bits misses one in four billion arbitrary damages.
 //
+// # File system
+//
+// Every file is reached through package vfs, which says what a file system must keep. [Options].FS puts another one in, for tests.
+//
 // # Concurrency
 //
 // All methods may be called at any time, from any goroutine. Save, InstallSnapshot and the last step of SaveSnapshot exclude
