@@ -23,6 +23,11 @@ const module = "github.com/baton-ha/baton"
 var arrows = map[string][]string{
 	".":                nil,
 	"fence":            nil,
+	"fence/httpfence":  {"fence"},
+	"fence/sqlfence":   {"fence"},
+	"fence/filefence":  {"fence"},
+	"fence/redisfence": {"fence"},
+	"fence/s3fence":    {"fence"},
 	"log":              {"fence", "internal/calls", "internal/core", "internal/mutant", "internal/stats"},
 	"ha":               {"log", "fence", "storage", "transport", "internal/calls", "internal/mutant", "internal/stats"},
 	"storage":          {"internal/stats", "internal/vfs"},
@@ -221,6 +226,8 @@ func TestImportArrows_Planted(t *testing.T) {
 	}{
 		{"fence/x.go", module + "/log", false},
 		{"fence/x_test.go", module + "/fence", true},
+		{"fence/httpfence/x.go", module + "/fence", true},
+		{"fence/httpfence/x.go", module + "/ha", false},
 		{"log/x.go", module + "/fence", true},
 		{"log/x.go", module + "/storage", false},
 		{"log/x_test.go", module + "/storage", false},

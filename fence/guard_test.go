@@ -135,6 +135,40 @@ func TestGuardWaits(t *testing.T) {
 	}
 }
 
+// held is a store that answers about one token only when it is let go.
+type held struct {
+	fence.MemoryStore
+	token    fence.Token
+	asked    chan struct{}
+	released chan struct{}
+}
+
+func (s *held) Raise(ctx context.Context, t fence.Token) (fence.Token, error) {
+	known, err := s.MemoryStore.Raise(ctx, t)
+	if t == s.token {
+		close(s.asked)
+		<-s.released
+	}
+	return known, err
+}
+
+// A newer token that comes while the store is asked about an older one.
+func TestGuardOvertaken(t *testing.T) {
+	s := &held{token: token(1), asked: make(chan struct{}), released: make(chan struct{})}
+	g := fence.NewGuard("jobs", s)
+	old := make(chan error)
+	go func() { old <- g.Admit(context.Background(), token(1)) }()
+	<-s.asked
+	if err := g.Admit(context.Background(), token(2)); err != nil {
+		t.Fatal(err)
+	}
+	close(s.released)
+	var stale *fence.StaleError
+	if err := <-old; !errors.As(err, &stale) || stale.Known != token(2) {
+		t.Errorf("the older token: %v", err)
+	}
+}
+
 // Two writers race for each guard, and the guards of one store with each other: what takes effect never
 // goes back to a lower token, and works of two tokens are never at the same time in one guard.
 func TestGuardRace(t *testing.T) {
