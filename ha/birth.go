@@ -29,7 +29,7 @@ import (
 // Invariant: of the members of the first list no two are born with different directories of a third. Each
 // would need, at one moment, the word of the other that it has heard of that third what it has heard itself.
 
-// ErrUnborn is the error of the problem "birth" in Status: the member is new, and the cluster cannot
+// ErrUnborn is the error of [ObstacleUnborn] in Status: the member is new, and the cluster cannot
 // begin before all members have said that they are new as well. Its text says who is missing.
 var ErrUnborn = errors.New("baton: the cluster is not born")
 
@@ -202,7 +202,7 @@ func (n *Node) awaitBirth(ctx context.Context) {
 			done, err := n.bear(said, v)
 			if done {
 				if told != "" {
-					n.tellBirth(nil)
+					n.log.Post(unborn{})
 				}
 				return
 			}
@@ -210,12 +210,12 @@ func (n *Node) awaitBirth(ctx context.Context) {
 				continue // something else was heard meanwhile
 			}
 			told = err.Error()
-			n.tellBirth(fmt.Errorf("baton: keep the birth: %w", err)) // and try again
+			n.log.Post(unborn{fmt.Errorf("baton: keep the birth: %w", err)}) // and try again
 			v.missing = told
 		}
 		if v.missing != told && time.Since(began) > birthPatience {
 			told = v.missing
-			n.tellBirth(fmt.Errorf("%w: waiting for %s", ErrUnborn, v.missing))
+			n.log.Post(unborn{fmt.Errorf("%w: waiting for %s", ErrUnborn, v.missing)})
 		}
 		t := time.NewTimer(pause)
 		select {
@@ -272,9 +272,4 @@ func (n *Node) bear(said map[string]uint64, v verdict) (done bool, err error) {
 	n.log.Post(log.Born{})
 	n.cfg.Logger.Info("born", "member", n.cfg.Name, "with", slices.Sorted(maps.Keys(v.met)))
 	return true, nil
-}
-
-// tellBirth tells the operator what the birth waits for, nil when it is over.
-func (n *Node) tellBirth(err error) {
-	n.problem("", problemBirth, err)
 }

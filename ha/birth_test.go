@@ -62,8 +62,8 @@ func TestBirth_AwaitsEveryone(t *testing.T) {
 	c := newCluster(t, 3, quick)
 	c.start("a", "b")
 	c.remains("one is missing", 1500*time.Millisecond)
-	if !hasProblem(c.nodes["a"], "birth", ha.ErrUnborn, "waiting for c (unreachable") {
-		t.Errorf("problems: %v", c.nodes["a"].Status().Problems)
+	if !hasObstacle(c.nodes["a"], ha.ObstacleUnborn, ha.ErrUnborn, "waiting for c (unreachable") {
+		t.Errorf("obstacles: %v", c.nodes["a"].Status().Obstacles)
 	}
 	c.stop("b")
 	c.start("b") // with the same directory
@@ -78,8 +78,8 @@ func TestBirth_AwaitsEveryone(t *testing.T) {
 	c.start("a")
 	c.put(number(7))
 	c.awaitSum(7, 1)
-	if hasProblem(c.nodes["a"], "birth", nil, "") {
-		t.Error("the problem outlives the birth")
+	if hasObstacle(c.nodes["a"], ha.ObstacleUnborn, nil, "") {
+		t.Error("the obstacle outlives the birth")
 	}
 	c.stop("b")
 	c.start("b")
@@ -87,10 +87,10 @@ func TestBirth_AwaitsEveryone(t *testing.T) {
 	c.awaitSum(8, 2)
 }
 
-// hasProblem reports whether a node shows a problem with an error and a text.
-func hasProblem(n *ha.Node, kind string, err error, text string) bool {
-	return slices.ContainsFunc(n.Status().Problems, func(p ha.Problem) bool {
-		return p.Kind == kind && (err == nil || errors.Is(p.Err, err)) && strings.Contains(p.Err.Error(), text)
+// hasObstacle reports whether a node shows an obstacle with an error and a text.
+func hasObstacle(n *ha.Node, kind ha.ObstacleKind, err error, text string) bool {
+	return slices.ContainsFunc(n.Status().Obstacles, func(o ha.Obstacle) bool {
+		return o.Kind == kind && (err == nil || errors.Is(o.Err, err)) && strings.Contains(o.Text, text)
 	})
 }
 

@@ -51,8 +51,8 @@ var errEnded = errors.New("baton: the role has ended")
 // The errors of Become, Open and the node's start.
 var (
 	// ErrNoSuccessor is returned by Become when no other member is alive and caught up, so that there
-	// is nobody to hand the role to. The role stays where it is.
-	ErrNoSuccessor = log.ErrNoSuccessor
+	// is nobody to hand the role to. The role stays where it is. An *[ObstacleError] with it says what is in the way of each.
+	ErrNoSuccessor = errors.New("baton: no other member is alive and caught up")
 	// ErrNotHandedOver is returned by Become when the other member did not take over in time. This
 	// member goes on, in a new epoch.
 	ErrNotHandedOver = errors.New("baton: the other member did not take over")
@@ -67,7 +67,7 @@ var (
 	// record is not in the log. Call them on another goroutine, and do not wait for it there.
 	ErrReentrant = log.ErrReentrant
 	// ErrNotChosen is returned by Become when the Active did not hand its role to this member in
-	// time, for instance because this member lags behind.
+	// time, for instance because this member lags behind. An *[ObstacleError] with it says what is in this member's way.
 	ErrNotChosen = errors.New("baton: the active did not hand over to this member")
 )
 

@@ -9,7 +9,7 @@ import (
 // A handover is under way from the moment the role is given up until someone else leads, or it failed: first OnActive
 // returns, then the log transfers.
 type handover struct {
-	to     uint64        // the log's id of who shall lead, 0: the best
+	to     uint64        // the log's id of who shall lead, 0: whoever is best when the time has come
 	sent   bool          // the log was told to transfer
 	by     time.Duration // when this step must have succeeded
 	wishes []*wish       // to be answered with how it ends
@@ -17,9 +17,12 @@ type handover struct {
 
 // handOver begins a handover, or refuses it and leaves everything as it is.
 func (r *role) handOver(now time.Duration, to uint64, wishes ...*wish) {
-	to, err := r.cfg.successor(now, to)
-	if err != nil || !r.lead.leading {
-		r.out.answer(err, wishes...)
+	if !r.lead.leading {
+		r.out.answer(nil, wishes...)
+		return
+	}
+	if id, why := r.successor(now, to); id == 0 {
+		r.out.refuse(ErrNoSuccessor, why, wishes...)
 		return
 	}
 	r.handing = &handover{to: to, wishes: wishes, by: now + r.cfg.drainTimeout}
@@ -36,10 +39,11 @@ func (r *role) pursueHandover(now time.Duration) {
 	case !r.lead.leading && r.lead.leader != 0:
 		r.endHandover(nil)
 	case !h.sent && r.lead.leading && (!r.phase.active || r.phase.returned || now >= h.by):
-		// The successor was chosen before the role ended; it may have gone since.
-		to, err := r.cfg.successor(now, h.to)
-		if err != nil {
-			r.endHandover(err)
+		// There was somebody before the role ended; it may have gone since.
+		to, why := r.successor(now, h.to)
+		if to == 0 {
+			r.handing = nil
+			r.out.refuse(ErrNoSuccessor, why, h.wishes...)
 			return
 		}
 		r.transfer(now, h, to)

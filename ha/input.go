@@ -31,6 +31,10 @@ type (
 	expired struct{ token fence.Token }
 	// misuse: a method was called where it would wait for itself.
 	misuse struct{ err error }
+	// unborn: the cluster has not begun, because of err, or with a nil error it has.
+	unborn struct{ err error }
+	// diskFull: the disk is nearly full, because of err, or with a nil error no longer.
+	diskFull struct{ err error }
 	// become: somebody wants this member to be Active, or not to be.
 	become struct{ wish *wish }
 )
@@ -42,6 +46,8 @@ func (callbackDone) input()  {}
 func (machineFailed) input() {}
 func (expired) input()       {}
 func (misuse) input()        {}
+func (unborn) input()        {}
+func (diskFull) input()      {}
 func (become) input()        {}
 
 func (wake) Mail()          {}
@@ -51,6 +57,8 @@ func (callbackDone) Mail()  {}
 func (machineFailed) Mail() {}
 func (expired) Mail()       {}
 func (misuse) Mail()        {}
+func (unborn) Mail()        {}
+func (diskFull) Mail()      {}
 func (become) Mail()        {}
 
 // An action is something that a role machine wants done.
@@ -61,19 +69,26 @@ type (
 	run struct{ phase phase }
 	// end: end the ctx of the present phase.
 	end struct{ cause error }
-	// answer: tell whoever had a wish how it ended.
+	// answer: tell whoever had a wish how it ended, and because of whose obstacles if it was refused for them.
 	answer struct {
 		wish *wish
 		err  error
+		why  map[string][]obstacle
 	}
+	// obstructed: an obstacle stands from now on, or says something else.
+	obstructed struct{ obstacle obstacle }
+	// cleared: it stands no more.
+	cleared struct{ kind ObstacleKind }
 	// report: tell the operator that a callback has failed.
 	report struct{ err error }
 )
 
-func (run) action()    {}
-func (end) action()    {}
-func (answer) action() {}
-func (report) action() {}
+func (run) action()        {}
+func (end) action()        {}
+func (answer) action()     {}
+func (obstructed) action() {}
+func (cleared) action()    {}
+func (report) action()     {}
 
 // An output is what follows from an input: actions, to be carried out in order before anything of this step leaves
 // the member, and events for the log.
@@ -88,6 +103,13 @@ func (o *output) tell(ev log.Event) { o.events = append(o.events, ev) }
 // answer answers wishes, all alike.
 func (o *output) answer(err error, wishes ...*wish) {
 	for _, w := range wishes {
-		o.do(answer{w, err})
+		o.do(answer{wish: w, err: err})
+	}
+}
+
+// refuse answers wishes that obstacles stand in the way of.
+func (o *output) refuse(err error, why map[string][]obstacle, wishes ...*wish) {
+	for _, w := range wishes {
+		o.do(answer{w, err, why})
 	}
 }

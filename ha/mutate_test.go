@@ -2,6 +2,9 @@ package ha_test
 
 import (
 	"encoding/binary"
+	"errors"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -97,4 +100,11 @@ func (c *cluster) sevens(count uint64) {
 			}
 		}
 	}
+}
+
+// hasProblem reports whether a node shows a problem with an error and a text.
+func hasProblem(n *ha.Node, kind string, err error, text string) bool {
+	return slices.ContainsFunc(n.Status().Problems, func(p ha.Problem) bool {
+		return p.Kind == kind && (err == nil || errors.Is(p.Err, err)) && strings.Contains(p.Err.Error(), text)
+	})
 }

@@ -40,11 +40,11 @@ type Node struct {
 	calls     calls.Set      // of callbacks
 	leaving   sync.WaitGroup // what ends after the log has stopped: the transport, and what watches
 
-	tenure   atomic.Pointer[tenure]
-	status   atomic.Pointer[Status]
-	lost     atomic.Pointer[error]         // why the directory is gone
-	changed  atomic.Pointer[chan struct{}] // closed and replaced after each change of status
-	problems problems
+	tenure     atomic.Pointer[tenure]
+	status     atomic.Pointer[Status]
+	lost       atomic.Pointer[error]         // why the directory is gone
+	changed    atomic.Pointer[chan struct{}] // closed and replaced after each change of status
+	conditions conditions
 
 	leave     sync.Once
 	gaveUp    atomic.Bool   // a role that begins is over
@@ -156,7 +156,7 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 	n.role = newRole(roleConfig{
 		name: n.cfg.Name, cluster: n.cfg.Cluster, heartbeat: n.cfg.Heartbeat, electionTimeout: n.cfg.ElectionTimeout,
 		drainTimeout: n.cfg.DrainTimeout, coolDown: n.cfg.CoolDown, clusterID: [16]byte(randomBytes(16)),
-		successor: n.log.Successor,
+		names: n.names(),
 	}, epoch)
 	n.pulse.Store(int64(n.clock()))
 	n.publish(n.clock())
@@ -289,7 +289,10 @@ func (n *Node) Subscribe(ctx context.Context, from uint64) iter.Seq2[Entry, erro
 // member goes on in a new epoch. On any other member it returns nil at once.
 //
 // Become(ctx, Active) on a Standby asks the Active to hand over to this member in the same way, and
-// returns nil once OnActive has been called here; [ErrNotChosen] means that the Active did not.
+// returns nil once OnActive has been called here; [ErrNotChosen] means that the Active did not, after DrainTimeout and four
+// election timeouts, or that an obstacle that may last stands in this member's way, after one. It ends a cool-down.
+//
+// Where obstacles are known to be the reason the error is an *[ObstacleError], which says whose and which.
 //
 // When ctx ends first, its cause is returned, and what was begun goes on. Within a callback or the state machine
 // it returns [ErrReentrant]: it would wait for the callback to return.
@@ -349,6 +352,15 @@ func (n *Node) nameOf(id uint64) string {
 		}
 	}
 	return ""
+}
+
+// names are those of the members, by the log's id.
+func (n *Node) names() map[uint64]string {
+	names := make(map[uint64]string, len(n.cfg.Members))
+	for _, m := range n.cfg.Members {
+		names[memberID(m.Name)] = m.Name
+	}
+	return names
 }
 
 func (n *Node) addrOf(name string) string {

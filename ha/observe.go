@@ -24,8 +24,8 @@ type tenure struct {
 type observer struct{ *Node }
 
 // Changed implements [log.Observer].
-func (n observer) Changed(now time.Duration, change log.Change) []log.Event {
-	events := n.step(now, reported{change})
+func (n observer) Changed(now time.Duration, view log.View, change log.Change) []log.Event {
+	events := n.step(now, view, reported{change})
 	switch c := change.(type) {
 	case log.Lease:
 		if t := n.tenure.Load(); t != nil {
@@ -41,8 +41,8 @@ func (n observer) Changed(now time.Duration, change log.Change) []log.Event {
 }
 
 // Posted implements [log.Observer].
-func (n observer) Posted(now time.Duration, mail log.Mail) []log.Event {
-	events := n.step(now, inputOf(mail))
+func (n observer) Posted(now time.Duration, view log.View, mail log.Mail) []log.Event {
+	events := n.step(now, view, inputOf(mail))
 	if stopped, ok := mail.(log.Stopped); ok {
 		if stopped.Err != nil {
 			n.cfg.Logger.Error("the member has stopped", "member", n.cfg.Name, "err", stopped.Err)
@@ -54,11 +54,11 @@ func (n observer) Posted(now time.Duration, mail log.Mail) []log.Event {
 }
 
 // step steps the role, and carries out what it wants.
-func (n observer) step(now time.Duration, in input) []log.Event {
+func (n observer) step(now time.Duration, view log.View, in input) []log.Event {
 	n.pulse.Store(int64(now))
-	out := n.role.step(now, in)
+	out := n.role.step(now, view, in)
 	for _, a := range out.actions {
-		n.do(a)
+		n.do(now, a)
 	}
 	return out.events
 }
@@ -84,6 +84,8 @@ func inputOf(mail log.Mail) input {
 		return m
 	case log.MachineFailed:
 		return machineFailed{m.Err}
+	case log.NoRoom:
+		return diskFull{m.Err}
 	case log.Stopped:
 		return stopped{m.Err}
 	}
@@ -91,7 +93,7 @@ func inputOf(mail log.Mail) input {
 }
 
 // do carries out what the role machine wants.
-func (n *Node) do(a action) {
+func (n *Node) do(now time.Duration, a action) {
 	switch a := a.(type) {
 	case run:
 		n.run(a.phase)
@@ -102,7 +104,15 @@ func (n *Node) do(a action) {
 		n.cancel(a.cause)
 		n.cfg.Logger.Info("role ends", "member", n.cfg.Name, "cause", a.cause)
 	case answer:
-		a.wish.reply <- a.err // there is room: it is answered once
+		err := a.err
+		if len(a.why) > 0 {
+			err = &ObstacleError{Err: a.err, Obstacles: onWall(a.why, now)}
+		}
+		a.wish.reply <- err // there is room: it is answered once
+	case obstructed:
+		n.condition(conditionOf(a.obstacle, now))
+	case cleared:
+		n.conditionOver(conditionKey{kind: string(a.kind), obstacle: true})
 	case report:
 		n.cfg.Logger.Error("callback failed", "member", n.cfg.Name, "err", a.err)
 	}

@@ -54,7 +54,7 @@ func TestObserve_WaitsForNothing(t *testing.T) {
 	}
 	n.role = newRole(roleConfig{
 		name: "a", cluster: "c", heartbeat: cfg.Heartbeat, electionTimeout: cfg.ElectionTimeout, drainTimeout: cfg.DrainTimeout, coolDown: cfg.CoolDown,
-		successor: func(time.Duration, uint64) (uint64, error) { return 0, ErrNoSuccessor },
+		names: n.names(),
 	}, log.Epoch{})
 	n.publish(n.clock())
 	n.callbacks.Go(n.keepClusterID)
@@ -74,21 +74,22 @@ func TestObserve_WaitsForNothing(t *testing.T) {
 	<-stuck
 
 	now := n.clock()
+	view := log.View{Late: time.Second, DiskSince: now, Peers: []log.PeerView{{ID: 2}}}
 	lease := log.Lease{Until: now + time.Hour}
 	for _, in := range []any{
 		wake{}, log.Leadership{Leader: 1, Term: 2, Leading: true}, lease, log.StartRefused{}, wake{},
 		callbackDone{}, log.EpochStarted{Epoch: log.Epoch{Epoch: 1, Holder: "a", Term: 2}},
 		asked(true), asked(false), log.TransferAsked{By: 2}, log.Problem{Kind: "replication", Err: errors.New("stands")}, log.Problem{Kind: "replication"},
-		misuse{errors.New("misused")}, log.MachineFailed{Err: errors.New("failed")}, callbackDone{err: errors.New("sick")},
+		misuse{errors.New("misused")}, log.NoRoom{Err: errors.New("full")}, unborn{ErrUnborn}, log.MachineFailed{Err: errors.New("failed")}, callbackDone{err: errors.New("sick")},
 		log.EpochStarted{Epoch: log.Epoch{Epoch: 2, Holder: "a", Term: 2}}, expired{}, log.Leadership{Term: 3}, log.Stopped{Err: errors.New("broken")},
 	} {
 		seen := make(chan struct{})
 		go func() {
 			switch in := in.(type) {
 			case log.Change:
-				observer{n}.Changed(now, in)
+				observer{n}.Changed(now, view, in)
 			case log.Mail:
-				observer{n}.Posted(now, in)
+				observer{n}.Posted(now, view, in)
 			default:
 				t.Errorf("%T is nothing that a log says", in)
 			}

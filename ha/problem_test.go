@@ -44,23 +44,28 @@ func TestProblems_BeginAreSeenAndEnd(t *testing.T) {
 			t.Errorf("%d: watchers woken: %v, want %v", i, got, c.wakes)
 		}
 		var have []string
-		for _, p := range n.problems.list() {
+		for _, p := range problems(n) {
 			have = append(have, fmt.Sprintf("%s/%s:%v", p.Kind, p.Peer, p.Err))
 		}
 		if got := strings.Join(have, " "); got != c.want {
 			t.Errorf("%d: problems %q, want %q", i, got, c.want)
 		}
 	}
-	n.sayProblem(problemKey{"replication", "b"}, true) // it is over
+	n.sayCondition(conditionKey{kind: "replication", peer: "b"}, true) // it is over
 	if begun, over := strings.Count(out.String(), "level=WARN msg=problem"), strings.Count(out.String(), `msg="problem over"`); begun != 2 || over != 1 {
 		t.Errorf("%d lines of a beginning and %d of an end, want 2 of one and, since the last text of the other was not said yet, 1 of an end:\n%s", begun, over, out.String())
 	}
-	for i := range 2 * maxProblems {
+	for i := range 2 * maxConditions {
 		n.problem(fmt.Sprint(i), "replication", errors.New("stands"))
 	}
-	if got := len(n.problems.list()); got != maxProblems {
-		t.Errorf("%d problems are kept, want %d", got, maxProblems)
+	if got := len(problems(n)); got != maxConditions {
+		t.Errorf("%d problems are kept, want %d", got, maxConditions)
 	}
+}
+
+func problems(n *Node) []Problem {
+	_, problems := n.conditions.list()
+	return problems
 }
 
 // TestProblems_ThatComeAndGoAreCounted: the log grows with the logarithm of what happens.

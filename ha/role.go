@@ -16,21 +16,25 @@ import (
 //   - the epoch in force is its own, opened in this term, and was not used before;
 //   - everything before that epoch is applied here (the log reports an epoch only then);
 //   - its OnStandby has returned, and so has the OnActive of its last time;
-//   - it is neither cooling down after a failed OnActive nor handing over.
+//   - no obstacle bars it: it is neither cooling down after a failed OnActive nor handing over, and no callback hangs.
 //
 // It stays Active while the first two hold and nobody asks it to go.
 //
-// Its parts have files of their own: the phase (phase.go), a handover (handover.go), wishes (wish.go). What goes
-// in and out is in input.go.
+// Its parts have files of their own: the phase (phase.go), a handover (handover.go), wishes (wish.go), obstacles (obstruct.go),
+// the choice of a successor (successor.go). What goes in and out is in input.go.
 type role struct {
 	cfg  roleConfig
+	view log.View // of this step
 	lead leadership
 
 	phase     phase
+	obstacles obstacles
 	usedEpoch uint64        // the last that this member was active in
 	opening   bool          // an epoch of this member's has been asked for
 	retryAt   time.Duration // before which nothing that was refused is asked for again
 	coolUntil time.Duration // before which this member does not want the role
+	coolErr   error         // why
+	relieveAt time.Duration // before which it does not hand over again for want of running
 	handing   *handover
 	wishes    []*wish // to become Active, unanswered
 	stopped   bool
@@ -43,11 +47,10 @@ type roleConfig struct {
 	name, cluster   string
 	heartbeat       time.Duration
 	electionTimeout time.Duration
-	drainTimeout    time.Duration // how long a callback may take to return once its ctx is over
-	coolDown        time.Duration // how long a member stays away after a failed OnActive
-	clusterID       [16]byte      // proposed for a new cluster
-	// successor picks who could take over leadership now: the one wanted, or the best if that is 0.
-	successor func(now time.Duration, want uint64) (uint64, error)
+	drainTimeout    time.Duration     // how long a callback may take to return once its ctx is over
+	coolDown        time.Duration     // how long a member stays away after a failed OnActive
+	clusterID       [16]byte          // proposed for a new cluster
+	names           map[uint64]string // of the members, by the log's id
 }
 
 // A leadership is what the log has reported last.
@@ -64,9 +67,9 @@ func newRole(cfg roleConfig, epoch log.Epoch) role {
 	return role{cfg: cfg, lead: leadership{epoch: epoch}, phase: phase{active: true, ended: true, returned: true}}
 }
 
-// step tells the machine what has happened.
-func (r *role) step(now time.Duration, in input) output {
-	r.out = output{}
+// step tells the machine what has happened, and what the log knows.
+func (r *role) step(now time.Duration, view log.View, in input) output {
+	r.out, r.view = output{}, view
 	switch in := in.(type) {
 	case wake:
 	case reported:
@@ -85,10 +88,16 @@ func (r *role) step(now time.Duration, in input) output {
 	case misuse:
 		r.err = in.err
 		r.out.do(report{in.err})
+	case unborn:
+		r.obstacles.unborn = in.err
+	case diskFull:
+		r.obstacles.diskFull = in.err
 	case become:
 		r.wish(now, in.wish)
 	}
+	r.obstruct(now)
 	r.reconcile(now)
+	r.obstruct(now) // a handover may have begun, or ended
 	return r.out
 }
 
@@ -149,6 +158,7 @@ func (r *role) reconcile(now time.Duration) {
 		}
 		return
 	}
+	r.pursueRelief(now)
 	r.pursueHandover(now)
 	r.pursueWishes(now)
 	if r.phase.active && r.phase.over() {
@@ -163,13 +173,13 @@ func (r *role) reconcile(now time.Duration) {
 func (r *role) pursueRole(now time.Duration) {
 	switch {
 	case r.phase.open():
-	case r.phase.hung(now, r.cfg.drainTimeout), now < r.coolUntil:
+	case r.obstacles.stands(ObstacleCallback), r.obstacles.stands(ObstacleCoolDown):
 		// Leading without being able to be active: keep the log alive, and hand leadership on.
 		if now < r.retryAt {
 			return
 		}
 		r.retryAt = now + r.cfg.electionTimeout
-		if to, err := r.cfg.successor(now, 0); err == nil {
+		if to, _ := r.successor(now, 0); to != 0 {
 			r.transfer(now, &handover{}, to)
 		}
 	case now >= r.lead.lease, r.phase.active:
@@ -218,7 +228,7 @@ func (r *role) callbackDone(now time.Duration, done callbackDone) {
 	r.err = err
 	r.out.do(report{err})
 	if r.phase.open() {
-		r.coolUntil, r.retryAt = now+r.cfg.coolDown, now
+		r.coolUntil, r.coolErr, r.retryAt = now+r.cfg.coolDown, err, now
 		r.end(now, err)
 	}
 }
@@ -252,14 +262,17 @@ func (r *role) deadline(now time.Duration) time.Duration {
 	}
 	if len(r.wishes) > 0 {
 		soonest(r.wishes[0].by)
+		soonest(r.wishes[0].bears)
 		soonest(r.retryAt)
 	}
 	if r.lead.leading && !r.phase.open() {
 		soonest(r.retryAt)
-		soonest(r.coolUntil)
-		if r.phase.ended && !r.phase.returned {
-			soonest(r.phase.endedAt + r.cfg.drainTimeout)
-		}
+	}
+	if r.phase.ended && !r.phase.returned {
+		soonest(r.phase.endedAt + r.cfg.drainTimeout)
+	}
+	for _, o := range r.obstacles.list {
+		soonest(o.until)
 	}
 	return at
 }

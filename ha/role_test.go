@@ -3,6 +3,7 @@ package ha
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -13,85 +14,145 @@ import (
 	"github.com/baton-ha/baton/log"
 )
 
-// TestRole runs the scripts in testdata/role against the role machine of member "a", id 1. Each command
-// is one step; its output is what the machine wants, and the state it is in then. Rewrite the outputs
-// with: go test ./ha -run TestRole -rewrite
+// TestRole runs the scripts in testdata/role against the role machine of member a, id 1, of a, b and c. A command is one
+// step, at a time that stays until the next one; its output is what the machine wants, and the state it is in then.
+//
+//	leader id= term=                       the log: who leads
+//	lease until=                           the log: this member's lease
+//	epoch n= holder= term=                 the log: an epoch has started
+//	refused, asked by=                     the log: no epoch can be started; another member asks for leadership
+//	stopped                                the log has ended
+//	returned [err=], expired               the callback has returned; its ctx was ended beside the loop
+//	become active|standby                  somebody wishes; wishes are numbered
+//	unborn [err=], disk-full [err=]        the cluster has not begun; there is no room on the disk
+//	sees [late= hold= pressed guard= disk= apply= behind=]
+//	                                       what the log knows of this member from now on
+//	peers                                  and of the others, a line for each: name [silent=] [behind=] [guarded] [starved]
+//	wake                                   nothing, but time has passed
+//
+// Rewrite the outputs with: go test ./ha -run TestRole -rewrite
 func TestRole(t *testing.T) {
 	datadriven.Walk(t, "testdata/role", func(t *testing.T, path string) {
-		var now time.Duration
-		var candidate uint64
-		r := newRole(roleConfig{
+		s := roleScript{names: map[uint64]string{1: "a", 2: "b", 3: "c"}}
+		s.role = newRole(roleConfig{
 			name: "a", cluster: "jobs", heartbeat: 50 * time.Millisecond, electionTimeout: 500 * time.Millisecond,
-			drainTimeout: 10 * time.Second, coolDown: 5 * time.Second,
-			successor: func(_ time.Duration, want uint64) (uint64, error) {
-				if candidate == 0 || want != 0 && want != candidate {
-					return 0, ErrNoSuccessor
-				}
-				return candidate, nil
-			},
+			drainTimeout: 10 * time.Second, coolDown: 5 * time.Second, names: s.names,
 		}, log.Epoch{})
-		var wishes []*wish
-		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
-			if d.HasArg("at") {
-				var at string
-				d.ScanArgs(t, "at", &at)
-				parsed, err := time.ParseDuration(at)
-				if err != nil {
-					t.Fatal(err)
-				}
-				now = parsed
-			}
-			number := func(key string) (n uint64) {
-				d.MaybeScanArgs(t, key, &n)
-				return n
-			}
-			text := func(key string) (s string) {
-				d.MaybeScanArgs(t, key, &s)
-				return s
-			}
-			var in input
-			switch d.Cmd {
-			case "leader":
-				id := number("id")
-				in = reported{log.Leadership{Leader: id, Term: number("term"), Leading: id == 1}}
-			case "lease":
-				until, _ := time.ParseDuration(text("until"))
-				in = reported{log.Lease{Until: until}}
-			case "epoch":
-				in = reported{log.EpochStarted{Epoch: log.Epoch{Epoch: number("n"), Holder: text("holder"), Term: number("term")}}}
-			case "refused":
-				in = reported{log.StartRefused{}}
-			case "asked":
-				in = reported{log.TransferAsked{By: number("by")}}
-			case "returned":
-				var err error
-				if s := text("err"); s != "" {
-					err = errors.New(s)
-				}
-				in = returned(err)
-			case "expired":
-				in = expired{r.phase.token}
-			case "become":
-				w := &wish{active: d.HasArg("active")}
-				wishes = append(wishes, w)
-				in = become{w}
-			case "successor":
-				candidate = number("id")
-				return ""
-			case "stopped":
-				in = stopped{}
-			case "wake":
-				in = wake{}
-			default:
-				t.Fatalf("unknown command %s", d.Cmd)
-			}
-			return show(&r, r.step(now, in), now, wishes)
-		})
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string { return s.run(t, d) })
 	})
 }
 
-// show writes down what a step of the role machine wants.
-func show(r *role, out output, now time.Duration, wishes []*wish) string {
+// A roleScript is a script under way.
+type roleScript struct {
+	role   role
+	now    time.Duration
+	names  map[uint64]string
+	view   log.View
+	silent map[uint64]time.Duration // since when
+	wishes []*wish
+}
+
+// run runs a command.
+func (s *roleScript) run(t *testing.T, d *datadriven.TestData) string {
+	number := func(key string) (n uint64) {
+		d.MaybeScanArgs(t, key, &n)
+		return n
+	}
+	text := func(key string) (v string) {
+		d.MaybeScanArgs(t, key, &v)
+		return v
+	}
+	after := func(key string) time.Duration {
+		v, err := time.ParseDuration(text(key))
+		if err != nil && text(key) != "" {
+			d.Fatalf(t, "%v", err)
+		}
+		return v
+	}
+	failure := func() error {
+		if v := text("err"); v != "" {
+			return errors.New(v)
+		}
+		return nil
+	}
+	if d.HasArg("at") {
+		s.now = after("at")
+	}
+	var in input
+	switch d.Cmd {
+	case "leader":
+		in = reported{log.Leadership{Leader: number("id"), Term: number("term"), Leading: number("id") == 1}}
+	case "lease":
+		in = reported{log.Lease{Until: after("until")}}
+	case "epoch":
+		in = reported{log.EpochStarted{Epoch: log.Epoch{Epoch: number("n"), Holder: text("holder"), Term: number("term")}}}
+	case "refused":
+		in = reported{log.StartRefused{}}
+	case "asked":
+		in = reported{log.TransferAsked{By: number("by")}}
+	case "stopped":
+		in = stopped{failure()}
+	case "returned":
+		in = returned(failure())
+	case "expired":
+		in = expired{s.role.phase.token}
+	case "become":
+		s.wishes = append(s.wishes, &wish{active: d.HasArg("active")})
+		in = become{s.wishes[len(s.wishes)-1]}
+	case "unborn":
+		in = unborn{failure()}
+	case "disk-full":
+		in = diskFull{failure()}
+	case "sees":
+		s.view = log.View{
+			Late: after("late"), Hold: after("hold"), Pressed: d.HasArg("pressed"), Guard: after("guard"),
+			DiskSince: after("disk"), ApplySince: after("apply"), Behind: number("behind"), Peers: s.view.Peers,
+		}
+		in = wake{}
+	case "peers":
+		s.peers(t, d)
+		return ""
+	case "wake":
+		in = wake{}
+	default:
+		d.Fatalf(t, "unknown command")
+	}
+	for i := range s.view.Peers {
+		p := &s.view.Peers[i]
+		if p.Heard = s.now; s.silent[p.ID] != 0 {
+			p.Heard = s.silent[p.ID]
+		}
+	}
+	return s.show(s.role.step(s.now, s.view, in))
+}
+
+// peers takes what is known of the others from now on. Who is not silent is heard at each step.
+func (s *roleScript) peers(t *testing.T, d *datadriven.TestData) {
+	s.view.Peers, s.silent = nil, map[uint64]time.Duration{}
+	for line := range strings.Lines(d.Input) {
+		words := strings.Fields(line)
+		p := log.PeerView{ID: uint64(words[0][0]-'a') + 1}
+		for _, w := range words[1:] {
+			key, v, _ := strings.Cut(w, "=")
+			switch key {
+			case "silent":
+				s.silent[p.ID], _ = time.ParseDuration(v)
+			case "behind":
+				fmt.Sscan(v, &p.Behind)
+			case "guarded":
+				p.Guarded = true
+			case "starved":
+				p.Starved = true
+			default:
+				d.Fatalf(t, "%s?", w)
+			}
+		}
+		s.view.Peers = append(s.view.Peers, p)
+	}
+}
+
+// show writes down what a step wants.
+func (s *roleScript) show(out output) string {
 	var b strings.Builder
 	for _, a := range out.actions {
 		switch a := a.(type) {
@@ -104,7 +165,16 @@ func show(r *role, out output, now time.Duration, wishes []*wish) string {
 		case end:
 			fmt.Fprintf(&b, "end ctx: %v\n", a.cause)
 		case answer:
-			fmt.Fprintf(&b, "answer %d: %v\n", slices.Index(wishes, a.wish)+1, a.err)
+			fmt.Fprintf(&b, "answer %d: %v\n", slices.Index(s.wishes, a.wish)+1, a.err)
+			for _, name := range slices.Sorted(maps.Keys(a.why)) {
+				for _, o := range a.why[name] {
+					fmt.Fprintf(&b, "  %s: %s\n", name, showObstacle(o))
+				}
+			}
+		case obstructed:
+			fmt.Fprintf(&b, "obstacle %s\n", showObstacle(a.obstacle))
+		case cleared:
+			fmt.Fprintf(&b, "no more %s\n", a.kind)
 		case report:
 			fmt.Fprintf(&b, "report: %v\n", a.err)
 		}
@@ -112,16 +182,26 @@ func show(r *role, out output, now time.Duration, wishes []*wish) string {
 	for _, e := range out.events {
 		switch e := e.(type) {
 		case log.Transfer:
-			fmt.Fprintf(&b, "log: transfer to %d\n", e.To)
+			fmt.Fprintf(&b, "log: transfer to %s\n", s.names[e.To])
 		case log.StartEpoch:
 			fmt.Fprintln(&b, "log: start an epoch")
 		case log.AskTransfer:
 			fmt.Fprintln(&b, "log: ask for leadership")
+		case log.Lapsed:
+			fmt.Fprintln(&b, "log: lapsed")
 		}
 	}
-	fmt.Fprint(&b, r.state(now))
-	if at := r.deadline(now); at != 0 {
+	fmt.Fprint(&b, s.role.state(s.now))
+	if at := s.role.deadline(s.now); at != 0 {
 		fmt.Fprintf(&b, ", wake at %v", at)
 	}
 	return b.String() + "\n"
+}
+
+func showObstacle(o obstacle) string {
+	until := ""
+	if o.until != 0 {
+		until = fmt.Sprintf(" until %v", o.until)
+	}
+	return fmt.Sprintf("%s%s: %s", o.kind, until, o.text)
 }

@@ -183,6 +183,15 @@ func newSim(cfg simConfig) *simCluster {
 	return c
 }
 
+// names are those of the members, by the log's id.
+func (c *simCluster) names() map[uint64]string {
+	names := make(map[uint64]string)
+	for id, m := range c.byID {
+		names[id] = m.name
+	}
+	return names
+}
+
 // local is the member's clock.
 func (m *simMember) local() time.Duration {
 	return m.offset + time.Duration(float64(m.c.w.Now())*m.rate)
@@ -241,7 +250,7 @@ func (m *simMember) start(fresh bool) {
 	}
 	m.role = newRole(roleConfig{
 		name: m.name, cluster: "sim", heartbeat: m.timing.heartbeat, electionTimeout: m.timing.election,
-		drainTimeout: time.Second, coolDown: time.Second, clusterID: [16]byte{byte(m.i + 1)}, successor: c.Successor,
+		drainTimeout: time.Second, coolDown: time.Second, clusterID: [16]byte{byte(m.i + 1)}, names: m.c.names(),
 	}, c.Epoch())
 	switch {
 	case cfg.births && fresh:
@@ -369,13 +378,13 @@ func (m *simMember) step() {
 }
 
 // Posted implements [log.Observer], as Node does.
-func (m *simMember) Posted(now time.Duration, mail log.Mail) []log.Event {
-	return m.observe(now, inputOf(mail))
+func (m *simMember) Posted(now time.Duration, view log.View, mail log.Mail) []log.Event {
+	return m.observe(now, view, inputOf(mail))
 }
 
 // Changed implements [log.Observer], as Node does.
-func (m *simMember) Changed(now time.Duration, change log.Change) []log.Event {
-	events := m.observe(now, reported{change})
+func (m *simMember) Changed(now time.Duration, view log.View, change log.Change) []log.Event {
+	events := m.observe(now, view, reported{change})
 	switch c := change.(type) {
 	case log.Problem:
 		if c.Err == nil {
@@ -392,8 +401,8 @@ func (m *simMember) Changed(now time.Duration, change log.Change) []log.Event {
 }
 
 // observe steps the role, and carries out what it wants.
-func (m *simMember) observe(now time.Duration, in input) []log.Event {
-	out := m.role.step(now, in)
+func (m *simMember) observe(now time.Duration, view log.View, in input) []log.Event {
+	out := m.role.step(now, view, in)
 	for _, a := range out.actions {
 		switch a := a.(type) {
 		case run:

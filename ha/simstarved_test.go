@@ -37,7 +37,7 @@ func starvedActive(seed uint64) *simCluster {
 	c.starve(200*time.Millisecond, c.members...)
 	c.w.Run(c.w.Now()+20*time.Second, nil)
 	for _, m := range c.members {
-		if m.problems[0] == nil {
+		if m.core.View(m.local()).Late == 0 {
 			c.check.fail("%s does not say that it is starved", m.name)
 		}
 		if m.role.lead.term > terms+4 {
@@ -50,7 +50,7 @@ func starvedActive(seed uint64) *simCluster {
 	c.starve(0, c.members...)
 	c.w.Run(c.w.Now()+5*time.Second, nil)
 	for _, m := range c.members {
-		if m.problems[0] != nil {
+		if m.core.View(m.local()).Late != 0 {
 			c.check.fail("%s still says that it is starved", m.name)
 		}
 	}

@@ -72,11 +72,11 @@ func TestStatus_WhenTheLoopStandsStill(t *testing.T) {
 		t.Errorf("clients are sent on with %v", err)
 	}
 	await("the loop stands still, and the leader is not known", func(s Status) bool {
-		return len(s.Problems) == 1 && s.Problems[0].Kind == problemLoop && s.Leader == ""
+		return len(s.Obstacles) == 1 && s.Obstacles[0].Kind == ObstacleLoop && s.Leader == ""
 	})
 	<-answer
 	await("the loop goes on", func(s Status) bool {
-		return len(s.Problems) == 0 && s.State == Active && s.Token.Supersedes(token) && s.Active == "a"
+		return len(s.Obstacles) == 0 && s.State == Active && s.Token.Supersedes(token) && s.Active == "a"
 	})
 }
 
@@ -107,7 +107,7 @@ func TestStatus_WhoIsActive(t *testing.T) {
 			if c.leader != "" {
 				lead.Leader = memberID(c.leader)
 			}
-			n.role.step(now, reported{lead})
+			n.role.step(now, log.View{}, reported{lead})
 			n.publish(now)
 			n.pulse.Store(int64(now))
 			s := n.viewAt(now, now-c.heard)

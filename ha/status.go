@@ -3,7 +3,6 @@ package ha
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"iter"
 	"reflect"
 	"time"
@@ -63,7 +62,9 @@ type Status struct {
 	Lease time.Duration
 	// Err is why the node failed, or the last error of a callback, or of the StateMachine where the member goes on.
 	Err error
-	// Problems are what is wrong at present without ending the member, by kind and peer; nil if nothing is.
+	// Obstacles are why this member may not have the role, or had better not, by kind; nil if nothing is in its way.
+	Obstacles []Obstacle
+	// Problems are what else is wrong at present without ending the member, by kind and peer; nil if nothing is.
 	Problems []Problem
 }
 
@@ -99,8 +100,9 @@ func (s Status) MarshalJSON() ([]byte, error) {
 		Applied    uint64      `json:"applied"`
 		Lease      float64     `json:"lease_seconds"`
 		Err        string      `json:"error,omitempty"`
+		Obstacles  []Obstacle  `json:"obstacles,omitempty"`
 		Problems   []Problem   `json:"problems,omitempty"`
-	}{s.Name, s.State, s.Token, s.Epoch, s.Active, s.ActiveAddr, s.Leader, s.Index, s.Applied, s.Lease.Seconds(), failure, s.Problems})
+	}{s.Name, s.State, s.Token, s.Epoch, s.Active, s.ActiveAddr, s.Leader, s.Index, s.Applied, s.Lease.Seconds(), failure, s.Obstacles, s.Problems})
 }
 
 // Status returns the member's present status. It never blocks, and reads the clock: what the loop has said last
@@ -109,7 +111,7 @@ func (n *Node) Status() Status {
 	s := n.view(n.clock())
 	s.Index, _ = n.log.Position()
 	s.Applied = n.log.Applied()
-	s.Problems = n.problems.list()
+	s.Obstacles, s.Problems = n.conditions.list()
 	return s
 }
 
@@ -150,7 +152,7 @@ func (n *Node) stands(now time.Duration) bool {
 	return now-time.Duration(n.pulse.Load()) > n.cfg.ElectionTimeout
 }
 
-// watchLoop looks after the loop from beside it: it sees to it that it runs now and then, shows it as a problem if it
+// watchLoop looks after the loop from beside it: it sees to it that it runs now and then, shows it as an obstacle if it
 // does not, and tells watchers when something has come to its end of which the loop has said nothing.
 func (n *Node) watchLoop() {
 	tick := time.NewTicker(n.cfg.ElectionTimeout / 2)
@@ -160,7 +162,7 @@ func (n *Node) watchLoop() {
 	for {
 		select {
 		case <-n.ended:
-			n.problem("", problemLoop, nil)
+			n.conditionOver(loopStands.key)
 			return
 		case <-n.hurry:
 			return
@@ -169,11 +171,13 @@ func (n *Node) watchLoop() {
 		now := n.clock()
 		switch pulse := time.Duration(n.pulse.Load()); {
 		case pulse >= asked:
-			n.problem("", problemLoop, nil)
+			n.conditionOver(loopStands.key)
 			asked = now
 			n.log.Post(wake{})
 		case now-asked > n.cfg.ElectionTimeout: // it was woken, so this is not this timer that is late
-			n.problem("", problemLoop, errStands)
+			stands := loopStands
+			stands.since = time.Now()
+			n.condition(stands)
 		}
 		s := n.view(now)
 		if s.Lease = 0; !s.same(last) {
@@ -183,10 +187,13 @@ func (n *Node) watchLoop() {
 	}
 }
 
-// errStands is the error of the problem "loop".
-var errStands = errors.New("baton: the loop that decides about the role has not run for more than an election timeout")
+// loopStands is the obstacle of a loop that stands still, which the role machine cannot see.
+var loopStands = condition{
+	key:  conditionKey{kind: string(ObstacleLoop), obstacle: true},
+	text: "the goroutine that decides about the role has not run for more than an election timeout",
+}
 
-// Watch yields the present status, and then each time State, Token, Epoch, Active, Leader, Err or Problems
+// Watch yields the present status, and then each time State, Token, Epoch, Active, Leader, Err, Obstacles or Problems
 // has changed the status of that moment, until ctx ends or the node is closed. It is level-triggered: a
 // slow watcher does not see every step in between, but always the last one; epochs that it has missed
 // are in [Node.Epochs]. Any number of watchers may run.

@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"slices"
 	"time"
 
 	"github.com/baton-ha/baton/log"
@@ -11,6 +12,7 @@ type wish struct {
 	active bool          // to become Active; else to be so no more
 	reply  chan<- error  // of size 1
 	by     time.Duration // when it is given up
+	bears  time.Duration // until when it waits although an obstacle stands that may last
 }
 
 // wish takes up what somebody wants.
@@ -23,6 +25,7 @@ func (r *role) wish(now time.Duration, w *wish) {
 	case w.active:
 		r.coolUntil = 0
 		w.by = now + r.cfg.drainTimeout + 4*r.cfg.electionTimeout
+		w.bears = now + r.cfg.electionTimeout
 		r.wishes = append(r.wishes, w)
 		r.retryAt = now
 	case r.handing != nil:
@@ -34,13 +37,17 @@ func (r *role) wish(now time.Duration, w *wish) {
 	}
 }
 
-// pursueWishes asks the leader for the role again and again, within bounds.
+// pursueWishes asks the leader for the role again and again, within bounds. An obstacle that may last is not waited for.
 func (r *role) pursueWishes(now time.Duration) {
-	for len(r.wishes) > 0 && now >= r.wishes[0].by {
-		r.out.answer(ErrNotChosen, r.wishes[0])
+	for len(r.wishes) > 0 && (now >= r.wishes[0].by || now >= r.wishes[0].bears && r.obstacles.lasting()) {
+		why := map[string][]obstacle{}
+		if own := r.obstacles.list; len(own) > 0 {
+			why[r.cfg.name] = slices.Clone(own)
+		}
+		r.out.refuse(ErrNotChosen, why, r.wishes[0])
 		r.wishes = r.wishes[1:]
 	}
-	if len(r.wishes) > 0 && !r.lead.leading && r.lead.leader != 0 && now >= r.retryAt {
+	if len(r.wishes) > 0 && !r.lead.leading && r.lead.leader != 0 && now >= r.retryAt && !r.obstacles.lasting() {
 		r.retryAt = now + r.cfg.electionTimeout
 		r.out.tell(log.AskTransfer{})
 	}

@@ -12,6 +12,8 @@ type (
 	// What an [Observer] is stepped with, and what it answers with.
 	Observer      = core.Observer
 	Change        = core.Change
+	View          = core.View
+	PeerView      = core.PeerView
 	Mail          = core.Mail
 	Event         = core.Event
 	Leadership    = core.Leadership
@@ -43,6 +45,5 @@ var (
 	ErrBusy         = core.ErrBusy
 	ErrUnknown      = core.ErrUnknown
 	ErrFormat       = core.ErrFormat
-	ErrNoSuccessor  = core.ErrNoSuccessor
 	ErrStateMachine = core.ErrStateMachine
 )

@@ -188,11 +188,6 @@ func (l *Log) Fail(err error) { l.inbox.close(err) }
 // Post puts something into the mailbox: an [Event] for the core, anything else for the observer.
 func (l *Log) Post(mail Mail) { l.inbox.post(mail, 0) }
 
-// Successor is [core.Core.Successor]. It may be called by the observer only, from within Observe.
-func (l *Log) Successor(now time.Duration, want uint64) (uint64, error) {
-	return l.core.Successor(now, want)
-}
-
 // Position returns the last committed record's index and the epoch in force, as this member knows.
 func (l *Log) Position() (index uint64, epoch Epoch) {
 	l.store.mu.RLock()

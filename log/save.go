@@ -10,10 +10,10 @@ import (
 // This file makes the checkpoints of a running log. They are optional work: what fails of it is tried again,
 // and ends nothing.
 
-// Kinds of [Problem], and of reasons to refuse appends.
+// problemCheckpoint is the kind of [Problem] of a checkpoint that has failed, and the first of the reasons to refuse appends.
 const (
 	problemCheckpoint = "checkpoint"
-	problemDisk       = "disk"
+	refusedDisk       = "disk"
 )
 
 // checkpoint captures the state machine as it is after an apply, and has the checkpoint written by a goroutine
@@ -76,6 +76,13 @@ func (l *Log) judgeRoom() bool {
 	return true
 }
 
+// NoRoom is what the [Observer] sees when this member's disk is nearly full and appends get [ErrNoRoom] for it, or with a nil
+// Err when they do so no longer.
+type NoRoom struct{ Err error }
+
+// Mail implements [Mail].
+func (NoRoom) Mail() {}
+
 // Room tells the log how much room there is on this member's disk. With a reason to refuse, appends here get
 // [ErrNoRoom]; what was accepted goes on. When it is out of room, no records are taken from a leader either. Nil
 // and false: all is well.
@@ -84,8 +91,8 @@ func (l *Log) Room(refuse error, out bool) {
 		refuse = fmt.Errorf("%w: %w", ErrNoRoom, refuse)
 	}
 	l.Post(core.DiskOut{Out: out})
-	l.Post(Problem{Kind: problemDisk, Err: refuse})
-	l.refuse(problemDisk, refuse)
+	l.Post(NoRoom{refuse})
+	l.refuse(refusedDisk, refuse)
 }
 
 // refuse refuses appends because of something, or with a nil error no longer because of it. Those that wait to be

@@ -145,16 +145,19 @@ type solo struct {
 
 func (s *solo) Send([]*raftpb.Message) {}
 
-func (s *solo) Posted(_ time.Duration, mail Mail) []Event {
+func (s *solo) Posted(_ time.Duration, _ View, mail Mail) []Event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if stopped, ok := mail.(Stopped); ok {
-		s.stopped = stopped.Err
+	switch m := mail.(type) {
+	case Stopped:
+		s.stopped = m.Err
+	case NoRoom:
+		s.problems[refusedDisk] = m.Err
 	}
 	return nil
 }
 
-func (s *solo) Changed(_ time.Duration, change Change) []Event {
+func (s *solo) Changed(_ time.Duration, _ View, change Change) []Event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch what := change.(type) {
@@ -343,7 +346,7 @@ func TestDiskFull_Appends(t *testing.T) {
 			t.Errorf("append: %v", err)
 		}
 		synctest.Wait()
-		if err := s.problem(problemDisk); !errors.Is(err, full) {
+		if err := s.problem(refusedDisk); !errors.Is(err, full) {
 			t.Errorf("problem: %v", err)
 		}
 		s.Room(nil, false)

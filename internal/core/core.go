@@ -192,9 +192,7 @@ func (c *Core) Step(now time.Duration, events ...Event) (eff Effects, err error)
 func (c *Core) handle(now time.Duration, ev Event) error {
 	switch ev := ev.(type) {
 	case Tick:
-		if p, ok := c.starving.awake(now); ok {
-			c.change(p)
-		}
+		c.starving.awake(now)
 		c.tick(now)
 	case Hurry:
 		c.hurry(now)

@@ -213,10 +213,10 @@ func (Problem) change()       {}
 func (Problem) Mail() {}
 
 // An Observer is stepped, on the goroutine that owns the core, with all that changes and with what was posted that is neither
-// an [Event] nor a [Change]. It returns events for the core to be stepped with next. It must not block.
+// an [Event] nor a [Change], and with what is known then. It returns events for the core to be stepped with next. It must not block.
 type Observer interface {
-	Changed(now time.Duration, change Change) []Event
-	Posted(now time.Duration, mail Mail) []Event
+	Changed(now time.Duration, view View, change Change) []Event
+	Posted(now time.Duration, view View, mail Mail) []Event
 }
 
 // Drive steps the core and the observer with what was posted, the observer with what changes, and the core with what the
@@ -230,9 +230,9 @@ func Drive(c *Core, o Observer, now time.Duration, posted []Mail) (Effects, erro
 		case Event:
 			own = append(own, m)
 		case Change:
-			own = append(own, o.Changed(now, m)...)
+			own = append(own, o.Changed(now, c.View(now), m)...)
 		default:
-			own = append(own, o.Posted(now, m)...)
+			own = append(own, o.Posted(now, c.View(now), m)...)
 		}
 	}
 	for len(own) > 0 {
@@ -240,7 +240,7 @@ func Drive(c *Core, o Observer, now time.Duration, posted []Mail) (Effects, erro
 		clear(own)
 		own = own[:0]
 		for _, ch := range eff.Changes {
-			own = append(own, o.Changed(now, ch)...)
+			own = append(own, o.Changed(now, c.View(now), ch)...)
 		}
 		all.Changes = join(all.Changes, eff.Changes)
 		all.Send = join(all.Send, eff.Send)

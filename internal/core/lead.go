@@ -47,7 +47,6 @@ func (c *Core) lead(now time.Duration) {
 		}
 		l.round(now, c.cfg.ID)
 		c.promises.owe(promise{leader: c.cfg.ID, term: c.term, stamp: l.stamp, until: now + c.cfg.ElectionTimeout})
-		c.relieve(now)
 	}
 	c.node.Tick()
 }

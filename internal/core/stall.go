@@ -61,7 +61,12 @@ func (s *stall) applied(now time.Duration) {
 // stalled reports whether the disk or the state machine has not answered for so long that this member
 // must not lead. A disk may take its time over what is large, and a state machine over what is a lot of records.
 func (s *stall) stalled(now time.Duration) bool {
-	return s.unwritten(now) || s.applies > 0 && now-s.appliedAt > applyPatience*s.election
+	return s.unwritten(now) || s.unapplied(now)
+}
+
+// unapplied reports whether the state machine has not answered for too long.
+func (s *stall) unapplied(now time.Duration) bool {
+	return s.applies > 0 && now-s.appliedAt > applyPatience*s.election
 }
 
 // unwritten reports whether the disk has not answered for too long: for half an election timeout and what large

@@ -1,7 +1,6 @@
 package core
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/baton-ha/baton/internal/mutant"
@@ -10,12 +9,9 @@ import (
 // A member that does not get to run hears too late what was said in time: it would take a leader for dead whose
 // heartbeats lie in its sockets, and hold leases that are nearly over when it learns of them. It notices by its own
 // timers. Each time that the core is woken later than it wanted, the lateness is added to a debt, which a quarter of the
-// time that passes pays off. A member whose debt is high says so (problem "starved", and in its echoes), waits longer before it
-// campaigns, hands over if it leads and another one is well, and does not take a role up again at once that it
+// time that passes pays off. A member whose debt is high says so ([View], and in its echoes), waits longer before it
+// campaigns, and does not take a role up again at once that it
 // has just lost for it.
-
-// problemStarved is the kind of [Problem] of a member that does not get to run.
-const problemStarved = "starved"
 
 const (
 	starvedPart  = 4 // of the time, one part of this many, may be lateness
@@ -24,7 +20,6 @@ const (
 	firstHold    = 2  // election timeouts for which a role that was lost is not taken up again
 	maxHolds     = 6  // doublings of that
 	forgetHold   = 64 // election timeouts without a loss after which it is the first again
-	handOverRest = 6  // election timeouts between two hand-overs because of it
 )
 
 // largeRest is how many election timeouts a large batch may be felt.
@@ -38,8 +33,7 @@ type starvation struct {
 	debt   time.Duration
 	lates  int           // how often it was woken late while there was a debt
 	latest time.Duration // the greatest lateness since it was told
-	told   bool
-	handAt time.Duration // before which it does not hand over again
+	told   bool          // it was starved, and has not caught up since
 	// largeTill is until when its own large records may be what makes it late: another would have them next.
 	largeTill time.Duration
 	holdTill  time.Duration // before which it reports no lease
@@ -47,13 +41,12 @@ type starvation struct {
 	losses    int           // so far, without a long time between two
 }
 
-// awake takes note of being woken, and asks for the next time. It returns a problem that has come up or is over, if there is
-// one.
-func (s *starvation) awake(now time.Duration) (Problem, bool) {
+// awake takes note of being woken, and asks for the next time.
+func (s *starvation) awake(now time.Duration) {
 	s.debt = max(0, s.debt-(now-s.paidAt)/starvedPart)
 	s.paidAt = now
 	if s.wakeAt != 0 && now < s.wakeAt {
-		return Problem{}, false
+		return
 	}
 	if late := now - s.wakeAt; s.wakeAt != 0 && !mutant.On(mutant.NeverStarved) {
 		if s.debt == 0 {
@@ -69,13 +62,9 @@ func (s *starvation) awake(now time.Duration) (Problem, bool) {
 	switch {
 	case !s.told && s.starved():
 		s.told = true
-		return Problem{Kind: problemStarved, Err: fmt.Errorf(
-			"baton: this member does not get to run in time: it was woken up to %v late", s.latest.Round(time.Millisecond))}, true
 	case s.told && s.debt < s.election/8:
 		s.told, s.latest, s.holdTill = false, 0, 0
-		return Problem{Kind: problemStarved}, true
 	}
-	return Problem{}, false
 }
 
 // starved reports whether this member has not got to run for a good part of the last time. One long pause does not count.
@@ -94,12 +83,8 @@ func (s *starvation) wait() time.Duration {
 // large takes note that this member has a large record in hand, which may be what makes it late for a while.
 func (s *starvation) large(now time.Duration) { s.largeTill = now + largeRest*s.election }
 
-// mayHandOver reports whether it is time to look for another who is well, and handsOver takes note that one was found.
-func (s *starvation) mayHandOver(now time.Duration) bool {
-	return s.starved() && now >= s.handAt && now >= s.largeTill
-}
-
-func (s *starvation) handsOver(now time.Duration) { s.handAt = now + handOverRest*s.election }
+// pressed reports whether another would do better at this moment.
+func (s *starvation) pressed(now time.Duration) bool { return s.starved() && now >= s.largeTill }
 
 // holds reports whether no lease is to be reported yet, since it would be lost at once.
 func (s *starvation) holds(now time.Duration) bool { return now < s.holdTill }

@@ -1,0 +1,85 @@
+package ha
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/baton-ha/baton/log"
+)
+
+// successor picks the member to which leadership could be handed now: the one wanted if nothing is in its way or, if want is
+// 0, the best. That is one that is well if there is any, of those the one that has most, of those the first by id. It
+// returns 0 where there is none, and what is in the way of each.
+func (r *role) successor(now time.Duration, want uint64) (uint64, map[string][]obstacle) {
+	if id := r.best(now, want, true); id != 0 {
+		return id, nil
+	}
+	if id := r.best(now, want, false); id != 0 {
+		return id, nil
+	}
+	why := make(map[string][]obstacle)
+	for _, p := range r.view.Peers {
+		if want == 0 || want == p.ID {
+			why[r.cfg.names[p.ID]] = r.obstaclesOf(now, p)
+		}
+	}
+	return 0, why
+}
+
+// best is successor among all that could take over, or among those only that are well.
+func (r *role) best(now time.Duration, want uint64, well bool) uint64 {
+	var best log.PeerView
+	for _, p := range r.view.Peers {
+		obstacles := r.obstaclesOf(now, p)
+		barred := slices.ContainsFunc(obstacles, func(o obstacle) bool { return o.kind != ObstacleStarved })
+		if want != 0 && p.ID != want || barred || well && len(obstacles) > 0 {
+			continue
+		}
+		if best.ID == 0 || p.Behind < best.Behind {
+			best = p
+		}
+	}
+	return best.ID
+}
+
+// obstaclesOf says what is in the way of another member, as far as this one, which leads, knows.
+func (r *role) obstaclesOf(now time.Duration, p log.PeerView) (list []obstacle) {
+	add := func(kind ObstacleKind, since time.Duration, text string) {
+		list = append(list, obstacle{kind: kind, since: since, text: text})
+	}
+	if p.Heard <= max(0, now-silentBeats*r.cfg.heartbeat) {
+		text := "it has not answered in this term"
+		if p.Heard != 0 {
+			text = fmt.Sprintf("it has not answered for %v", (now - p.Heard).Round(time.Millisecond))
+		}
+		add(ObstacleSilent, p.Heard, text)
+	}
+	if p.Guarded {
+		add(ObstacleRestart, 0, "it has just started, and keeps what it may have promised before")
+	}
+	if p.Behind > maxLag {
+		add(ObstacleLagging, 0, fmt.Sprintf("it lacks %d entries", p.Behind))
+	}
+	if p.Starved {
+		add(ObstacleStarved, 0, "it does not get to run in time")
+	}
+	return list
+}
+
+// silentBeats is how many heartbeats another member may leave unanswered before it may be gone.
+const silentBeats = 4
+
+// pursueRelief hands the role over to a member that is well, when this one does not get to run in time.
+func (r *role) pursueRelief(now time.Duration) {
+	if !r.view.Pressed || now < r.relieveAt || !r.lead.leading || r.handing != nil || now >= r.lead.lease {
+		return
+	}
+	if r.best(now, 0, true) != 0 {
+		r.relieveAt = now + relieveRest*r.cfg.electionTimeout
+		r.handOver(now, 0)
+	}
+}
+
+// relieveRest is how many election timeouts there are between two hand-overs for want of running.
+const relieveRest = 6
