@@ -160,6 +160,9 @@ func NewMux(l *Link, dialled bool, c StreamConfig) *Mux {
 	return m
 }
 
+// Peer is what the other side has said of itself.
+func (m *Mux) Peer() Hello { return m.l.Peer }
+
 // Done is closed when the session has ended.
 func (m *Mux) Done() <-chan struct{} { return m.done }
 
