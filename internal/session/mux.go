@@ -166,6 +166,13 @@ func (m *Mux) Peer() Hello { return m.l.Peer }
 // Done is closed when the session has ended.
 func (m *Mux) Done() <-chan struct{} { return m.done }
 
+// Alive says that the session has not ended and is not being closed.
+func (m *Mux) Alive() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.err == nil && !m.closing
+}
+
 // Err says why the session has ended; nil: it has not.
 func (m *Mux) Err() error {
 	m.mu.Lock()
@@ -237,7 +244,7 @@ func (m *Mux) Open(ctx context.Context, kind string) (*Stream, error) {
 	if !m.dialled {
 		return nil, errors.New("session: only the side that has dialled opens streams")
 	}
-	if !validKind(kind) {
+	if !ValidKind(kind) {
 		return nil, fmt.Errorf("session: %q is no kind of streams", kind)
 	}
 	if ctx.Err() != nil {
@@ -274,7 +281,8 @@ func (m *Mux) Open(ctx context.Context, kind string) (*Stream, error) {
 	return st, nil
 }
 
-func validKind(kind string) bool {
+// ValidKind says whether streams may be of that kind: 1 to 64 bytes of printable ASCII without spaces.
+func ValidKind(kind string) bool {
 	if kind == "" || len(kind) > maxKind {
 		return false
 	}
@@ -512,7 +520,7 @@ func decodeReset(body []byte) (StreamCode, string, error) {
 // opened takes a stream that the other side opens.
 func (m *Mux) opened(f Frame) error {
 	kind := string(f.Body)
-	if m.dialled || !validKind(kind) {
+	if m.dialled || !ValidKind(kind) {
 		return fmt.Errorf("%w: stream %d of kind %.80q is opened", ErrFrame, f.ID, kind)
 	}
 	h, no := m.c.Accept(kind)
