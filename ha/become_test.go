@@ -183,8 +183,14 @@ func TestT7_NoSuccessor(t *testing.T) {
 		if !errors.Is(busy, ha.ErrBusy) {
 			t.Errorf("append beyond MaxPending: %v", busy)
 		}
-		if !errors.Is(err, ha.ErrNoSuccessor) {
+		var refused *ha.ObstacleError
+		if !errors.Is(err, ha.ErrNoSuccessor) || !errors.As(err, &refused) || len(refused.Obstacles) != 2 {
 			t.Errorf("Become(Standby): %v", err)
+		}
+		for _, name := range lost {
+			if o := refused.Obstacles[name]; len(o) != 1 || o[0].Kind != ha.ObstacleSilent || o[0].Since.IsZero() {
+				t.Errorf("in the way of %s: %v", name, o)
+			}
 		}
 		if state != ha.Active || open != nil {
 			t.Errorf("the role has not stayed: %v, ctx %v", state, open)
