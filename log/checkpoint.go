@@ -144,12 +144,12 @@ func (c *Checkpointer) Save(a Place, body io.WriterTo) (err error) {
 	if latest.GetIndex() < a.pos.Raft { // else a leader's snapshot has overtaken this one
 		header := core.Checkpoint{
 			Version: core.CheckpointVersion, Position: a.pos.Since(cut.base.Raft), Base: cut.base, Terms: c.store.termsUpTo(cut.base, a.pos.Raft),
-			Members: c.store.voters(), State: core.StateOf, Machine: c.machine,
+			State: core.StateOf, Machine: c.machine,
 		}
 		if body == nil {
 			header.State = core.StateNone
 		}
-		snap := core.NewSnapshot(a.term, latest.GetConfState(), header)
+		snap := core.NewSnapshot(a.term, header)
 		if body != nil {
 			sized = &counted{WriterTo: body}
 			body = sized

@@ -4,10 +4,13 @@ import "github.com/baton-ha/baton/internal/core"
 
 // What of the core package those touch who use a [Log].
 type (
-	CoreConfig = core.Config
-	Member     = core.Member
-	Epoch      = core.Epoch
-	Entry      = core.Entry
+	CoreConfig   = core.Config
+	Member       = core.Member
+	Roster       = core.Roster
+	Kind         = core.Kind
+	MemberChange = core.MemberChange
+	Epoch        = core.Epoch
+	Entry        = core.Entry
 
 	// What an [Observer] is stepped with, and what it answers with.
 	Observer      = core.Observer
@@ -22,6 +25,7 @@ type (
 	StartRefused  = core.StartRefused
 	TransferAsked = core.TransferAsked
 	Problem       = core.Problem
+	RosterChanged = core.RosterChanged
 	Born          = core.Born
 	StartEpoch    = core.StartEpoch
 	Transfer      = core.Transfer
@@ -29,6 +33,12 @@ type (
 	Lapsed        = core.Lapsed
 
 	ChecksumError = core.ChecksumError
+)
+
+// The kinds of members.
+const (
+	KindVoter    = core.KindVoter
+	KindObserver = core.KindObserver
 )
 
 // FullBatch is [core.FullBatch].
@@ -46,4 +56,10 @@ var (
 	ErrUnknown      = core.ErrUnknown
 	ErrFormat       = core.ErrFormat
 	ErrStateMachine = core.ErrStateMachine
+
+	ErrNotLeader     = core.ErrNotLeader
+	ErrNotYetSettled = core.ErrNotYetSettled
+	ErrChanging      = core.ErrChanging
+	ErrOutdated      = core.ErrOutdated
+	ErrBadChange     = core.ErrBadChange
 )

@@ -113,7 +113,7 @@ func at(c cut, i uint64) core.Position {
 func own(t *testing.T, c cut, i, keep uint64) {
 	t.Helper()
 	b := core.Base{Raft: keep, Term: 2, Index: keep - 2}
-	snap := core.NewSnapshot(2, c.store.latest().GetMetadata().GetConfState(), core.Checkpoint{
+	snap := core.NewSnapshot(2, core.Checkpoint{
 		Version: core.CheckpointVersion, Position: at(c, i), Base: b, Terms: c.store.termsUpTo(b, i), Members: cutMembers})
 	if err := c.store.disk.SaveSnapshot(snap, nil); err != nil {
 		t.Fatal(err)
@@ -127,7 +127,7 @@ func own(t *testing.T, c cut, i, keep uint64) {
 // leaders makes a snapshot of the leader ready to be installed.
 func leaders(t *testing.T, c cut, i uint64) *raftpb.Snapshot {
 	t.Helper()
-	snap := core.NewSnapshot(2, c.store.latest().GetMetadata().GetConfState(), core.Checkpoint{
+	snap := core.NewSnapshot(2, core.Checkpoint{
 		Version: core.CheckpointVersion, Position: at(c, i), Base: core.Base{Raft: i, Term: 2, Index: i - 2}, Members: cutMembers})
 	if err := c.store.disk.StageSnapshot(snap, bytes.NewReader(nil)); err != nil {
 		t.Fatal(err)

@@ -61,6 +61,7 @@ type Log struct {
 	wall    wall
 	heard   atomic.Int64 // when the leader last showed that it is alive
 
+	asked   sync.Map      // who waits for changes of the members: *core.Reconfiguration to chan core.Decided
 	dropped atomic.Uint64 // raft index of the last entry of a message that was dropped, so that it is told once
 	told    sync.Map      // how records in memory were found changed
 	applied atomic.Uint64 // the last record that the state machine was given

@@ -131,6 +131,9 @@ func (l *Log) dispatch(eff core.Effects) (done []Mail) {
 		delete(l.flying, d.Batch)
 		d.Batch.Waiter.Settle(d.Err)
 	}
+	for _, d := range eff.Decided {
+		l.decided(d)
+	}
 	return done
 }
 

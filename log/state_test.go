@@ -68,12 +68,12 @@ func TestStateOfZeroBytes(t *testing.T) {
 		{name: "version 1, no record", version: 1},
 		{name: "version 1, opened without", version: 1, index: 7, bare: true},
 		{name: "version 1, a state, opened without", version: 1, body: "x", index: 7, bare: true, want: ErrStateMachine},
-		{name: "a newer version", version: 3, index: 7, want: ErrFormat},
+		{name: "a newer version", version: 4, index: 7, want: ErrFormat},
 		{name: "a newer kind", version: 2, kind: 3, index: 7, want: ErrFormat},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			pos, begin := core.Position{Raft: 9, Index: test.index}, core.Base{Raft: 9, Term: 1, Index: test.index}
-			snap := core.NewSnapshot(1, Boot(cutMembers).GetMetadata().GetConfState(), core.Checkpoint{
+			snap := core.NewSnapshot(1, core.Checkpoint{
 				Version: test.version, Position: pos, Base: begin, Members: cutMembers, State: test.kind})
 			if test.version == 1 {
 				snap.Data = nil

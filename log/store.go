@@ -25,7 +25,6 @@ type Store struct {
 
 	mu      sync.RWMutex // guards everything below
 	hard    *raftpb.HardState
-	members []Member
 	snap    *raftpb.Snapshot // the newest checkpoint, without body
 	base    core.Base        // entries after it are readable
 	terms   []core.TermRun   // of the entries after base, ascending
@@ -67,7 +66,7 @@ func NewStore(disk Storage, limit int) (*Store, error) {
 		Term: new(hard.GetTerm()), Vote: new(hard.GetVote()), Commit: new(max(hard.GetCommit(), c.Position.Raft)),
 	}
 	w := &Store{
-		disk: disk, limit: limit, hard: hard, members: c.Members, snap: snap, base: c.Base, terms: c.Terms,
+		disk: disk, limit: limit, hard: hard, snap: snap, base: c.Base, terms: c.Terms,
 		first: last + 1, pos: c.Position, changed: make(chan struct{}),
 	}
 	w.pinned.Store(core.NothingPinned)
@@ -337,7 +336,6 @@ func (w *Store) installed(snap *raftpb.Snapshot, c core.Checkpoint) {
 	w.snap = snap
 	w.base = core.Base{Raft: meta.GetIndex(), Term: meta.GetTerm(), Index: c.Position.Index}
 	w.terms = []core.TermRun{{From: meta.GetIndex(), Term: meta.GetTerm()}}
-	w.members = c.Members
 	w.first, w.ents, w.bytes, w.marks = meta.GetIndex()+1, nil, 0, nil
 	w.wakeLocked()
 }
@@ -369,13 +367,6 @@ func (w *Store) latest() *raftpb.Snapshot {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	return w.snap
-}
-
-// voters returns the members.
-func (w *Store) voters() []Member {
-	w.mu.RLock()
-	defer w.mu.RUnlock()
-	return w.members
 }
 
 // InitialState implements [Source].

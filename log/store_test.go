@@ -84,7 +84,7 @@ func TestPersistSnapshotWithEntries(t *testing.T) {
 		t.Fatal(err)
 	}
 	cp := core.Checkpoint{Version: core.CheckpointVersion, Position: core.Position{Raft: 9, Index: 5}, Base: core.Base{Raft: 9, Term: 2, Index: 5}, Members: members}
-	snap := core.NewSnapshot(2, w.latest().GetMetadata().GetConfState(), cp)
+	snap := core.NewSnapshot(2, cp)
 	if err := disk.StageSnapshot(snap, bytes.NewReader(nil)); err != nil {
 		t.Fatal(err)
 	}

@@ -35,7 +35,6 @@ const (
 	PurposeBulk     = session.PurposeBulk
 	PurposeSnapshot = session.PurposeSnapshot
 	PurposeProbe    = session.PurposeProbe
-	PurposeStream   = session.PurposeStream
 )
 
 // The roles of a session.
@@ -66,7 +65,6 @@ const (
 	CodeNotAdmitted   = session.CodeNotAdmitted
 	CodeNotNow        = session.CodeNotNow
 	CodeUnauthorized  = session.CodeUnauthorized
-	CodeBusy          = session.CodeBusy
 )
 
 // Sentinels that a *RefusedError matches with errors.Is, by its code.
@@ -84,7 +82,6 @@ var (
 	ErrMemberList    = session.ErrMemberList
 	ErrNotAdmitted   = session.ErrNotAdmitted
 	ErrNotNow        = session.ErrNotNow
-	ErrBusy          = session.ErrBusy
 	ErrUnauthorized  = session.ErrUnauthorized
 )
 

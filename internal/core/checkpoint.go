@@ -1,10 +1,8 @@
 package core
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"slices"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -16,11 +14,11 @@ import (
 type Checkpoint struct {
 	Version  int       `codec:"v"`
 	Position Position  `codec:"p"`
-	Base     Base      `codec:"b"` // where the log this member keeps begins
-	Terms    []TermRun `codec:"t"` // the terms of the entries between Base and Position
-	Members  []Member  `codec:"m"` // the voters, by id
-	State    StateKind `codec:"s"` // whether a state machine's bytes follow
-	Machine  string    `codec:"w"` // the Go type of the state machine that wrote them, for people
+	Base     Base      `codec:"b"`           // where the log this member keeps begins
+	Terms    []TermRun `codec:"t"`           // the terms of the entries between Base and Position
+	Members  []Member  `codec:"m,omitempty"` // the voters, by id, in versions before the third; now they are in Position
+	State    StateKind `codec:"s"`           // whether a state machine's bytes follow
+	Machine  string    `codec:"w"`           // the Go type of the state machine that wrote them, for people
 }
 
 // A stateKind says what follows a checkpoint header. It is not guessed from a size: a state may well
@@ -50,36 +48,25 @@ type TermRun struct {
 // opened without, or the other way. A leader's snapshot that does not fit in this way is refused with it.
 var ErrStateMachine = errors.New("baton: all members must have a state machine, or none of them")
 
-// Versions of the header. The first did not say whether a state follows.
+// Versions of the header. The first did not say whether a state follows, the second knew voters only, which never changed.
 const (
-	CheckpointVersion    = 2
+	CheckpointVersion    = 3
 	minCheckpointVersion = 1
 )
-
-// A Member is one voter as raft knows it.
-type Member struct {
-	ID   uint64 `codec:"i"`
-	Name string `codec:"n"`
-}
 
 // Boot returns the checkpoint with which every member of a new cluster begins: its voters at raft
 // index 1, term 1, and an empty log. The same members give the same bytes everywhere.
 func Boot(members []Member) *raftpb.Snapshot {
-	members = slices.SortedFunc(slices.Values(members), func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
-	voters := make([]uint64, len(members))
-	for i, m := range members {
-		voters[i] = m.ID
-	}
-	return NewSnapshot(1, &raftpb.ConfState{Voters: voters}, Checkpoint{
-		Version: CheckpointVersion, Position: Position{Raft: 1}, Base: Base{Raft: 1, Term: 1}, Members: members,
+	return NewSnapshot(1, Checkpoint{
+		Version: CheckpointVersion, Position: Position{Raft: 1, Roster: firstRoster(members)}, Base: Base{Raft: 1, Term: 1},
 		State: StateNone,
 	})
 }
 
-// Members returns the voters that a checkpoint names.
+// Members returns the members that a checkpoint names.
 func Members(s *raftpb.Snapshot) ([]Member, error) {
 	c, err := ParseCheckpoint(s)
-	return c.Members, err
+	return c.Position.Roster.Members, err
 }
 
 // forOthers returns a member's checkpoint as another member shall have it: its log begins behind the
@@ -96,13 +83,15 @@ func ForOthers(s *raftpb.Snapshot) (*raftpb.Snapshot, error) {
 	c.Base = Base{Raft: c.Position.Raft, Term: meta.GetTerm(), Index: c.Position.Index}
 	c.Position = c.Position.Since(c.Base.Raft)
 	c.Terms, c.Version = nil, CheckpointVersion
-	return NewSnapshot(meta.GetTerm(), meta.GetConfState(), c), nil
+	return NewSnapshot(meta.GetTerm(), c), nil
 }
 
-func NewSnapshot(term uint64, cs *raftpb.ConfState, c Checkpoint) *raftpb.Snapshot {
+// NewSnapshot returns a checkpoint as raft's snapshot, whose configuration is that of the roster.
+func NewSnapshot(term uint64, c Checkpoint) *raftpb.Snapshot {
+	c.adopt()
 	return &raftpb.Snapshot{
 		Data:     encodeMsgpack(nil, c),
-		Metadata: &raftpb.SnapshotMetadata{Index: new(c.Position.Raft), Term: &term, ConfState: cs},
+		Metadata: &raftpb.SnapshotMetadata{Index: new(c.Position.Raft), Term: &term, ConfState: c.Position.Roster.ConfState()},
 	}
 }
 
@@ -115,7 +104,15 @@ func ParseCheckpoint(s *raftpb.Snapshot) (Checkpoint, error) {
 		return c, fmt.Errorf("%w: checkpoint at raft index %d has version %d, state %d, position %d, base %d",
 			ErrFormat, s.GetMetadata().GetIndex(), c.Version, c.State, c.Position.Raft, c.Base.Raft)
 	}
+	c.adopt()
 	return c, nil
+}
+
+// adopt makes the roster of a checkpoint of before there was one.
+func (c *Checkpoint) adopt() {
+	if c.Position.Roster.Version == 0 {
+		c.Position.Roster, c.Members = firstRoster(c.Members), nil
+	}
 }
 
 // Fits reports an error when what follows a header is not what a member with or without a state machine

@@ -9,11 +9,13 @@ import (
 	"github.com/hashicorp/go-msgpack/v2/codec"
 )
 
-// A raft entry's data is empty (raft's own no-op), a batch of records, or an epoch start. The first
+// A raft entry's data is empty (raft's own no-op), a batch of records, an epoch start, or a change of the members that raft need
+// not know of. (One that it must know of is an entry of raft's own type, with the change in its context.) The first
 // byte tells which, and is the version of its format at the same time.
 const (
 	kindOldBatch   = 1 // without a checksum; read, and no longer written
 	kindEpochStart = 2
+	kindMembers    = 8
 	kindBatch      = 4 // no flipped bit makes one of the others of it
 )
 

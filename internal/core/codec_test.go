@@ -36,7 +36,7 @@ func TestOldBatch(t *testing.T) {
 	if err != nil || p.Index != 5 || Verify(e, "") != nil {
 		t.Fatalf("%+v, %v", p, err)
 	}
-	if records := AppendRecords(nil, h, data); len(records) != 3 || string(records[0].Data) != "ab" || string(records[2].Data) != "c" {
+	if records := AppendRecords(nil, h.Header, data); len(records) != 3 || string(records[0].Data) != "ab" || string(records[2].Data) != "c" {
 		t.Errorf("records: %+v", records)
 	}
 	if _, ok, err := Counts(e, p.Epochs); !ok || err != nil {
@@ -133,7 +133,7 @@ func FuzzBatch(f *testing.F) {
 		}
 		var records []Entry
 		if h.Count > 0 {
-			records = AppendRecords(nil, h, data)
+			records = AppendRecords(nil, h.Header, data)
 		}
 		if p.Index != before+uint64(len(records)) {
 			t.Fatalf("%d records moved the index from %d to %d", len(records), before, p.Index)
@@ -152,7 +152,7 @@ func TestG2_FencedAtApply(t *testing.T) {
 			t.Fatal(err)
 		}
 		if h.Count > 0 {
-			records = AppendRecords(records, h, data)
+			records = AppendRecords(records, h.Header, data)
 		}
 	}
 	start := func(holder string) []byte { return EncodeStart(holder, nil) }
@@ -197,7 +197,7 @@ func TestCheckpointRoundTrip(t *testing.T) {
 		}},
 		Base: Base{Raft: 10, Term: 2, Index: 7}, Terms: []TermRun{{From: 10, Term: 2}, {From: 49, Term: 4}},
 	}
-	snap := NewSnapshot(4, &raftpb.ConfState{Voters: []uint64{1, 2, 3}}, c)
+	snap := NewSnapshot(4, c)
 	got, err := ParseCheckpoint(snap)
 	if err != nil || got.Base != c.Base || got.Position.Index != 70 || got.Position.ClusterID != c.Position.ClusterID ||
 		!slices.Equal(got.Position.Epochs, c.Position.Epochs) || !slices.Equal(got.Terms, c.Terms) {
@@ -210,7 +210,7 @@ func TestCheckpointRoundTrip(t *testing.T) {
 			t.Fatalf("first %d bytes: %v", n, err)
 		}
 	}
-	a, b := Boot([]Member{{1, "a"}, {2, "b"}}), Boot([]Member{{2, "b"}, {1, "a"}})
+	a, b := Boot([]Member{{ID: 1, Name: "a"}, {ID: 2, Name: "b"}}), Boot([]Member{{ID: 2, Name: "b"}, {ID: 1, Name: "a"}})
 	if !bytes.Equal(a.Data, b.Data) || !slices.Equal(a.Metadata.ConfState.Voters, b.Metadata.ConfState.Voters) {
 		t.Error("the order of the members changes the first checkpoint")
 	}

@@ -49,9 +49,10 @@ type Core struct {
 	source Source
 	shelf  shelf // the source, as raft sees it
 
-	view             // of raft, when it was last looked at
-	pos     Position // committed up to here
-	members members
+	view              // of raft, when it was last looked at
+	pos      Position // committed up to here
+	members  members
+	changing changing // the change of the members that is under way, if this member leads
 
 	voter     voter      // waits for a leader
 	promises  promises   // what is owed to others
@@ -84,11 +85,15 @@ func New(cfg Config, source Source, now time.Duration) (c *Core, err error) {
 	if err != nil {
 		return nil, err
 	}
+	last, err := source.LastIndex()
+	if err != nil {
+		return nil, err
+	}
 	cfg.InflightBytes = cmp.Or(cfg.InflightBytes, 32<<20)
 	clocks := timing{cfg.Heartbeat, cfg.ElectionTimeout, cfg.MaxClockDrift}
 	c = &Core{
-		cfg: cfg, source: source, shelf: shelf{Source: source, fetchBytes: cfg.InflightBytes / fetchPart},
-		pos: cp.Position, members: membersOf(snap, cp),
+		cfg: cfg, source: source, shelf: shelf{Source: source, fetchBytes: cfg.InflightBytes / fetchPart, inForce: cp.Position.Raft, unread: last},
+		pos: cp.Position, members: membersOf(cp.Position.Roster),
 		voter: voter{timing: clocks, jitter: rand.New(rand.NewPCG(cfg.Seed, cfg.ID))},
 		lease: lease{timing: clocks, beatAt: now}, stall: stall{timing: clocks}, progress: progress{timing: clocks},
 		starving: starvation{timing: clocks}, snapshots: snapshots{pinned: NothingPinned},
@@ -115,7 +120,7 @@ func New(cfg Config, source Source, now time.Duration) (c *Core, err error) {
 	}
 	c.look(now)
 	switch {
-	case len(c.members.voters.all()) == 1:
+	case len(c.members.voters.all()) == 1 && c.members.votes(cfg.ID):
 		c.voter.electAt = now
 	case cfg.Unborn:
 		c.voter.unborn, c.voter.electAt = true, now+never
@@ -174,18 +179,26 @@ func (c *Core) Step(now time.Duration, events ...Event) (eff Effects, err error)
 		}
 		c.look(now)
 	}
+	if err := c.drain(now); err != nil {
+		return c.eff, err
+	}
+	c.renew(now)
+	c.tidy()
+	return c.eff, nil
+}
+
+// drain takes all of raft's output.
+func (c *Core) drain(now time.Duration) error {
 	for c.node.HasReady() {
 		rd := c.node.Ready()
 		if len(rd.Messages) == 0 {
 			break // what is left to apply is being fetched
 		}
 		if err := c.ready(now, rd); err != nil {
-			return c.eff, err
+			return err
 		}
 	}
-	c.renew(now)
-	c.tidy()
-	return c.eff, nil
+	return nil
 }
 
 // handle steps one event. The core has looked at raft after the one before.
@@ -209,6 +222,8 @@ func (c *Core) handle(now time.Duration, ev Event) error {
 		}
 	case Propose:
 		c.propose(now, ev.Batch)
+	case Reconfigure:
+		return c.reconfigure(now, ev.Reconfiguration)
 	case StartEpoch:
 		c.startEpoch(ev)
 	case Written:
@@ -317,7 +332,8 @@ func (c *Core) write(now time.Duration, m *raftpb.Message) {
 		c.snapshots.installing = true
 	}
 	if len(w.Entries) > 0 {
-		c.shelf.overwrite(w.Entries[0].GetIndex())
+		c.shelf.overwrite(w.Entries)
+		c.changing.written(w.Entries)
 	}
 	if m.Term != nil {
 		w.Hard = &raftpb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit}

@@ -114,6 +114,7 @@ type Effects struct {
 	Applies []*Apply
 	Fetches []*Fetch
 	Done    []Done
+	Decided []Decided
 }
 
 // A Write is to be made durable, in order. Then its messages are to be sent, by whoever has written it, and
@@ -248,6 +249,7 @@ func Drive(c *Core, o Observer, now time.Duration, posted []Mail) (Effects, erro
 		all.Applies = join(all.Applies, eff.Applies)
 		all.Fetches = join(all.Fetches, eff.Fetches)
 		all.Done = join(all.Done, eff.Done)
+		all.Decided = join(all.Decided, eff.Decided)
 		if err != nil {
 			return all, err
 		}

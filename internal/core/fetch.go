@@ -53,8 +53,13 @@ type shelf struct {
 	asked  int      // of those: handed out
 	epoch  int      // grows when entries that may have been read are overwritten
 	// scanning makes raft see entries without content. It looks through all those that it has not applied
-	// for a change of the members before it campaigns, and here there are none.
+	// for a change of the members before it campaigns: whoever has one before it that is committed and not yet in force
+	// would count votes by a configuration that may be over. What of the log may be one is known without reading it.
 	scanning bool
+	found    bool     // it has seen one
+	inForce  uint64   // raft index up to which changes are in force
+	unread   uint64   // up to here entries after inForce were recovered, and any of them may be a change
+	changes  []uint64 // raft indexes of the changes after that, ascending
 }
 
 // A run is a part of the log on the shelf.
@@ -71,10 +76,10 @@ func (s *shelf) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
 	switch {
 	case err != nil || old == 0:
 		return ents, err
+	case s.scanning:
+		return s.scan(lo, min(hi, old)), nil
 	case mutant.On(mutant.LoopReads):
 		return s.Source.Entries(lo, hi, maxBytes)
-	case s.scanning:
-		return unread[:min(hi-lo, uint64(len(unread)))], nil
 	}
 	for _, r := range s.runs {
 		if r.lo <= lo && lo < r.hi() {
@@ -86,8 +91,23 @@ func (s *shelf) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
 	return nil, nil
 }
 
-// unread stands for entries whose content does not matter.
-var unread = slices.Repeat([]*raftpb.Entry{{}}, 1024)
+// scan returns entries [lo, hi), or the first of them, with no more than their type.
+func (s *shelf) scan(lo, hi uint64) []*raftpb.Entry {
+	ents := make([]*raftpb.Entry, min(hi-lo, 1024))
+	for i := range ents {
+		ents[i] = plainEntry
+		index := lo + uint64(i)
+		if _, known := slices.BinarySearch(s.changes, index); index > s.inForce && (index <= s.unread || known) && !mutant.On(mutant.CampaignUnapplied) {
+			ents[i], s.found = changeEntry, true
+		}
+	}
+	return ents
+}
+
+var (
+	plainEntry  = &raftpb.Entry{}
+	changeEntry = &raftpb.Entry{Type: raftpb.EntryConfChangeV2.Enum()}
+)
 
 // want has entries from lo on fetched for who reads on from a place before it, unless that is under way, on the shelf, or
 // in memory, where old ones end.
@@ -108,8 +128,16 @@ func (s *shelf) repair(damage *ChecksumError) {
 	}
 }
 
-// overwrite takes note that entries from index on are about to be replaced.
-func (s *shelf) overwrite(index uint64) {
+// overwrite takes note that entries are about to be written, in place of those that are there from the first on.
+func (s *shelf) overwrite(ents []*raftpb.Entry) {
+	index := ents[0].GetIndex()
+	s.unread = min(s.unread, index-1)
+	s.changes = slices.DeleteFunc(s.changes, func(i uint64) bool { return i >= index || i <= s.inForce })
+	for _, e := range ents {
+		if e.GetType() != raftpb.EntryNormal {
+			s.changes = append(s.changes, e.GetIndex())
+		}
+	}
 	read := func(lo, hi uint64) bool { return index < hi }
 	if slices.ContainsFunc(s.wanted, func(f *Fetch) bool { return read(f.Lo, f.Hi) }) {
 		s.epoch++

@@ -31,13 +31,16 @@ func newLagging(t *testing.T) *lagging {
 		ents = append(ents, &raftpb.Entry{Index: new(i), Term: new(uint64(2)), Data: slices.Clone(b.Seal(i - 2))})
 	}
 	hard := &raftpb.HardState{Term: new(uint64(2)), Vote: new(uint64(0)), Commit: new(uint64(2))}
-	l.held = newMemory(t, Boot([]Member{{1, "a"}, {2, "b"}, {3, "c"}}), 1, hard, ents...)
+	l.held = newMemory(t, Boot([]Member{{ID: 1, Name: "a"}, {ID: 2, Name: "b"}, {ID: 3, Name: "c"}}), 1, hard, ents...)
 	var err error
 	l.core, err = New(Config{ID: 1, Name: "a", Heartbeat: 50 * time.Millisecond, ElectionTimeout: 500 * time.Millisecond}, l.held, l.now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.now += 2 * time.Second
+	l.step(Tick{})
+	l.answer() // what is committed is looked through for changes of the members before a campaign
+	l.now += 100 * time.Millisecond
 	l.step(Tick{})
 	l.from(2, raftpb.MsgPreVoteResp, 0, 3)
 	l.from(2, raftpb.MsgVoteResp, 0, 3)
@@ -145,8 +148,9 @@ func TestG8_CatchUpReadsBesideTheLoop(t *testing.T) {
 // TestFetchedAfterOverwrite: entries that were read before a new leader replaced them are of no use.
 func TestFetchedAfterOverwrite(t *testing.T) {
 	l := newLagging(t)
-	l.from(3, raftpb.MsgHeartbeatResp, 0, 3)
-	i := slices.IndexFunc(l.asks, func(f *Fetch) bool { return f.Lo == 2 }) // it is committed, and to be applied
+	l.core.shelf.want(300, 300, laggingEntries)
+	l.step(Tick{})
+	i := slices.IndexFunc(l.asks, func(f *Fetch) bool { return f.Lo == 300 })
 	if i < 0 {
 		t.Fatal("not asked for")
 	}

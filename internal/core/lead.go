@@ -20,7 +20,7 @@ func (c *Core) tick(now time.Duration) {
 	case c.voter.due(now, c.starving.starved()):
 		c.wait(now)
 		c.voter.again(now, len(c.members.voters.all()))
-		if !c.stall.stalled(now) {
+		if c.members.votes(c.cfg.ID) && !c.stall.stalled(now) {
 			c.campaign(now)
 		}
 	}
@@ -110,10 +110,16 @@ func (c *Core) campaign(now time.Duration) {
 		return
 	}
 	_ = c.node.ForgetLeader()
-	c.shelf.scanning = true
+	c.shelf.scanning, c.shelf.found = true, false
 	_ = c.node.Campaign()
 	c.shelf.scanning = false
+	if c.shelf.found { // what is committed is handed out first; that takes a moment after a start
+		c.voter.electAt = min(c.voter.electAt, now+handOutPause+c.voter.random(handOutPause))
+	}
 }
+
+// handOutPause is how long a member that would campaign waits for what it has to read and hand out before.
+const handOutPause = 10 * time.Millisecond
 
 // gone takes the evidence that a member's process has ended: what is owed to it is void, and if it leads it is replaced.
 func (c *Core) gone(now time.Duration, ev Gone) {

@@ -4,28 +4,34 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"go.etcd.io/raft/v3/raftpb"
 )
 
 // members is who belongs to the cluster, after what is committed here, and who of them votes. Whatever is counted (the lease,
 // ranks, who is stuck) is counted here.
 type members struct {
-	list   []Member
+	roster Roster
 	voters quorum
 }
 
-// membersOf returns those of a checkpoint.
-func membersOf(snap *raftpb.Snapshot, c Checkpoint) members {
-	cs := snap.GetMetadata().GetConfState()
-	return members{list: c.Members, voters: quorum{cs.GetVoters(), cs.GetVotersOutgoing()}}
+// membersOf returns those of a roster.
+func membersOf(r Roster) members {
+	m := members{roster: r, voters: quorum{r.Voters()}}
+	for _, o := range r.Outgoing {
+		m.voters[1] = append(m.voters[1], o.ID)
+	}
+	return m
+}
+
+// votes reports whether a member is one of the voters.
+func (m *members) votes(id uint64) bool {
+	return slices.Contains(m.voters[0], id) || slices.Contains(m.voters[1], id)
 }
 
 // names lists members for people.
 func (m *members) names(ids []uint64) string {
 	var names []string
-	for _, member := range m.list {
-		if slices.Contains(ids, member.ID) {
+	for _, member := range slices.Concat(m.roster.Members, m.roster.Outgoing) {
+		if slices.Contains(ids, member.ID) && !slices.Contains(names, member.Name) {
 			names = append(names, member.Name)
 		}
 	}

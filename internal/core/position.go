@@ -32,6 +32,15 @@ type Position struct {
 	Index     uint64   `codec:"index"` // the last record
 	ClusterID [16]byte `codec:"cluster_id"`
 	Epochs    []Epoch  `codec:"epochs"` // the latest, ascending; append-only, so copies may share it, and only one of them moves on
+	Roster    Roster   `codec:"roster"` // who belongs to the cluster
+}
+
+// Moved is what an entry has done to a [Position] beside moving it on.
+type Moved struct {
+	Header                            // of a batch that counts, or without records
+	Reconfigured bool                 // the roster is another
+	Refused      error                // why an entry that would change the roster does not
+	raft         *raftpb.ConfChangeV2 // what raft has to be told; nil: nothing
 }
 
 // epoch is the epoch in force, the zero Epoch before the first.
@@ -43,41 +52,46 @@ func (p *Position) Epoch() Epoch {
 }
 
 // next moves over one committed raft entry. It is here, and only here, that records are fenced
-// (G2): a batch counts if its epoch is the one in force, on every member alike. If the entry is a batch
-// that counts, its header is returned, and else a header without records.
-func (p *Position) Next(e *raftpb.Entry) (Header, error) {
+// (G2): a batch counts if its epoch is the one in force, on every member alike.
+func (p *Position) Next(e *raftpb.Entry) (Moved, error) {
 	if e.GetIndex() != p.Raft+1 {
-		return Header{}, fmt.Errorf("%w: raft entry %d follows %d", ErrFormat, e.GetIndex(), p.Raft)
+		return Moved{}, fmt.Errorf("%w: raft entry %d follows %d", ErrFormat, e.GetIndex(), p.Raft)
 	}
 	p.Raft = e.GetIndex()
 	data := e.GetData()
-	if e.GetType() != raftpb.EntryNormal {
-		return Header{}, fmt.Errorf("%w: raft entry %d has type %v", ErrFormat, p.Raft, e.GetType())
+	switch e.GetType() {
+	case raftpb.EntryNormal:
+	case raftpb.EntryConfChangeV2:
+		return p.reconfigure(e)
+	default:
+		return Moved{}, fmt.Errorf("%w: raft entry %d has type %v", ErrFormat, p.Raft, e.GetType())
 	}
 	if len(data) == 0 {
-		return Header{}, nil
+		return Moved{}, nil
 	}
 	switch data[0] {
 	case kindBatch, kindOldBatch:
 		h, err := ParseHeader(data)
 		if err != nil {
-			return Header{}, fmt.Errorf("raft entry %d: %w", p.Raft, err)
+			return Moved{}, fmt.Errorf("raft entry %d: %w", p.Raft, err)
 		}
 		if h.Epoch != p.Epoch().Epoch && !mutant.On(mutant.FenceOnlyAtPropose) {
-			return Header{}, nil // fenced
+			return Moved{}, nil // fenced
 		}
 		if h.First != p.Index+1 && !mutant.On(mutant.FenceOnlyAtPropose) && !mutant.On(mutant.IndexHoles) {
-			return Header{}, fmt.Errorf("%w: raft entry %d begins with record %d after record %d", ErrFormat, p.Raft, h.First, p.Index)
+			return Moved{}, fmt.Errorf("%w: raft entry %d begins with record %d after record %d", ErrFormat, p.Raft, h.First, p.Index)
 		}
 		if err := CheckRecords(h, data); err != nil {
-			return Header{}, fmt.Errorf("raft entry %d: %w", p.Raft, err)
+			return Moved{}, fmt.Errorf("raft entry %d: %w", p.Raft, err)
 		}
 		p.Index = h.First + uint64(h.Count) - 1
-		return h, nil
+		return Moved{Header: h}, nil
+	case kindMembers:
+		return p.amend(data)
 	case kindEpochStart:
 		var s epochStart
 		if err := decodeMsgpack(data[1:], &s); err != nil {
-			return Header{}, fmt.Errorf("raft entry %d: %w", p.Raft, err)
+			return Moved{}, fmt.Errorf("raft entry %d: %w", p.Raft, err)
 		}
 		next := Epoch{Epoch: p.Epoch().Epoch + 1, Holder: s.Holder, Term: e.GetTerm(), Raft: p.Raft, First: p.Index + 1}
 		if mutant.On(mutant.EpochIsTerm) {
@@ -89,9 +103,9 @@ func (p *Position) Next(e *raftpb.Entry) (Header, error) {
 			copy(p.ClusterID[:], s.ClusterID)
 		}
 	default:
-		return Header{}, fmt.Errorf("%w: raft entry %d is of kind %d: written by a newer version?", ErrFormat, p.Raft, data[0])
+		return Moved{}, fmt.Errorf("%w: raft entry %d is of kind %d: written by a newer version?", ErrFormat, p.Raft, data[0])
 	}
-	return Header{}, nil
+	return Moved{}, nil
 }
 
 // since returns the position with the history that is needed by a log that begins behind a raft entry.

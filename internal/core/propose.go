@@ -80,15 +80,18 @@ func (c *Core) commit(now time.Duration, m *raftpb.Message) error {
 	a := &Apply{responses: m.GetResponses()}
 	for _, e := range m.GetEntries() {
 		epochs := c.pos.Epoch().Epoch
-		h, err := c.pos.Next(e)
+		moved, err := c.pos.Next(e)
 		if err != nil {
+			return err
+		}
+		if err := c.reconfigured(e, moved); err != nil {
 			return err
 		}
 		a.Bytes += len(e.GetData())
 		a.Term = e.GetTerm()
-		if h.Count > 0 {
+		if moved.Count > 0 {
 			a.Accepted = append(a.Accepted, e)
-			if b := c.fate.committed(h); b != nil {
+			if b := c.fate.committed(moved.Header); b != nil {
 				c.pace.end(b)
 				c.pace.committed(now - b.proposed)
 				a.Batches = append(a.Batches, b)
@@ -105,7 +108,7 @@ func (c *Core) commit(now time.Duration, m *raftpb.Message) error {
 			c.fate.next = c.pos.Index + 1
 		}
 	}
-	a.Position = c.pos
+	a.Position, c.shelf.inForce = c.pos, c.pos.Raft
 	c.handOut(now, a)
 	return nil
 }
@@ -169,7 +172,8 @@ func (c *Core) install(now time.Duration, snap *raftpb.Snapshot) error {
 	if e := c.pos.Epoch(); e.Epoch != old {
 		a.epochs = []Epoch{e}
 	}
-	c.members = membersOf(snap, cp)
+	c.enroll()
+	c.forgetChange()
 	c.settle(a)
 	c.handOut(now, a)
 	return nil

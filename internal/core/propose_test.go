@@ -36,7 +36,7 @@ func (a *alone) step(now time.Duration, events ...Event) {
 // TestG4_NoProposalWithoutLease: a leader that has slept past its lease refuses what was appended before it slept, by
 // the clock alone, although nothing has told it yet.
 func TestG4_NoProposalWithoutLease(t *testing.T) {
-	held := newMemory(t, Boot([]Member{{1, "a"}}), 100, nil)
+	held := newMemory(t, Boot([]Member{{ID: 1, Name: "a"}}), 100, nil)
 	core, err := New(Config{
 		ID: 1, Name: "a", Heartbeat: 50 * time.Millisecond, ElectionTimeout: 500 * time.Millisecond, Seed: 1,
 	}, held, time.Hour)

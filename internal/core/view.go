@@ -55,7 +55,7 @@ func (c *Core) View(now time.Duration) View {
 		return v
 	}
 	var last uint64
-	v.Peers = make([]PeerView, 0, len(c.members.list))
+	v.Peers = make([]PeerView, 0, len(c.members.roster.Members))
 	c.node.WithProgress(func(id uint64, typ raft.ProgressType, p tracker.Progress) {
 		switch {
 		case id == c.cfg.ID:

@@ -31,6 +31,7 @@ const (
 	LeaseFromOwn       = "lease-from-own"        // a leader counts on promises as long as its own election timeout
 	EvidenceByOwn      = "evidence-by-own"       // whether crash evidence counts is decided by whom it reaches, not by whom it is about
 	NeverGivesWay      = "never-gives-way"       // a leader whose heartbeats pass leads on, though nothing commits
+	CampaignUnapplied  = "campaign-unapplied"    // a member campaigns before a committed change of the members is in force
 	LoopReads          = "loop-reads"            // whoever steps the core reads old entries from disk itself
 	NeverStarved       = "never-starved"         // a member does not notice that it is woken late
 	NoFsync            = "no-fsync"              // writes are reported durable before they are synced
