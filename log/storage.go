@@ -60,7 +60,7 @@ type Storage interface {
 // Transport sends messages to the other members. The transport package implements it on TCP; the
 // simulator in memory, with a network that delays, drops, reorders, duplicates and cuts.
 type Transport interface {
-	// Send hands messages over and never blocks: what cannot be queued is dropped. The messages and
+	// Send hands messages over and never blocks: what cannot be queued is dropped. The slice stays the caller's; the messages and
 	// what they point to must not be changed afterwards.
 	Send([]*raftpb.Message)
 }

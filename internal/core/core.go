@@ -170,21 +170,27 @@ func (c *Core) Patience() time.Duration { return c.pace.patience() }
 
 // Step tells the core what has happened, in order, and returns what is to be done. The effects are
 // valid until the next Step. After an error the core is not to be stepped again.
-func (c *Core) Step(now time.Duration, events ...Event) (eff Effects, err error) {
+func (c *Core) Step(now time.Duration, events ...Event) (Effects, error) {
+	c.eff.reset()
+	err := c.step(now, events)
+	return c.eff, err
+}
+
+// step adds to the effects.
+func (c *Core) step(now time.Duration, events []Event) (err error) {
 	defer Catch("raft", &err)
-	c.eff = Effects{}
 	for _, ev := range events {
 		if err := c.handle(now, ev); err != nil {
-			return c.eff, err
+			return err
 		}
 		c.look(now)
 	}
 	if err := c.drain(now); err != nil {
-		return c.eff, err
+		return err
 	}
 	c.renew(now)
 	c.tidy()
-	return c.eff, nil
+	return nil
 }
 
 // drain takes all of raft's output.
@@ -325,6 +331,7 @@ func (c *Core) send(now time.Duration, m *raftpb.Message) {
 // write hands out what raft wants to be durable.
 func (c *Core) write(now time.Duration, m *raftpb.Message) {
 	w := &Write{Entries: m.GetEntries(), Snapshot: m.GetSnapshot(), issued: now}
+	w.Send, w.responses = w.send1[:0], w.own1[:0]
 	for _, e := range w.Entries {
 		w.Bytes += len(e.GetData())
 	}
@@ -336,7 +343,8 @@ func (c *Core) write(now time.Duration, m *raftpb.Message) {
 		c.changing.written(w.Entries)
 	}
 	if m.Term != nil {
-		w.Hard = &raftpb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit}
+		w.hard.Term, w.hard.Vote, w.hard.Commit = m.Term, m.Vote, m.Commit
+		w.Hard = &w.hard
 	}
 	for _, r := range m.GetResponses() {
 		switch {

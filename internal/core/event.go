@@ -117,6 +117,23 @@ type Effects struct {
 	Decided []Decided
 }
 
+// reset makes room for the effects of the next step.
+func (e *Effects) reset() {
+	e.Changes = emptied(e.Changes)
+	e.Send = emptied(e.Send)
+	e.Writes = emptied(e.Writes)
+	e.Applies = emptied(e.Applies)
+	e.Fetches = emptied(e.Fetches)
+	e.Done = emptied(e.Done)
+	e.Decided = emptied(e.Decided)
+}
+
+// emptied returns a slice to be filled again. It keeps nothing alive.
+func emptied[T any](s []T) []T {
+	clear(s)
+	return s[:0]
+}
+
 // A Write is to be made durable, in order. Then its messages are to be sent, by whoever has written it, and
 // it is to be answered with [Written].
 type Write struct {
@@ -129,6 +146,10 @@ type Write struct {
 
 	responses []*raftpb.Message // to be stepped once it is durable
 	issued    time.Duration
+
+	// Room for what most writes have, so that one allocation makes all of it.
+	hard        raftpb.HardState
+	send1, own1 [1]*raftpb.Message
 }
 
 // An Apply is what was committed. It is to be shown to readers, to be given to the state machine, in order, and then to be
@@ -144,6 +165,10 @@ type Apply struct {
 
 	epochs    []Epoch // started in it
 	responses []*raftpb.Message
+
+	// Room, as in a Write.
+	accepted1 [1]*raftpb.Entry
+	batches1  [1]*Batch
 }
 
 // Records returns the accepted records. Their data is the log's.
@@ -221,10 +246,10 @@ type Observer interface {
 }
 
 // Drive steps the core and the observer with what was posted, the observer with what changes, and the core with what the
-// observer answers, until nobody has more to say. It returns the effects of all steps in order. It is what makes core and
-// observer one machine with one mailbox, in the product and in the simulator alike.
+// observer answers, until nobody has more to say. It returns the effects of all steps in order; they are valid until the core
+// is driven or stepped again. It is what makes core and observer one machine with one mailbox, in the product and in the
+// simulator alike.
 func Drive(c *Core, o Observer, now time.Duration, posted []Mail) (Effects, error) {
-	var all Effects
 	own := c.events[:0]
 	for _, m := range posted {
 		switch m := m.(type) {
@@ -236,32 +261,18 @@ func Drive(c *Core, o Observer, now time.Duration, posted []Mail) (Effects, erro
 			own = append(own, o.Posted(now, c.View(now), m)...)
 		}
 	}
-	for len(own) > 0 {
-		eff, err := c.Step(now, own...)
+	c.eff.reset()
+	for told := 0; len(own) > 0; {
+		err := c.step(now, own)
 		clear(own)
 		own = own[:0]
-		for _, ch := range eff.Changes {
-			own = append(own, o.Changed(now, c.View(now), ch)...)
+		for ; told < len(c.eff.Changes); told++ {
+			own = append(own, o.Changed(now, c.View(now), c.eff.Changes[told])...)
 		}
-		all.Changes = join(all.Changes, eff.Changes)
-		all.Send = join(all.Send, eff.Send)
-		all.Writes = join(all.Writes, eff.Writes)
-		all.Applies = join(all.Applies, eff.Applies)
-		all.Fetches = join(all.Fetches, eff.Fetches)
-		all.Done = join(all.Done, eff.Done)
-		all.Decided = join(all.Decided, eff.Decided)
 		if err != nil {
-			return all, err
+			return c.eff, err
 		}
 	}
 	c.events = own
-	return all, nil
-}
-
-// join appends, without a copy where there was nothing before, as in most turns.
-func join[T any](a, b []T) []T {
-	if len(a) == 0 {
-		return b
-	}
-	return append(a, b...)
+	return c.eff, nil
 }

@@ -78,6 +78,7 @@ func (c *Core) startEpoch(ev StartEpoch) {
 // commit moves over committed entries and hands out what they hold.
 func (c *Core) commit(now time.Duration, m *raftpb.Message) error {
 	a := &Apply{responses: m.GetResponses()}
+	a.Accepted, a.Batches = a.accepted1[:0], a.batches1[:0]
 	for _, e := range m.GetEntries() {
 		epochs := c.pos.Epoch().Epoch
 		moved, err := c.pos.Next(e)

@@ -14,6 +14,7 @@ type stall struct {
 	timing
 	full      bool          // the disk takes no records
 	writes    []*Write      // not yet durable, in order
+	room      [8]*Write     // for those, as long as they are few
 	slowest   peak          // of the waits for the disk
 	writtenAt time.Duration // when a write was last answered, or the first of these was handed out
 	applies   int           // not yet answered
@@ -26,7 +27,7 @@ func (s *stall) idle() bool { return len(s.writes) == 0 }
 // write takes note of a write that is handed out.
 func (s *stall) write(now time.Duration, w *Write) {
 	if s.idle() {
-		s.writtenAt = now
+		s.writtenAt, s.writes = now, s.room[:0]
 	}
 	s.writes = append(s.writes, w)
 }
