@@ -11,9 +11,12 @@ const (
 	defaultMaxFrame   = 65 << 20
 
 	defaultSnapshotRate = 256 << 10
+	defaultStreamBytes  = 64 << 20
+	defaultMaxClients   = 1024
 
-	minMaxFrame = 64 << 10
-	maxMaxFrame = 1 << 30
+	minStreamBytes = 1 << 20
+	minMaxFrame    = 64 << 10
+	maxMaxFrame    = 1 << 30
 )
 
 // Config is what [Listen] and [Probe] need. It is copied; what it points to must not change afterwards.
@@ -30,6 +33,13 @@ type Config struct {
 	// MaxFrame bounds one frame's body in bytes, sent and received; all members should have the same. 0: 65 MiB, for
 	// entries of 64 MiB. From 64 KiB to 1 GiB.
 	MaxFrame int
+
+	// StreamBytes bounds what may wait to be read in all streams of members, in bytes, and as much in those of all clients: each
+	// stream has 16 KiB of it, and up to 1 MiB while it is read. 0: 64 MiB. At least 1 MiB.
+	StreamBytes int64
+
+	MaxStreams int // streams of one session at a time, handlers that have not returned included. 0: 1024
+	MaxClients int // sessions of clients and operators at a time. 0: 1024
 
 	WriteTimeout    time.Duration // half of the time in which something of what was sent must be taken; on control connections at most 1 s. 0: 5 s
 	SnapshotTimeout time.Duration // longest standstill of a snapshot's sender; its receiver has three times as long. 0: 10 s
@@ -58,6 +68,12 @@ func (c Config) Validate() error {
 	}
 	if c.QueueBytes < 0 {
 		fault("QueueBytes is negative: %d", c.QueueBytes)
+	}
+	if c.StreamBytes != 0 && c.StreamBytes < minStreamBytes {
+		fault("StreamBytes is %d, less than %d", c.StreamBytes, minStreamBytes)
+	}
+	if c.MaxStreams < 0 || c.MaxClients < 0 {
+		fault("MaxStreams or MaxClients is negative: %d, %d", c.MaxStreams, c.MaxClients)
 	}
 	if c.SnapshotRate < 0 {
 		fault("SnapshotRate is negative: %d", c.SnapshotRate)
@@ -92,6 +108,12 @@ func (c Config) withDefaults() Config {
 	def(&c.MaxBackoff, max(time.Second, c.Backoff))
 	if c.QueueBytes == 0 {
 		c.QueueBytes = defaultQueueBytes
+	}
+	if c.StreamBytes == 0 {
+		c.StreamBytes = defaultStreamBytes
+	}
+	if c.MaxClients == 0 {
+		c.MaxClients = defaultMaxClients
 	}
 	if c.SnapshotRate == 0 {
 		c.SnapshotRate = defaultSnapshotRate

@@ -91,12 +91,22 @@ func (t *TCP) serve(ctx context.Context, raw net.Conn) {
 	if l != nil {
 		defer l.Close()
 	}
-	if err != nil || p == nil {
+	if err != nil || l.Peer.Purpose == PurposeProbe {
+		return
+	}
+	if p == nil {
+		stop() // it is closed in peace
+		defer t.clients.Add(-1)
+		err := t.serveStreams(ctx, l, nil)
+		t.cfg.Logger.Debug("session ended", "role", l.Peer.Role.String(), "name", l.Peer.Name, "from", raw.RemoteAddr(), "error", err)
 		return
 	}
 	switch l.Peer.Purpose {
 	case PurposeSnapshot:
 		err = t.takeSnapshot(ctx, p, l)
+	case PurposeStream:
+		stop() // it is closed in peace
+		err = t.serveStreams(ctx, l, p.calls.end)
 	default:
 		err = t.readMessages(p, l)
 	}
@@ -120,13 +130,19 @@ func (t *TCP) serve(ctx context.Context, raw net.Conn) {
 	}
 }
 
-// welcome makes the handshake of an incoming connection. The peer is nil when the connection was a probe, and done.
+// welcome makes the handshake of an incoming connection. The peer is nil when the connection was a probe, and done, or a client's.
 func (t *TCP) welcome(ctx context.Context, raw net.Conn) (*peer, *session.Link, error) {
 	var p *peer
 	var admitted *session.Link
+	client := false
 	l, err := t.end.Answer(ctx, raw, t.known, func(l *session.Link) *RefusedError {
 		if l.Peer.Purpose == PurposeProbe {
 			return nil
+		}
+		if l.Peer.Role != 0 && l.Peer.Role != RoleMember {
+			r := t.admitClient(l)
+			client = r == nil
+			return r
 		}
 		q := t.dir.Load().byName[l.Peer.Name]
 		if q == nil {
@@ -160,7 +176,10 @@ func (t *TCP) welcome(ctx context.Context, raw net.Conn) (*peer, *session.Link, 
 	if err != nil && p != nil {
 		p.forget(admitted)
 	}
-	if l != nil && p == nil {
+	if err != nil && client {
+		t.clients.Add(-1)
+	}
+	if l != nil && (err != nil || l.Peer.Purpose == PurposeProbe) {
 		l.Linger(ctx)
 	}
 	return p, l, err

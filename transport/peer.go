@@ -31,6 +31,7 @@ type peer struct {
 	control   *lane
 	bulk      *lane
 	snapshots *outbox
+	calls     *calls
 	still     standstill
 	segments  atomic.Uint32 // how often another size of segments was wanted
 	taking    chan struct{} // 1: a token while a snapshot from it is received
@@ -53,6 +54,7 @@ func newPeer(t *TCP, p Peer) *peer {
 	q := &peer{Peer: p, t: t, taking: make(chan struct{}, 1), live: map[Purpose]*session.Link{}}
 	q.control, q.bulk = newLane(q, PurposeControl), newLane(q, PurposeBulk)
 	q.snapshots = &outbox{p: q, wake: make(chan struct{}, 1)}
+	q.calls = newCalls(q)
 	return q
 }
 
@@ -65,20 +67,24 @@ func (p *peer) startLocked(ctx context.Context) {
 	p.t.wg.Go(func() { p.control.run(ctx) })
 	p.t.wg.Go(func() { p.bulk.run(ctx) })
 	p.t.wg.Go(func() { p.snapshots.run(ctx) })
+	p.t.wg.Go(func() { p.calls.run(ctx) })
 }
 
 // remove ends everything of the peer. TCP.mu is held.
 func (p *peer) remove() {
 	if p.cancel == nil {
 		p.cancel = func() {}
+		close(p.calls.end) // its goroutine never starts
 	}
 	p.cancel()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.removed = true
 	p.moves(PurposeControl, PurposeBulk)
-	for _, l := range p.live {
-		l.Close()
+	for purpose, l := range p.live {
+		if purpose != PurposeStream { // that ends in peace
+			l.Close()
+		}
 	}
 }
 

@@ -35,6 +35,7 @@ const (
 	PurposeBulk     = session.PurposeBulk
 	PurposeSnapshot = session.PurposeSnapshot
 	PurposeProbe    = session.PurposeProbe
+	PurposeStream   = session.PurposeStream
 )
 
 // The roles of a session.
@@ -65,6 +66,7 @@ const (
 	CodeNotAdmitted   = session.CodeNotAdmitted
 	CodeNotNow        = session.CodeNotNow
 	CodeUnauthorized  = session.CodeUnauthorized
+	CodeBusy          = session.CodeBusy
 )
 
 // Sentinels that a *RefusedError matches with errors.Is, by its code.
@@ -82,6 +84,7 @@ var (
 	ErrMemberList    = session.ErrMemberList
 	ErrNotAdmitted   = session.ErrNotAdmitted
 	ErrNotNow        = session.ErrNotNow
+	ErrBusy          = session.ErrBusy
 	ErrUnauthorized  = session.ErrUnauthorized
 )
 

@@ -64,6 +64,9 @@ type TCP struct {
 	unbound error         // why there was nothing to listen on at first
 	dir     atomic.Pointer[directory]
 
+	memberStreams, clientStreams *session.Budget
+	clients                      atomic.Int64 // sessions of those who are no members
+
 	wg        sync.WaitGroup
 	mu        sync.Mutex         // guards what follows, replacing dir, and wg.Add against Wait
 	listeners []net.Listener     // empty: the name to listen on leads nowhere yet
@@ -74,6 +77,7 @@ type TCP struct {
 // directory is who and what is registered. It is immutable; changes replace it.
 type directory struct {
 	groups map[uint64]*Group
+	kinds  map[string]service // of streams
 	byID   map[uint64]*peer
 	byName map[string]*peer
 }
@@ -98,8 +102,9 @@ func Listen(c Config) (*TCP, error) {
 		return nil, err
 	}
 	t := &TCP{end: e, cfg: c, said: e.Said, listeners: all, unbound: err, changed: make(chan struct{}, 1), closing: make(chan struct{})}
+	t.memberStreams, t.clientStreams = session.NewBudget(c.StreamBytes), session.NewBudget(c.StreamBytes)
 	e.Members = t.members
-	t.dir.Store(&directory{groups: map[uint64]*Group{}, byID: map[uint64]*peer{}, byName: map[string]*peer{}})
+	t.dir.Store(&directory{groups: map[uint64]*Group{}, kinds: map[string]service{}, byID: map[uint64]*peer{}, byName: map[string]*peer{}})
 	t.setPeersLocked(c.Peers)
 	return t, nil
 }
@@ -160,7 +165,7 @@ func (t *TCP) SetPeers(peers []Peer) error {
 
 func (t *TCP) setPeersLocked(peers []Peer) {
 	old := t.dir.Load()
-	d := &directory{groups: old.groups, byID: map[uint64]*peer{}, byName: map[string]*peer{}}
+	d := &directory{groups: old.groups, kinds: old.kinds, byID: map[uint64]*peer{}, byName: map[string]*peer{}}
 	for _, p := range peers {
 		if p == t.cfg.Self {
 			continue

@@ -22,6 +22,9 @@ const (
 	RoleOperator Role = 3 // changes the cluster
 )
 
+// member says whether it is that of a member, also of one that says nothing.
+func (r Role) member() bool { return r == 0 || r == RoleMember }
+
 func (r Role) String() string {
 	switch r {
 	case RoleMember:
@@ -170,6 +173,14 @@ func (e *Endpoint) mayBe(ctx context.Context, c Claim) error {
 		return struct{}{}, e.cfg.Authorize(ctx, c)
 	})
 	return err
+}
+
+// who is whom lines are about: of clients there may be any number, with any names.
+func (c Claim) who() string {
+	if c.Role == RoleMember {
+		return c.Name
+	}
+	return c.Role.String()
 }
 
 func (c Claim) what() string {

@@ -39,6 +39,13 @@ const (
 	KindEnd      Kind = 6
 	KindAck      Kind = 7
 	KindTaken    Kind = 8
+	KindOpen     Kind = 9 // from here on of streams, see mux.go
+	KindData     Kind = 10
+	KindFin      Kind = 11
+	KindReset    Kind = 12
+	KindCredit   Kind = 13
+	KindPing     Kind = 14
+	KindPong     Kind = 15
 )
 
 // ErrFrame is wrapped by every error about bytes that are not what the format says, as opposed to bytes that do not come.

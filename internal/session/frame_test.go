@@ -103,6 +103,7 @@ func FuzzFrame(f *testing.F) {
 		}
 		// The checksums keep the fuzzer away from what is behind them, so that gets the bytes directly too.
 		_, _, _ = DecodeCoded(b)
+		_, _, _ = decodeReset(b)
 		_, _ = readOpening(bufio.NewReader(bytes.NewReader(b)))
 	})
 }

@@ -2,6 +2,7 @@ package session
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/x509"
@@ -28,9 +29,10 @@ const (
 // ErrStranger: the other side does not speak our protocol at all. It gets no answer.
 var ErrStranger = errors.New("not a baton member")
 
-// Endpoint makes handshakes for one member. Its fields do not change.
+// Endpoint makes handshakes for one member, client or operator. Its fields do not change.
 type Endpoint struct {
 	cfg      Config
+	role     Role
 	Said     *Conditions
 	tls      *security
 	instance uint64
@@ -51,7 +53,7 @@ func NewEndpoint(c Config) *Endpoint {
 	d := newDialer(c.DialTimeout)
 	s := &security{fixed: c.TLS, get: c.GetTLS}
 	s.certs.changed, s.certs.peers, s.certs.refused = make(chan struct{}, 1), map[string]*x509.Certificate{}, map[refusalOf]refused{}
-	e := &Endpoint{cfg: c, tls: s, Said: NewConditions(c.Logger), instance: binary.BigEndian.Uint64(b[:]) | 1, Names: d, DialTCP: d.dial}
+	e := &Endpoint{cfg: c, role: RoleMember, tls: s, Said: NewConditions(c.Logger), instance: binary.BigEndian.Uint64(b[:]) | 1, Names: d, DialTCP: d.dial}
 	e.problems.logger, e.refusals.logger = c.Logger, c.Logger
 	e.Members = func() []Peer { return append([]Peer{c.Self}, c.Peers...) }
 	return e
@@ -102,7 +104,7 @@ func (e *Endpoint) Prepare() error {
 func (e *Endpoint) hello(ctx context.Context, who string, purpose Purpose, to string) (Hello, error) {
 	h, err := outside(ctx, &e.outside, who, "Hello", e.cfg.HandshakeTimeout, func(context.Context) (Hello, error) { return e.cfg.Hello(), nil })
 	h.Version, h.Name, h.ID, h.Instance = Version, e.cfg.Self.Name, e.cfg.Self.ID, e.instance
-	h.Purpose, h.To, h.Role = purpose, to, RoleMember
+	h.Purpose, h.To, h.Role = purpose, to, e.role
 	return h, err
 }
 
@@ -111,7 +113,7 @@ func (e *Endpoint) judge(ctx context.Context, who string, own, other Hello, want
 	if r := judge(own, other, want, known); r != nil {
 		return r
 	}
-	if e.cfg.Admit != nil {
+	if e.cfg.Admit != nil && other.Role.member() {
 		_, err := outside(ctx, &e.outside, who, "Admit", e.cfg.HandshakeTimeout, func(context.Context) (struct{}, error) { return struct{}{}, e.cfg.Admit(other) })
 		if err != nil {
 			code := CodeNotAdmitted
@@ -182,7 +184,7 @@ func (e *Endpoint) greet(ctx context.Context, raw net.Conn, p Peer, purpose Purp
 	if err := raw.SetDeadline(time.Now().Add(e.cfg.HandshakeTimeout)); err != nil {
 		return nil, err
 	}
-	who := "to " + p.Name
+	who := "to " + cmp.Or(p.Name, p.Addr)
 	l := NewLink(raw, raw)
 	if e.tls.on() {
 		conn, shown, err := e.secure(ctx, raw, who, p.Addr)
@@ -202,11 +204,13 @@ func (e *Endpoint) greet(ctx context.Context, raw net.Conn, p Peer, purpose Purp
 		_, _ = l.Conn.Write(AppendFrame(nil, KindRefuse, 0, AppendCoded(nil, uint16(r.Code), r.Text)))
 		return nil, r
 	}
-	// Before a word is said: somebody else's listener learns nothing of us.
 	claim := e.claim(l, RoleMember, own.Cluster, p.Name, p.Addr, true)
-	if r := e.authorize(ctx, claim); r != nil {
-		_, _ = l.Conn.Write(AppendOpening(nil))
-		return refuse(r)
+	if p.Name != "" {
+		// Before a word is said: somebody else's listener learns nothing of us.
+		if r := e.authorize(ctx, claim); r != nil {
+			_, _ = l.Conn.Write(AppendOpening(nil))
+			return refuse(r)
+		}
 	}
 	body, err := EncodeHello(own)
 	if err != nil {
@@ -239,6 +243,13 @@ func (e *Endpoint) greet(ctx context.Context, raw net.Conn, p Peer, purpose Purp
 	if err != nil {
 		return refuse(&RefusedError{Code: CodeProtocol, Text: err.Error(), Local: true})
 	}
+	if p.Name == "" {
+		// Any member will do, but it must be the one that it says it is.
+		claim.Name = other.Name
+		if r := e.authorize(ctx, claim); r != nil {
+			return refuse(r)
+		}
+	}
 	known := func(name string) (Peer, bool) { return p, name == p.Name }
 	if r := e.judge(ctx, who, own, other, p.Name, known); r != nil {
 		return refuse(r)
@@ -249,8 +260,24 @@ func (e *Endpoint) greet(ctx context.Context, raw net.Conn, p Peer, purpose Purp
 	return l, raw.SetDeadline(time.Time{})
 }
 
+// wrongPurpose says what is wrong with what the other side wants the connection for, by what it wants to be.
+func wrongPurpose(other Hello) string {
+	switch {
+	case other.Purpose < PurposeControl || other.Purpose > PurposeStream:
+		return fmt.Sprintf("unknown %v", other.Purpose)
+	case other.Role > RoleOperator:
+		return fmt.Sprintf("unknown %v", other.Role)
+	case !other.Role.member() && other.Purpose != PurposeStream && other.Purpose != PurposeProbe:
+		return fmt.Sprintf("a %v on a %v connection", other.Role, other.Purpose)
+	}
+	return ""
+}
+
 // saw takes note of the certificate of a member that was let in.
 func (e *Endpoint) saw(l *Link, dialled bool) {
+	if !l.Peer.Role.member() {
+		return // its name proves nothing, and there may be any number of them
+	}
 	e.tls.certs.refuse(l.Peer.Name, dialled, nil)
 	if l.shown != nil {
 		e.tls.certs.notePeer(l.Peer.Name, l.shown.state)
@@ -319,14 +346,16 @@ func (e *Endpoint) Answer(ctx context.Context, raw net.Conn, known func(string) 
 	if err != nil {
 		return nil, err
 	}
-	if other.Purpose < PurposeControl || other.Purpose > PurposeProbe {
-		return refuse(&RefusedError{Peer: other.Name, Code: CodeProtocol, Text: fmt.Sprintf("unknown %v", other.Purpose), Local: true})
+	if why := wrongPurpose(other); why != "" {
+		return refuse(&RefusedError{Peer: other.Name, Code: CodeProtocol, Text: why, Local: true})
 	}
-	if other.Role > RoleMember {
-		return refuse(&RefusedError{Peer: other.Name, Code: CodeProtocol, Text: fmt.Sprintf("a %v on a %v connection", other.Role, other.Purpose), Local: true})
+	role, p, isKnown := RoleMember, Peer{}, false
+	if other.Role.member() {
+		p, isKnown = known(other.Name)
+	} else {
+		role, own = other.Role, own.toStrangers()
 	}
-	p, isKnown := known(other.Name)
-	claim := e.claim(l, RoleMember, own.Cluster, other.Name, p.Addr, false)
+	claim := e.claim(l, role, own.Cluster, other.Name, p.Addr, false)
 	r := e.authorize(ctx, claim)
 	if r != nil && isKnown {
 		r.Addr, _, _ = net.SplitHostPort(raw.RemoteAddr().String()) // without the port, which is another each time

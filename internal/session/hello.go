@@ -12,7 +12,7 @@ import (
 
 const (
 	// Version is the version of the protocol that this package speaks. It talks to all down to MinVersion.
-	Version = 3
+	Version = 4
 	// MinVersion is the oldest version that this package still speaks.
 	MinVersion = 3
 
@@ -29,7 +29,8 @@ const (
 	PurposeControl  Purpose = 1
 	PurposeBulk     Purpose = 2
 	PurposeSnapshot Purpose = 3
-	PurposeProbe    Purpose = 4 // by [Probe]
+	PurposeProbe    Purpose = 4 // the handshake and nothing else
+	PurposeStream   Purpose = 5 // see [Mux]; since version 4
 )
 
 func (p Purpose) String() string {
@@ -42,6 +43,8 @@ func (p Purpose) String() string {
 		return "snapshot"
 	case PurposeProbe:
 		return "probe"
+	case PurposeStream:
+		return "stream"
 	}
 	return fmt.Sprintf("purpose(%d)", byte(p))
 }
@@ -64,6 +67,11 @@ type Hello struct {
 	Born  bool              `codec:"b"`  // it takes part in its cluster; false: it is new and waits for its birth
 	Birth map[string]uint64 `codec:"bi"` // incarnations of those who were born together with it, its own included
 	Known map[string]uint64 `codec:"k"`  // incarnations of the members, its own included, as far as it has met them
+}
+
+// toStrangers is what is told to those who are no members: where they are, and nothing about the others.
+func (h Hello) toStrangers() Hello {
+	return Hello{Version: h.Version, Cluster: h.Cluster, ClusterID: h.ClusterID, Name: h.Name, ID: h.ID, Instance: h.Instance, Purpose: h.Purpose, Role: h.Role, Born: h.Born}
 }
 
 // msgpackHandle is read only after initialisation, so it is shared.
@@ -103,6 +111,20 @@ func DecodeHello(b []byte) (Hello, error) {
 	return h, nil
 }
 
+// judgeStranger makes those where one side is no member.
+func judgeStranger(own, other Hello, want string, no func(Code, string, ...any) *RefusedError) *RefusedError {
+	if !own.Role.member() && !other.Role.member() {
+		return no(CodeProtocol, "%q is a %v, and no member", other.Name, other.Role)
+	}
+	if want != "" && other.Name != want {
+		return no(CodeWrongMember, "%q dialled the address of %q, and %q answers there", own.Name, want, other.Name)
+	}
+	if other.To != "" && other.To != own.Name {
+		return no(CodeWrongMember, "%q dialled the address of %q, and %q answers there", other.Name, other.To, own.Name)
+	}
+	return nil
+}
+
 // judge makes the built-in checks of what another member said. Both sides make them, so that both can say what is wrong.
 // want is the name that was dialled, empty on the listening side. The text is read by both sides and names both.
 func judge(own, other Hello, want string, known func(name string) (Peer, bool)) *RefusedError {
@@ -121,6 +143,9 @@ func judge(own, other Hello, want string, known func(name string) (Peer, bool)) 
 	}
 	if other.Instance == own.Instance {
 		return no(CodeSelf, "the address of %q leads back to %q itself", cmp.Or(want, other.To), own.Name)
+	}
+	if !own.Role.member() || !other.Role.member() {
+		return judgeStranger(own, other, want, no)
 	}
 	if other.Name == own.Name {
 		return no(CodeDuplicate, "two processes are named %q", own.Name)

@@ -25,6 +25,7 @@ const (
 	CodeNotAdmitted   Code = 11
 	CodeNotNow        Code = 12
 	CodeUnauthorized  Code = 13
+	CodeBusy          Code = 14
 )
 
 // Sentinels that a *RefusedError matches with errors.Is, by its code.
@@ -42,6 +43,7 @@ var (
 	ErrMemberList    = errors.New("member lists differ")         // the initial member lists differ; the text has both
 	ErrNotAdmitted   = errors.New("not admitted")                // Config.Admit said no; the text is its error
 	ErrNotNow        = errors.New("not now")                     // Config.Admit could not tell: its error wraps ErrNotNow
+	ErrBusy          = errors.New("busy")                        // it has as many sessions as it takes
 
 	// ErrUnauthorized says that a certificate does not do: Config.Authorize refused what it was shown for. It is matched
 	// too by the error of a TLS handshake in which one side did not accept the other's certificate at all.
@@ -52,7 +54,7 @@ var sentinels = map[Code]error{
 	CodeProtocol: ErrProtocol, CodeVersion: ErrVersion, CodeWrongCluster: ErrWrongCluster, CodeClusterID: ErrClusterID,
 	CodeSelf: ErrSelf, CodeDuplicate: ErrDuplicate, CodeWrongMember: ErrWrongMember, CodeUnknownMember: ErrUnknownMember,
 	CodeIDMismatch: ErrIDMismatch, CodeMemberList: ErrMemberList, CodeNotAdmitted: ErrNotAdmitted,
-	CodeNotNow: ErrNotNow, CodeUnauthorized: ErrUnauthorized,
+	CodeNotNow: ErrNotNow, CodeUnauthorized: ErrUnauthorized, CodeBusy: ErrBusy,
 }
 
 func (c Code) String() string {

@@ -75,7 +75,7 @@ func (e *Endpoint) JudgeStanding(ctx context.Context) {
 			if err == nil || ctx.Err() != nil {
 				return
 			}
-			name := g.claim.Name
+			name := g.claim.who()
 			if errors.Is(err, ErrNoAnswer) {
 				// Nobody has said no, and there may be nobody left to talk to where this ends what stands.
 				e.Said.Say(slog.LevelWarn, lineNotJudged, name, err.Error(), "peer", name, "error", err)
@@ -85,7 +85,9 @@ func (e *Endpoint) JudgeStanding(ctx context.Context) {
 				return // it has ended meanwhile, and what follows it was judged by itself
 			}
 			e.Said.Say(slog.LevelWarn, lineTakenBack, name, StableText(err), "peer", name, "role", g.claim.Role.String(), "from", l.Raw.RemoteAddr(), "error", err)
-			e.tls.certs.refuse(name, g.claim.Dialled, fmt.Errorf("a connection of %s has ended: %w", name, err))
+			if g.claim.Role == RoleMember {
+				e.tls.certs.refuse(name, g.claim.Dialled, fmt.Errorf("a connection of %s has ended: %w", name, err))
+			}
 			l.Close()
 		})
 	}

@@ -1,0 +1,579 @@
+package session
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// The frames of streams. Their id is the stream's: 1, 2, 3 … in the order in which the dialler opens them; the listener opens
+// none. A stream may be sent FirstWindow bytes at first, and more when its reader gives credit.
+//
+//	open    the kind, 1 … 64 bytes of printable ASCII without spaces; by the dialler
+//	data    1 byte … 16 KiB
+//	fin     nothing: no more data from this side
+//	reset   uint16 code, then text of at most 1 KiB: the stream is over in both directions
+//	credit  uint32 bytes that may be sent besides
+//	ping    nothing, id 0: answered with pong
+//	pong    nothing, id 0
+//
+// What comes for a stream that is over is skipped. Anything else that is not as it should be ends the session.
+const (
+	// FirstWindow is what may be sent on a stream before its reader has read anything, in bytes. It is part of the protocol.
+	FirstWindow = 16 << 10
+
+	maxChunk      = 16 << 10
+	maxKind       = 64
+	maxStreamText = 1 << 10
+	maxCredit     = 1 << 40
+
+	// outBytes is how much waits for the writer at most before streams wait for it, one after the other; outHard is where a
+	// session ends whose other side asks for answers and does not read them.
+	outBytes = 128 << 10
+	outHard  = 4 << 20
+
+	quietLooks = 4 // looks without a sign of life after which a session is dead
+)
+
+// ErrLost is wrapped by the error of every stream whose session has ended without a word about it. What was sent may have
+// arrived, or not.
+var ErrLost = errors.New("session lost")
+
+// ErrClosed is the end of a session that this side has closed.
+var ErrClosed = errors.New("session closed")
+
+var errSilent = errors.New("no sign of life from the other side, though it was asked")
+
+// Handler serves one stream that the other side has opened. ctx ends when the stream does, with the reason as its cause. What
+// it returns ends the stream: nil as [Stream.Close], a *StreamError with its code and text, another error with StreamFailed
+// and its text. It must return when ctx ends. A panic is the stream's, and logged.
+type Handler func(ctx context.Context, st *Stream) error
+
+// StreamConfig says what the streams of a session may take.
+type StreamConfig struct {
+	// Accept returns what serves a kind of streams, or why it is refused. Called by the reader of the session, must not block.
+	// Nil: none.
+	Accept func(kind string) (Handler, *StreamError)
+
+	Budget       *Budget       // of what may wait to be read; shared by sessions. Required.
+	Window       int           // the most of it for one stream, in bytes. 0: 1 MiB; at least FirstWindow
+	MaxStreams   int           // in the session at a time, handlers that have not returned included. 0: 1024
+	Ping         time.Duration // between two looks for a sign of life; after four without one the session is dead. 0: 1 s
+	WriteTimeout time.Duration // in which the other side must take 128 KiB. 0: 10 s
+	Logger       *slog.Logger  // for handlers that panic. Nil: slog.Default()
+}
+
+func (c StreamConfig) withDefaults() StreamConfig {
+	if c.Accept == nil {
+		c.Accept = func(kind string) (Handler, *StreamError) {
+			return nil, &StreamError{Code: StreamNoKind, Text: fmt.Sprintf("nobody serves streams of kind %q here", kind)}
+		}
+	}
+	if c.Window == 0 {
+		c.Window = 1 << 20
+	}
+	c.Window = max(c.Window, FirstWindow)
+	if c.MaxStreams == 0 {
+		c.MaxStreams = 1024
+	}
+	if c.Ping == 0 {
+		c.Ping = time.Second
+	}
+	if c.WriteTimeout == 0 {
+		c.WriteTimeout = 10 * time.Second
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+// Budget bounds the bytes that may wait to be read in all streams of many sessions: each stream has FirstWindow of it, and more,
+// as long as there is some, when it is read. So a stream that nobody reads holds what it was given, and stops no other.
+type Budget struct{ left atomic.Int64 }
+
+// NewBudget returns one of so many bytes.
+func NewBudget(bytes int64) *Budget {
+	b := new(Budget)
+	b.left.Store(bytes)
+	return b
+}
+
+func (b *Budget) take(n int64) bool {
+	if b.left.Add(-n) >= 0 {
+		return true
+	}
+	b.left.Add(n)
+	return false
+}
+
+func (b *Budget) give(n int64) { b.left.Add(n) }
+
+// Mux carries the streams of one session. Its methods may be called from any goroutine.
+//
+// Two goroutines are its own: the reader, which never waits for anything but the connection, and the writer. Streams put their
+// frames into out, and wait in a queue, each for its turn, while that is full; the writer takes all of out at once. Credit, pings
+// and pongs go before out.
+//
+// Invariant: while the queue is not empty, out is not either, or somebody has been given a turn who has not used it: the
+// writer gives turns whenever it takes out, and who does not use a turn passes it on.
+type Mux struct {
+	l       *Link
+	c       StreamConfig
+	dialled bool
+	heard   atomic.Uint64 // frames
+	wake    chan struct{} // 1: there is work for the writer
+	done    chan struct{} // closed when err is set
+	wg      sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows; taken after a stream's
+	streams map[uint64]*Stream
+	serving int    // handlers that have not returned
+	last    uint64 // the newest stream's id
+	out     []byte
+	tail    int    // where the last frame in out begins, if it is data and may still grow; -1: none
+	tailID  uint64 // whose that is
+	queue   []chan struct{}
+	credits []*Stream // have something to grant
+	ping    bool
+	pong    bool
+	closing bool
+	err     error
+}
+
+// NewMux starts the streams of a session whose handshake is done. dialled says that it is ours to open them. The link is the
+// mux's from now on. Close must be called, also when the session has ended.
+func NewMux(l *Link, dialled bool, c StreamConfig) *Mux {
+	m := &Mux{
+		l: l, c: c.withDefaults(), dialled: dialled, tail: -1,
+		wake: make(chan struct{}, 1), done: make(chan struct{}), streams: map[uint64]*Stream{},
+	}
+	m.wg.Go(m.read)
+	m.wg.Go(m.write)
+	return m
+}
+
+// Peer is what the other side has said of itself.
+func (m *Mux) Peer() Hello { return m.l.Peer }
+
+// Done is closed when the session has ended.
+func (m *Mux) Done() <-chan struct{} { return m.done }
+
+// Alive says that the session has not ended and is not being closed.
+func (m *Mux) Alive() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.err == nil && !m.closing
+}
+
+// Err says why the session has ended; nil: it has not.
+func (m *Mux) Err() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.err
+}
+
+// Streams is how many streams the session has now.
+func (m *Mux) Streams() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.streams)
+}
+
+// Close ends all streams, tells the other side so as far as it takes that within half a second, ends the session, and waits
+// for its goroutines, handlers too. It may be called again.
+func (m *Mux) Close() error {
+	m.mu.Lock()
+	first := !m.closing
+	m.closing = true
+	all := m.allLocked()
+	m.mu.Unlock()
+	if first {
+		for _, st := range all {
+			st.end(&StreamError{Code: StreamClosed, Text: "the session is closed"}, true)
+		}
+		Signal(m.wake)
+	}
+	late := time.AfterFunc(lingerTime, func() { m.end(ErrClosed) })
+	defer late.Stop()
+	m.wg.Wait()
+	return nil
+}
+
+func (m *Mux) allLocked() []*Stream {
+	all := make([]*Stream, 0, len(m.streams))
+	for _, st := range m.streams {
+		all = append(all, st)
+	}
+	return all
+}
+
+// end ends the session at once.
+func (m *Mux) end(err error) {
+	m.mu.Lock()
+	if m.err != nil {
+		m.mu.Unlock()
+		return
+	}
+	m.err = err
+	if m.closing {
+		m.err = ErrClosed
+	}
+	all := m.allLocked()
+	m.out, m.tail, m.credits = nil, -1, nil
+	close(m.done)
+	m.mu.Unlock()
+	m.l.Close()
+	for _, st := range all {
+		st.lost(fmt.Errorf("%w: %w", ErrLost, err))
+	}
+}
+
+// Open opens a stream of a kind, and does not wait for the other side: that it is refused is the error of the first Read or
+// Recv. ctx is the whole stream's: when it ends, so does the stream, on both sides. The stream must be closed. Open waits
+// while much is to be written; it fails with a *StreamError of code StreamBusy when there are too many, with ctx's cause, or
+// with the error that has ended the session.
+func (m *Mux) Open(ctx context.Context, kind string) (*Stream, error) {
+	if !m.dialled {
+		return nil, errors.New("session: only the side that has dialled opens streams")
+	}
+	if !ValidKind(kind) {
+		return nil, fmt.Errorf("session: %q is no kind of streams", kind)
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if !m.c.Budget.take(FirstWindow) {
+		return nil, &StreamError{Code: StreamBusy, Text: "no room is left for what another stream would bring"}
+	}
+	st := newStream(ctx, m, kind)
+	err := m.room(st.turn, ctx.Done())
+	if err == errOver {
+		err = context.Cause(ctx)
+	} else {
+		switch {
+		case m.err != nil:
+			err = fmt.Errorf("%w: %w", ErrLost, m.err)
+		case m.closing:
+			err = ErrClosed
+		case len(m.streams) >= m.c.MaxStreams:
+			err = &StreamError{Code: StreamBusy, Text: fmt.Sprintf("this session has %d streams", len(m.streams))}
+		default:
+			m.last++
+			st.id = m.last
+			m.streams[st.id] = st
+			m.appendLocked(KindOpen, st.id, []byte(kind))
+		}
+		m.mu.Unlock()
+	}
+	if err != nil {
+		st.drop(err)
+		return nil, err
+	}
+	st.follow(ctx)
+	return st, nil
+}
+
+// ValidKind says whether streams may be of that kind: 1 to 64 bytes of printable ASCII without spaces.
+func ValidKind(kind string) bool {
+	if kind == "" || len(kind) > maxKind {
+		return false
+	}
+	for _, c := range []byte(kind) {
+		if c <= ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// room waits until there is room in out, and returns with mu held, or with an error when over is closed before.
+func (m *Mux) room(turn chan struct{}, over <-chan struct{}) error {
+	m.mu.Lock()
+	if m.err != nil || len(m.queue) == 0 && len(m.out) < outBytes {
+		return nil
+	}
+	m.queue = append(m.queue, turn)
+	m.mu.Unlock()
+	select {
+	case <-turn:
+		m.mu.Lock()
+		return nil
+	case <-m.done:
+		m.mu.Lock()
+		return nil
+	case <-over:
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if i := slices.Index(m.queue, turn); i >= 0 {
+		m.queue = slices.Delete(m.queue, i, i+1)
+	} else {
+		m.turnsLocked(1)
+	}
+	return errOver
+}
+
+// turnsLocked lets the first n of the queue go on.
+func (m *Mux) turnsLocked(n int) {
+	n = min(n, len(m.queue))
+	for _, turn := range m.queue[:n] {
+		Signal(turn)
+	}
+	m.queue = slices.Delete(m.queue, 0, n)
+}
+
+// appendLocked puts a frame into out, whether there is room or not.
+func (m *Mux) appendLocked(k Kind, id uint64, body []byte) {
+	m.sealLocked()
+	m.out = AppendFrame(m.out, k, id, body)
+	m.grownLocked()
+}
+
+// dataLocked puts data into out, into the last frame if that is the stream's and has room.
+func (m *Mux) dataLocked(id uint64, p []byte) {
+	if m.tail < 0 || m.tailID != id || len(m.out)-m.tail+len(p) > HeaderSize+maxChunk {
+		m.sealLocked()
+		m.tail, m.tailID = len(m.out), id
+		m.out = append(m.out, make([]byte, HeaderSize)...)
+	}
+	m.out = append(m.out, p...)
+	m.grownLocked()
+}
+
+func (m *Mux) sealLocked() {
+	if m.tail >= 0 {
+		SealFrame(m.out[m.tail:], KindData, m.tailID)
+		m.tail = -1
+	}
+}
+
+func (m *Mux) grownLocked() {
+	if len(m.out) > outHard {
+		// Not from here: end takes the locks of streams.
+		m.out, m.tail = m.out[:0], -1
+		m.wg.Go(func() { m.end(errors.New("the other side asks for answers and does not read them")) })
+	}
+	Signal(m.wake)
+}
+
+// takeLocked returns what is to be written: what is urgent in first, and then out, for which spare is the memory from now on.
+func (m *Mux) takeLocked(first, spare []byte) ([]byte, []byte) {
+	for _, st := range m.credits {
+		var b [4]byte
+		binary.BigEndian.PutUint32(b[:], uint32(st.grant))
+		first = AppendFrame(first, KindCredit, st.id, b[:])
+		st.grant = 0
+	}
+	clear(m.credits)
+	m.credits = m.credits[:0]
+	if m.pong {
+		first = AppendFrame(first, KindPong, 0, nil)
+	}
+	if m.ping {
+		first = AppendFrame(first, KindPing, 0, nil)
+	}
+	m.ping, m.pong = false, false
+	m.sealLocked()
+	out := m.out
+	if cap(spare) > 2*outBytes {
+		spare = nil
+	}
+	m.out = spare[:0]
+	m.turnsLocked(outBytes / maxChunk)
+	return first, out
+}
+
+// write is the writer.
+func (m *Mux) write() {
+	tick := time.NewTicker(m.c.Ping)
+	defer tick.Stop()
+	var first, out []byte
+	var heard uint64
+	for quiet := 0; ; {
+		m.mu.Lock()
+		first, out = m.takeLocked(first[:0], out)
+		closing := m.closing
+		m.mu.Unlock()
+		if len(first)+len(out) == 0 {
+			if closing {
+				// The end of what we write; the reader waits for theirs, and Close for both.
+				if c, ok := m.l.Conn.(interface{ CloseWrite() error }); ok && c.CloseWrite() == nil {
+					<-m.done
+				}
+				m.end(ErrClosed)
+				return
+			}
+			select {
+			case <-m.wake:
+			case <-tick.C:
+				// Looks are counted instead of time, so that a process that was stopped blames nobody.
+				if now := m.heard.Load(); now != heard {
+					heard, quiet = now, 0
+				} else if quiet++; quiet >= quietLooks {
+					m.end(errSilent)
+				} else {
+					m.mu.Lock()
+					m.ping = true
+					m.mu.Unlock()
+					first, out = nil, nil // an idle session holds no memory that it does not need
+				}
+			case <-m.done:
+				return
+			}
+			continue
+		}
+		if len(out) < maxChunk {
+			first, out = append(first, out...), out[:0]
+		}
+		for _, b := range [...][]byte{first, out} {
+			if err := m.l.Send(b, m.c.WriteTimeout); err != nil {
+				m.end(err)
+				return
+			}
+		}
+	}
+}
+
+// read is the reader.
+func (m *Mux) read() {
+	for {
+		f, err := m.l.Next(maxChunk)
+		if err == nil {
+			m.heard.Add(1)
+			err = m.take(f)
+		}
+		if err != nil {
+			m.end(err)
+			return
+		}
+	}
+}
+
+// take takes one frame. It waits for nothing.
+func (m *Mux) take(f Frame) error {
+	switch f.Kind {
+	case KindOpen:
+		return m.opened(f)
+	case KindPing, KindPong:
+		if f.ID != 0 || len(f.Body) > 0 {
+			return fmt.Errorf("%w: ping or pong with id %d and %d bytes", ErrFrame, f.ID, len(f.Body))
+		}
+		if f.Kind == KindPing {
+			m.mu.Lock()
+			m.pong = true
+			m.mu.Unlock()
+			Signal(m.wake)
+		}
+		return nil
+	case KindData, KindFin, KindReset, KindCredit:
+	default:
+		return fmt.Errorf("%w: type %d on a connection for streams", ErrFrame, f.Kind)
+	}
+	m.mu.Lock()
+	st, last := m.streams[f.ID], m.last
+	m.mu.Unlock()
+	if f.ID == 0 || f.ID > last {
+		return fmt.Errorf("%w: type %d for stream %d, which nobody has opened", ErrFrame, f.Kind, f.ID)
+	}
+	switch f.Kind {
+	case KindData:
+		if len(f.Body) == 0 {
+			return fmt.Errorf("%w: no data for stream %d", ErrFrame, f.ID)
+		}
+		return st.data(f.Body)
+	case KindFin:
+		if len(f.Body) > 0 {
+			return fmt.Errorf("%w: end of stream %d with %d bytes", ErrFrame, f.ID, len(f.Body))
+		}
+		return st.fin()
+	case KindReset:
+		code, text, err := decodeReset(f.Body)
+		if err != nil {
+			return err
+		}
+		st.lost(&StreamError{Code: code, Text: text, Remote: true})
+		return nil
+	default:
+		if len(f.Body) != 4 {
+			return fmt.Errorf("%w: credit of %d bytes", ErrFrame, len(f.Body))
+		}
+		return st.more(binary.BigEndian.Uint32(f.Body))
+	}
+}
+
+func decodeReset(body []byte) (StreamCode, string, error) {
+	if len(body) > 2+maxStreamText {
+		return 0, "", fmt.Errorf("%w: reset of %d bytes", ErrFrame, len(body))
+	}
+	code, text, err := DecodeCoded(body)
+	return StreamCode(code), text, err
+}
+
+// opened takes a stream that the other side opens.
+func (m *Mux) opened(f Frame) error {
+	kind := string(f.Body)
+	if m.dialled || !ValidKind(kind) {
+		return fmt.Errorf("%w: stream %d of kind %.80q is opened", ErrFrame, f.ID, kind)
+	}
+	h, no := m.c.Accept(kind)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.err != nil {
+		return m.err
+	}
+	if f.ID != m.last+1 {
+		return fmt.Errorf("%w: stream %d is opened after %d", ErrFrame, f.ID, m.last)
+	}
+	m.last++
+	switch {
+	case no != nil:
+	case m.closing:
+		no = &StreamError{Code: StreamClosed, Text: "the session is closed"}
+	case m.serving >= m.c.MaxStreams:
+		no = &StreamError{Code: StreamBusy, Text: fmt.Sprintf("this session has %d streams", m.serving)}
+	case !m.c.Budget.take(FirstWindow):
+		no = &StreamError{Code: StreamBusy, Text: "no room is left for what another stream would bring"}
+	}
+	if no != nil {
+		m.appendLocked(KindReset, f.ID, no.body())
+		return nil
+	}
+	st := newStream(context.Background(), m, kind)
+	st.id = f.ID
+	m.streams[st.id] = st
+	m.serving++
+	m.wg.Go(func() { m.serve(st, h) })
+	return nil
+}
+
+// serve runs a handler to its end.
+func (m *Mux) serve(st *Stream, h Handler) {
+	var err error = &StreamError{Code: StreamFailed, Text: "what served it has ended its goroutine"}
+	defer func() {
+		if p := recover(); p != nil {
+			m.c.Logger.Error("handler of a stream panicked", "kind", st.kind, "peer", m.l.Peer.Name, "panic", p, "stack", string(debug.Stack()))
+			err = &StreamError{Code: StreamFailed, Text: "what served it has panicked"}
+		}
+		var coded *StreamError
+		switch {
+		case err == nil:
+			st.Close()
+		case errors.As(err, &coded):
+			st.end(&StreamError{Code: coded.Code, Text: coded.Text}, true)
+		default:
+			st.end(&StreamError{Code: StreamFailed, Text: err.Error()}, true)
+		}
+		m.mu.Lock()
+		m.serving--
+		m.mu.Unlock()
+	}()
+	err = h(st.ctx, st)
+}
