@@ -1,0 +1,519 @@
+package core
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// The scripts in testdata/core are played by whole clusters of cores on one clock. They are there to be read: each shows one part of
+// the protocol, with all that the members say of it. What they would wait for is done by the stage below: messages arrive at
+// once and in order, writes and applies end at once, unless the script says otherwise. Run with -rewrite after a change
+// that is meant, and read what has changed.
+//
+//	cluster members=3 [election=500ms heartbeat=50ms seed=3]   new members a, b, c …, born at time 0
+//	run for=1s [until=leader]   lets the time pass: each member is woken when it wants to be
+//	epoch by=a            lets a leader open its epoch
+//	append to=a epoch=1 records=(x,y)
+//	transfer from=a to=b
+//	gone who=a told=(b,c) crash evidence: the others learn that the process of a has ended
+//	crash who=a           its process ends; what it had written stays
+//	restart who=a [guard=1s]
+//	cut from=a to=b [type=MsgApp] [one-way]   messages are lost from now on
+//	heal                  no more
+//	disk of=a does=(hangs|works|is-full|has-room)
+//	to-disk of=a          what a holds is on disk only, and must be fetched
+//	checkpoint of=a       a makes a checkpoint, and cuts its log behind it
+//	mode of=a is=sleeps   nobody wakes a (or wakes, again)
+//	doubt of=a by=1s      the wall clock of a has got ahead of the lease's
+//	show of=a             what a believes
+//
+// Every command may have show=(messages,heartbeats,writes), to show those, too.
+func TestScripts(t *testing.T) {
+	datadriven.Walk(t, "testdata/core", func(t *testing.T, path string) {
+		var s *stage
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			if d.Cmd == "cluster" {
+				s = newStage(t, d)
+				return s.flush()
+			}
+			s.play(d)
+			return s.flush()
+		})
+	})
+}
+
+// A stage is a cluster of cores, and all that is around them.
+type stage struct {
+	t      *testing.T
+	now    time.Duration
+	actors []*actor
+	cuts   []cutWire
+	net    []*raftpb.Message
+	shows  map[string]bool
+	out    strings.Builder
+}
+
+const curtain = time.Hour // the time at which the scripts begin
+
+// An actor is one member.
+type actor struct {
+	stage  *stage
+	cfg    Config
+	core   *Core // nil: its process has ended
+	held   *memory
+	hangs  bool // its disk does
+	sleeps bool
+	writes []*Write
+	lease  time.Duration // as it was told last
+}
+
+type cutWire struct {
+	from, to uint64
+	what     string // type of message, "": all
+}
+
+func newStage(t *testing.T, d *datadriven.TestData) *stage {
+	members, seed, election, heartbeat := 3, uint64(3), "500ms", "50ms"
+	d.MaybeScanArgs(t, "members", &members)
+	d.MaybeScanArgs(t, "seed", &seed)
+	d.MaybeScanArgs(t, "election", &election)
+	d.MaybeScanArgs(t, "heartbeat", &heartbeat)
+	s := &stage{t: t, now: curtain}
+	var list []Member
+	for i := range members {
+		list = append(list, Member{ID: uint64(i + 1), Name: string(rune('a' + i))})
+	}
+	for _, m := range list {
+		a := &actor{stage: s, held: newMemory(t, Boot(list), 1000, nil), cfg: Config{ID: m.ID, Name: m.Name, Heartbeat: s.duration(heartbeat),
+			ElectionTimeout: s.duration(election), MaxClockDrift: 0.01, Seed: seed, Unborn: members > 1}}
+		s.actors = append(s.actors, a)
+		a.start()
+		if members > 1 {
+			a.step(Born{})
+		}
+	}
+	return s
+}
+
+func (s *stage) duration(text string) time.Duration {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return d
+}
+
+// say writes a line of the script's answer.
+func (s *stage) say(format string, args ...any) {
+	fmt.Fprintf(&s.out, "%7s  %s\n", s.at(s.now), fmt.Sprintf(format, args...))
+}
+
+// at is a time as scripts show it.
+func (s *stage) at(t time.Duration) string {
+	switch {
+	case t == 0:
+		return "never"
+	case t > curtain+never/2:
+		return "ever"
+	}
+	return (t - curtain).Round(time.Millisecond).String()
+}
+
+func (s *stage) flush() string {
+	out := s.out.String()
+	s.out.Reset()
+	if out == "" {
+		return "ok\n"
+	}
+	return out
+}
+
+func (s *stage) name(id uint64) string {
+	for _, a := range s.actors {
+		if a.cfg.ID == id {
+			return a.cfg.Name
+		}
+	}
+	return "nobody"
+}
+
+func (s *stage) actor(name string) *actor {
+	for _, a := range s.actors {
+		if a.cfg.Name == name {
+			return a
+		}
+	}
+	s.t.Fatalf("there is no member %q", name)
+	return nil
+}
+
+func (s *stage) arg(d *datadriven.TestData, key string) string {
+	var v string
+	d.MaybeScanArgs(s.t, key, &v)
+	return v
+}
+
+// play does what one command of a script says.
+func (s *stage) play(d *datadriven.TestData) {
+	who := func(key string) *actor { return s.actor(s.arg(d, key)) }
+	s.shows = map[string]bool{}
+	for _, arg := range d.CmdArgs {
+		if arg.Key == "show" {
+			for _, v := range arg.Vals {
+				s.shows[v] = true
+			}
+		}
+	}
+	switch d.Cmd {
+	case "run":
+		s.run(d)
+	case "epoch":
+		who("by").step(StartEpoch{ClusterID: [16]byte{1}})
+	case "append":
+		var epoch uint64
+		d.ScanArgs(s.t, "epoch", &epoch)
+		b := MakeBatch(epoch, nil)
+		for _, arg := range d.CmdArgs {
+			if arg.Key == "records" {
+				for _, r := range arg.Vals {
+					b.Add([]byte(r))
+				}
+			}
+		}
+		who("to").step(Propose{Batch: &b})
+	case "transfer":
+		who("from").step(Transfer{To: who("to").cfg.ID})
+	case "gone":
+		for _, arg := range d.CmdArgs {
+			if arg.Key == "told" {
+				for _, told := range arg.Vals {
+					s.actor(told).step(Gone{ID: who("who").cfg.ID, At: s.now})
+				}
+			}
+		}
+	case "crash":
+		a := who("who")
+		a.core, a.writes = nil, nil
+	case "restart":
+		a := who("who")
+		a.cfg.Unborn = false
+		if guard := s.arg(d, "guard"); guard != "" {
+			a.cfg.Guard = s.duration(guard)
+		}
+		a.start()
+	case "cut":
+		from, to, what := who("from").cfg.ID, who("to").cfg.ID, s.arg(d, "type")
+		s.cuts = append(s.cuts, cutWire{from, to, what})
+		if !d.HasArg("one-way") {
+			s.cuts = append(s.cuts, cutWire{to, from, what})
+		}
+	case "heal":
+		s.cuts = nil
+	case "disk":
+		switch a, does := who("of"), s.arg(d, "does"); does {
+		case "hangs", "works":
+			a.hangs = does == "hangs"
+		case "is-full", "has-room":
+			a.step(DiskOut{Out: does == "is-full"})
+		default:
+			s.t.Fatalf("a disk cannot %q", does)
+		}
+	case "to-disk":
+		a := who("of")
+		last, _ := a.held.LastIndex()
+		a.held.recent, a.held.keep = last+1, 0
+	case "checkpoint":
+		who("of").checkpoint()
+	case "mode":
+		who("of").sleeps = s.arg(d, "is") == "sleeps"
+	case "doubt":
+		who("of").step(Doubt{By: s.duration(s.arg(d, "by"))})
+	case "show":
+		who("of").show()
+	default:
+		s.t.Fatalf("%s: what is %q?", d.Pos, d.Cmd)
+	}
+	s.settle()
+}
+
+// run lets time pass.
+func (s *stage) run(d *datadriven.TestData) {
+	leads := func(a *actor) bool { return a.core != nil && a.core.state == raft.StateLeader }
+	var old []*actor
+	for _, a := range s.actors {
+		if leads(a) {
+			old = append(old, a)
+		}
+	}
+	end, untilLeader := s.now+s.duration(s.arg(d, "for")), s.arg(d, "until") == "leader"
+	for {
+		var next *actor
+		for _, a := range s.actors {
+			if a.core != nil && !a.sleeps && (next == nil || a.core.Deadline() < next.core.Deadline()) {
+				next = a
+			}
+		}
+		if next == nil || next.core.Deadline() > end {
+			s.now = end
+			return
+		}
+		s.now = max(s.now, next.core.Deadline())
+		next.step(Tick{})
+		s.settle()
+		if untilLeader && slices.ContainsFunc(s.actors, func(a *actor) bool { return leads(a) && !slices.Contains(old, a) }) {
+			return
+		}
+	}
+}
+
+// settle lets all messages arrive and all work end that does not hang.
+func (s *stage) settle() {
+	for busy := true; busy; {
+		busy = false
+		for _, a := range s.actors {
+			if a.core != nil && !a.hangs && len(a.writes) > 0 {
+				w := a.writes[0]
+				a.writes = a.writes[1:]
+				a.write(w)
+				busy = true
+			}
+		}
+		if len(s.net) > 0 {
+			m := s.net[0]
+			s.net = s.net[1:]
+			s.deliver(m)
+			busy = true
+		}
+	}
+}
+
+func (s *stage) lost(m *raftpb.Message) bool {
+	return slices.ContainsFunc(s.cuts, func(c cutWire) bool {
+		return c.from == m.GetFrom() && c.to == m.GetTo() && (c.what == "" || c.what == m.GetType().String())
+	})
+}
+
+func (s *stage) deliver(m *raftpb.Message) {
+	to, lost := s.actor(s.name(m.GetTo())), s.lost(m)
+	lost = lost || to.core == nil
+	beat := m.GetType() == raftpb.MsgHeartbeat || m.GetType() == raftpb.MsgHeartbeatResp
+	if s.shows["messages"] && !beat || s.shows["heartbeats"] && beat {
+		text := s.describe(m)
+		if lost {
+			text += " (lost)"
+		}
+		s.say("%s", text)
+	}
+	if m.GetType() == raftpb.MsgSnap {
+		if from := s.actor(s.name(m.GetFrom())); from.core != nil {
+			from.step(SnapshotSent{Message: m, OK: !lost})
+		}
+	}
+	if !lost {
+		to.step(Receive{Message: proto.Clone(m).(*raftpb.Message), At: s.now})
+	}
+}
+
+// describe shows a message to people.
+func (s *stage) describe(m *raftpb.Message) string {
+	text := fmt.Sprintf("%s→%s %s term %d", s.name(m.GetFrom()), s.name(m.GetTo()), strings.TrimPrefix(m.GetType().String(), "Msg"), m.GetTerm())
+	switch m.GetType() {
+	case raftpb.MsgApp:
+		text += fmt.Sprintf(", %s after %d, committed %d", s.entries(m.GetEntries()), m.GetIndex(), m.GetCommit())
+	case raftpb.MsgAppResp:
+		text += fmt.Sprintf(", has %d", m.GetIndex())
+	case raftpb.MsgSnap:
+		text += fmt.Sprintf(", checkpoint at %d", m.GetSnapshot().GetMetadata().GetIndex())
+	case raftpb.MsgVote, raftpb.MsgPreVote:
+		text += fmt.Sprintf(", log ends at %d of term %d", m.GetIndex(), m.GetLogTerm())
+		if isForced(m) {
+			text += fmt.Sprintf(", forced, released up to %s", s.at(time.Duration(stampOf(m))))
+		}
+	case raftpb.MsgHeartbeat:
+		if stamp := stampOf(m); stamp != 0 {
+			text += fmt.Sprintf(", stamp %s", s.at(time.Duration(stamp)))
+		} else {
+			text += ", no stamp"
+		}
+	case raftpb.MsgHeartbeatResp:
+		if v := vowOf(m); v.stamp != 0 {
+			text += fmt.Sprintf(", echoes %s, promises %v", s.at(time.Duration(v.stamp)), v.length)
+		}
+	case raftpb.MsgTimeoutNow:
+		text += fmt.Sprintf(", released up to %s", s.at(time.Duration(stampOf(m))))
+	}
+	if m.GetReject() {
+		text += ", refused"
+	}
+	return text
+}
+
+// entries shows entries to people.
+func (s *stage) entries(ents []*raftpb.Entry) string {
+	if len(ents) == 0 {
+		return "nothing"
+	}
+	if len(ents) > 4 {
+		return fmt.Sprintf("entries %d to %d", ents[0].GetIndex(), ents[len(ents)-1].GetIndex())
+	}
+	var out []string
+	for _, e := range ents {
+		what := "empty"
+		switch data := e.GetData(); {
+		case isBatch(data):
+			h, _ := ParseHeader(data)
+			var records []string
+			for _, r := range AppendRecords(nil, h, data) {
+				records = append(records, string(r.Data))
+			}
+			what = fmt.Sprintf("epoch %d from record %d: %s", h.Epoch, h.First, strings.Join(records, " "))
+		case len(data) > 0 && data[0] == kindEpochStart:
+			what = "epoch start"
+		}
+		out = append(out, fmt.Sprintf("[%d: %s]", e.GetIndex(), what))
+	}
+	return strings.Join(out, " ")
+}
+
+func (a *actor) start() {
+	var err error
+	a.lease = 0
+	if a.core, err = New(a.cfg, a.held, a.stage.now); err != nil {
+		a.stage.t.Fatal(err)
+	}
+}
+
+// step steps the core, and does what it asks for.
+func (a *actor) step(events ...Event) {
+	s := a.stage
+	if a.core == nil {
+		return
+	}
+	a.held.stepping = true
+	eff, err := a.core.Step(s.now, events...)
+	a.held.stepping = false
+	if err != nil {
+		s.t.Fatalf("%s: %v", a.cfg.Name, err)
+	}
+	for _, ch := range eff.Changes {
+		a.tell(ch)
+	}
+	s.net = append(s.net, eff.Send...)
+	a.writes = append(a.writes, eff.Writes...)
+	for _, d := range eff.Done {
+		if d.Err != nil {
+			s.say("%s: %d records are refused: %v", a.cfg.Name, d.Batch.Count, d.Err)
+		} else {
+			s.say("%s: records from %d on are acknowledged", a.cfg.Name, d.Batch.First)
+		}
+	}
+	var next []Event
+	for _, f := range eff.Fetches {
+		s.say("%s: fetches entries [%d, %d) from disk", a.cfg.Name, f.Lo, f.Hi)
+		next = append(next, a.held.fetch(f))
+	}
+	for _, p := range eff.Applies {
+		if p.Snapshot != nil {
+			s.say("%s: restores the checkpoint at record %d", a.cfg.Name, p.Position.Index)
+		}
+		for _, r := range p.Records() {
+			s.say("%s: applies record %d of epoch %d: %s", a.cfg.Name, r.Index, r.Epoch, r.Data)
+		}
+		next = append(next, Applied{Apply: p})
+	}
+	for _, ev := range next {
+		a.step(ev)
+	}
+}
+
+// tell says what the core tells its observer.
+func (a *actor) tell(change Change) {
+	s := a.stage
+	switch ch := change.(type) {
+	case Leadership:
+		switch {
+		case ch.Leading:
+			s.say("%s: leads in term %d", a.cfg.Name, ch.Term)
+		case ch.Leader == 0:
+			s.say("%s: follows nobody in term %d", a.cfg.Name, ch.Term)
+		default:
+			s.say("%s: follows %s in term %d", a.cfg.Name, s.name(ch.Leader), ch.Term)
+		}
+	case Lease:
+		had := a.lease > s.now
+		if has := ch.Until > s.now; has != had || s.shows["heartbeats"] {
+			s.say("%s: lease until %s", a.cfg.Name, s.at(ch.Until))
+		}
+		a.lease = ch.Until
+	case EpochStarted:
+		s.say("%s: epoch %d of %s has started", a.cfg.Name, ch.Epoch.Epoch, ch.Epoch.Holder)
+	case TransferAsked:
+		s.say("%s: is asked by %s to hand over", a.cfg.Name, s.name(ch.By))
+	case StartRefused:
+		s.say("%s: cannot start an epoch now", a.cfg.Name)
+	case Problem:
+		about := ""
+		if ch.Peer != 0 {
+			about = " of " + s.name(ch.Peer)
+		}
+		if ch.Err != nil {
+			s.say("%s: problem %s%s: %v", a.cfg.Name, ch.Kind, about, ch.Err)
+		} else {
+			s.say("%s: problem %s%s is over", a.cfg.Name, ch.Kind, about)
+		}
+	}
+}
+
+// write does a write, and sends what rests on it.
+func (a *actor) write(w *Write) {
+	s := a.stage
+	a.held.write(w)
+	if s.shows["writes"] && len(w.Entries) > 0 {
+		s.say("%s: writes %s", a.cfg.Name, s.entries(w.Entries))
+	}
+	if s.shows["writes"] && w.Hard != nil {
+		s.say("%s: writes term %d, vote for %s, committed %d", a.cfg.Name, w.Hard.GetTerm(), s.name(w.Hard.GetVote()), w.Hard.GetCommit())
+	}
+	s.net = append(s.net, w.Send...)
+	a.step(Written{Write: w})
+}
+
+// checkpoint makes a checkpoint of what is committed, and cuts the log behind it.
+func (a *actor) checkpoint() {
+	p, h := a.core.pos, a.held
+	term, err := h.Term(p.Raft)
+	if err != nil {
+		a.stage.t.Fatal(err)
+	}
+	h.snap = NewSnapshot(term, Checkpoint{Version: CheckpointVersion, Position: p,
+		Base: Base{Raft: p.Raft, Term: term, Index: p.Index}, State: StateOf})
+	h.ents = slices.Clone(h.ents[p.Raft-h.base:])
+	h.base, h.baseAt, h.recent = p.Raft, term, max(h.recent, p.Raft+1)
+	a.stage.say("%s: has a checkpoint at record %d, and no log before it", a.cfg.Name, p.Index)
+}
+
+// show tells what a member believes.
+func (a *actor) show() {
+	s, c := a.stage, a.core
+	if c == nil {
+		s.say("%s: is no process", a.cfg.Name)
+		return
+	}
+	last, _ := a.held.LastIndex()
+	s.say("%s: %s in term %d, leader %s, epoch %d", a.cfg.Name, strings.TrimPrefix(c.state.String(), "State"), c.term, s.name(c.leader), c.pos.Epoch().Epoch)
+	fmt.Fprintf(&s.out, "           holds entries %d to %d, committed up to %d, record %d\n", a.held.base+1, last, c.pos.Raft, c.pos.Index)
+	if c.state == raft.StateLeader {
+		fmt.Fprintf(&s.out, "           lease until %s, released up to %s, open batches %d\n", s.at(c.lease.until), s.at(time.Duration(c.lease.released)), len(c.fate.open))
+	} else {
+		fmt.Fprintf(&s.out, "           has promised to %s until %s, guard until %s, campaigns at %s\n", s.name(c.promises.leader), s.at(c.promises.until),
+			s.at(c.promises.guard), s.at(c.voter.electAt))
+	}
+}
