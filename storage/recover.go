@@ -35,50 +35,67 @@ func (v *view) holds(id snapID) bool {
 //  4. etcd's own decoder must see the same.
 //  5. Everything is synced, the mark set to the end, leftovers are deleted.
 func (w *WAL) recover() (err error) {
-	body, err := w.disk.readIdentity(w.dir)
+	defer func() {
+		if err != nil && w.mark != nil {
+			w.mark.f.Close()
+		}
+	}()
+	r, err := w.read()
 	if err != nil {
 		return err
+	}
+	if tail := r.sc.tail(); r.sc.torn != nil {
+		w.logger.Warn("cutting off a torn write that was never acknowledged", "file", tail.path, "offset", tail.end, "cause", r.sc.torn)
+		if err := w.disk.cutTorn(tail); err != nil {
+			return fmt.Errorf("storage: cut torn tail: %w", err)
+		}
+	}
+	return w.openLog(r)
+}
+
+// A reading is what was found in a directory from which the log can go on.
+type reading struct {
+	sc      *scanned
+	snap    *raftpb.Snapshot // with which sc begins, empty for none
+	before  []*segment       // before a gap: nothing needs them
+	revised bool             // the hard state is not that of the log
+}
+
+// read does the first two steps. It changes nothing on disk, and leaves the mark open.
+func (w *WAL) read() (*reading, error) {
+	body, err := w.disk.readIdentity(w.dir)
+	if err != nil {
+		return nil, err
 	}
 	w.body.Store(body)
 	w.id = body.Identity
 	var m markState
 	if w.mark, m, err = w.disk.readMark(filepath.Join(w.dir, markName), w.id.Incarnation, &w.tally); err != nil {
-		return err
+		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			w.mark.f.Close()
-		}
-	}()
-	var before []*segment
-	if w.segs, before, err = w.disk.listSegments(filepath.Join(w.dir, walName)); err != nil {
-		return err
+	r := &reading{}
+	if w.segs, r.before, err = w.disk.listSegments(filepath.Join(w.dir, walName)); err != nil {
+		return nil, err
 	}
-	sc, snap, err := w.choose(&m)
-	if err != nil {
-		return err
+	if r.sc, r.snap, err = w.choose(&m); err != nil {
+		return nil, err
 	}
-	id, ok := parseMetadata(sc.meta)
+	tail := r.sc.tail()
+	id, ok := parseMetadata(r.sc.meta)
 	if !ok {
-		return fmt.Errorf("storage: %s has metadata of another format version", sc.tail().path)
+		return nil, fmt.Errorf("storage: %s has metadata of another format version", tail.path)
 	}
 	if id != w.id {
-		return &IdentityError{Dir: filepath.Join(w.dir, walName), Want: w.id, Have: id}
+		return nil, &IdentityError{Dir: filepath.Join(w.dir, walName), Want: w.id, Have: id}
 	}
-	w.view, w.floor = sc.view, max(m.floor, sc.view.floor)
+	w.view, w.floor = r.sc.view, max(m.floor, r.sc.view.floor)
 	// One whose log is gone is no fallback.
 	w.snaps = slices.DeleteFunc(w.snaps, func(id snapID) bool { return id != w.snaps[0] && id.index+1 < w.firstLocked() })
-	revised := w.reviseState(idOf(snap))
+	r.revised = w.reviseState(idOf(r.snap))
 	if w.view.hs.commit > w.view.last {
-		return corrupt(sc.tail().path, sc.tail().end, "commit %d is beyond the last entry %d", w.view.hs.commit, w.view.last)
+		return nil, corrupt(tail.path, tail.end, "commit %d is beyond the last entry %d", w.view.hs.commit, w.view.last)
 	}
-	if sc.torn != nil {
-		w.logger.Warn("cutting off a torn write that was never acknowledged", "file", sc.tail().path, "offset", sc.tail().end, "cause", sc.torn)
-		if err := w.disk.cutTorn(sc.tail()); err != nil {
-			return fmt.Errorf("storage: cut torn tail: %w", err)
-		}
-	}
-	return w.openLog(sc, snap, before, revised)
+	return r, nil
 }
 
 // choose finds the newest snapshot from which the log goes on. The empty one stands for the start of a log without any.
@@ -166,9 +183,9 @@ func (d disk) cutTorn(s *segment) error {
 
 // openLog has the log read by etcd's own decoder, a second opinion, goes on at its end, and makes sure that all that was read
 // is durable. Segments before a gap are deleted.
-func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, before []*segment, revised bool) (err error) {
-	dir, id, tail := filepath.Join(w.dir, walName), idOf(snap), sc.tail()
-	if err := w.secondOpinion(sc.segs, id); err != nil {
+func (w *WAL) openLog(r *reading) (err error) {
+	dir, id, tail := filepath.Join(w.dir, walName), idOf(r.snap), r.sc.tail()
+	if err := w.secondOpinion(r.sc.segs, id); err != nil {
 		return err
 	}
 	if err := w.syncRead(); err != nil {
@@ -176,10 +193,10 @@ func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, before []*segment, rev
 	}
 	w.recovered = &recovered{hs: w.view.hs.proto(), last: max(w.view.last, id.index), terms: w.view.termsAfter(id.index)}
 	if id != (snapID{}) {
-		w.recovered.snap = snap
+		w.recovered.snap = r.snap
 	}
 	dead := []string{filepath.Join(dir, spareName), filepath.Join(dir, nextName)}
-	for _, s := range before {
+	for _, s := range r.before {
 		w.logger.Warn("deleting a segment before a gap in the log: nothing needs it", "file", s.path)
 		dead = append(dead, s.path)
 	}
@@ -209,7 +226,7 @@ func (w *WAL) openLog(sc *scanned, snap *raftpb.Snapshot, before []*segment, rev
 	if err := w.watched.begin(w.disk, w.dir, w.lock, w.mark.f, tail.path, w.out.f.File); err != nil {
 		return fmt.Errorf("storage: %w", err)
 	}
-	if revised {
+	if r.revised {
 		w.beginLocked()
 		w.out.state(w.view.hs)
 	}
