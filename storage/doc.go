@@ -12,6 +12,8 @@
 // from before the newest snapshot are verified when [WAL.Entries] first reads them. After a failed write or fsync nothing
 // is written any more: every later call returns the first error.
 //
+// [Verify] reads a directory that nobody has open and names all that is bad in it.
+//
 // # Files
 //
 //	LOCK      locked while open
