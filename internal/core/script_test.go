@@ -23,7 +23,7 @@ import (
 //	epoch by=a            lets a leader open its epoch
 //	append to=a epoch=1 records=(x,y)
 //	transfer from=a to=b
-//	gone who=a told=(b,c) crash evidence: the others learn that the process of a has ended
+//	gone who=a told=(b,c) [ago=100ms]   crash evidence: the others learn that the process of a had ended by then
 //	crash who=a           its process ends; what it had written stays
 //	restart who=a [guard=1s]
 //	cut from=a to=b [type=MsgApp] [one-way]   messages are lost from now on
@@ -195,7 +195,11 @@ func (s *stage) play(d *datadriven.TestData) {
 		for _, arg := range d.CmdArgs {
 			if arg.Key == "told" {
 				for _, told := range arg.Vals {
-					s.actor(told).step(Gone{ID: who("who").cfg.ID, At: s.now})
+					at := s.now
+					if ago := s.arg(d, "ago"); ago != "" {
+						at -= s.duration(ago)
+					}
+					s.actor(told).step(Gone{ID: who("who").cfg.ID, At: at})
 				}
 			}
 		}
