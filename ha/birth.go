@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/baton-ha/baton/internal/mutant"
 	"github.com/baton-ha/baton/log"
 	"github.com/baton-ha/baton/storage"
 	"github.com/baton-ha/baton/transport"
@@ -97,9 +96,6 @@ func judgeBirth(self string, said map[string]uint64, words map[string]word, with
 				v.birth[name] = w.incarnation
 			}
 		}
-	}
-	if mutant.On(mutant.BirthByMajority) && len(v.met)+1 > (len(words)+1)/2 {
-		missing = nil
 	}
 	if v.missing = strings.Join(missing, ", "); v.missing == "" {
 		v.born = true

@@ -12,7 +12,6 @@ import (
 
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/internal/core"
-	"github.com/baton-ha/baton/internal/mutant"
 	"github.com/baton-ha/baton/internal/sim"
 	"github.com/baton-ha/baton/log"
 )
@@ -294,9 +293,6 @@ func (m *simMember) crash() {
 			_ = m.disk.Save(nil, w.Entries[:part])
 		}
 		break
-	}
-	if mutant.On(mutant.NoFsync) {
-		*m.disk = m.safe
 	}
 	if m.c.cfg.damage > 0 && m.c.w.Chance(m.c.cfg.damage) {
 		m.disk.Damage()

@@ -12,7 +12,6 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/baton-ha/baton/internal/core"
-	"github.com/baton-ha/baton/internal/mutant"
 )
 
 // A Store is what this member holds of the log: recent entries in memory, older ones on disk down to
@@ -57,7 +56,7 @@ func NewStore(disk Storage, limit int) (*Store, error) {
 		return nil, err
 	}
 	held := disk.First()
-	if held > c.Position.Raft+1 || mutant.On(mutant.NoFallback) && held > c.Base.Raft+1 {
+	if held > c.Position.Raft+1 {
 		return nil, fmt.Errorf("%w: the checkpoint at raft index %d counts on entries from there on, and the first held is %d",
 			ErrFormat, c.Position.Raft, held)
 	}
@@ -137,7 +136,7 @@ func (w *Store) Persist(writes []*core.Write) (err error) {
 			hard = wr.Hard
 		}
 		// What a later write of the group overwrites need not be written at all.
-		for n := len(ents); n > 0 && len(wr.Entries) > 0 && ents[n-1].GetIndex() >= wr.Entries[0].GetIndex() && !mutant.On(mutant.MergeOverlap); n-- {
+		for n := len(ents); n > 0 && len(wr.Entries) > 0 && ents[n-1].GetIndex() >= wr.Entries[0].GetIndex(); n-- {
 			ents = ents[:n-1]
 		}
 		ents = append(ents, wr.Entries...)
@@ -156,7 +155,7 @@ func (w *Store) StageSnapshot(snap *raftpb.Snapshot, body io.Reader) error {
 	if cp.Base.Raft != cp.Position.Raft {
 		return fmt.Errorf("%w: a snapshot that claims a log before it", ErrFormat)
 	}
-	if w.installing.Load() && !mutant.On(mutant.StackedSnapshots) {
+	if w.installing.Load() {
 		return errInstalling
 	}
 	return w.disk.StageSnapshot(snap, body)

@@ -5,8 +5,6 @@ import (
 	"fmt"
 
 	"go.etcd.io/raft/v3/raftpb"
-
-	"github.com/baton-ha/baton/internal/mutant"
 )
 
 // A checkpoint is the header of a snapshot: everything a restart needs but the state machine's own
@@ -75,9 +73,6 @@ func ForOthers(s *raftpb.Snapshot) (*raftpb.Snapshot, error) {
 	c, err := ParseCheckpoint(s)
 	if err != nil {
 		return nil, err
-	}
-	if mutant.On(mutant.ForeignBase) {
-		return s, nil
 	}
 	meta := s.GetMetadata()
 	c.Base = Base{Raft: c.Position.Raft, Term: meta.GetTerm(), Index: c.Position.Index}

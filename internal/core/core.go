@@ -8,8 +8,6 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
-
-	"github.com/baton-ha/baton/internal/mutant"
 )
 
 // Config says who a core is and how fast its clocks run.
@@ -124,8 +122,6 @@ func New(cfg Config, source Source, now time.Duration) (c *Core, err error) {
 		c.voter.electAt = now
 	case cfg.Unborn:
 		c.voter.unborn, c.voter.electAt = true, now+never
-	case mutant.On(mutant.NoRestartGuard):
-		c.voter.soon(now)
 	default:
 		c.promises.guard = now + max(cfg.Guard, cfg.ElectionTimeout)
 		c.voter.electAt = c.promises.guard + c.voter.random(cfg.ElectionTimeout)
@@ -350,8 +346,6 @@ func (c *Core) write(now time.Duration, m *raftpb.Message) {
 		switch {
 		case r.GetTo() == c.cfg.ID:
 			w.responses = append(w.responses, r)
-		case mutant.On(mutant.SendBeforePersist):
-			c.send(now, r)
 		default:
 			w.Send = append(w.Send, r)
 		}
@@ -359,10 +353,6 @@ func (c *Core) write(now time.Duration, m *raftpb.Message) {
 			c.wait(now) // at once: a vote that is being written has been cast
 			c.voter.hunts = 0
 		}
-	}
-	if mutant.On(mutant.VoteNotPersisted) && w.Hard != nil {
-		hard, _, _ := c.source.InitialState()
-		w.Hard = &raftpb.HardState{Term: hard.Term, Vote: hard.Vote, Commit: m.Commit}
 	}
 	c.stall.write(now, w)
 	c.eff.Writes = append(c.eff.Writes, w)
@@ -411,13 +401,6 @@ func (c *Core) look(now time.Duration) {
 		}
 		c.snapshots.pinned = NothingPinned
 		c.setLease(0)
-		if mutant.On(mutant.StaleFate) && was {
-			for _, b := range c.fate.open {
-				c.pace.end(b)
-				c.eff.Done = append(c.eff.Done, Done{b, ErrNotActive})
-			}
-			c.fate.open = nil
-		}
 	}
 	c.change(Leadership{Leader: c.leader, Term: c.term, Leading: c.state == raft.StateLeader})
 }

@@ -8,8 +8,6 @@ import (
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.etcd.io/raft/v3/tracker"
-
-	"github.com/baton-ha/baton/internal/mutant"
 )
 
 // Old entries are on disk only, and whoever owns the core must not wait for a disk. So where raft asks for
@@ -78,8 +76,6 @@ func (s *shelf) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
 		return ents, err
 	case s.scanning:
 		return s.scan(lo, min(hi, old)), nil
-	case mutant.On(mutant.LoopReads):
-		return s.Source.Entries(lo, hi, maxBytes)
 	}
 	for _, r := range s.runs {
 		if r.lo <= lo && lo < r.hi() {
@@ -97,7 +93,7 @@ func (s *shelf) scan(lo, hi uint64) []*raftpb.Entry {
 	for i := range ents {
 		ents[i] = plainEntry
 		index := lo + uint64(i)
-		if _, known := slices.BinarySearch(s.changes, index); index > s.inForce && (index <= s.unread || known) && !mutant.On(mutant.CampaignUnapplied) {
+		if _, known := slices.BinarySearch(s.changes, index); index > s.inForce && (index <= s.unread || known) {
 			ents[i], s.found = changeEntry, true
 		}
 	}

@@ -5,8 +5,6 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/tracker"
-
-	"github.com/baton-ha/baton/internal/mutant"
 )
 
 // This file is what the clock asks for: a leader's heartbeats, and the lease that rests on them; the campaign of a voter that
@@ -84,8 +82,6 @@ func (c *Core) watch(now time.Duration) bool {
 func (c *Core) renew(now time.Duration) {
 	switch {
 	case c.state != raft.StateLeader:
-	case mutant.On(mutant.LeaseFromRaft):
-		c.setLease(now + c.cfg.ElectionTimeout)
 	case c.starving.holds(now):
 		c.setLease(0)
 	default:

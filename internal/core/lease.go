@@ -3,8 +3,6 @@ package core
 import (
 	"math"
 	"time"
-
-	"github.com/baton-ha/baton/internal/mutant"
 )
 
 // A leader stamps each round of heartbeats with the time on its own clock. Each echo of stamp s promises that
@@ -141,9 +139,6 @@ func LeaseLength(heartbeat, electionTimeout time.Duration, drift float64) time.D
 
 // echoOf makes an echo of what a voter has said.
 func (l *lease) echoOf(v vow) echo {
-	if mutant.On(mutant.LeaseFromOwn) {
-		v.length = l.election
-	}
 	if !(v.drift >= 0 && v.drift < 1) || v.length < 0 || v.length > math.MaxInt64/2 {
 		return echo{} // nothing that can be counted on
 	}

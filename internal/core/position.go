@@ -5,8 +5,6 @@ import (
 	"sort"
 
 	"go.etcd.io/raft/v3/raftpb"
-
-	"github.com/baton-ha/baton/internal/mutant"
 )
 
 // An Epoch is one row of the cluster's history: who became Active, and where in the log.
@@ -75,10 +73,10 @@ func (p *Position) Next(e *raftpb.Entry) (Moved, error) {
 		if err != nil {
 			return Moved{}, fmt.Errorf("raft entry %d: %w", p.Raft, err)
 		}
-		if h.Epoch != p.Epoch().Epoch && !mutant.On(mutant.FenceOnlyAtPropose) {
+		if h.Epoch != p.Epoch().Epoch {
 			return Moved{}, nil // fenced
 		}
-		if h.First != p.Index+1 && !mutant.On(mutant.FenceOnlyAtPropose) && !mutant.On(mutant.IndexHoles) {
+		if h.First != p.Index+1 {
 			return Moved{}, fmt.Errorf("%w: raft entry %d begins with record %d after record %d", ErrFormat, p.Raft, h.First, p.Index)
 		}
 		if err := CheckRecords(h, data); err != nil {
@@ -94,9 +92,6 @@ func (p *Position) Next(e *raftpb.Entry) (Moved, error) {
 			return Moved{}, fmt.Errorf("raft entry %d: %w", p.Raft, err)
 		}
 		next := Epoch{Epoch: p.Epoch().Epoch + 1, Holder: s.Holder, Term: e.GetTerm(), Raft: p.Raft, First: p.Index + 1}
-		if mutant.On(mutant.EpochIsTerm) {
-			next.Epoch = e.GetTerm()
-		}
 		p.Epochs = append(p.Epochs, next)
 		p.Epochs = p.Epochs[max(0, len(p.Epochs)-maxEpochs):]
 		if p.ClusterID == ([16]byte{}) {

@@ -3,8 +3,6 @@ package core
 import (
 	"fmt"
 	"time"
-
-	"github.com/baton-ha/baton/internal/mutant"
 )
 
 // Heartbeats may pass where entries do not: a path that swallows large packets, a proxy that has lost one of two
@@ -128,7 +126,7 @@ func (p *progress) follow(now time.Duration, f sighted, last uint64) {
 
 // givesWay reports whether the leader should give way, for whom nothing has moved for so long.
 func (p *progress) givesWay(waited time.Duration, bytes int) bool {
-	return waited > p.patience(p.givenWay, bytes) && !mutant.On(mutant.NeverGivesWay)
+	return waited > p.patience(p.givenWay, bytes)
 }
 
 // gaveWay takes note that it has.

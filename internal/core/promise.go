@@ -2,8 +2,6 @@ package core
 
 import (
 	"time"
-
-	"github.com/baton-ha/baton/internal/mutant"
 )
 
 // A follower that has taken a heartbeat echoes its stamp, and with it promises to help nobody else become
@@ -45,13 +43,10 @@ type release struct {
 
 // owe makes a promise.
 func (v *promises) owe(p promise) {
-	if p.term < v.term || p.term == v.term && p.stamp <= v.stamp && !mutant.On(mutant.StampGoesBack) {
+	if p.term < v.term || p.term == v.term && p.stamp <= v.stamp {
 		return // it is owed already, and for longer
 	}
 	v.promise = p
-	if mutant.On(mutant.GuardHeard) {
-		v.guard = 0
-	}
 }
 
 // guarded reports whether the promises of an earlier process may last.
@@ -60,7 +55,7 @@ func (v *promises) guarded(now time.Duration) bool { return now < v.guard }
 // countsEvidence reports whether crash evidence against a member counts: it is owed something, and does not deny it. Of one that
 // it has heard no heartbeat of, a member does not know.
 func (v *promises) countsEvidence(id uint64) bool {
-	return v.leader == id && (!v.firm || mutant.On(mutant.EvidenceByOwn))
+	return v.leader == id && !v.firm
 }
 
 // forgive voids what is owed to the last leader.
@@ -89,9 +84,6 @@ func (v *promises) free() time.Duration { return max(v.guard, v.until) }
 // be kept from now on must be durable before the member takes part; once the guard is over, it is enough to
 // keep length.
 func Guard(kept, length time.Duration) (guard, keep time.Duration) {
-	if mutant.On(mutant.GuardFromConfig) {
-		return length, length
-	}
 	guard = max(kept, length)
 	return guard, guard
 }

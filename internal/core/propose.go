@@ -7,8 +7,6 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
-
-	"github.com/baton-ha/baton/internal/mutant"
 )
 
 // This file follows a batch through the core: proposed, committed, applied or fenced, answered.
@@ -20,9 +18,6 @@ func (c *Core) propose(now time.Duration, b *Batch) {
 		return
 	}
 	first := c.fate.next
-	if mutant.On(mutant.IndexHoles) && first%7 == 0 {
-		first++
-	}
 	if err := c.node.Propose(b.Seal(first)); err != nil {
 		if errors.Is(err, raft.ErrProposalDropped) {
 			err = ErrBusy
@@ -37,9 +32,6 @@ func (c *Core) propose(now time.Duration, b *Batch) {
 	c.pace.begin(b)
 	if b.Size() > MaxSync {
 		c.starving.large(now)
-	}
-	if mutant.On(mutant.AckBeforeApply) {
-		c.eff.Done = append(c.eff.Done, Done{b, nil})
 	}
 }
 
@@ -103,9 +95,6 @@ func (c *Core) commit(now time.Duration, m *raftpb.Message) error {
 			c.settle(a)
 			first, _ := c.source.FirstIndex()
 			c.pos = c.pos.Since(first - 1)
-			if mutant.On(mutant.NoBarrier) {
-				c.change(EpochStarted{Epoch: e})
-			}
 			c.fate.next = c.pos.Index + 1
 		}
 	}
@@ -145,13 +134,8 @@ func (c *Core) applied(now time.Duration, a *Apply) {
 	for _, m := range a.responses {
 		_ = c.node.Step(m)
 	}
-	if !mutant.On(mutant.AckBeforeApply) {
-		for _, b := range a.Batches {
-			c.eff.Done = append(c.eff.Done, Done{b, nil})
-		}
-	}
-	if mutant.On(mutant.NoBarrier) {
-		return
+	for _, b := range a.Batches {
+		c.eff.Done = append(c.eff.Done, Done{b, nil})
 	}
 	for _, e := range a.epochs {
 		c.change(EpochStarted{Epoch: e})

@@ -7,8 +7,6 @@ import (
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
-
-	"github.com/baton-ha/baton/internal/mutant"
 )
 
 // receive steps a message of another member, past the promises.
@@ -26,7 +24,7 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 			m = proto.Clone(m).(*raftpb.Message)
 			m.Context = campaignTransfer
 		}
-		if c.promises.forbids(now, term, released) && !mutant.On(mutant.NoPromise) {
+		if c.promises.forbids(now, term, released) {
 			return
 		}
 		// The promise is over, so the leader that raft still believes in must not hinder the vote.
@@ -51,7 +49,7 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 	case raftpb.MsgSnap:
 		// One at a time: the next would take the place of the one that is being restored. The leader
 		// asks again.
-		if c.snapshots.installing && !mutant.On(mutant.StackedSnapshots) {
+		if c.snapshots.installing {
 			return
 		}
 	case raftpb.MsgHeartbeatResp:

@@ -6,8 +6,6 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/tracker"
-
-	"github.com/baton-ha/baton/internal/mutant"
 )
 
 // A member that is sent a snapshot goes on with the log behind that, and while the snapshot is on its way and is being
@@ -41,9 +39,6 @@ func (c *Core) pinLog(now time.Duration) {
 			need = min(need, has)
 		}
 	})
-	if mutant.On(mutant.CutUnderSnapshot) {
-		need = NothingPinned
-	}
 	c.snapshots.pinned = need
 }
 
@@ -55,7 +50,7 @@ func (c *Core) snapshotSent(ev SnapshotSent) {
 	if ev.OK {
 		status = raft.SnapshotFinish
 	}
-	waits := mutant.On(mutant.SupersededFails)
+	waits := false
 	c.node.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
 		if id == to && p.State == tracker.StateSnapshot && p.PendingSnapshot == ev.Message.GetSnapshot().GetMetadata().GetIndex() &&
 			ev.Message.GetTerm() == c.term && c.state == raft.StateLeader {

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
-
-	"github.com/baton-ha/baton/internal/mutant"
 )
 
 // Stamps travel in the Context of raft's messages. Raft itself echoes the Context of a heartbeat, to which
@@ -52,9 +50,6 @@ func deniesEvidence(m *raftpb.Message) bool { return m.GetContext()[stampBytes]&
 
 // releasedBy returns up to which stamp the sender of TimeoutNow, or of a forced vote, is released.
 func releasedBy(m *raftpb.Message) int64 {
-	if mutant.On(mutant.EndlessRelease) {
-		return math.MaxInt64
-	}
 	return stampOf(m)
 }
 

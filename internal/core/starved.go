@@ -2,8 +2,6 @@ package core
 
 import (
 	"time"
-
-	"github.com/baton-ha/baton/internal/mutant"
 )
 
 // A member that does not get to run hears too late what was said in time: it would take a leader for dead whose
@@ -48,7 +46,7 @@ func (s *starvation) awake(now time.Duration) {
 	if s.wakeAt != 0 && now < s.wakeAt {
 		return
 	}
-	if late := now - s.wakeAt; s.wakeAt != 0 && !mutant.On(mutant.NeverStarved) {
+	if late := now - s.wakeAt; s.wakeAt != 0 {
 		if s.debt == 0 {
 			s.lates = 0
 		}

@@ -1,0 +1,135 @@
+package ha
+
+import (
+	"flag"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/baton-ha/baton/internal/planted"
+)
+
+var (
+	plantBugs = flag.String("planted", "", "plant the bugs in testdata/planted whose names match this, one after the other, and expect the simulator to find each")
+	simHunt   = flag.String("sim.hunt", "", "look for a fault in the scenarios whose names match this, and fail if there is none")
+)
+
+// hunted are the scenarios in which planted bugs are looked for.
+var hunted = []struct {
+	name string
+	run  func(seed uint64) *simCluster
+}{
+	{"T2", func(seed uint64) *simCluster { return runT2(seed, 20*time.Second) }},
+	{"T4", func(seed uint64) *simCluster { return t4(seed, 50, false) }},
+	{"T6", t6},
+	{"the restart after a snapshot", snapshotAndRestart},
+	{"snapshots across leaderships", snapshotAcrossLeaderships},
+	{"snapshots under load", snapshotUnderLoad},
+	{"snapshots on snapshots", snapshotOnSnapshot},
+	{"T7", t7},
+	{"births", births},
+	{"repeated", repeated},
+	{"starved", starvedActive},
+	{"entries swallowed", stuck},
+	{"mixed timing", func(seed uint64) *simCluster { return mixedTiming(seed, false) }},
+	{"mixed timing with a restart", func(seed uint64) *simCluster { return mixedTiming(seed, true) }},
+	{"T4 with a restart", func(seed uint64) *simCluster { return t4(seed, 50, true) }},
+}
+
+// TestHunt finds the bug that it was built with.
+func TestHunt(t *testing.T) {
+	if *simHunt == "" {
+		t.Skip("nothing to hunt: see -sim.hunt")
+	}
+	scenarios, err := regexp.Compile(*simHunt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(800))
+	began := time.Now()
+	for seed := uint64(1); seed <= 100; seed++ {
+		for _, s := range hunted {
+			if !scenarios.MatchString(s.name) {
+				continue
+			}
+			if c := s.run(seed); len(c.check.faults) > 0 {
+				t.Logf("found by seed %d of %s after %v: %.300s", seed, s.name, time.Since(began).Round(10*time.Millisecond), c.check.faults[0])
+				return
+			}
+		}
+	}
+	t.Errorf("not found by 100 seeds in %v", time.Since(began).Round(time.Second))
+}
+
+// TestPlanted builds this test with one planted bug after the other and expects that the simulator finds it. A planted bug that
+// is not found is a hole in the simulator. Run it with: go test ./ha -run TestPlanted -planted . -v
+//
+// Without the flag it only sees to it that each can be planted.
+func TestPlanted(t *testing.T) {
+	bugs, err := planted.Load(filepath.Join("testdata", "planted"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wanted, err := regexp.Compile(*plantBugs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Two bugs must show in the partitions that TestT4_NoOverlap survives: without the lease, and without the guard of a
+	// restarted voter, they bring two Actives about.
+	needed := map[string]string{"lease-from-raft": "^T4$", "no-restart-guard": "^T4 with a restart$"}
+	builds := make(chan struct{}, runtime.GOMAXPROCS(0)) // as many at a time
+	for _, b := range bugs {
+		if _, err := b.Plant(".."); err != nil {
+			t.Error(err)
+			continue
+		}
+		if *plantBugs == "" || !wanted.MatchString(b.Name) {
+			continue
+		}
+		t.Run(b.Name, func(t *testing.T) {
+			t.Parallel()
+			builds <- struct{}{}
+			defer func() { <-builds }()
+			binary := plant(t, b)
+			found := hunt(t, binary, ".")
+			t.Logf("%s: %s", b.Name, found)
+			if in := needed[b.Name]; in != "" {
+				if found := hunt(t, binary, in); !strings.Contains(found, "(G4)") {
+					t.Errorf("%s saw no two actives: %s", in, found)
+				}
+			}
+		})
+	}
+}
+
+// plant builds this test with a bug.
+func plant(t *testing.T, b planted.Bug) (binary string) {
+	dir := t.TempDir()
+	overlay, err := b.Overlay("..", dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary = filepath.Join(dir, "ha.test")
+	out, err := exec.Command("go", "test", "-c", "-vet=off", "-ldflags=-s -w", "-overlay", overlay, "-o", binary, ".").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return binary
+}
+
+// hunt lets a build look for its bug, and returns what it says of it.
+func hunt(t *testing.T, binary, scenarios string) string {
+	cmd := exec.Command(binary, "-test.run=^TestHunt$", "-test.v", "-test.timeout=5m", "-sim.hunt="+scenarios)
+	out, err := cmd.CombinedOutput()
+	_, found, ok := strings.Cut(string(out), "found by ")
+	if err != nil || !ok {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	found, _, _ = strings.Cut(found, "\n")
+	return found
+}
