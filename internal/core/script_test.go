@@ -33,6 +33,8 @@ import (
 //	checkpoint of=a       a makes a checkpoint, and cuts its log behind it
 //	mode of=a is=sleeps   nobody wakes a (or wakes, again)
 //	doubt of=a by=1s      the wall clock of a has got ahead of the lease's
+//	newcomer name=d       a process that has the first list of the members, and is not on it
+//	change by=a [put=(d-observer,e-voter)] [remove=(b)]   asks the leader for other members
 //	show of=a             what a believes
 //
 // Every command may have show=(messages,heartbeats,writes), to show those, too.
@@ -55,6 +57,7 @@ type stage struct {
 	t      *testing.T
 	now    time.Duration
 	actors []*actor
+	first  []Member // of the cluster
 	cuts   []cutWire
 	net    []*raftpb.Message
 	shows  map[string]bool
@@ -91,6 +94,7 @@ func newStage(t *testing.T, d *datadriven.TestData) *stage {
 	for i := range members {
 		list = append(list, Member{ID: uint64(i + 1), Name: string(rune('a' + i))})
 	}
+	s.first = list
 	for _, m := range list {
 		a := &actor{stage: s, held: newMemory(t, Boot(list), 1000, nil), cfg: Config{ID: m.ID, Name: m.Name, Heartbeat: s.duration(heartbeat),
 			ElectionTimeout: s.duration(election), MaxClockDrift: 0.01, Seed: seed, Unborn: members > 1}}
@@ -238,6 +242,30 @@ func (s *stage) play(d *datadriven.TestData) {
 		who("of").checkpoint()
 	case "mode":
 		who("of").sleeps = s.arg(d, "is") == "sleeps"
+	case "newcomer":
+		a := &actor{stage: s, held: newMemory(s.t, Boot(s.first), 1000, nil), cfg: s.actors[0].cfg}
+		a.cfg.ID, a.cfg.Name, a.cfg.Unborn = uint64(len(s.actors)+1), s.arg(d, "name"), false
+		s.actors = append(s.actors, a)
+		a.start()
+	case "change":
+		by := who("by")
+		c := MemberChange{Base: by.core.pos.Roster.Version}
+		for _, arg := range d.CmdArgs {
+			for _, v := range arg.Vals {
+				name, kind, _ := strings.Cut(v, "-")
+				switch arg.Key {
+				case "put":
+					m := Member{ID: s.actor(name).cfg.ID, Name: name}
+					if kind == "observer" {
+						m.Kind = KindObserver
+					}
+					c.Put = append(c.Put, m)
+				case "remove":
+					c.Remove = append(c.Remove, s.actor(name).cfg.ID)
+				}
+			}
+		}
+		by.step(Reconfigure{&Reconfiguration{Change: c}})
 	case "doubt":
 		who("of").step(Doubt{By: s.duration(s.arg(d, "by"))})
 	case "show":
@@ -372,6 +400,10 @@ func (s *stage) entries(ents []*raftpb.Entry) string {
 	for _, e := range ents {
 		what := "empty"
 		switch data := e.GetData(); {
+		case e.GetType() == raftpb.EntryConfChangeV2 && len(data) == 0:
+			what = "the new members alone"
+		case e.GetType() == raftpb.EntryConfChangeV2:
+			what = "other members"
 		case isBatch(data):
 			h, _ := ParseHeader(data)
 			var records []string
@@ -419,6 +451,13 @@ func (a *actor) step(events ...Event) {
 			s.say("%s: records from %d on are acknowledged", a.cfg.Name, d.Batch.First)
 		}
 	}
+	for _, d := range eff.Decided {
+		if d.Err != nil {
+			s.say("%s: the change is refused: %v", a.cfg.Name, d.Err)
+		} else {
+			s.say("%s: the change is in force, in version %d", a.cfg.Name, d.Version)
+		}
+	}
 	var next []Event
 	for _, f := range eff.Fetches {
 		s.say("%s: fetches entries [%d, %d) from disk", a.cfg.Name, f.Lo, f.Hi)
@@ -461,6 +500,23 @@ func (a *actor) tell(change Change) {
 		s.say("%s: epoch %d of %s has started", a.cfg.Name, ch.Epoch.Epoch, ch.Epoch.Holder)
 	case TransferAsked:
 		s.say("%s: is asked by %s to hand over", a.cfg.Name, s.name(ch.By))
+	case RosterChanged:
+		var names []string
+		for _, m := range ch.Roster.Members {
+			names = append(names, m.Name)
+			if m.Kind == KindObserver {
+				names[len(names)-1] += " (observer)"
+			}
+		}
+		text := strings.Join(names, ", ")
+		if ch.Roster.Joint() {
+			var old []string
+			for _, m := range ch.Roster.Outgoing {
+				old = append(old, m.Name)
+			}
+			text += "; until they agree also a majority of " + strings.Join(old, ", ")
+		}
+		s.say("%s: the members are %s", a.cfg.Name, text)
 	case StartRefused:
 		s.say("%s: cannot start an epoch now", a.cfg.Name)
 	case Problem:
