@@ -77,9 +77,10 @@ func (p *progress) check(w *WAL) (*progress, error) {
 
 // A life is a member on a file system, and what it was told there.
 type life struct {
-	rnd *rand.Rand
-	fs  *faultfs.FS
-	w   *WAL
+	rnd  *rand.Rand
+	fs   *faultfs.FS
+	w    *WAL
+	size int64 // of its segments
 
 	mu    sync.Mutex // guards now, which is replaced, never changed
 	now   *progress
@@ -88,7 +89,7 @@ type life struct {
 
 func newLife(rnd *rand.Rand, s *faultfs.FS) *life {
 	first := model{hs: hardState{1, 0, 1}, snap: 1}
-	return &life{rnd: rnd, fs: s, now: &progress{m: first, next: first}}
+	return &life{rnd: rnd, fs: s, size: bedSegment, now: &progress{m: first, next: first}}
 }
 
 func (l *life) known() *progress {
@@ -103,15 +104,17 @@ func (l *life) set(p progress) {
 	l.now = &p
 }
 
-func openLife(s *faultfs.FS) (*WAL, error) {
+func openLife(s *faultfs.FS) (*WAL, error) { return openSegments(s, bedSegment) }
+
+func openSegments(s *faultfs.FS, size int64) (*WAL, error) {
 	o := testOptions()
-	o.SegmentSize, o.FS = bedSegment, s
+	o.SegmentSize, o.FS = size, s
 	return Open(lifeDir, o)
 }
 
 // open starts the member, and verifies that it has what it should.
 func (l *life) open() (err error) {
-	if l.w, err = openLife(l.fs); err != nil {
+	if l.w, err = openSegments(l.fs, l.size); err != nil {
 		return err
 	}
 	p, err := l.known().check(l.w)
@@ -252,7 +255,7 @@ func (s state) verifyTwice() error {
 
 // start starts a member with it, and returns what is there while it is up.
 func (s state) start() (state, error) {
-	l := &life{fs: s.fs, now: s.p}
+	l := &life{fs: s.fs, size: bedSegment, now: s.p}
 	if err := l.open(); err != nil {
 		return s, fmt.Errorf("%s: %w", s.what, err)
 	}
