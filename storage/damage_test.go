@@ -1,15 +1,19 @@
 package storage
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/baton-ha/baton/internal/faultfs"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -27,10 +31,10 @@ func fastDir(t *testing.T) string {
 	return dir
 }
 
-// bed is a directory that can be damaged and restored again.
+// bed is a member's directory of which copies can be damaged.
 type bed struct {
 	t     *testing.T
-	root  string
+	fs    *faultfs.FS
 	files map[string][]byte // relative path
 	m     *model
 }
@@ -45,9 +49,8 @@ func openBed(dir string) (*WAL, error) {
 
 // newBed writes a few segments with overwrites, votes and checkpoints, and leaves them cleanly closed or as a death does.
 func newBed(t *testing.T, clean bool) *bed {
-	root := fastDir(t)
-	dir := filepath.Join(root, "m")
-	w, err := openBed(dir)
+	s := faultfs.New()
+	w, err := openLife(s)
 	must(t, err)
 	m := &model{hs: hardState{1, 0, 1}, snap: 1}
 	m.save(t, w, hard(2, testID.ID, 1), entries(2, 12, 2, 200))
@@ -62,41 +65,65 @@ func newBed(t *testing.T, clean bool) *bed {
 	}
 	must(t, w.SetClusterID([16]byte{1}))
 	must(t, w.Meet("b", 9))
-	if clean {
-		must(t, w.Close())
-	} else {
-		kill(t, w)
+	if killed := s.Kill(); !clean {
+		s = killed
 	}
-	b := &bed{t: t, root: dir, files: map[string][]byte{}, m: m}
-	for path, content := range tree(t, dir) {
-		if fi, err := os.Stat(path); err == nil && !fi.IsDir() {
-			rel, _ := filepath.Rel(dir, path)
-			b.files[rel] = []byte(content)
-		}
-	}
-	if n := len(segmentFiles(t, dir)); n < 3 {
+	must(t, w.Close())
+	b := &bed{t: t, fs: s, files: filesIn(t, s), m: m}
+	if n := len(b.segments()); n < 3 {
 		t.Fatalf("%d segments", n)
 	}
 	return b
 }
 
-func (b *bed) restore() {
-	must(b.t, os.RemoveAll(b.root))
-	must(b.t, os.MkdirAll(filepath.Join(b.root, walName), 0o700))
-	must(b.t, os.MkdirAll(filepath.Join(b.root, snapName), 0o700))
-	for rel, content := range b.files {
-		must(b.t, os.WriteFile(filepath.Join(b.root, rel), content, 0o600))
+// filesIn returns what is in the files of a member, but for the file that an open one prepares in the background.
+func filesIn(t *testing.T, s *faultfs.FS) map[string][]byte {
+	t.Helper()
+	out, d := map[string][]byte{}, disk{s}
+	for _, dir := range []string{".", walName, snapName} {
+		names, err := d.ReadDir(filepath.Join(lifeDir, dir))
+		must(t, err)
+		for _, e := range names {
+			rel := filepath.Join(dir, e.Name())
+			if e.IsDir() || filepath.Ext(rel) == tmpExt {
+				continue
+			}
+			out[rel], err = d.readFile(filepath.Join(lifeDir, rel))
+			must(t, err)
+		}
 	}
+	return out
+}
+
+// segments returns the names of the segments, oldest first.
+func (b *bed) segments() (out []string) {
+	for _, rel := range slices.Sorted(maps.Keys(b.files)) {
+		if filepath.Dir(rel) == walName {
+			out = append(out, rel)
+		}
+	}
+	return out
+}
+
+// with returns a copy in which one file holds something else.
+func (b *bed) with(rel string, content []byte) *faultfs.FS {
+	b.t.Helper()
+	s := b.fs.Kill()
+	f, err := s.OpenFile(filepath.Join(lifeDir, rel), os.O_RDWR|os.O_CREATE, 0o600)
+	must(b.t, err)
+	must(b.t, f.Truncate(0))
+	_, err = f.WriteAt(content, 0)
+	must(b.t, errors.Join(err, f.Close()))
+	return s
 }
 
 // try damages one file and returns nil when nothing acknowledged is missing, and the error of Open otherwise. An error that
 // does not name the damaged file, or that comes with a changed disk, fails the test.
 func (b *bed) try(rel, what string, damage func([]byte) []byte) error {
 	b.t.Helper()
-	name := filepath.Join(b.root, rel)
 	bad := damage(append([]byte{}, b.files[rel]...))
-	must(b.t, os.WriteFile(name, bad, 0o600))
-	w, err := openBed(b.root)
+	s := b.with(rel, bad)
+	w, err := openLife(s)
 	if err == nil {
 		err = b.m.check(w)
 		var ce *CorruptError
@@ -114,17 +141,14 @@ func (b *bed) try(rel, what string, damage func([]byte) []byte) error {
 		if err != nil {
 			b.t.Fatalf("%s: %s: opened, but: %v", rel, what, err)
 		}
-		b.restore()
 		return nil
 	}
 	b.named(rel, what, err)
-	for path, want := range b.files {
-		got, rerr := os.ReadFile(filepath.Join(b.root, path))
-		if rerr != nil || path != rel && string(got) != string(want) || path == rel && string(got) != string(bad) {
-			b.t.Fatalf("%s: %s: %s was changed: %v", rel, what, path, rerr)
-		}
+	want := maps.Clone(b.files)
+	want[rel] = bad
+	if got := filesIn(b.t, s); !maps.EqualFunc(got, want, bytes.Equal) {
+		b.t.Fatalf("%s: %s: something was changed", rel, what)
 	}
-	must(b.t, os.WriteFile(name, b.files[rel], 0o600))
 	return err
 }
 
@@ -134,7 +158,7 @@ func (b *bed) named(rel, what string, err error) {
 	if !errors.As(err, &ce) {
 		b.t.Fatalf("%s: %s: not a CorruptError: %v", rel, what, err)
 	}
-	if ce.File != filepath.Join(b.root, rel) && !nextSegment(ce.File, rel) {
+	if ce.File != filepath.Join(lifeDir, rel) && !nextSegment(ce.File, rel) {
 		b.t.Fatalf("%s: %s: names another file: %v", rel, what, err)
 	}
 }
@@ -167,7 +191,7 @@ func offsets(content []byte, rnd *rand.Rand, limit int) (out []int) {
 
 func (b *bed) damageable() (out []string) {
 	for rel := range b.files {
-		if rel != lockName && !strings.HasSuffix(rel, ".tmp") {
+		if rel != lockName {
 			out = append(out, rel)
 		}
 	}
@@ -236,12 +260,12 @@ func TestG7_Truncated(t *testing.T) {
 		if filepath.Dir(rel) != walName {
 			continue
 		}
-		must(t, os.Remove(filepath.Join(b.root, rel)))
-		_, err := openBed(b.root)
+		s := b.fs.Kill()
+		must(t, s.Remove(filepath.Join(lifeDir, rel)))
+		_, err := openLife(s)
 		if ce := (*CorruptError)(nil); !errors.As(err, &ce) {
 			t.Fatalf("%s removed: %v", rel, err)
 		}
-		b.restore()
 	}
 }
 
@@ -249,26 +273,24 @@ func TestG7_Truncated(t *testing.T) {
 // behind: all that was acknowledged is there, and the next start finds the same.
 func TestT13_TornTail(t *testing.T) {
 	rnd := newRand(t)
-	dir := filepath.Join(fastDir(t), "m")
-	w, err := openBed(dir)
+	b := &bed{t: t, m: &model{hs: hardState{1, 0, 1}, snap: 1}}
+	m, s := b.m, faultfs.New()
+	w, err := openLife(s)
 	must(t, err)
-	m := &model{hs: hardState{1, 0, 1}, snap: 1}
 	m.save(t, w, hard(2, 7, 1), entries(2, 9, 2, 100))
 	m.save(t, w, hard(3, 1, 5), entries(7, 11, 3, 100))
-	must(t, w.mark.sync())
-	before := filepath.Join(fastDir(t), "before")
-	must(t, copyInto(before, dir))
+	b.fs = s.Kill()
 	start := int(w.segs[0].end)
 	torn := entries(9, 13, 4, 200)
 	must(t, w.Save(hard(4, 9, 8), torn))
 	end := int(w.segs[0].end)
 	must(t, w.Close())
-	seg := segmentFiles(t, dir)
+	b.files = filesIn(t, s)
+	seg := b.segments()
 	if len(seg) != 1 {
 		t.Fatal(seg)
 	}
-	full, err := os.ReadFile(seg[0])
-	must(t, err)
+	full := b.files[seg[0]]
 	repaired := 0
 	for cut := start; cut < end; cut++ {
 		var c []byte
@@ -283,12 +305,10 @@ func TestT13_TornTail(t *testing.T) {
 				c[i] = byte(rnd.Uint32())
 			}
 		}
-		must(t, os.RemoveAll(dir))
-		must(t, copyInto(dir, before))
-		must(t, os.WriteFile(seg[0], c, 0o600))
+		at := b.with(seg[0], c)
 		var after []*raftpb.Entry
 		for round := range 2 {
-			w, err := openBed(dir)
+			w, err := openLife(at)
 			if err != nil {
 				t.Fatalf("cut at %d: %v", cut, err)
 			}
@@ -307,8 +327,8 @@ func TestT13_TornTail(t *testing.T) {
 			}
 			if round == 0 {
 				repaired++
-				at := uint64(len(want) + 2)
-				next := entries(at, at+1, hs.GetTerm(), 10)
+				i := uint64(len(want) + 2)
+				next := entries(i, i+1, hs.GetTerm(), 10)
 				must(t, w.Save(nil, next))
 				after = append(want[:len(want):len(want)], next...)
 			}
@@ -321,9 +341,9 @@ func TestT13_TornTail(t *testing.T) {
 // TestT14_DamageBelowMark is the other half: the same cuts below the mark are damage, whatever they look like.
 func TestT14_DamageBelowMark(t *testing.T) {
 	b := newBed(t, false)
-	segs := segmentFiles(t, b.root)
-	rel, _ := filepath.Rel(b.root, segs[len(segs)-1])
-	_, m, err := onDisk.readMark(filepath.Join(b.root, markName), testID.Incarnation, new(tally))
+	segs := b.segments()
+	rel := segs[len(segs)-1]
+	_, m, err := disk{b.fs.Kill()}.readMark(filepath.Join(lifeDir, markName), testID.Incarnation, new(tally))
 	must(t, err)
 	for cut := range int(m.offset) {
 		if err := b.try(rel, "cut", func(c []byte) []byte { clear(c[cut:]); return c }); err == nil && cut < int(m.offset)-8 {

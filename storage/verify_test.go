@@ -19,39 +19,14 @@ import (
 	"go.etcd.io/etcd/server/v3/storage/wal"
 )
 
-// inMemory puts the directory of a bed into memory, for Verify.
-func (b *bed) inMemory() *faultfs.FS {
-	s := faultfs.New()
-	d := disk{s}
-	must(b.t, d.makeDir(filepath.Join(lifeDir, walName)))
-	must(b.t, d.mkdir(filepath.Join(lifeDir, snapName)))
-	for rel, content := range b.files {
-		put(b.t, s, rel, content)
-	}
-	return s
-}
-
-func put(t *testing.T, s *faultfs.FS, rel string, content []byte) {
-	t.Helper()
-	f, err := s.OpenFile(filepath.Join(lifeDir, rel), os.O_RDWR|os.O_CREATE, 0o600)
-	must(t, err)
-	must(t, f.Truncate(0))
-	_, err = f.WriteAt(content, 0)
-	must(t, err)
-	must(t, f.Close())
-}
-
 func verifyIn(s *faultfs.FS) (*Report, error) {
 	return disk{s}.verify(context.Background(), lifeDir, nil)
 }
 
 // logEnds returns where the log ends in the last segment of a bed, and which file that is.
 func (b *bed) logEnds() (tail string, end int64) {
-	for _, rel := range slices.Sorted(maps.Keys(b.files)) {
-		if strings.HasSuffix(rel, ".wal") {
-			tail = rel
-		}
-	}
+	segs := b.segments()
+	tail = segs[len(segs)-1]
 	content := b.files[tail]
 	r := newFrameReader(tail, bytes.NewReader(content), 0, int64(len(content)))
 	for {
@@ -64,10 +39,16 @@ func (b *bed) logEnds() (tail string, end int64) {
 func TestVerifyIntact(t *testing.T) {
 	for _, clean := range []bool{true, false} {
 		b := newBed(t, clean)
-		before := tree(t, b.root)
+		root := filepath.Join(t.TempDir(), "m")
+		must(t, onDisk.makeDir(filepath.Join(root, walName)))
+		must(t, onDisk.mkdir(filepath.Join(root, snapName)))
+		for rel, content := range b.files {
+			must(t, os.WriteFile(filepath.Join(root, rel), content, 0o600))
+		}
+		before := tree(t, root)
 		var files []string
 		last := Progress{}
-		report, err := Verify(t.Context(), b.root, func(p Progress) {
+		report, err := Verify(t.Context(), root, func(p Progress) {
 			if p.Done < last.Done || p.Done > p.Total {
 				t.Errorf("%+v after %+v", p, last)
 			}
@@ -82,7 +63,7 @@ func TestVerifyIntact(t *testing.T) {
 		if last.Done != last.Total || last.Total != report.Bytes || len(files) != report.Files+1 {
 			t.Errorf("%+v of %+v in %q", last, report, files)
 		}
-		if !maps.Equal(tree(t, b.root), before) {
+		if !maps.Equal(tree(t, root), before) {
 			t.Error("something was written")
 		}
 	}
@@ -165,14 +146,13 @@ func harmsTo(content []byte, rnd *rand.Rand, each int) (out []harm) {
 func TestVerifyDamage(t *testing.T) {
 	rnd := newRand(t)
 	b := newBed(t, true)
-	base := b.inMemory()
 	tail, end := b.logEnds()
 	each, found, narrow, inLog := 25, 0, 0, 0
 	if *statesFlag > 1 {
 		each = 1000
 	}
 	for _, rel := range slices.Sorted(maps.Keys(b.files)) {
-		if rel == lockName || strings.HasSuffix(rel, ".tmp") {
+		if rel == lockName {
 			continue
 		}
 		content := b.files[rel]
@@ -193,8 +173,7 @@ func TestVerifyDamage(t *testing.T) {
 			for dmg.what != "truncation" && bad[dmg.from] == b.files[rel][dmg.from] {
 				dmg.from++ // the first byte that is another one
 			}
-			s := base.Kill()
-			put(t, s, rel, bad)
+			s := b.with(rel, bad)
 			what := fmt.Sprintf("%s of %s, bytes %d to %d", dmg.what, rel, dmg.from, dmg.to)
 			report, err := verifyIn(s)
 			if err != nil {
@@ -235,7 +214,6 @@ func TestVerifyDamage(t *testing.T) {
 // together with it.
 func TestVerifyEachRecord(t *testing.T) {
 	b := newBed(t, true)
-	base := b.inMemory()
 	for rel, content := range b.files {
 		if !strings.HasSuffix(rel, ".wal") {
 			continue
@@ -261,8 +239,7 @@ func TestVerifyEachRecord(t *testing.T) {
 				} else {
 					c[rec.off+frameHead+1] ^= 1 << bit
 				}
-				s := base.Kill()
-				put(t, s, rel, c)
+				s := b.with(rel, c)
 				report, err := verifyIn(s)
 				must(t, err)
 				if n := len(report.Damages); n == 0 || n > 2 {
@@ -281,10 +258,9 @@ func TestVerifyEachRecord(t *testing.T) {
 func TestVerifyOldMark(t *testing.T) {
 	b := newBed(t, true)
 	for _, n := range []uint64{1, 2} { // whichever slot it is, one of them would be in it
-		s := b.inMemory()
 		c := bytes.Clone(b.files[markName])
 		copy(c[markCopy:], markState{}.encode(n, testID.Incarnation))
-		put(t, s, markName, c)
+		s := b.with(markName, c)
 		report, err := verifyIn(s)
 		must(t, err)
 		if len(report.Damages) != 0 || len(report.Unfinished) != 1 || report.Start != nil {
@@ -296,7 +272,7 @@ func TestVerifyOldMark(t *testing.T) {
 // TestVerifySeveral: damages behind a damage are named, too, in every file.
 func TestVerifySeveral(t *testing.T) {
 	b := newBed(t, true)
-	s := b.inMemory()
+	several := *b
 	want := map[string]bool{}
 	for _, rel := range slices.Sorted(maps.Keys(b.files)) {
 		if c := bytes.Clone(b.files[rel]); strings.HasSuffix(rel, ".wal") || strings.HasSuffix(rel, snapExt) {
@@ -304,12 +280,12 @@ func TestVerifySeveral(t *testing.T) {
 			end = min(end, int64(len(c)))
 			c[end/3] ^= 1
 			c[end*2/3] ^= 1
-			put(t, s, rel, c)
+			several.fs = several.with(rel, c)
 			want[rel] = true
 		}
 	}
-	must(t, disk{s}.Remove(filepath.Join(lifeDir, markName)))
-	report, err := verifyIn(s)
+	must(t, several.fs.Remove(filepath.Join(lifeDir, markName)))
+	report, err := verifyIn(several.fs)
 	must(t, err)
 	n := map[string]int{}
 	for _, d := range report.Damages {
@@ -356,10 +332,10 @@ func TestVerifyErrors(t *testing.T) {
 func TestVerifyUnreadable(t *testing.T) {
 	b := newBed(t, true)
 	for rel := range b.files {
-		if rel == lockName || strings.HasSuffix(rel, ".tmp") {
+		if rel == lockName {
 			continue
 		}
-		s := b.inMemory()
+		s := b.fs.Kill()
 		s.Inject(func(op *faultfs.Op) (f faultfs.Fault) {
 			if op.Kind == faultfs.OpRead && op.Name == filepath.Join(lifeDir, rel) {
 				f.Err = syscall.EIO
