@@ -8,7 +8,7 @@ import (
 	"github.com/baton-ha/baton/log"
 )
 
-// checker holds a simulation to what SCENARIOS calls "Check".
+// checker looks at everything that a simulation does: see DESIGN, "The simulator".
 type checker struct {
 	c      *simCluster
 	faults []string

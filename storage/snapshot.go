@@ -337,7 +337,7 @@ func (w *WAL) sweep() {
 		err = w.disk.removeAll(names)
 	}
 	if err != nil && w.usable() == nil {
-		w.logger.Warn("cannot delete an old snapshot", "error", err)
+		w.logger.Warn("cannot delete an old snapshot", "err", err)
 	}
 }
 

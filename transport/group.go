@@ -48,7 +48,7 @@ func (g *Group) Send(msgs []*raftpb.Message) {
 		}
 		if size > limit || len(m.GetEntries()) > maxEntries {
 			err := fmt.Errorf("transport: %v of %d bytes and %d entries is over the limit", m.GetType(), size, len(m.GetEntries()))
-			g.t.said.Say(slog.LevelError, lineTooLarge, p.Name, m.GetType().String(), "peer", p.Name, "error", err)
+			g.t.said.Say(slog.LevelError, lineTooLarge, p.Name, m.GetType().String(), "peer", p.Name, "err", err)
 			switch lane {
 			case PurposeSnapshot:
 				g.news.add(notice{what: noticeSnapshot, id: p.ID, m: m, err: err})

@@ -59,7 +59,7 @@ func (t *TCP) accept(ctx context.Context, ln net.Listener) {
 			return
 		}
 		// Out of file descriptors, most likely. The listener stays open: closing it would say that we are gone.
-		t.said.Say(slog.LevelError, lineCannotAccept, "", session.StableText(err), "error", err)
+		t.said.Say(slog.LevelError, lineCannotAccept, "", session.StableText(err), "err", err)
 		select {
 		case <-time.After(pause.next(5*time.Millisecond, time.Second)):
 		case <-ctx.Done():
@@ -98,7 +98,7 @@ func (t *TCP) serve(ctx context.Context, raw net.Conn) {
 		stop() // it is closed in peace
 		defer t.clients.Add(-1)
 		err := t.serveStreams(ctx, l, nil)
-		t.cfg.Logger.Debug("session ended", "role", l.Peer.Role.String(), "name", l.Peer.Name, "from", raw.RemoteAddr(), "error", err)
+		t.cfg.Logger.Debug("session ended", "role", l.Peer.Role.String(), "name", l.Peer.Name, "from", raw.RemoteAddr(), "err", err)
 		return
 	}
 	switch l.Peer.Purpose {
@@ -114,7 +114,7 @@ func (t *TCP) serve(ctx context.Context, raw net.Conn) {
 	if ctx.Err() != nil || !current {
 		return
 	}
-	attrs := []any{"peer", p.Name, "connection", l.Peer.Purpose.String(), "from", raw.RemoteAddr(), "error", err}
+	attrs := []any{"peer", p.Name, "connection", l.Peer.Purpose.String(), "from", raw.RemoteAddr(), "err", err}
 	switch {
 	case errors.Is(err, session.ErrFrame):
 		t.said.Say(slog.LevelError, lineMalformed, p.Name, session.StableText(err), attrs...)
@@ -166,7 +166,7 @@ func (t *TCP) welcome(ctx context.Context, raw net.Conn) (*peer, *session.Link, 
 		if _, ok := t.known(r.Peer); ok {
 			who = r.Peer
 		}
-		t.said.Say(slog.LevelWarn, lineRefused, who, session.RefusalText(r), "error", r)
+		t.said.Say(slog.LevelWarn, lineRefused, who, session.RefusalText(r), "err", r)
 		t.end.Refuse(r)
 	case ctx.Err() != nil, errors.Is(err, io.EOF):
 		// Also how a check for crash evidence looks from here.
@@ -193,7 +193,7 @@ func (t *TCP) failed(raw net.Conn, err error) {
 		kind = cause.Kind
 	}
 	host, _, _ := net.SplitHostPort(from)
-	t.said.Say(slog.LevelWarn, lineFailed, kind, host, "from", from, "error", err)
+	t.said.Say(slog.LevelWarn, lineFailed, kind, host, "from", from, "err", err)
 }
 
 // readMessages delivers what comes on a control or bulk connection until its end.

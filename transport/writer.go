@@ -43,7 +43,7 @@ func (l *lane) run(ctx context.Context) {
 			if errors.As(err, &r) {
 				text = session.RefusalText(r)
 			}
-			said.Say(slog.LevelWarn, lineCannotConnect, name, text, "peer", name, "connection", lane, "error", err)
+			said.Say(slog.LevelWarn, lineCannotConnect, name, text, "peer", name, "connection", lane, "err", err)
 			if r != nil {
 				l.p.t.end.Refuse(r)
 				l.wait(ctx, refusals.next(refusedBackoff, maxRefusedBackoff))
@@ -70,7 +70,7 @@ func (l *lane) run(ctx context.Context) {
 		if session.HungUp(err) {
 			l.p.ended(ctx)
 		}
-		said.Say(slog.LevelInfo, lineLost, name, session.StableText(err), "peer", name, "connection", lane, "error", err)
+		said.Say(slog.LevelInfo, lineLost, name, session.StableText(err), "peer", name, "connection", lane, "err", err)
 		refusals = backoff{}
 		if errors.Is(err, errStuck) || errors.Is(err, syscall.ETIMEDOUT) {
 			// That the peer dials us is no reason to try earlier: it is there, and takes nothing.

@@ -393,7 +393,7 @@ func (e *Endpoint) Problem(peer, kind string, err error) {
 		case e.cfg.Problem != nil:
 			e.cfg.Problem(peer, kind, err)
 		case err != nil:
-			e.Said.Say(slog.LevelWarn, "problem", kind+" "+peer, err.Error(), "kind", kind, "peer", peer, "error", err)
+			e.Said.Say(slog.LevelWarn, "problem", kind+" "+peer, err.Error(), "kind", kind, "peer", peer, "err", err)
 		case e.Said.Over("problem", kind+" "+peer):
 			e.cfg.Logger.Info("problem over", "kind", kind, "peer", peer)
 		}

@@ -78,13 +78,13 @@ func (e *Endpoint) JudgeStanding(ctx context.Context) {
 			name := g.claim.who()
 			if errors.Is(err, ErrNoAnswer) {
 				// Nobody has said no, and there may be nobody left to talk to where this ends what stands.
-				e.Said.Say(slog.LevelWarn, lineNotJudged, name, err.Error(), "peer", name, "error", err)
+				e.Said.Say(slog.LevelWarn, lineNotJudged, name, err.Error(), "peer", name, "err", err)
 				return
 			}
 			if !e.standing.remove(l) {
 				return // it has ended meanwhile, and what follows it was judged by itself
 			}
-			e.Said.Say(slog.LevelWarn, lineTakenBack, name, StableText(err), "peer", name, "role", g.claim.Role.String(), "from", l.Raw.RemoteAddr(), "error", err)
+			e.Said.Say(slog.LevelWarn, lineTakenBack, name, StableText(err), "peer", name, "role", g.claim.Role.String(), "from", l.Raw.RemoteAddr(), "err", err)
 			if g.claim.Role == RoleMember {
 				e.tls.certs.refuse(name, g.claim.Dialled, fmt.Errorf("a connection of %s has ended: %w", name, err))
 			}

@@ -175,7 +175,7 @@ func (e *Endpoint) secure(ctx context.Context, raw net.Conn, who, addr string) (
 func (e *Endpoint) present() (*tls.Config, error) {
 	cfg, err := e.tls.config()
 	if err != nil {
-		e.Said.Say(slog.LevelWarn, lineTLS, "", err.Error(), "error", err)
+		e.Said.Say(slog.LevelWarn, lineTLS, "", err.Error(), "err", err)
 	} else if e.Said.Over(lineTLS, "") {
 		e.cfg.Logger.Info("TLS configuration is renewed again")
 	}
