@@ -20,6 +20,7 @@ import (
 type Store struct {
 	disk    Storage
 	limit   int                  // of the bytes in memory
+	turns   turns                // of those who read much
 	damaged func(*ChecksumError) // told of entries that somebody has written to; nil: nobody is. Any goroutine
 
 	mu      sync.RWMutex // guards everything below
@@ -65,7 +66,7 @@ func NewStore(disk Storage, limit int) (*Store, error) {
 		Term: new(hard.GetTerm()), Vote: new(hard.GetVote()), Commit: new(max(hard.GetCommit(), c.Position.Raft)),
 	}
 	w := &Store{
-		disk: disk, limit: limit, hard: hard, snap: snap, base: c.Base, terms: c.Terms,
+		disk: disk, limit: limit, turns: newTurns(), hard: hard, snap: snap, base: c.Base, terms: c.Terms,
 		first: last + 1, pos: c.Position, changed: make(chan struct{}),
 	}
 	w.pinned.Store(core.NothingPinned)
@@ -185,6 +186,8 @@ func (w *Store) Fetch(f *core.Fetch) core.Fetched {
 	if f.Damage != nil {
 		return w.repaired(f)
 	}
+	w.turns.take()
+	defer w.turns.pass()
 	ents, err := w.Entries(f.Lo, f.Hi, f.MaxBytes)
 	return core.Fetched{Fetch: f, Entries: ents, Err: err}
 }
@@ -257,6 +260,13 @@ func (w *Store) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
 		err = core.ErrNotHeld // whatever the storage calls it; everybody else asks for this error
 	}
 	return core.Within(ents, maxBytes), err
+}
+
+// old reports whether entry i is on disk only.
+func (w *Store) old(i uint64) bool {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return i < w.first
 }
 
 // Recent implements [Source].

@@ -24,7 +24,7 @@ import (
 // has been compacted past it. Any number may run at a time.
 func (l *Log) Subscribe(ctx context.Context, from uint64) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		r := reader{store: l.store, next: max(from, 1), limit: cmp.Or(l.cfg.ReadBytes, 1<<20)}
+		r := reader{store: l.store, next: max(from, 1), limit: min(cmp.Or(l.cfg.ReadBytes, pieceBytes), pieceBytes)}
 		for {
 			records, changed, err := r.read()
 			for _, e := range records {
@@ -60,6 +60,7 @@ func (l *Log) Subscribe(ctx context.Context, from uint64) iter.Seq2[Entry, error
 type reader struct {
 	store   *Store
 	limit   int    // of the bytes that are read at a time
+	behind  bool   // there is more to read than was read last
 	next    uint64 // record to be read next
 	raft    uint64 // raft index of the entry to look at next; 0: not known yet
 	records []Entry
@@ -121,18 +122,32 @@ func (r *reader) readBetween(b core.Base, pos core.Position) error {
 	}
 	r.records = r.records[:0]
 	for len(r.records) == 0 {
-		r.raft = max(r.raft, b.Raft+1)
-		ents, err := w.Entries(r.raft, pos.Raft+1, uint64(r.limit))
-		if err != nil {
-			return fmt.Errorf("read records from %d on: %w", r.next, err)
+		if err := r.readPiece(b, pos); err != nil {
+			return err
 		}
-		for _, e := range ents {
-			if len(r.records)*core.RecordSize > r.limit {
-				break // of small records the descriptions take more than the content
-			}
-			if err := r.take(e, pos.Epochs); err != nil {
-				return err
-			}
+	}
+	r.behind = r.raft <= pos.Raft
+	return nil
+}
+
+// readPiece reads as much as is read at a time.
+func (r *reader) readPiece(b core.Base, pos core.Position) error {
+	w := r.store
+	if r.behind || w.old(r.raft) {
+		w.turns.take()
+		defer w.turns.pass()
+	}
+	r.raft = max(r.raft, b.Raft+1)
+	ents, err := w.Entries(r.raft, pos.Raft+1, uint64(r.limit))
+	if err != nil {
+		return fmt.Errorf("read records from %d on: %w", r.next, err)
+	}
+	for _, e := range ents {
+		if len(r.records)*core.RecordSize > r.limit {
+			break // of small records the descriptions take more than the content
+		}
+		if err := r.take(e, pos.Epochs); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -61,6 +61,7 @@ type Core struct {
 	progress  progress   // how the entries get on, if this member leads
 	starving  starvation // how this member gets to run
 	snapshots snapshots
+	flows     map[uint64]*flow // old entries to members that lag, if this member leads
 
 	eff    Effects // of this step
 	events []Event // room for what Drive steps it with
@@ -90,7 +91,7 @@ func New(cfg Config, source Source, now time.Duration) (c *Core, err error) {
 	cfg.InflightBytes = cmp.Or(cfg.InflightBytes, 32<<20)
 	clocks := timing{cfg.Heartbeat, cfg.ElectionTimeout, cfg.MaxClockDrift}
 	c = &Core{
-		cfg: cfg, source: source, shelf: shelf{Source: source, fetchBytes: cfg.InflightBytes / fetchPart, inForce: cp.Position.Raft, unread: last},
+		cfg: cfg, source: source, shelf: shelf{Source: source, fetchBytes: cmp.Or(cfg.MessageBytes, 1<<20), releaseAt: never, inForce: cp.Position.Raft, unread: last},
 		pos: cp.Position, members: membersOf(cp.Position.Roster),
 		voter: voter{timing: clocks, jitter: rand.New(rand.NewPCG(cfg.Seed, cfg.ID))},
 		lease: lease{timing: clocks, beatAt: now}, stall: stall{timing: clocks}, progress: progress{timing: clocks},
@@ -150,7 +151,7 @@ func (c *Core) Pinned() uint64 { return c.snapshots.pinned }
 // Deadline is when the core wants its next Tick.
 func (c *Core) Deadline() time.Duration {
 	if c.state == raft.StateLeader {
-		return min(c.lease.beatAt, c.starving.wakeAt)
+		return min(c.lease.beatAt, c.starving.wakeAt, c.shelf.releaseAt)
 	}
 	return min(c.voter.electAt, c.starving.wakeAt)
 }
@@ -181,6 +182,7 @@ func (c *Core) step(now time.Duration, events []Event) (err error) {
 		}
 		c.look(now)
 	}
+	c.release(now)
 	if err := c.drain(now); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -37,14 +38,10 @@ type Fetched struct {
 	Err     error
 }
 
-// fetchPart: entries are read at a time that are one part of this many of what may be unanswered. So each member that
-// lags costs twice that in the leader's memory, beside what is sent to it.
-const fetchPart = 8
-
 // A shelf is the log as raft sees it: what is in memory, and what was fetched. It belongs to its core.
 type shelf struct {
 	Source
-	fetchBytes uint64
+	fetchBytes uint64 // that are read at a time: one message. Each member that lags costs twice that, beside what is sent to it
 
 	runs   []run
 	wanted []*Fetch // under way
@@ -58,12 +55,15 @@ type shelf struct {
 	inForce  uint64   // raft index up to which changes are in force
 	unread   uint64   // up to here entries after inForce were recovered, and any of them may be a change
 	changes  []uint64 // raft indexes of the changes after that, ascending
+
+	releaseAt time.Duration // when the next run is to be put where raft sees it
 }
 
 // A run is a part of the log on the shelf.
 type run struct {
 	from, lo uint64
 	ents     []*raftpb.Entry
+	held     bool // raft does not see it yet (flow.go)
 }
 
 func (r run) hi() uint64 { return r.lo + uint64(len(r.ents)) }
@@ -79,6 +79,9 @@ func (s *shelf) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
 	}
 	for _, r := range s.runs {
 		if r.lo <= lo && lo < r.hi() {
+			if r.held {
+				return nil, nil
+			}
 			s.want(r.lo, r.hi(), old)
 			return Within(r.ents[lo-r.lo:][:min(r.hi(), hi)-lo], maxBytes), nil
 		}
@@ -141,7 +144,7 @@ func (s *shelf) overwrite(ents []*raftpb.Entry) {
 	s.runs = slices.DeleteFunc(s.runs, func(r run) bool { return read(r.lo, r.hi()) })
 }
 
-// fetched puts what was fetched on the shelf, and lets raft ask again for what it was told is not there.
+// fetched takes what was fetched.
 func (c *Core) fetched(f Fetched) error {
 	s := &c.shelf
 	i := slices.Index(s.wanted, f.Fetch)
@@ -155,22 +158,8 @@ func (c *Core) fetched(f Fetched) error {
 	case f.Err != nil:
 		return fmt.Errorf("read raft entries [%d, %d): %w", f.Fetch.Lo, f.Fetch.Hi, f.Err)
 	}
-	r := run{from: f.Fetch.from, lo: f.Fetch.Lo, ents: f.Entries}
-	if f.Fetch.Damage != nil {
-		return nil // it is in memory, and is sent after the next heartbeat
-	}
-	s.runs = append(s.runs, r)
-	if c.state != raft.StateLeader {
-		return nil // what is to be applied raft asks for by itself
-	}
-	var again []uint64
-	c.node.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
-		if id != c.cfg.ID && p.RecentActive && p.State != tracker.StateSnapshot && r.lo <= p.Next && p.Next < r.hi() {
-			again = append(again, id)
-		}
-	})
-	for _, id := range again { // as if it had answered a heartbeat, as it will anyway
-		_ = c.node.Step(&raftpb.Message{Type: raftpb.MsgHeartbeatResp.Enum(), To: &c.cfg.ID, From: new(id), Term: new(c.term)})
+	if f.Fetch.Damage == nil { // else it is in memory, and is sent after the next heartbeat
+		s.runs = append(s.runs, run{from: f.Fetch.from, lo: f.Fetch.Lo, ents: f.Entries, held: true})
 	}
 	return nil
 }

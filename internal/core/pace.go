@@ -12,6 +12,8 @@ type pace struct {
 	partial    int           // of those: not full
 	writeTime  time.Duration // of this member's writes, on average
 	commitTime time.Duration // of its batches
+
+	committedAt time.Duration // when the last one was; 0: none
 }
 
 // FullBatch is the size in bytes from which a batch does not wait for more records.
@@ -45,8 +47,12 @@ func (p *pace) count(b *Batch, by int) {
 }
 
 // wrote takes how long a write took, and committed how long a batch.
-func (p *pace) wrote(took time.Duration)     { smooth(&p.writeTime, took) }
-func (p *pace) committed(took time.Duration) { smooth(&p.commitTime, took) }
+func (p *pace) wrote(took time.Duration) { smooth(&p.writeTime, took) }
+
+func (p *pace) committed(now, took time.Duration) {
+	smooth(&p.commitTime, took)
+	p.committedAt = now
+}
 
 // smooth moves an average a little towards what was just measured.
 func smooth(average *time.Duration, measured time.Duration) {

@@ -55,6 +55,9 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 	case raftpb.MsgHeartbeatResp:
 		if v := vowOf(m); v.stamp > 0 && c.state == raft.StateLeader && term == c.term {
 			c.lease.heard(from, c.lease.echoOf(v))
+			if f := c.flows[from]; f != nil {
+				f.heard(now - time.Duration(v.stamp))
+			}
 			c.lease.beatAt = min(c.lease.beatAt, c.lease.beatenAt+c.interval())
 		}
 		// Raft would take the stamp for one of its own read requests.

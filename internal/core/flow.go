@@ -1,0 +1,133 @@
+package core
+
+import (
+	"slices"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
+)
+
+// A member that catches up takes what the disks, the network and the processors have left: live appends come first. So old
+// entries go to it piece by piece. The next piece leaves when the one before has been answered, or so many are on their way
+// as the distance is long; and while batches of this leader are being committed, there is a pause between two pieces, as a
+// share of the time that one takes. A piece takes longer where others want the same disk or processor, and so does the
+// pause. Where nobody appends there is none, and neither is there one where nothing is committed: then it may be this very
+// member that is waited for.
+
+// A flow is how old entries get on to one member that lags.
+type flow struct {
+	trip    time.Duration // the shortest time of a heartbeat there and back
+	takes   time.Duration // a piece, on average, without that
+	pieces  []piece       // on their way
+	lastOut time.Duration // when the last one left
+	given   uint64        // where that ends
+}
+
+// A piece is what was put on the shelf at a time.
+type piece struct {
+	hi uint64
+	at time.Duration
+}
+
+const (
+	liveFor    = 100 * time.Millisecond // for so long after a batch was committed, others are expected
+	idleAhead  = 2                      // pieces that are on their way beyond what the distance asks for, where nobody appends
+	maxPieces  = 32                     // on their way at most
+	restShare  = 2                      // a pause is one part of this many of what a piece takes
+	shortTakes = 50 * time.Microsecond  // the least that a piece is taken to take
+)
+
+// heard takes the time of a heartbeat there and back.
+func (f *flow) heard(took time.Duration) {
+	if f.trip == 0 || took < f.trip {
+		f.trip = took
+	}
+}
+
+// answered takes note of how far the member is, and forgets what must have been lost.
+func (f *flow) answered(now time.Duration, match uint64, lost time.Duration) {
+	for len(f.pieces) > 0 && f.pieces[0].hi <= match+1 {
+		took := max(now-f.pieces[0].at-f.trip, shortTakes)
+		if f.takes == 0 {
+			f.takes = took
+		}
+		smooth(&f.takes, took)
+		f.pieces = f.pieces[1:]
+	}
+	f.pieces = slices.DeleteFunc(f.pieces, func(p piece) bool { return now-p.at > lost })
+}
+
+// room returns when the next piece may leave: now, later, or never without an answer.
+func (f *flow) room(now time.Duration, live bool) time.Duration {
+	ahead := 1 + int(min(f.trip/max(f.takes, shortTakes), maxPieces-1))
+	if !live {
+		ahead += idleAhead
+	}
+	switch {
+	case len(f.pieces) >= ahead:
+		return now + never
+	case live:
+		return f.lastOut + f.takes + f.takes/restShare
+	}
+	return now
+}
+
+// release puts what was fetched on the shelf when its time has come, and lets raft ask again for what it was told is not
+// there.
+func (c *Core) release(now time.Duration) {
+	s := &c.shelf
+	s.releaseAt = now + never
+	if len(s.runs) == 0 && len(c.flows) == 0 {
+		return
+	}
+	if c.state != raft.StateLeader {
+		clear(c.flows)
+		for i := range s.runs {
+			s.runs[i].held = false // what is to be applied
+		}
+		return
+	}
+	for i := range s.runs {
+		if r := &s.runs[i]; r.from <= c.pos.Raft+1 && c.pos.Raft+1 < r.hi() {
+			r.held = false
+		}
+	}
+	live := c.pace.committedAt != 0 && now-c.pace.committedAt < liveFor
+	var again []uint64
+	c.node.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
+		if id == c.cfg.ID || !p.RecentActive || p.State == tracker.StateSnapshot {
+			return
+		}
+		f := c.flows[id]
+		if f != nil {
+			f.answered(now, p.Match, c.cfg.ElectionTimeout)
+		}
+		i := slices.IndexFunc(s.runs, func(r run) bool { return r.lo <= p.Next && p.Next < r.hi() })
+		switch {
+		case i < 0 && f != nil && len(f.pieces) == 0 && now-f.lastOut > c.cfg.ElectionTimeout:
+			delete(c.flows, id)
+			return
+		case i < 0 || !s.runs[i].held && f != nil && f.given >= s.runs[i].hi():
+			return
+		case f == nil:
+			f = &flow{}
+			if c.flows == nil {
+				c.flows = map[uint64]*flow{}
+			}
+			c.flows[id] = f
+		}
+		if at := f.room(now, live); at > now {
+			s.releaseAt = min(s.releaseAt, at)
+			return
+		}
+		s.runs[i].held = false
+		f.given, f.lastOut = s.runs[i].hi(), now
+		f.pieces = append(f.pieces, piece{hi: f.given, at: now})
+		again = append(again, id)
+	})
+	for _, id := range again { // as if it had answered a heartbeat, as it will anyway
+		_ = c.node.Step(&raftpb.Message{Type: raftpb.MsgHeartbeatResp.Enum(), To: &c.cfg.ID, From: new(id), Term: new(c.term)})
+	}
+}

@@ -1,0 +1,122 @@
+package core
+
+import (
+	"testing"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// catchUp lets member 3 of a lagging cluster catch up, which answers each message after a while, and returns how long that took and
+// the most messages that were on their way. live: batches are committed meanwhile.
+func catchUp(t *testing.T, answers, trip time.Duration, live bool) (took time.Duration, most int) {
+	l := newLagging(t)
+	type answer struct {
+		index uint64
+		at    time.Duration
+	}
+	var due []answer
+	begun, busy := l.now, l.now
+	l.from(3, raftpb.MsgHeartbeatResp, 0, 3)
+	have, got := uint64(1), uint64(1)
+	reject := true
+	for rounds := 0; have < laggingEntries-1; rounds++ {
+		if rounds > 10_000 {
+			t.Fatalf("it has got the entries up to %d of %d", have, laggingEntries)
+		}
+		if live {
+			l.core.pace.committedAt = l.now
+		}
+		sent := l.sent
+		l.sent = nil
+		for _, m := range sent {
+			if reject {
+				reject = false
+				l.step(Receive{Message: &raftpb.Message{Type: raftpb.MsgAppResp.Enum(), From: new(uint64(3)), To: new(uint64(1)), Term: new(uint64(3)),
+					Index: m.Index, Reject: new(true), RejectHint: new(uint64(1)), LogTerm: new(uint64(1))}, At: l.now})
+				begun = l.now
+				continue
+			}
+			if n := len(m.GetEntries()); n > 0 && m.GetIndex() <= got {
+				got = m.GetEntries()[n-1].GetIndex()
+				busy = max(busy, l.now+trip/2) + answers
+				due = append(due, answer{m.GetEntries()[n-1].GetIndex(), busy + trip/2})
+			}
+		}
+		if f := l.core.flows[3]; f != nil {
+			f.heard(trip)
+		}
+		most = max(most, len(due))
+		switch {
+		case len(l.asks) > 0:
+			l.answer()
+		case len(due) > 0 && due[0].at <= l.core.Deadline():
+			l.now = due[0].at
+			have, due = max(have, due[0].index), due[1:]
+			l.from(3, raftpb.MsgAppResp, have, 3)
+		default:
+			l.now = max(l.now, l.core.Deadline())
+			l.step(Tick{})
+			l.from(2, raftpb.MsgHeartbeatResp, 0, 3)
+			l.from(3, raftpb.MsgHeartbeatResp, 0, 3)
+		}
+	}
+	return l.now - begun, most
+}
+
+// TestG8_CatchUpLeavesRoom: a member that catches up leaves a part of the time to others as long as anybody appends, and has all of it
+// otherwise; and a long way is filled in either case.
+func TestG8_CatchUpLeavesRoom(t *testing.T) {
+	t.Parallel()
+	const answers = 4 * time.Millisecond
+	pieces := time.Duration(laggingEntries * laggingSize >> 20)
+	// What is to be applied and what is in memory comes beside.
+	for _, test := range []struct {
+		name          string
+		trip          time.Duration
+		live          bool
+		least, longer time.Duration
+		most          int
+	}{
+		{"nobody appends", 0, false, pieces * answers, pieces*answers*11/10 + 20*time.Millisecond, 4 + idleAhead},
+		{"somebody appends", 0, true, pieces * answers * 13 / 10, pieces * answers * 2, 4},
+		{"somebody appends, far away", 20 * time.Millisecond, true, pieces * answers * 13 / 10, pieces * answers * 3, 8},
+		{"nobody appends, far away", 20 * time.Millisecond, false, pieces * answers, pieces * answers * 2, 12},
+	} {
+		took, most := catchUp(t, answers, test.trip, test.live)
+		if took < test.least || took > test.longer {
+			t.Errorf("%s: it took %v, want between %v and %v", test.name, took, test.least, test.longer)
+		}
+		if most > test.most {
+			t.Errorf("%s: %d messages were on their way, want at most %d", test.name, most, test.most)
+		}
+		t.Logf("%s: %v, %d on their way", test.name, took, most)
+	}
+}
+
+// TestNoRestWhereNothingCommits: a member that the majority waits for catches up as fast as it can.
+func TestNoRestWhereNothingCommits(t *testing.T) {
+	t.Parallel()
+	f := &flow{takes: 10 * time.Millisecond, lastOut: time.Second}
+	if got, want := f.room(time.Second, true), time.Second+15*time.Millisecond; got != want {
+		t.Errorf("beside appends: %v, want %v", got, want)
+	}
+	if got := f.room(time.Second, false); got != time.Second {
+		t.Errorf("where nobody appends: %v, want at once", got)
+	}
+}
+
+// TestLostPieces: what is never answered does not stop the flow for ever.
+func TestLostPieces(t *testing.T) {
+	t.Parallel()
+	f := &flow{takes: time.Millisecond, pieces: []piece{{hi: 10, at: time.Second}, {hi: 20, at: time.Second}}}
+	f.answered(time.Second+400*time.Millisecond, 5, 500*time.Millisecond)
+	if at := f.room(time.Second+400*time.Millisecond, true); at < time.Minute {
+		t.Errorf("the next may leave at %v", at)
+	}
+	now := time.Second + 501*time.Millisecond
+	f.answered(now, 5, 500*time.Millisecond)
+	if at := f.room(now, true); at > now {
+		t.Errorf("the next may leave at %v", at)
+	}
+}
