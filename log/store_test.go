@@ -107,7 +107,7 @@ func TestPersistSnapshotWithEntries(t *testing.T) {
 
 // TestMem_SmallEntries: the cache of recent entries counts what they take in memory, not only what is in them.
 func TestMem_SmallEntries(t *testing.T) {
-	const limit = 100 * (1 + core.EntryOverhead)
+	limit := 100 * core.EntrySize(&raftpb.Entry{Data: []byte{1}})
 	w, err := NewStore(sim.NewDisk(Boot([]Member{{ID: 1, Name: "a"}})), limit)
 	if err != nil {
 		t.Fatal(err)
@@ -118,7 +118,7 @@ func TestMem_SmallEntries(t *testing.T) {
 	if n := len(w.ents); n > 100 || n < 90 {
 		t.Errorf("%d entries of one byte are kept in %d bytes", n, limit)
 	}
-	if got := core.Within(w.ents, 10*(1+core.EntryOverhead)); len(got) != 10 {
+	if got := core.Within(w.ents, uint64(limit/10)); len(got) != 10 {
 		t.Errorf("%d entries are read at a time", len(got))
 	}
 }

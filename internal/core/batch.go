@@ -22,12 +22,9 @@ type Batch struct {
 // A Waiter is who waits for the fate of a batch.
 type Waiter interface{ Settle(err error) }
 
-// BatchHeader is how many bytes an empty batch has.
-const BatchHeader = batchHeader
-
 // MakeBatch returns an empty batch of the epoch. Its data goes into room as far as that goes.
 func MakeBatch(epoch uint64, room []byte) Batch {
-	return Batch{Epoch: epoch, size: batchHeader, data: append(room[:0], make([]byte, batchHeader)...)}
+	return Batch{Epoch: epoch, size: BatchHeader, data: append(room[:0], make([]byte, BatchHeader)...)}
 }
 
 // Free takes the records from the batch, once it was proposed, and returns the memory that they were in: raft has a

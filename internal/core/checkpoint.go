@@ -7,7 +7,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// A checkpoint is the header of a snapshot: everything a restart needs but the state machine's own
+// A Checkpoint is the header of a snapshot: everything a restart needs but the state machine's own
 // bytes, which follow it.
 type Checkpoint struct {
 	Version  int       `codec:"v"`
@@ -19,7 +19,7 @@ type Checkpoint struct {
 	Machine  string    `codec:"w"`           // the Go type of the state machine that wrote them, for people
 }
 
-// A stateKind says what follows a checkpoint header. It is not guessed from a size: a state may well
+// A StateKind says what follows a checkpoint header. It is not guessed from a size: a state may well
 // be written as no bytes at all.
 type StateKind uint8
 
@@ -29,14 +29,14 @@ const (
 	StateOf                      // a state machine's bytes follow, perhaps none
 )
 
-// base is the raft entry before the first one kept.
+// Base is the raft entry before the first one kept.
 type Base struct {
 	Raft  uint64 `codec:"r"`
 	Term  uint64 `codec:"t"`
 	Index uint64 `codec:"i"` // the last record at or before it
 }
 
-// termRun says that from raft index From on, entries have Term, up to the next run.
+// TermRun says that from raft index From on, entries have Term, up to the next run.
 type TermRun struct {
 	From uint64 `codec:"f"`
 	Term uint64 `codec:"t"`
@@ -67,7 +67,7 @@ func Members(s *raftpb.Snapshot) ([]Member, error) {
 	return c.Position.Roster.Members, err
 }
 
-// forOthers returns a member's checkpoint as another member shall have it: its log begins behind the
+// ForOthers returns a member's checkpoint as another member shall have it: its log begins behind the
 // checkpoint, since it has nothing of what the sender keeps before.
 func ForOthers(s *raftpb.Snapshot) (*raftpb.Snapshot, error) {
 	c, err := ParseCheckpoint(s)

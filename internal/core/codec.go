@@ -31,12 +31,12 @@ const (
 // An old one is the same without the checksum. Who proposes a batch computes it, once and for all: whoever
 // stores, applies, sends or reads the batch later can tell whether it still is what was appended.
 const (
-	batchHeader  = 25
-	checksumSize = 4
-	RecordHeader = 4
+	BatchHeader  = 25 // bytes before the first record
+	checksumSize = 4  // of those
+	RecordHeader = 4  // bytes before each record's data
 )
 
-// recordSize is how many bytes an [Entry] takes beside its data: of a small record, most of all.
+// RecordSize is how many bytes an [Entry] takes beside its data: of a small record, most of all.
 const RecordSize = int(unsafe.Sizeof(Entry{}))
 
 // isBatch reports whether a raft entry's data is a batch of records.
@@ -52,7 +52,7 @@ type Header struct {
 }
 
 func ParseHeader(data []byte) (Header, error) {
-	h := Header{size: batchHeader}
+	h := Header{size: BatchHeader}
 	if isBatch(data) && data[0] == kindOldBatch {
 		h.size -= checksumSize
 	}
@@ -69,7 +69,7 @@ func ParseHeader(data []byte) (Header, error) {
 	return h, nil
 }
 
-// checkRecords checks what appendRecords relies on.
+// CheckRecords checks what [AppendRecords] relies on.
 func CheckRecords(h Header, data []byte) error {
 	rest := data[h.size:]
 	for i := range uint64(h.Count) {
@@ -88,7 +88,7 @@ func CheckRecords(h Header, data []byte) error {
 	return nil
 }
 
-// appendRecords appends the records of a batch that was checked to dst. The records share data's memory.
+// AppendRecords appends the records of a batch that was checked to dst. The records share data's memory.
 func AppendRecords(dst []Entry, h Header, data []byte) []Entry {
 	rest := data[h.size:]
 	dst = slices.Grow(dst, int(h.Count))

@@ -56,7 +56,7 @@ func TestMutate_Checksum(t *testing.T) {
 			case n == 0 && errors.Is(err, ErrFormat):
 			case damage == nil || damage.Raft != 5 || damage.When != "here":
 				t.Errorf("bit %d of byte %d: %v", bit, n, damage)
-			case n >= batchHeader && (damage.First != 3 || damage.Last != 5):
+			case n >= BatchHeader && (damage.First != 3 || damage.Last != 5):
 				t.Errorf("bit %d of byte %d: %v", bit, n, damage)
 			}
 		}
@@ -74,7 +74,7 @@ func TestBatchLayout(t *testing.T) {
 		t.Fatalf("the layout has changed:\n got %v\nwant %v", got, want)
 	}
 	h, err := ParseHeader(got)
-	if err != nil || h != (Header{Epoch: 7, First: 3, Count: 3, size: batchHeader}) {
+	if err != nil || h != (Header{Epoch: 7, First: 3, Count: 3, size: BatchHeader}) {
 		t.Fatalf("parseHeader: %+v, %v", h, err)
 	}
 	records := AppendRecords(nil, h, got)

@@ -177,7 +177,7 @@ func (a *Apply) Records() []Entry {
 	return records
 }
 
-// recordsOf returns the records of the first of some accepted entries, and of how many: at least of one, and of more as
+// RecordsOf returns the records of the first of some accepted entries, and of how many: at least of one, and of more as
 // long as what describes the records takes no more than a limit of bytes.
 func RecordsOf(accepted []*raftpb.Entry, limit int) (records []Entry, entries int) {
 	for _, e := range accepted {

@@ -23,7 +23,7 @@ const (
 	maxEpochs = 1 << 17
 )
 
-// A position is the replicated state of the log itself after some raft entry: the same on every
+// A Position is the replicated state of the log itself after some raft entry: the same on every
 // member that has come as far. It is a value: moving on returns another.
 type Position struct {
 	Raft      uint64   `codec:"raft"`  // the raft entry it stands after
@@ -41,7 +41,7 @@ type Moved struct {
 	raft         *raftpb.ConfChangeV2 // what raft has to be told; nil: nothing
 }
 
-// epoch is the epoch in force, the zero Epoch before the first.
+// Epoch is the epoch in force, the zero Epoch before the first.
 func (p *Position) Epoch() Epoch {
 	if len(p.Epochs) == 0 {
 		return Epoch{}
@@ -49,7 +49,7 @@ func (p *Position) Epoch() Epoch {
 	return p.Epochs[len(p.Epochs)-1]
 }
 
-// next moves over one committed raft entry. It is here, and only here, that records are fenced
+// Next moves over one committed raft entry. It is here, and only here, that records are fenced
 // (G2): a batch counts if its epoch is the one in force, on every member alike.
 func (p *Position) Next(e *raftpb.Entry) (Moved, error) {
 	if e.GetIndex() != p.Raft+1 {
@@ -103,7 +103,7 @@ func (p *Position) Next(e *raftpb.Entry) (Moved, error) {
 	return Moved{}, nil
 }
 
-// since returns the position with the history that is needed by a log that begins behind a raft entry.
+// Since returns the position with the history that is needed by a log that begins behind a raft entry.
 func (p Position) Since(base uint64) Position {
 	inForce := sort.Search(len(p.Epochs), func(i int) bool { return p.Epochs[i].Raft > base }) - 1
 	p.Epochs = p.Epochs[max(0, min(inForce, len(p.Epochs)-MinEpochs)):]
@@ -129,7 +129,7 @@ func after(history []Epoch, e uint64) (Epoch, bool) {
 	return history[i], true
 }
 
-// firstRecord returns the first record of a batch that counts.
+// FirstRecord returns the first record of a batch that counts.
 func FirstRecord(e *raftpb.Entry) uint64 {
 	h, err := ParseHeader(e.GetData())
 	if err != nil {
@@ -138,7 +138,7 @@ func FirstRecord(e *raftpb.Entry) uint64 {
 	return h.First
 }
 
-// counts reports whether a committed raft entry is a batch that was not fenced, by the same rule by
+// Counts reports whether a committed raft entry is a batch that was not fenced, by the same rule by
 // which it was applied.
 func Counts(e *raftpb.Entry, history []Epoch) (Header, bool, error) {
 	data := e.GetData()

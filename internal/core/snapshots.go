@@ -19,7 +19,7 @@ type snapshots struct {
 	pinned     uint64 // as a leader: the log behind this raft index is needed
 }
 
-// nothingPinned is the pin of a log of which nobody needs anything.
+// NothingPinned is the pin of a log of which nobody needs anything.
 const NothingPinned = math.MaxUint64
 
 // pinLog takes note of what the slowest of those needs who catch up.

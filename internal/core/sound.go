@@ -30,11 +30,11 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // checksum is that of a batch.
 func checksum(batch []byte) uint32 { return crc32.Checksum(batch[1+checksumSize:], castagnoli) }
 
-// verify reports a raft entry whose batch is no longer what its proposer made of it: a *[ChecksumError], which
+// Verify reports a raft entry whose batch is no longer what its proposer made of it: a *[ChecksumError], which
 // says when that was found. Other entries, and old batches, have no checksum.
 func Verify(e *raftpb.Entry, when string) *ChecksumError {
 	data := e.GetData()
-	if len(data) < batchHeader || data[0] != kindBatch ||
+	if len(data) < BatchHeader || data[0] != kindBatch ||
 		checksum(data) == binary.LittleEndian.Uint32(data[1:]) {
 		return nil
 	}

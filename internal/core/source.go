@@ -21,7 +21,7 @@ var (
 	ErrNotYet  = raft.ErrUnavailable // entries are not there yet
 )
 
-// within returns so many of the first entries that they take maxBytes of memory at most, but one at least.
+// Within returns so many of the first entries that they take maxBytes of memory at most, but one at least.
 func Within(ents []*raftpb.Entry, maxBytes uint64) []*raftpb.Entry {
 	size := uint64(0)
 	for i, e := range ents {
@@ -32,7 +32,7 @@ func Within(ents []*raftpb.Entry, maxBytes uint64) []*raftpb.Entry {
 	return ents[:len(ents):len(ents)]
 }
 
-// entrySize is about how many bytes of memory an entry takes: for one with a small record most are in what is around it.
-func EntrySize(e *raftpb.Entry) int { return len(e.GetData()) + EntryOverhead }
+// EntrySize is about how many bytes of memory an entry takes: for one with a small record most are in what is around it.
+func EntrySize(e *raftpb.Entry) int { return len(e.GetData()) + entryOverhead }
 
-const EntryOverhead = 160
+const entryOverhead = 160
