@@ -296,7 +296,11 @@ func TestStalls(t *testing.T) {
 func askAll(w *WAL) error {
 	w.Identity()
 	w.ClusterID()
-	w.Peers()
+	for name, incarnation := range w.Peers() {
+		if err := w.Meet(name, incarnation); err != nil {
+			return err
+		}
+	}
 	w.Birth()
 	w.Promised()
 	w.Written()

@@ -289,16 +289,16 @@ func (w *WAL) Peers() map[string]uint64 {
 }
 
 // Meet remembers, durably, the incarnation of a member at the first meeting. It returns a *StrangerError when the member
-// was met before with another one.
+// was met before with another one. Only the first meeting waits for the disk: whoever was met before is known in memory.
 func (w *WAL) Meet(name string, incarnation uint64) error {
+	if known, err := w.body.Load().meets(name, incarnation); known {
+		return err
+	}
 	w.idMu.Lock()
 	defer w.idMu.Unlock()
 	next := *w.body.Load()
-	if known, ok := next.Peers[name]; ok {
-		if known == incarnation {
-			return nil
-		}
-		return &StrangerError{Member: name, Known: known, Got: incarnation}
+	if known, err := next.meets(name, incarnation); known { // meanwhile
+		return err
 	}
 	next.Peers = maps.Clone(next.Peers)
 	if next.Peers == nil {
@@ -306,6 +306,15 @@ func (w *WAL) Meet(name string, incarnation uint64) error {
 	}
 	next.Peers[name] = incarnation
 	return w.putBodyLocked(&next)
+}
+
+// meets reports whether a member was met before, and if so, whether it is the same.
+func (b *identityBody) meets(name string, incarnation uint64) (known bool, err error) {
+	was, known := b.Peers[name]
+	if known && was != incarnation {
+		err = &StrangerError{Member: name, Known: was, Got: incarnation}
+	}
+	return known, err
 }
 
 // putBodyLocked writes the identity file, wholly or not at all. After an error it holds the one or the other: it can be tried

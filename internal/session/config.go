@@ -53,7 +53,8 @@ type Config struct {
 
 	// Admit decides, after the built-in checks, whether we may talk to the one who said this: at dials and at accepts. An
 	// error refuses, and its text is told to the other side; one that wraps [ErrNotNow] says that it is not the other's
-	// fault. Called from many goroutines. Nil: yes.
+	// fault. It may wait for a disk: it is called from a goroutine of its own, and as long as it has not returned nothing waits
+	// but this handshake, which ends with HandshakeTimeout. Nil: yes.
 	Admit func(Hello) error
 
 	// Refused is told each time a peer refused us, or we refused one; err is a *RefusedError. The name is what the other
