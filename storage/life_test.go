@@ -23,6 +23,7 @@ type progress struct {
 	who, then whoami          // the identity file, likewise
 	ents      []*raftpb.Entry // of the Save that is under way
 	commit    uint64          // so much of m.hs.commit is durable: a mere change of it is not synced
+	beside    uint64          // a checkpoint that is being made beside a Save; 0: none
 }
 
 // whoami is what the identity file keeps.
@@ -56,6 +57,12 @@ func (p *progress) check(w *WAL) (*progress, error) {
 		m := p.m
 		m.hs.term, m.hs.vote = p.next.hs.term, p.next.hs.vote
 		allowed = append(allowed, m)
+	}
+	if p.beside > 0 {
+		for _, m := range allowed {
+			m.snap = p.beside
+			allowed = append(allowed, m)
+		}
 	}
 	who, errs := p.checkIdentity(w)
 	if errs != nil {
