@@ -4,12 +4,18 @@ import (
 	"sync"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/baton-ha/baton/internal/session"
 )
+
+// decodedBytes is about what a control message takes in memory besides its bytes on the wire.
+const decodedBytes = 256
 
 // desk hands the control messages of one connection to their groups, so that a group whose Receive blocks holds up nobody's
 // but its own: what comes for each group waits for it alone, up to controlBytes, of which the oldest is lost.
 type desk struct {
 	t      *TCP
+	lost   *meter
 	groups map[uint64]*window // owned by the connection's reader
 }
 
@@ -37,8 +43,9 @@ func (d *desk) put(g *Group, m *raftpb.Message, size int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiting = append(c.waiting, received{m, size})
-	for c.bytes += size; c.bytes > controlBytes; c.waiting = c.waiting[1:] {
-		c.bytes -= c.waiting[0].size
+	for c.bytes += size + decodedBytes; c.bytes > controlBytes; c.waiting = c.waiting[1:] {
+		c.bytes -= c.waiting[0].size + decodedBytes
+		d.lost.add(session.HeaderSize + c.waiting[0].size)
 	}
 	if !c.busy {
 		c.busy = true
@@ -56,7 +63,7 @@ func (c *window) run() {
 		}
 		r := c.waiting[0]
 		c.waiting = c.waiting[1:]
-		c.bytes -= r.size
+		c.bytes -= r.size + decodedBytes
 		c.mu.Unlock()
 		c.g.h.Receive(r.m)
 	}

@@ -75,6 +75,7 @@ func (t *TCP) spawnServe(ctx context.Context, conn net.Conn) bool {
 		return false
 	}
 	// Entered here and not in the goroutine, so that there are never more of them than the lobby has places.
+	t.counts.accepted.Add(1)
 	t.lobby.enter(conn)
 	t.wg.Go(func() { t.serve(ctx, conn) })
 	return true
@@ -167,7 +168,7 @@ func (t *TCP) welcome(ctx context.Context, raw net.Conn) (*peer, *session.Link, 
 			who = r.Peer
 		}
 		t.said.Say(slog.LevelWarn, lineRefused, who, session.RefusalText(r), "err", r)
-		t.end.Refuse(r)
+		t.refused(r)
 	case ctx.Err() != nil, errors.Is(err, io.EOF):
 		// Also how a check for crash evidence looks from here.
 	default:
@@ -187,6 +188,7 @@ func (t *TCP) welcome(ctx context.Context, raw net.Conn) (*peer, *session.Link, 
 
 // failed tells of somebody who did not come as far as saying who he is. Each kind of failure is counted on its own.
 func (t *TCP) failed(raw net.Conn, err error) {
+	t.counts.failed.Add(1)
 	kind, from := session.CauseElsewhere, raw.RemoteAddr().String()
 	var cause *session.CauseError
 	if errors.As(err, &cause) {
@@ -204,7 +206,11 @@ func (t *TCP) readMessages(p *peer, l *session.Link) error {
 	}
 	taker := newTaker(l)
 	defer taker.end()
-	desk := desk{t: t, groups: map[uint64]*window{}}
+	counts := &p.bulk.counts
+	if l.Peer.Purpose == PurposeControl {
+		counts = &p.control.counts
+	}
+	desk := desk{t: t, lost: &counts.lost, groups: map[uint64]*window{}}
 	for number := uint16(0); ; number++ {
 		f, err := l.Next(limit)
 		if err != nil {
@@ -224,6 +230,7 @@ func (t *TCP) readMessages(p *peer, l *session.Link) error {
 		if err != nil {
 			return err
 		}
+		counts.received.add(session.HeaderSize + len(f.Body))
 		g := t.dir.Load().groups[f.ID]
 		switch {
 		case g == nil:
@@ -245,6 +252,6 @@ func (t *TCP) turnedAway(p *peer, l *session.Link, f session.Frame) error {
 		return err
 	}
 	r := &RefusedError{Peer: p.Name, Addr: l.Raw.RemoteAddr().String(), Code: Code(code), Text: text}
-	t.end.Refuse(r)
+	t.refused(r)
 	return r
 }

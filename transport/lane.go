@@ -54,6 +54,7 @@ type lane struct {
 	inline *nowWriter // what flush writes to; nil: not connected, TLS, or failed
 	failed error      // of flush; ends the connection
 	told   []*Group   // were told of an overflow since the queue last moved
+	counts laneCounts
 }
 
 type queued struct {
@@ -80,6 +81,7 @@ func (l *lane) push(g *Group, m *raftpb.Message, size int64) {
 		if !l.up {
 			// A TimeoutNow forces votes past the lease, so it is worth nothing once it is late.
 			if m.GetType() == raftpb.MsgTimeoutNow {
+				l.counts.dropped.add(1, size)
 				return
 			}
 			q.at = time.Now()
@@ -92,6 +94,7 @@ func (l *lane) push(g *Group, m *raftpb.Message, size int64) {
 		}
 	}
 	if l.bytes > 0 && l.bytes+size > l.limit {
+		l.counts.dropped.add(1, size)
 		if l.purpose == PurposeBulk && !slices.Contains(l.told, g) {
 			l.told = append(l.told, g)
 			g.news.add(notice{what: noticeUnreachable, id: l.p.ID})
@@ -104,6 +107,7 @@ func (l *lane) push(g *Group, m *raftpb.Message, size int64) {
 
 func (l *lane) dropOldestLocked() {
 	l.bytes -= l.queue[0].size
+	l.counts.dropped.add(1, l.queue[0].size)
 	l.queue = slices.Delete(l.queue, 0, 1)
 }
 
@@ -115,9 +119,13 @@ func (l *lane) flush() {
 		return
 	}
 	if l.inline == nil || l.busy || len(l.rest) > 0 || l.bytes > inlineSize {
+		if l.counts.waiting.IsZero() {
+			l.counts.waiting = time.Now()
+		}
 		session.Signal(l.wake)
 		return
 	}
+	frames := len(l.queue)
 	b := l.buf[:0]
 	var err error
 	for i := range l.queue {
@@ -129,8 +137,11 @@ func (l *lane) flush() {
 	}
 	l.buf, l.queue, l.told = b, l.queue[:0], nil
 	if err == nil {
+		l.counts.sent.add(frames, int64(len(b)))
 		l.progress.sent.Add(int64(len(b)))
 		b, err = l.inline.write(b)
+	} else {
+		l.counts.dropped.add(frames, l.bytes)
 	}
 	if err != nil {
 		l.failed, l.inline = err, nil
@@ -162,14 +173,22 @@ func (l *lane) take(spare []queued) (rest []byte, queue []queued, err error) {
 	l.busy = len(rest) > 0 || len(queue) > 0
 	if len(queue) > 0 {
 		l.told = nil
+		if since := l.counts.waiting; !since.IsZero() {
+			l.counts.waiting = time.Time{}
+			l.counts.waited.Observe(int64(time.Since(since)))
+		}
 	}
 	return rest, queue, l.failed
 }
 
-func (l *lane) release(bytes int64) {
+// release makes room for what was written. frames is 0 for a rest, which was counted when it was begun.
+func (l *lane) release(frames int, bytes int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.bytes -= bytes
+	if frames > 0 {
+		l.counts.sent.add(frames, bytes)
+	}
 }
 
 // setUp begins a connection. Without inline all is left to the writer.
@@ -184,6 +203,7 @@ func (l *lane) setUp(inline *nowWriter) {
 			old := time.Since(q.at) > controlStale
 			if old {
 				l.bytes -= q.size
+				l.counts.dropped.add(1, q.size)
 			}
 			return old
 		})
@@ -194,7 +214,11 @@ func (l *lane) setUp(inline *nowWriter) {
 func (l *lane) setDown() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for _, q := range l.queue {
+		l.counts.dropped.add(1, q.size)
+	}
 	l.queue, l.rest, l.bytes, l.told = nil, nil, 0, nil
+	l.counts.since, l.counts.conn, l.counts.waiting = time.Time{}, nil, time.Time{}
 	l.up, l.busy, l.inline, l.failed = false, false, nil, nil
 }
 

@@ -35,6 +35,7 @@ type peer struct {
 	still     standstill
 	segments  atomic.Uint32 // how often another size of segments was wanted
 	taking    chan struct{} // 1: a token while a snapshot from it is received
+	counts    snapshotCounts
 
 	cancel context.CancelFunc // nil before the start; guarded by TCP.mu
 

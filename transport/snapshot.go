@@ -155,6 +155,7 @@ func (o *outbox) run(ctx context.Context) {
 			err = ErrClosed
 		}
 		next = o.sent()
+		o.p.counts.end(err)
 		o.pause(ctx, err)
 		next.g.h.SnapshotSent(next.m, err)
 	}
@@ -184,7 +185,7 @@ func (o *outbox) send(ctx context.Context, s parcel) error {
 	if err != nil {
 		var r *RefusedError
 		if errors.As(err, &r) {
-			o.p.t.end.Refuse(r)
+			o.p.t.refused(r)
 		}
 		return err
 	}
@@ -262,6 +263,7 @@ func (o *outbox) write(l *session.Link, s parcel, body io.Reader, size int64) (t
 			chunk := buf[:session.HeaderSize+n]
 			sum = crc32.Update(sum, castagnoli, chunk[session.HeaderSize:])
 			total += int64(n)
+			o.p.counts.sentBytes.Add(uint64(n))
 			if size >= 0 && total > size {
 				break
 			}
@@ -313,7 +315,10 @@ func (t *TCP) takeSnapshot(ctx context.Context, p *peer, l *session.Link) error 
 	err = t.handSnapshot(ctx, p, l, f.ID, m, size)
 	code, text := uint16(ackTaken), ""
 	if err != nil {
+		p.counts.notTaken.Add(1)
 		code, text = ackFailed, err.Error()
+	} else {
+		p.counts.received.Add(1)
 	}
 	werr := l.Send(session.AppendFrame(nil, session.KindAck, f.ID, session.AppendCoded(nil, code, text)), t.cfg.WriteTimeout)
 	if err != nil && werr == nil {
@@ -340,6 +345,7 @@ func (t *TCP) handSnapshot(ctx context.Context, p *peer, l *session.Link, group 
 	body := &snapshotBody{
 		l: l, group: group, m: m, size: size, slack: t.cfg.SnapshotTimeout, timeout: t.cfg.SnapshotTimeout, rate: t.cfg.SnapshotRate,
 	}
+	defer func() { p.counts.receivedBytes.Add(uint64(body.total)) }()
 	if err := g.h.ReceiveSnapshot(m, size, body); err != nil {
 		return err
 	}

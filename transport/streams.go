@@ -227,7 +227,7 @@ func (c *calls) dial(ctx context.Context) (*session.Mux, error) {
 		}
 		var r *RefusedError
 		if errors.As(err, &r) {
-			t.end.Refuse(r)
+			t.refused(r)
 		}
 		return nil, err
 	}

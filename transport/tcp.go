@@ -61,7 +61,8 @@ type TCP struct {
 	changed chan struct{} // 1: the peers changed; the supervisor starts what is new
 	reached atomic.Bool   // somebody has come in
 	closing chan struct{} // closed by Close
-	unbound error         // why there was nothing to listen on at first
+	counts  tcpCounts
+	unbound error // why there was nothing to listen on at first
 	dir     atomic.Pointer[directory]
 
 	memberStreams, clientStreams *session.Budget

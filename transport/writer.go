@@ -26,6 +26,7 @@ func (l *lane) run(ctx context.Context) {
 	said, name, lane := l.p.t.said, l.p.Name, l.purpose.String()
 	var pause, refusals backoff
 	for ctx.Err() == nil {
+		l.dials()
 		conn, err := l.p.t.end.Dial(l.p.small(ctx), l.p.Peer, l.purpose)
 		if ctx.Err() != nil {
 			if err == nil {
@@ -45,7 +46,7 @@ func (l *lane) run(ctx context.Context) {
 			}
 			said.Say(slog.LevelWarn, lineCannotConnect, name, text, "peer", name, "connection", lane, "err", err)
 			if r != nil {
-				l.p.t.end.Refuse(r)
+				l.p.t.refused(r)
 				l.wait(ctx, refusals.next(refusedBackoff, maxRefusedBackoff))
 			} else {
 				l.wait(ctx, pause.next(cfg.Backoff, cfg.MaxBackoff))
@@ -58,6 +59,7 @@ func (l *lane) run(ctx context.Context) {
 		said.Over(lineLost, name)
 		since := time.Now()
 		l.p.attached(conn)
+		l.connects(conn.Raw)
 		l.setUp(inlineOf(conn))
 		err = l.serve(ctx, conn)
 		l.setDown()
@@ -154,6 +156,7 @@ func (l *lane) write(conn *session.Link, ended <-chan error) (err error, finishe
 	for {
 		var rest []byte
 		if rest, batch, err = l.take(batch); err != nil {
+			l.lose(0, 0, batch)
 			return err, false
 		}
 		if len(rest) == 0 && len(batch) == 0 {
@@ -166,28 +169,33 @@ func (l *lane) write(conn *session.Link, ended <-chan error) (err error, finishe
 		}
 		if len(rest) > 0 {
 			if _, err := conn.Write(rest); err != nil {
+				l.lose(0, 0, batch)
 				return err, false
 			}
-			l.release(int64(len(rest)))
+			l.release(0, int64(len(rest)))
 		}
 		var bytes int64
+		frames := 0
 		buf := l.buf[:0]
 		for i := range batch {
 			q := &batch[i]
+			bytes += q.size
+			frames++
 			if buf, err = l.append(buf, q); err != nil {
+				l.lose(frames, bytes, batch[i+1:])
 				return err, false
 			}
-			bytes += q.size
 			*q = queued{}
 			if len(buf) < writeSize && i < len(batch)-1 {
 				continue
 			}
 			l.progress.sent.Add(int64(len(buf)))
 			if _, err := conn.Write(buf); err != nil {
+				l.lose(frames, bytes, batch[i+1:])
 				return err, false
 			}
-			l.release(bytes)
-			bytes = 0
+			l.release(frames, bytes)
+			bytes, frames = 0, 0
 			if buf = buf[:0]; cap(buf) > keepBuffer {
 				buf = nil
 			}
