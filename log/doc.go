@@ -13,8 +13,8 @@
 //
 // # Records and entries
 //
-// A record has an index of its own, 1, 2, 3 … without holes. A raft entry holds a batch of records, or the
-// start of an epoch, or nothing. A batch counts if the epoch that it carries is the one in force where it
+// A record has an index of its own, 1, 2, 3 … without holes. A raft entry holds a batch of records, the
+// start of an epoch, a change of the members, or nothing. A batch counts if the epoch that it carries is the one in force where it
 // is applied; every member, and every reader of old entries, decides so by the same rule.
 //
 // # Guarantees

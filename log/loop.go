@@ -291,6 +291,7 @@ type queue[T any] struct {
 	mu     *sync.Mutex
 	more   *sync.Cond
 	items  []T
+	spare  []T // the slice that take returned last, to be filled again
 	closed bool
 }
 
@@ -309,16 +310,16 @@ func (q *queue[T]) put(items ...T) {
 	q.more.Signal()
 }
 
-// take waits for work and returns all of it; false when the queue is closed.
+// take waits for work and returns all of it; false when the queue is closed. The slice is valid until the next take.
 func (q *queue[T]) take() ([]T, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	clear(q.spare) // nothing of it is kept while there is no work
 	for len(q.items) == 0 && !q.closed {
 		q.more.Wait()
 	}
-	items := q.items
-	q.items = nil
-	return items, !q.closed
+	q.items, q.spare = q.spare[:0], q.items
+	return q.spare, !q.closed
 }
 
 func (q *queue[T]) close() {
