@@ -1,7 +1,6 @@
 package core
 
 import (
-	"math"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -104,103 +103,6 @@ func (Gone) Mail()         {}
 func (DiskOut) Mail()      {}
 func (SnapshotSent) Mail() {}
 
-// Effects is what a step asks the driver to do. The driver lets its [Observer] see the changes first
-// (a role that ends must have ended before anything that depends on it leaves), then does the rest in
-// any order between the fields, in the given order within each.
-type Effects struct {
-	Changes []Change
-	Send    []*raftpb.Message
-	Writes  []*Write
-	Applies []*Apply
-	Fetches []*Fetch
-	Done    []Done
-	Decided []Decided
-}
-
-// reset makes room for the effects of the next step.
-func (e *Effects) reset() {
-	e.Changes = emptied(e.Changes)
-	e.Send = emptied(e.Send)
-	e.Writes = emptied(e.Writes)
-	e.Applies = emptied(e.Applies)
-	e.Fetches = emptied(e.Fetches)
-	e.Done = emptied(e.Done)
-	e.Decided = emptied(e.Decided)
-}
-
-// emptied returns a slice to be filled again. It keeps nothing alive.
-func emptied[T any](s []T) []T {
-	clear(s)
-	return s[:0]
-}
-
-// A Write is to be made durable, in order. Then its messages are to be sent, by whoever has written it, and
-// it is to be answered with [Written].
-type Write struct {
-	Hard     *raftpb.HardState // nil: unchanged
-	Entries  []*raftpb.Entry
-	Snapshot *raftpb.Snapshot // nil, or a staged one to bring into force first
-
-	Send  []*raftpb.Message // to the other members, once it is durable
-	Bytes int               // of the entries
-
-	responses []*raftpb.Message // to be stepped once it is durable
-	issued    time.Duration
-
-	// Room for what most writes have, so that one allocation makes all of it.
-	hard        raftpb.HardState
-	send1, own1 [1]*raftpb.Message
-}
-
-// An Apply is what was committed. It is to be shown to readers, to be given to the state machine, in order, and then to be
-// answered with [Applied].
-type Apply struct {
-	Snapshot *raftpb.Snapshot // if not nil, restore from it
-	Bytes    int              // of the raft entries it stands for
-
-	Accepted []*raftpb.Entry // the batches that count
-	Position Position        // after it
-	Term     uint64          // of the raft entry at Position
-	Batches  []*Batch        // of this member, accepted in it
-
-	epochs    []Epoch // started in it
-	responses []*raftpb.Message
-
-	// Room, as in a Write.
-	accepted1 [1]*raftpb.Entry
-	batches1  [1]*Batch
-}
-
-// Records returns the accepted records. Their data is the log's.
-func (a *Apply) Records() []Entry {
-	records, _ := RecordsOf(a.Accepted, math.MaxInt)
-	return records
-}
-
-// RecordsOf returns the records of the first of some accepted entries, and of how many: at least of one, and of more as
-// long as what describes the records takes no more than a limit of bytes.
-func RecordsOf(accepted []*raftpb.Entry, limit int) (records []Entry, entries int) {
-	for _, e := range accepted {
-		h, err := ParseHeader(e.GetData())
-		if err != nil {
-			panic(err) // it was accepted
-		}
-		if entries > 0 && (len(records)+int(h.Count))*RecordSize > limit {
-			break
-		}
-		records = AppendRecords(records, h, e.GetData())
-		entries++
-	}
-	return records, entries
-}
-
-// Done is the fate of a proposed batch: a nil Err means that it is in the log from Batch.First on,
-// and applied on this member. Any other is definite (G3).
-type Done struct {
-	Batch *Batch
-	Err   error
-}
-
 // A Change is something that the role of the member may depend on.
 type Change interface{ change() }
 
@@ -237,42 +139,3 @@ func (Problem) change()       {}
 
 // Mail lets anyone post a problem.
 func (Problem) Mail() {}
-
-// An Observer is stepped, on the goroutine that owns the core, with all that changes and with what was posted that is neither
-// an [Event] nor a [Change], and with what is known then. It returns events for the core to be stepped with next. It must not block.
-type Observer interface {
-	Changed(now time.Duration, view View, change Change) []Event
-	Posted(now time.Duration, view View, mail Mail) []Event
-}
-
-// Drive steps the core and the observer with what was posted, the observer with what changes, and the core with what the
-// observer answers, until nobody has more to say. It returns the effects of all steps in order; they are valid until the core
-// is driven or stepped again. It is what makes core and observer one machine with one mailbox, in the product and in the
-// simulator alike.
-func Drive(c *Core, o Observer, now time.Duration, posted []Mail) (Effects, error) {
-	own := c.events[:0]
-	for _, m := range posted {
-		switch m := m.(type) {
-		case Event:
-			own = append(own, m)
-		case Change:
-			own = append(own, o.Changed(now, c.View(now), m)...)
-		default:
-			own = append(own, o.Posted(now, c.View(now), m)...)
-		}
-	}
-	c.eff.reset()
-	for told := 0; len(own) > 0; {
-		err := c.step(now, own)
-		clear(own)
-		own = own[:0]
-		for ; told < len(c.eff.Changes); told++ {
-			own = append(own, o.Changed(now, c.View(now), c.eff.Changes[told])...)
-		}
-		if err != nil {
-			return c.eff, err
-		}
-	}
-	c.events = own
-	return c.eff, nil
-}
