@@ -120,10 +120,28 @@ func (n *Node) closePort() {
 	case <-n.hurry:
 	case <-t.C:
 	}
+	n.lastWords()
 	if err := n.net.Close(); err != nil {
 		n.cfg.Logger.Warn("close the transport", "member", n.cfg.Name, "err", err)
 	}
 }
+
+// lastWords gives this member a moment to tell the others that it leaves, or has failed.
+func (n *Node) lastWords() {
+	said := make(chan struct{})
+	go func() { n.speakers.Wait(); close(said) }()
+	t := time.NewTimer(lastWord)
+	defer t.Stop()
+	select {
+	case <-said:
+	case <-n.hurry:
+	case <-t.C:
+	}
+	n.hush()
+	<-said
+}
+
+const lastWord = 100 * time.Millisecond
 
 // unfinished names what still runs.
 func (n *Node) unfinished() []string {

@@ -35,6 +35,11 @@ type (
 	unborn struct{ err error }
 	// diskFull: the disk is nearly full, because of err, or with a nil error no longer.
 	diskFull struct{ err error }
+	// heardOf: another member has said what is in its way.
+	heardOf struct {
+		id        uint64
+		obstacles []obstacle
+	}
 	// become: somebody wants this member to be Active, or not to be.
 	become struct{ wish *wish }
 )
@@ -48,6 +53,7 @@ func (expired) input()       {}
 func (misuse) input()        {}
 func (unborn) input()        {}
 func (diskFull) input()      {}
+func (heardOf) input()       {}
 func (become) input()        {}
 
 func (wake) Mail()          {}
@@ -59,6 +65,7 @@ func (expired) Mail()       {}
 func (misuse) Mail()        {}
 func (unborn) Mail()        {}
 func (diskFull) Mail()      {}
+func (heardOf) Mail()       {}
 func (become) Mail()        {}
 
 // An action is something that a role machine wants done.

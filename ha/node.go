@@ -45,6 +45,9 @@ type Node struct {
 	lost       atomic.Pointer[error]         // why the directory is gone
 	changed    atomic.Pointer[chan struct{}] // closed and replaced after each change of status
 	conditions conditions
+	hearsay    hearsay
+	speakers   sync.WaitGroup     // of news
+	hush       context.CancelFunc // ends them
 
 	leave     sync.Once
 	gaveUp    atomic.Bool   // a role that begins is over
@@ -162,6 +165,12 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 	n.publish(n.clock())
 	group, err := n.net.Group(groupID, n.log)
 	if err != nil {
+		return errors.Join(fmt.Errorf("baton: %w", err), n.net.Close(), n.log.Close())
+	}
+	speaking, hush := context.WithCancel(context.Background())
+	n.hush = hush
+	if err := n.startNews(speaking); err != nil {
+		hush()
 		return errors.Join(fmt.Errorf("baton: %w", err), n.net.Close(), n.log.Close())
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -284,7 +293,7 @@ func (n *Node) Subscribe(ctx context.Context, from uint64) iter.Seq2[Entry, erro
 // Become asks for a planned change of roles and waits for it.
 //
 // Become(ctx, Standby) on the Active ends OnActive's ctx, waits until it has returned, and hands over to
-// the member that is best caught up; it returns nil when that one leads. [ErrNoSuccessor] means that
+// the member that is well and best caught up; it returns nil when that one leads. [ErrNoSuccessor] means that
 // there is none, and that nothing has changed; [ErrNotHandedOver] that it did not take over, and this
 // member goes on in a new epoch. On any other member it returns nil at once.
 //

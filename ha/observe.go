@@ -43,13 +43,13 @@ func (n observer) Changed(now time.Duration, view log.View, change log.Change) [
 // Posted implements [log.Observer].
 func (n observer) Posted(now time.Duration, view log.View, mail log.Mail) []log.Event {
 	events := n.step(now, view, inputOf(mail))
+	n.show(now)
 	if stopped, ok := mail.(log.Stopped); ok {
 		if stopped.Err != nil {
 			n.cfg.Logger.Error("the member has stopped", "member", n.cfg.Name, "err", stopped.Err)
 		}
-		close(n.ended)
+		close(n.ended) // who waits for it finds the last status
 	}
-	n.show(now)
 	return events
 }
 

@@ -24,6 +24,17 @@ func (k ObstacleKind) lasts() bool {
 	return false
 }
 
+// bars reports whether a member that has it cannot take the role; else others are preferred to it. What a later version may
+// know does not bar.
+func (k ObstacleKind) bars() bool {
+	switch k {
+	case ObstacleUnborn, ObstacleCallback, ObstacleCoolDown, ObstacleHandOver, ObstacleRestart, ObstacleDiskStalled, ObstacleApplyStalled,
+		ObstacleLagging, ObstacleLoop, ObstacleSilent:
+		return true
+	}
+	return false
+}
+
 // quiet reports whether it is part of the ordinary course of things, and the log need not tell of it.
 func (k ObstacleKind) quiet() bool { return k == ObstacleHandOver || k == ObstacleRestart }
 

@@ -29,12 +29,13 @@ type role struct {
 
 	phase     phase
 	obstacles obstacles
-	usedEpoch uint64        // the last that this member was active in
-	opening   bool          // an epoch of this member's has been asked for
-	retryAt   time.Duration // before which nothing that was refused is asked for again
-	coolUntil time.Duration // before which this member does not want the role
-	coolErr   error         // why
-	relieveAt time.Duration // before which it does not hand over again for want of running
+	others    map[uint64][]obstacle // what they have said of theirs
+	usedEpoch uint64                // the last that this member was active in
+	opening   bool                  // an epoch of this member's has been asked for
+	retryAt   time.Duration         // before which nothing that was refused is asked for again
+	coolUntil time.Duration         // before which this member does not want the role
+	coolErr   error                 // why
+	relieveAt time.Duration         // before which it does not hand over again for want of running
 	handing   *handover
 	wishes    []*wish // to become Active, unanswered
 	stopped   bool
@@ -64,7 +65,7 @@ type leadership struct {
 // newRole returns the machine of a member that has just started and has recovered the state after the start
 // of an epoch. The first step begins its standby phase.
 func newRole(cfg roleConfig, epoch log.Epoch) role {
-	return role{cfg: cfg, lead: leadership{epoch: epoch}, phase: phase{active: true, ended: true, returned: true}}
+	return role{cfg: cfg, others: make(map[uint64][]obstacle), lead: leadership{epoch: epoch}, phase: phase{active: true, ended: true, returned: true}}
 }
 
 // step tells the machine what has happened, and what the log knows.
@@ -92,6 +93,8 @@ func (r *role) step(now time.Duration, view log.View, in input) output {
 		r.obstacles.unborn = in.err
 	case diskFull:
 		r.obstacles.diskFull = in.err
+	case heardOf:
+		r.others[in.id] = in.obstacles
 	case become:
 		r.wish(now, in.wish)
 	}

@@ -28,6 +28,7 @@ import (
 //	sees [late= hold= pressed guard= disk= apply= behind=]
 //	                                       what the log knows of this member from now on
 //	peers                                  and of the others, a line for each: name [silent=] [behind=] [guarded] [starved]
+//	says id= [kind= until= text=]          another member says what is in its way
 //	wake                                   nothing, but time has passed
 //
 // Rewrite the outputs with: go test ./ha -run TestRole -rewrite
@@ -109,6 +110,11 @@ func (s *roleScript) run(t *testing.T, d *datadriven.TestData) string {
 			DiskSince: after("disk"), ApplySince: after("apply"), Behind: number("behind"), Peers: s.view.Peers,
 		}
 		in = wake{}
+	case "says":
+		in = heardOf{id: number("id")}
+		if d.HasArg("kind") {
+			in = heardOf{number("id"), []obstacle{{kind: ObstacleKind(text("kind")), text: text("text"), until: after("until")}}}
+		}
 	case "peers":
 		s.peers(t, d)
 		return ""

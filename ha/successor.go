@@ -9,8 +9,9 @@ import (
 )
 
 // successor picks the member to which leadership could be handed now: the one wanted if nothing is in its way or, if want is
-// 0, the best. That is one that is well if there is any, of those the one that has most, of those the first by id. It
-// returns 0 where there is none, and what is in the way of each.
+// 0, the best. That is one that is well if there is any, of those the one that has most, of those the first by id. One that
+// is wanted has asked for itself, so it knows better than what it has said of itself before. It returns 0 where there is
+// none, and what is in the way of each.
 func (r *role) successor(now time.Duration, want uint64) (uint64, map[string][]obstacle) {
 	if id := r.best(now, want, true); id != 0 {
 		return id, nil
@@ -21,7 +22,7 @@ func (r *role) successor(now time.Duration, want uint64) (uint64, map[string][]o
 	why := make(map[string][]obstacle)
 	for _, p := range r.view.Peers {
 		if want == 0 || want == p.ID {
-			why[r.cfg.names[p.ID]] = r.obstaclesOf(now, p)
+			why[r.cfg.names[p.ID]] = r.obstaclesOf(now, p, want == 0)
 		}
 	}
 	return 0, why
@@ -31,8 +32,8 @@ func (r *role) successor(now time.Duration, want uint64) (uint64, map[string][]o
 func (r *role) best(now time.Duration, want uint64, well bool) uint64 {
 	var best log.PeerView
 	for _, p := range r.view.Peers {
-		obstacles := r.obstaclesOf(now, p)
-		barred := slices.ContainsFunc(obstacles, func(o obstacle) bool { return o.kind != ObstacleStarved })
+		obstacles := r.obstaclesOf(now, p, want == 0)
+		barred := slices.ContainsFunc(obstacles, func(o obstacle) bool { return o.kind.bars() })
 		if want != 0 && p.ID != want || barred || well && len(obstacles) > 0 {
 			continue
 		}
@@ -43,8 +44,9 @@ func (r *role) best(now time.Duration, want uint64, well bool) uint64 {
 	return best.ID
 }
 
-// obstaclesOf says what is in the way of another member, as far as this one, which leads, knows.
-func (r *role) obstaclesOf(now time.Duration, p log.PeerView) (list []obstacle) {
+// obstaclesOf says what is in the way of another member, as far as this one, which leads, knows, and if said, as far as that
+// one has said.
+func (r *role) obstaclesOf(now time.Duration, p log.PeerView, said bool) (list []obstacle) {
 	add := func(kind ObstacleKind, since time.Duration, text string) {
 		list = append(list, obstacle{kind: kind, since: since, text: text})
 	}
@@ -63,6 +65,14 @@ func (r *role) obstaclesOf(now time.Duration, p log.PeerView) (list []obstacle) 
 	}
 	if p.Starved {
 		add(ObstacleStarved, 0, "it does not get to run in time")
+	}
+	if !said {
+		return list
+	}
+	for _, o := range r.others[p.ID] {
+		if (o.until == 0 || now < o.until) && !slices.ContainsFunc(list, func(x obstacle) bool { return x.kind == o.kind }) {
+			list = append(list, o)
+		}
 	}
 	return list
 }
