@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"runtime"
 	"strings"
 	"sync"
@@ -397,4 +398,61 @@ func TestCallsBesideBulk(t *testing.T) {
 		st.Close()
 	}
 	eventually(t, "bulk flows on", func() bool { return bulk.Load() > before })
+}
+
+// Streams that give up while they wait for their turn hand it on.
+func TestTurnIsHandedOn(t *testing.T) {
+	leaks(t)
+	l, m := raw(t, map[string]Handler{"tail": func(ctx context.Context, st *Stream) error {
+		for {
+			if _, err := st.Write(make([]byte, maxChunk)); err != nil {
+				return err
+			}
+		}
+	}}, nil)
+	// So that little is in the sockets.
+	_ = l.Raw.(*net.TCPConn).SetReadBuffer(64 << 10)
+	_ = m.l.Raw.(*net.TCPConn).SetWriteBuffer(64 << 10)
+	var b []byte
+	const streams = 40
+	for id := uint64(1); id <= streams; id++ {
+		b = AppendFrame(b, KindOpen, id, []byte("tail"))
+		b = AppendFrame(b, KindCredit, id, []byte{0, 2, 0, 0})
+	}
+	_ = l.Send(b, time.Second)
+	waiting := func() int { m.mu.Lock(); defer m.mu.Unlock(); return len(m.queue) }
+	eventually(t, "nothing goes and most wait", func() bool { return waiting() > streams/2 })
+	b = nil
+	for id := uint64(1); id < streams; id++ {
+		b = AppendFrame(b, KindReset, id, []byte{0, 1})
+	}
+	_ = l.Send(b, time.Second)
+	got := map[uint64]int{}
+	_ = l.SetReadDeadline(time.Now().Add(patience))
+	for got[streams] < FirstWindow+2<<16 {
+		f, err := l.Next(maxChunk)
+		if err != nil {
+			t.Fatalf("after %d of the last one's bytes: %v", got[streams], err)
+		}
+		got[f.ID] += len(f.Body)
+	}
+}
+
+// The end may be written by somebody else than who writes, in the middle of it: nothing comes behind it.
+func TestEndInTheMiddleOfWriting(t *testing.T) {
+	leaks(t)
+	e := join(t, map[string]Handler{"sink": func(_ context.Context, st *Stream) error {
+		_, err := io.Copy(io.Discard, st)
+		return err
+	}}, nil)
+	for i := range 300 {
+		st := open(t, e.dialler, "sink")
+		go func() { _, _ = st.Write(make([]byte, 300<<10)) }()
+		time.Sleep(time.Duration(i%10) * 10 * time.Microsecond)
+		st.CloseWrite()
+		if _, err := st.Read(make([]byte, 1)); err != io.EOF {
+			t.Fatalf("stream %d: %v", i, err)
+		}
+		st.Close()
+	}
 }
