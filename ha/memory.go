@@ -18,6 +18,7 @@ type bounds struct {
 	applying  uint64 // handed out to be applied
 	queue     int64  // to be sent to one member
 	subscribe int    // read at a time by one subscriber
+	streams   int64  // waiting to be read in the streams of members, and as much in those of clients
 }
 
 // The memory for which nothing is smaller than it need be, and the least there is something to be done with.
@@ -32,7 +33,7 @@ func boundsFor(memory int64, peers, maxRecord int) bounds {
 	m := min(memory, ampleMemory)
 	b := bounds{
 		cache: int(memory / 8), pending: memory / 8, inbox: int(m / 16), applying: uint64(m / 32),
-		inflight: uint64(m / 8 / int64(max(peers, 2))), subscribe: int(max(m/512, 64<<10)),
+		inflight: uint64(m / 8 / int64(max(peers, 2))), subscribe: int(max(m/512, 64<<10)), streams: m / 64,
 	}
 	b.message = b.inflight / 32
 	// What raft sends must find room, however large its last message is.

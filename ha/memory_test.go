@@ -12,18 +12,18 @@ func TestBoundsFor(t *testing.T) {
 		maxRecord int
 		want      bounds
 	}{
-		{512 * mib, 2, 4 * mib, bounds{cache: 64 * mib, pending: 64 * mib, inbox: 32 * mib, inflight: 32 * mib, message: mib, applying: 16 * mib, queue: 69 * mib, subscribe: mib}},
-		{128 * mib, 2, 4 * mib, bounds{cache: 16 * mib, pending: 16 * mib, inbox: 8 * mib, inflight: 8 * mib, message: mib / 4, applying: 4 * mib, queue: 20*mib + mib/4, subscribe: mib / 4}},
-		{32 * mib, 2, mib, bounds{cache: 4 * mib, pending: 4 * mib, inbox: 2 * mib, inflight: 2 * mib, message: mib / 16, applying: mib, queue: 5*mib + mib/16, subscribe: mib / 16}},
-		{512 * mib, 6, 4 * mib, bounds{cache: 64 * mib, pending: 64 * mib, inbox: 32 * mib, inflight: 512 * mib / 48, message: mib / 3, applying: 16 * mib, queue: 2*(512*mib/48) + mib/3 + 4*mib, subscribe: mib}},
-		{4096 * mib, 0, 4 * mib, bounds{cache: 512 * mib, pending: 512 * mib, inbox: 32 * mib, inflight: 32 * mib, message: mib, applying: 16 * mib, queue: 69 * mib, subscribe: mib}},
+		{512 * mib, 2, 4 * mib, bounds{cache: 64 * mib, pending: 64 * mib, inbox: 32 * mib, inflight: 32 * mib, message: mib, applying: 16 * mib, queue: 69 * mib, subscribe: mib, streams: 8 * mib}},
+		{128 * mib, 2, 4 * mib, bounds{cache: 16 * mib, pending: 16 * mib, inbox: 8 * mib, inflight: 8 * mib, message: mib / 4, applying: 4 * mib, queue: 20*mib + mib/4, subscribe: mib / 4, streams: 2 * mib}},
+		{32 * mib, 2, mib, bounds{cache: 4 * mib, pending: 4 * mib, inbox: 2 * mib, inflight: 2 * mib, message: mib / 16, applying: mib, queue: 5*mib + mib/16, subscribe: mib / 16, streams: mib / 2}},
+		{512 * mib, 6, 4 * mib, bounds{cache: 64 * mib, pending: 64 * mib, inbox: 32 * mib, inflight: 512 * mib / 48, message: mib / 3, applying: 16 * mib, queue: 2*(512*mib/48) + mib/3 + 4*mib, subscribe: mib, streams: 8 * mib}},
+		{4096 * mib, 0, 4 * mib, bounds{cache: 512 * mib, pending: 512 * mib, inbox: 32 * mib, inflight: 32 * mib, message: mib, applying: 16 * mib, queue: 69 * mib, subscribe: mib, streams: 8 * mib}},
 	} {
 		got := boundsFor(test.memory, test.peers, test.maxRecord)
 		if got != test.want {
 			t.Errorf("%d MiB, %d peers: %+v", test.memory/mib, test.peers, got)
 		}
 		// All that can be there at a time is a half: the other half is garbage that is not collected yet.
-		all := int64(got.cache) + got.pending + int64(got.inbox) + int64(got.inflight)*int64(test.peers) + int64(got.applying)
+		all := int64(got.cache) + got.pending + int64(got.inbox) + int64(got.inflight)*int64(test.peers) + int64(got.applying) + 2*got.streams
 		if all > test.memory/2 {
 			t.Errorf("%d MiB, %d peers: the bounds add up to %d MiB", test.memory/mib, test.peers, all/mib)
 		}

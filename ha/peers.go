@@ -33,6 +33,7 @@ func (n *Node) transportConfig(id storage.Identity) transport.Config {
 		names = append(names, m.Name)
 	}
 	slices.Sort(names)
+	b := boundsFor(n.cfg.MemoryBytes, len(peers)-1, n.cfg.MaxRecord)
 	return transport.Config{
 		SessionConfig: transport.SessionConfig{
 			Self:  transport.Peer{ID: id.ID, Name: n.cfg.Name, Addr: n.addrOf(n.cfg.Name)},
@@ -51,7 +52,7 @@ func (n *Node) transportConfig(id storage.Identity) transport.Config {
 			Admit: n.admit, Refused: n.refused, Problem: n.problem,
 		},
 		Bind: n.cfg.Bind, CrashEvidence: !n.cfg.NoCrashEvidence,
-		QueueBytes: boundsFor(n.cfg.MemoryBytes, len(peers)-1, n.cfg.MaxRecord).queue, WriteTimeout: max(time.Second, 2*n.cfg.ElectionTimeout),
+		QueueBytes: b.queue, StreamBytes: b.streams, WriteTimeout: max(time.Second, 2*n.cfg.ElectionTimeout),
 	}
 }
 

@@ -14,7 +14,7 @@ const (
 	defaultStreamBytes  = 64 << 20
 	defaultMaxClients   = 1024
 
-	minStreamBytes = 1 << 20
+	minStreamBytes = 256 << 10
 	minMaxFrame    = 64 << 10
 	maxMaxFrame    = 1 << 30
 )
@@ -35,7 +35,7 @@ type Config struct {
 	MaxFrame int
 
 	// StreamBytes bounds what may wait to be read in all streams of members, in bytes, and as much in those of all clients: each
-	// stream has 16 KiB of it, and up to 1 MiB while it is read. 0: 64 MiB. At least 1 MiB.
+	// stream has 8 KiB of it, and up to 1 MiB while it is read. 0: 64 MiB. At least 256 KiB.
 	StreamBytes int64
 
 	MaxStreams int // streams of one session at a time, handlers that have not returned included. 0: 1024

@@ -1,8 +1,13 @@
-// Package transport carries raft messages and snapshots between the members of a cluster, over TCP or mutual TLS.
+// Package transport carries raft messages and snapshots between the members of a cluster, and streams between all who may open
+// them, over TCP or mutual TLS.
 //
 // [Listen] binds the address of this member; [TCP.Group] registers a raft group and starts everything; [Group.Send]
 // sends messages and never blocks; what arrives goes to the group's [Handler]. [Probe] asks one address who is there.
-// Every frame names its group, so that one listener and one set of connections serves many groups.
+// Every frame names its group, so that one listener and one set of connections serves many groups. [TCP.Handle] and [TCP.Open]
+// serve and open streams.
+//
+// What a connection is before it is raft's — frames, handshake, TLS, roles, streams — is in internal/session, which knows nothing
+// of raft; this package re-exports of it what its users need.
 //
 // # Connections
 //
@@ -13,6 +18,8 @@
 //	          entries, so that it waits behind nothing, and because its loss is reported as every bulk loss is.
 //	snapshot  one MsgSnap, its body in chunks, an acknowledgement back. Dialled for the purpose.
 //	probe     the handshake and nothing else.
+//	stream    calls, tails and whatever else is no message of raft, in any number of streams at a time, in both directions, each with
+//	          credit of its own. Dialled when the first is opened. The only ones of clients and operators.
 //
 // Names are resolved at every dial. Control and bulk connections are dialled at the start and kept: an election does not
 // wait for a dial. Redials back off from 10 ms to 1 s (after a refusal from 1 s to 5 s), and happen at once when the peer
@@ -26,10 +33,10 @@
 // all versions. A frame is a header of 24 bytes and a body:
 //
 //	0   1  BA
-//	1   1  type: 1 hello, 2 refuse, 3 message, 4 snapshot, 5 chunk, 6 end, 7 ack, 8 taken
+//	1   1  type: 1 hello, 2 refuse, 3 message, 4 snapshot, 5 chunk, 6 end, 7 ack, 8 taken; 9–15 are those of streams
 //	2   2  of a message: its number on the connection, from 0, modulo 65536; else zero
 //	4   4  length of the body
-//	8   8  group id (zero in the handshake)
+//	8   8  group id, or the stream's (zero in the handshake)
 //	16  4  CRC32C of the body
 //	20  4  CRC32C of bytes 0–19: a damaged length is found before a byte of the body is awaited
 //	24  …  body
@@ -55,6 +62,9 @@
 // written. Lengths are checked before anything is allocated. For what is announced a connection allocates little more than
 // 1 MiB, in the handshake 64 KiB; the buffer of a larger body grows only as its bytes arrive. 64 connections may be in the
 // handshake; one more ends the oldest of them.
+//
+// What waits to be read in streams is bounded by Config.StreamBytes, for members and once more for clients; a session has at most
+// Config.MaxStreams, whose handlers run, and there are Config.MaxClients sessions of clients. What is beyond is refused with an error.
 //
 // While disconnected, bulk messages wait in the queue: raft then has at most a probe in flight to that peer, and it is
 // better sent at the first moment than asked for again. At a break everything queued is dropped, because what follows a

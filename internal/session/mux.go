@@ -27,7 +27,7 @@ import (
 // What comes for a stream that is over is skipped. Anything else that is not as it should be ends the session.
 const (
 	// FirstWindow is what may be sent on a stream before its reader has read anything, in bytes. It is part of the protocol.
-	FirstWindow = 16 << 10
+	FirstWindow = 8 << 10
 
 	maxChunk      = 16 << 10
 	maxKind       = 64

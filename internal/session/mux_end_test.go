@@ -51,7 +51,7 @@ func TestT17_ViolationsEndTheSession(t *testing.T) {
 		"data for stream 0":     {opened, {KindData, 0, []byte("x")}},
 		"no data":               {opened, {KindData, 1, nil}},
 		"data of another":       {opened, {KindData, 2, []byte("x")}},
-		"beyond the window":     {opened, {KindData, 1, make([]byte, maxChunk)}, {KindData, 1, []byte("x")}},
+		"beyond the window":     {opened, {KindData, 1, make([]byte, FirstWindow)}, {KindData, 1, []byte("x")}},
 		"too large":             {opened, {KindData, 1, make([]byte, maxChunk+1)}},
 		"data behind the end":   {opened, {KindFin, 1, nil}, {KindData, 1, []byte("x")}},
 		"two ends":              {opened, {KindFin, 1, nil}, {KindFin, 1, nil}},
