@@ -13,22 +13,37 @@ import (
 	"github.com/baton-ha/baton/internal/faultfs"
 )
 
-// together lives between an open and a close with three that use the storage at the same time: one saves, one makes
-// checkpoints and compacts, one meets others. Each stops at its first error. It returns what ended the life.
-func (l *life) together(steps int) error {
+// together lives between an open and a close with three that use the storage at the same time: one saves, and meanwhile one makes
+// checkpoints and compacts, and one meets others. Each stops at its first error. It returns what ended the life.
+func (l *life) together(saves int) error {
 	if err := l.open(); err != nil {
 		return err
 	}
 	var wg sync.WaitGroup
 	errs := make([]error, 3)
-	for i, do := range []func(*rand.Rand) error{l.save, l.checkpoint, l.meet} {
+	saved := []chan bool{make(chan bool, 1), make(chan bool, 1)} // 1: there is something to do
+	for i, do := range []func(*rand.Rand) error{l.checkpoint, l.meet} {
 		rnd := rand.New(rand.NewPCG(l.rnd.Uint64(), 0))
 		wg.Go(func() {
-			for n := 0; n < steps && errs[i] == nil; n++ {
-				errs[i] = do(rnd)
-				runtime.Gosched()
+			for range saved[i] {
+				if errs[i] == nil {
+					errs[i] = do(rnd)
+				}
 			}
 		})
+	}
+	for n := 0; n < saves && errs[2] == nil; n++ {
+		errs[2] = l.save(l.rnd)
+		for _, c := range saved {
+			select {
+			case c <- true:
+			default:
+			}
+		}
+		runtime.Gosched()
+	}
+	for _, c := range saved {
+		close(c)
 	}
 	wg.Wait()
 	return errors.Join(append(errs, l.w.Close())...)
@@ -116,8 +131,9 @@ func TestCrashStatesTogether(t *testing.T) {
 			v.add(state{fmt.Sprintf("killed at change %d, %s of %s", n, op.Kind, op.Name), op.Kill(), p}.verifyTwice)
 			return faultfs.Fault{}
 		})
-		must(t, errors.Join(l.together(15), v.wait()))
-		t.Logf("%d states", v.n)
+		must(t, errors.Join(l.together(20), v.wait()))
+		s := l.w.Stats()
+		t.Logf("%d states, %d checkpoints, %d segments given up, %d met", v.n, s.Checkpoints, s.Dropped, len(l.known().who.met))
 	}
 }
 
@@ -132,7 +148,7 @@ func TestFailuresTogether(t *testing.T) {
 			}
 			return f
 		})
-		if err := l.together(15); err != nil && !errors.Is(err, syscall.EIO) {
+		if err := l.together(20); err != nil && !errors.Is(err, syscall.EIO) {
 			t.Fatalf("%s: %v", what, err)
 		}
 		l.fs.Inject(nil)
