@@ -20,7 +20,7 @@ import (
 type Store struct {
 	disk    Storage
 	limit   int                  // of the bytes in memory
-	turns   turns                // of those who read much
+	turns   *turns               // of those who read much
 	damaged func(*ChecksumError) // told of entries that somebody has written to; nil: nobody is. Any goroutine
 
 	mu      sync.RWMutex // guards everything below
@@ -186,8 +186,7 @@ func (w *Store) Fetch(f *core.Fetch) core.Fetched {
 	if f.Damage != nil {
 		return w.repaired(f)
 	}
-	w.turns.take()
-	defer w.turns.pass()
+	defer w.turns.take(false)()
 	ents, err := w.Entries(f.Lo, f.Hi, f.MaxBytes)
 	return core.Fetched{Fetch: f, Entries: ents, Err: err}
 }
@@ -286,6 +285,9 @@ func (w *Store) Recent(lo, hi, maxBytes uint64) (ents []*raftpb.Entry, old uint6
 
 // commit publishes how far the log is committed, with the batches that count, and wakes the subscribers.
 func (w *Store) commit(p core.Position, accepted []*raftpb.Entry) {
+	if len(accepted) > 0 {
+		w.turns.live()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.pos = p

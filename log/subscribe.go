@@ -134,8 +134,7 @@ func (r *reader) readBetween(b core.Base, pos core.Position) error {
 func (r *reader) readPiece(b core.Base, pos core.Position) error {
 	w := r.store
 	if r.behind || w.old(r.raft) {
-		w.turns.take()
-		defer w.turns.pass()
+		defer w.turns.take(true)()
 	}
 	r.raft = max(r.raft, b.Raft+1)
 	ents, err := w.Entries(r.raft, pos.Raft+1, uint64(r.limit))
