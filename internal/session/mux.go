@@ -271,6 +271,9 @@ func (m *Mux) Open(ctx context.Context, kind string) (*Stream, error) {
 			m.streams[st.id] = st
 			m.appendLocked(KindOpen, st.id, []byte(kind))
 		}
+		if err != nil {
+			m.turnsLocked(1)
+		}
 		m.mu.Unlock()
 	}
 	if err != nil {

@@ -232,6 +232,8 @@ func (st *Stream) write(head, p []byte) (int, error) {
 			if n > h {
 				st.m.dataLocked(st.id, p[:n-h])
 			}
+		} else {
+			st.m.turnsLocked(1)
 		}
 		st.m.mu.Unlock()
 		head, p, written = head[h:], p[n-h:], written+n-h

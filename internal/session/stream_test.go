@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"runtime"
 	"strings"
 	"sync"
@@ -400,59 +399,89 @@ func TestCallsBesideBulk(t *testing.T) {
 	eventually(t, "bulk flows on", func() bool { return bulk.Load() > before })
 }
 
-// Streams that give up while they wait for their turn hand it on.
-func TestTurnIsHandedOn(t *testing.T) {
-	leaks(t)
-	l, m := raw(t, map[string]Handler{"tail": func(ctx context.Context, st *Stream) error {
-		for {
-			if _, err := st.Write(make([]byte, maxChunk)); err != nil {
-				return err
-			}
-		}
-	}}, nil)
-	// So that little is in the sockets.
-	_ = l.Raw.(*net.TCPConn).SetReadBuffer(64 << 10)
-	_ = m.l.Raw.(*net.TCPConn).SetWriteBuffer(64 << 10)
-	var b []byte
-	const streams = 40
-	for id := uint64(1); id <= streams; id++ {
-		b = AppendFrame(b, KindOpen, id, []byte("tail"))
-		b = AppendFrame(b, KindCredit, id, []byte{0, 2, 0, 0})
-	}
-	_ = l.Send(b, time.Second)
-	waiting := func() int { m.mu.Lock(); defer m.mu.Unlock(); return len(m.queue) }
-	eventually(t, "nothing goes and most wait", func() bool { return waiting() > streams/2 })
-	b = nil
-	for id := uint64(1); id < streams; id++ {
-		b = AppendFrame(b, KindReset, id, []byte{0, 1})
-	}
-	_ = l.Send(b, time.Second)
-	got := map[uint64]int{}
-	_ = l.SetReadDeadline(time.Now().Add(patience))
-	for got[streams] < FirstWindow+2<<16 {
-		f, err := l.Next(maxChunk)
-		if err != nil {
-			t.Fatalf("after %d of the last one's bytes: %v", got[streams], err)
-		}
-		got[f.ID] += len(f.Body)
+// still is a mux without its goroutines: what is given to it stays where it is.
+func still() *Mux {
+	return &Mux{
+		c: StreamConfig{Budget: NewBudget(1 << 20)}.withDefaults(), dialled: true, tail: -1,
+		wake: make(chan struct{}, 1), done: make(chan struct{}), streams: map[uint64]*Stream{},
 	}
 }
 
-// The end may be written by somebody else than who writes, in the middle of it: nothing comes behind it.
+// waits has somebody wait for a turn behind all others.
+func waits(t *testing.T, m *Mux, f func()) {
+	t.Helper()
+	m.mu.Lock()
+	before := len(m.queue)
+	m.mu.Unlock()
+	go f()
+	eventually(t, "it waits", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return len(m.queue) == before+1 })
+}
+
+// Whoever gets a turn and has no use for it any more hands it on.
+func TestTurnIsHandedOn(t *testing.T) {
+	leaks(t)
+	turn, over := make(chan struct{}, 1), make(chan struct{})
+	for what, c := range map[string]struct {
+		first func(m *Mux, st *Stream)
+		end   func(m *Mux, st *Stream) // under mu, while it gets the turn
+	}{
+		"writes, and its end was written": {func(_ *Mux, st *Stream) { _, _ = st.Write([]byte("x")) }, func(_ *Mux, st *Stream) { st.told, st.credit = true, 0 }},
+		"opens one too many":              {func(m *Mux, _ *Stream) { _, _ = m.Open(context.Background(), "x") }, func(m *Mux, _ *Stream) { m.c.MaxStreams = 0 }},
+		"has ended": {func(m *Mux, _ *Stream) {
+			if m.room(turn, over) == nil { // both are ready
+				m.turnsLocked(1)
+				m.mu.Unlock()
+			}
+		}, func(*Mux, *Stream) { close(over) }},
+	} {
+		m := still()
+		st, next := newStream(context.Background(), m, "x"), newStream(context.Background(), m, "x")
+		m.out = make([]byte, outBytes)
+		wrote := make(chan error, 1)
+		waits(t, m, func() { c.first(m, st) })
+		waits(t, m, func() { _, err := next.Write([]byte("x")); wrote <- err })
+		m.mu.Lock()
+		c.end(m, st)
+		m.turnsLocked(1)
+		m.mu.Unlock()
+		select {
+		case err := <-wrote:
+			if err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+		case <-time.After(patience):
+			t.Fatalf("%s: the turn was lost", what)
+		}
+	}
+}
+
+// The end may be written by somebody else than who writes, and waits for his turn: nothing comes behind it.
 func TestEndInTheMiddleOfWriting(t *testing.T) {
 	leaks(t)
-	e := join(t, map[string]Handler{"sink": func(_ context.Context, st *Stream) error {
-		_, err := io.Copy(io.Discard, st)
-		return err
-	}}, nil)
-	for i := range 300 {
-		st := open(t, e.dialler, "sink")
-		go func() { _, _ = st.Write(make([]byte, 300<<10)) }()
-		time.Sleep(time.Duration(i%10) * 10 * time.Microsecond)
-		st.CloseWrite()
-		if _, err := st.Read(make([]byte, 1)); err != io.EOF {
-			t.Fatalf("stream %d: %v", i, err)
+	for what, end := range map[string]func(st *Stream){
+		"end":   func(st *Stream) { _ = st.CloseWrite() },
+		"reset": func(st *Stream) { st.Reset(StreamCancelled, "") },
+	} {
+		m := still()
+		st := newStream(context.Background(), m, "x")
+		st.id = 1
+		m.out = AppendFrame(nil, KindOpen, 1, make([]byte, outBytes))
+		done := make(chan struct{})
+		waits(t, m, func() { _, _ = st.Write([]byte("late")); close(done) })
+		end(st)
+		m.mu.Lock()
+		m.turnsLocked(1)
+		m.mu.Unlock()
+		<-done
+		_, out := m.takeLocked(nil, nil)
+		r := NewFrameReader(bytes.NewReader(out))
+		for _, want := range []Kind{KindOpen, map[string]Kind{"end": KindFin, "reset": KindReset}[what]} {
+			if f, err := r.Next(1 << 20); err != nil || f.Kind != want {
+				t.Errorf("%s: type %d, %v, should be %d", what, f.Kind, err, want)
+			}
 		}
-		st.Close()
+		if _, err := r.Next(1 << 20); err != io.EOF {
+			t.Errorf("%s: something comes behind it: %v", what, err)
+		}
 	}
 }
