@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/baton-ha/baton/internal/core"
 )
@@ -24,6 +25,8 @@ type gatherer struct {
 	large   line
 	turn    *line            // whose batch was taken last
 	refusal map[string]error // why nothing is taken for the time being, by kind
+
+	counts gathered
 }
 
 // A pending is a batch, and what those wait for who have appended to it.
@@ -34,6 +37,9 @@ type pending struct {
 	err     error         // the fate, read after done is closed
 	settled atomic.Bool   // done is closed, or about to be
 	next    *pending      // in gatherer.alone
+
+	began    time.Time // when its first record came
+	proposed time.Time // zero: it was not
 }
 
 // newPending returns an empty batch of the epoch with room for size bytes of records.
@@ -47,7 +53,7 @@ func (g *gatherer) newPending(epoch uint64, size int) *pending {
 	if room == nil {
 		room = make([]byte, 0, size)
 	}
-	b := &pending{Batch: core.MakeBatch(epoch, room), gather: g, done: make(chan struct{})}
+	b := &pending{Batch: core.MakeBatch(epoch, room), gather: g, done: make(chan struct{}), began: time.Now()}
 	b.Waiter = b
 	return b
 }
@@ -75,6 +81,7 @@ func (b *pending) Settle(err error) {
 		return
 	}
 	b.gather.waiting.Add(-int64(b.Size() - core.BatchHeader))
+	b.gather.counts.settled(b, err)
 	b.err = err
 	close(b.done)
 }
@@ -215,6 +222,7 @@ func (g *gatherer) take(room func(size int) bool) *pending {
 	l.queue[0], l.queue = nil, l.queue[1:]
 	l.expect = max(b.Size(), l.expect-l.expect/8)
 	g.turn = l
+	g.counts.took(b)
 	return b
 }
 

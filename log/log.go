@@ -61,6 +61,8 @@ type Log struct {
 	wall    wall
 	heard   atomic.Int64 // when the leader last showed that it is alive
 
+	counts counts
+
 	asked   sync.Map      // who waits for changes of the members: *core.Reconfiguration to chan core.Decided
 	dropped atomic.Uint64 // raft index of the last entry of a message that was dropped, so that it is told once
 	told    sync.Map      // how records in memory were found changed
@@ -147,6 +149,14 @@ func (l *Log) Close() error {
 // [ErrUnknown] mean that the record is not in the log and never will be; so does the error of a ctx
 // that had ended before the call.
 func (l *Log) Append(ctx context.Context, epoch uint64, record []byte) (uint64, error) {
+	index, err := l.append(ctx, epoch, record)
+	if err != nil {
+		l.counts.outcome(err)
+	}
+	return index, err
+}
+
+func (l *Log) append(ctx context.Context, epoch uint64, record []byte) (uint64, error) {
 	if len(record) > l.cfg.MaxRecord {
 		return 0, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(record), l.cfg.MaxRecord)
 	}
@@ -166,6 +176,7 @@ func (l *Log) Append(ctx context.Context, epoch uint64, record []byte) (uint64, 
 	select {
 	case <-b.done:
 	case <-ctx.Done():
+		l.counts.abandoned.Add(1)
 		return 0, fmt.Errorf("%w: %w", ErrUnknown, context.Cause(ctx))
 	}
 	if b.err != nil {
@@ -266,6 +277,7 @@ func (l *Log) Gone(id uint64, at time.Duration) { l.Post(core.Gone{ID: id, At: a
 
 // SnapshotSent takes note of how sending a snapshot ended.
 func (l *Log) SnapshotSent(m *raftpb.Message, err error) {
+	l.counts.snapshotSent(err)
 	l.Post(core.SnapshotSent{Message: m, OK: err == nil})
 }
 
@@ -283,7 +295,8 @@ func (l *Log) OpenSnapshot(want *raftpb.Snapshot) (io.ReadCloser, int64, error) 
 }
 
 // ReceiveSnapshot takes a snapshot message whose body is read from r.
-func (l *Log) ReceiveSnapshot(m *raftpb.Message, size int64, r io.Reader) error {
+func (l *Log) ReceiveSnapshot(m *raftpb.Message, size int64, r io.Reader) (err error) {
+	defer func() { l.counts.snapshotReceived(err) }()
 	cp, err := core.ParseCheckpoint(m.GetSnapshot())
 	if err != nil {
 		return err

@@ -114,6 +114,7 @@ func (l *Log) step(now time.Duration, events []Mail) error {
 
 // dispatch hands the effects of a step out, and returns what is done already.
 func (l *Log) dispatch(eff core.Effects) (done []Mail) {
+	l.counts.stepped(eff)
 	l.writes.put(eff.Writes...) // first: the disk works while the messages leave
 	if len(eff.Send) > 0 {
 		l.net.Send(eff.Send)

@@ -3,6 +3,7 @@ package log
 import (
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/baton-ha/baton/internal/core"
 )
@@ -39,7 +40,9 @@ func (l *Log) checkpoint(a Place) {
 func (l *Log) save(a Place, body io.WriterTo, err error) {
 	for told := l.check.failing(); ; told = true {
 		if err == nil {
+			began := time.Now()
 			err = l.check.Save(a, body)
+			l.counts.saved(began, err)
 		}
 		if err == nil {
 			if l.judgeRoom() || told {

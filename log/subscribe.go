@@ -24,9 +24,12 @@ import (
 // has been compacted past it. Any number may run at a time.
 func (l *Log) Subscribe(ctx context.Context, from uint64) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
+		l.counts.subscribers.Add(1)
+		defer l.counts.subscribers.Add(-1)
 		r := reader{store: l.store, next: max(from, 1), limit: min(cmp.Or(l.cfg.ReadBytes, pieceBytes), pieceBytes)}
 		for {
 			records, changed, err := r.read()
+			l.counts.read.Add(uint64(len(records)))
 			for _, e := range records {
 				if ctx.Err() != nil {
 					break

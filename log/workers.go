@@ -2,6 +2,7 @@ package log
 
 import (
 	"fmt"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -85,10 +86,12 @@ func (l *Log) runApplier() {
 				l.checkpoint(l.check.again())
 				continue
 			}
+			began := time.Now()
 			if failed := l.apply(caller, a); failed != nil {
 				err = failed
 				return
 			}
+			l.counts.applyTime.Observe(int64(time.Since(began)))
 			for _, b := range a.Batches { // from here, not by way of the loop: the appenders wait for it
 				b.Waiter.Settle(nil)
 			}
