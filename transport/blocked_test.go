@@ -72,7 +72,6 @@ func TestG8_BlockedForOneIsNotBlockedForOthers(t *testing.T) {
 		block   func() // does not return until the test is over
 		other   *Group // 8, of b
 		ofC     *Group // 8, of c
-		atB     string // the call of b's group 8 that blocks
 		release chan struct{}
 	}
 	isC := func(s tls.ConnectionState) bool {
