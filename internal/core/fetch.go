@@ -47,6 +47,9 @@ type shelf struct {
 	wanted []*Fetch // under way
 	asked  int      // of those: handed out
 	epoch  int      // grows when entries that may have been read are overwritten
+	// writing are the first entries of the writes that are under way. From there on the disk may still hold, and does until
+	// they are done, what they replace: so nothing is fetched from there.
+	writing []uint64
 	// scanning makes raft see entries without content. It looks through all those that it has not applied
 	// for a change of the members before it campaigns: whoever has one before it that is committed and not yet in force
 	// would count votes by a configuration that may be over. What of the log may be one is known without reading it.
@@ -111,6 +114,9 @@ var (
 // want has entries from lo on fetched for who reads on from a place before it, unless that is under way, on the shelf, or
 // in memory, where old ones end.
 func (s *shelf) want(from, lo, old uint64) {
+	for _, first := range s.writing {
+		old = min(old, first)
+	}
 	if lo >= old || slices.ContainsFunc(s.runs, func(r run) bool { return r.lo <= lo && lo < r.hi() }) ||
 		slices.ContainsFunc(s.wanted, func(f *Fetch) bool { return f.Lo == lo && f.Damage == nil }) {
 		return
@@ -130,6 +136,7 @@ func (s *shelf) repair(damage *ChecksumError) {
 // overwrite takes note that entries are about to be written, in place of those that are there from the first on.
 func (s *shelf) overwrite(ents []*raftpb.Entry) {
 	index := ents[0].GetIndex()
+	s.writing = append(s.writing, index)
 	s.unread = min(s.unread, index-1)
 	s.changes = slices.DeleteFunc(s.changes, func(i uint64) bool { return i >= index || i <= s.inForce })
 	for _, e := range ents {
@@ -143,6 +150,9 @@ func (s *shelf) overwrite(ents []*raftpb.Entry) {
 	}
 	s.runs = slices.DeleteFunc(s.runs, func(r run) bool { return read(r.lo, r.hi()) })
 }
+
+// wrote takes note that the oldest of the writes under way is done.
+func (s *shelf) wrote() { s.writing = slices.Delete(s.writing, 0, 1) }
 
 // fetched takes what was fetched.
 func (c *Core) fetched(f Fetched) error {

@@ -220,3 +220,25 @@ func TestMutate_DamagedEntryIsNotSent(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestFetchBehindOverwrite: as long as a write that replaces entries is under way, the disk still holds those, and they are not
+// fetched: they would be taken for what has replaced them once that is committed.
+func TestFetchBehindOverwrite(t *testing.T) {
+	s := shelf{fetchBytes: 1 << 20}
+	s.overwrite([]*raftpb.Entry{{Index: new(uint64(7))}})
+	s.overwrite([]*raftpb.Entry{{Index: new(uint64(9))}})
+	s.want(3, 3, 12)
+	if len(s.wanted) != 1 || s.wanted[0].Hi != 7 {
+		t.Fatalf("fetches %+v while entry 7 is being replaced", s.wanted)
+	}
+	s.wrote()
+	s.want(8, 8, 12)
+	if len(s.wanted) != 2 || s.wanted[1].Hi != 9 {
+		t.Errorf("fetches %+v while entry 9 is being replaced", s.wanted)
+	}
+	s.wrote()
+	s.want(10, 10, 12)
+	if len(s.wanted) != 3 || s.wanted[2].Hi != 12 {
+		t.Errorf("fetches %+v when nothing is being replaced", s.wanted)
+	}
+}

@@ -134,6 +134,9 @@ func (c *Core) written(now time.Duration, w *Write) error {
 		return err
 	}
 	c.pace.wrote(now - w.issued)
+	if len(w.Entries) > 0 {
+		c.shelf.wrote()
+	}
 	for _, m := range w.responses {
 		if err := c.node.Step(m); err != nil {
 			return fmt.Errorf("raft: own response: %w", err)
