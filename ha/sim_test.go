@@ -35,6 +35,7 @@ type simConfig struct {
 	drop, dup, late float64       // chances of each message; late ones take up to two seconds
 	delay           time.Duration // of a message, at most
 	fault           time.Duration // mean time between two faults, 0: none
+	changes         time.Duration // mean time between two changes of the members, 0: none
 	appendEvery     time.Duration // mean time between two appends of an active, 0: none
 	slowApply       time.Duration // of a batch, at most
 	transfer        time.Duration // of a snapshot, at most
@@ -53,20 +54,21 @@ func defaultSim(seed uint64) simConfig {
 
 // simCluster is a running simulation.
 type simCluster struct {
-	cfg     simConfig
-	w       *sim.World
-	members []*simMember
-	byID    map[uint64]*simMember
-	cut     [][]bool                                                   // cut[from][to]
-	lose    func(from, to *simMember, msg *raftpb.Message, n int) bool // the n-th message from one to another, counted from 0
-	sent    [][]int
-	past    map[line][]*raftpb.Message // what may be repeated
-	lines   []line                     // the keys of past, in the order in which they came up
-	check   checker
-	value   uint64 // the last value that was appended
-	bulk    int    // bytes by which records are larger
-	healed  bool
-	lost    int // directories of members that were born
+	cfg         simConfig
+	w           *sim.World
+	members     []*simMember
+	byID        map[uint64]*simMember
+	memberNames map[uint64]string                                          // of all that ever were, by the log's id
+	cut         [][]bool                                                   // cut[from][to]
+	lose        func(from, to *simMember, msg *raftpb.Message, n int) bool // the n-th message from one to another, counted from 0
+	sent        [][]int
+	past        map[line][]*raftpb.Message // what may be repeated
+	lines       []line                     // the keys of past, in the order in which they came up
+	check       checker
+	value       uint64 // the last value that was appended
+	bulk        int    // bytes by which records are larger
+	healed      bool
+	lost        int // directories of members that were born
 }
 
 // simMember is one member: the pure parts of a process, and what survives it.
@@ -108,6 +110,7 @@ type simMember struct {
 	stepping  bool // the loop is in the core
 
 	birth simBirth
+	simMembership
 
 	applyEvery time.Duration // the least time that an apply takes
 
@@ -154,7 +157,7 @@ func valueOf(e log.Entry) uint64 { return binary.LittleEndian.Uint64(e.Data) }
 
 // newSim starts a cluster.
 func newSim(cfg simConfig) *simCluster {
-	c := &simCluster{cfg: cfg, w: sim.NewWorld(cfg.seed), byID: map[uint64]*simMember{}, past: map[line][]*raftpb.Message{}}
+	c := &simCluster{cfg: cfg, w: sim.NewWorld(cfg.seed), byID: map[uint64]*simMember{}, memberNames: map[uint64]string{}, past: map[line][]*raftpb.Message{}}
 	c.check.init(c)
 	var members []log.Member
 	for i := range cfg.members {
@@ -162,16 +165,8 @@ func newSim(cfg simConfig) *simCluster {
 		members = append(members, log.Member{ID: memberID(name), Name: name})
 	}
 	boot := log.Boot(members)
-	for i, m := range members {
-		// The rates of two clocks differ by a factor of at most 1+drift.
-		rate := 1 + cfg.drift*(c.w.Rand.Float64()-0.5)
-		sm := &simMember{
-			c: c, i: i, process: c.w.NewProcess(), name: m.Name, id: m.ID, disk: sim.NewDisk(boot), rate: rate,
-			offset: time.Hour + c.w.Between(0, time.Hour),
-		}
-		sm.safe = *sm.disk
-		c.members, c.byID[m.ID] = append(c.members, sm), sm
-		c.cut, c.sent = append(c.cut, make([]bool, cfg.members)), append(c.sent, make([]int, cfg.members))
+	for _, m := range members {
+		c.addMember(m.Name, m.ID, sim.NewDisk(boot))
 	}
 	for _, m := range c.members {
 		c.w.After(c.w.Between(0, 20*time.Millisecond), func() { m.start(true) })
@@ -179,16 +174,28 @@ func newSim(cfg simConfig) *simCluster {
 	if cfg.fault > 0 {
 		c.w.After(c.w.Between(0, cfg.fault), c.misfortune)
 	}
+	if cfg.changes > 0 {
+		c.w.After(c.w.Between(0, cfg.changes), c.operate)
+	}
 	return c
 }
 
-// names are those of the members, by the log's id.
-func (c *simCluster) names() map[uint64]string {
-	names := make(map[uint64]string)
-	for id, m := range c.byID {
-		names[id] = m.name
+// addMember adds a member that is not started yet.
+func (c *simCluster) addMember(name string, id uint64, disk *sim.Disk) *simMember {
+	// The rates of two clocks differ by a factor of at most 1+drift.
+	rate := 1 + c.cfg.drift*(c.w.Rand.Float64()-0.5)
+	m := &simMember{
+		c: c, i: len(c.members), process: c.w.NewProcess(), name: name, id: id, disk: disk, rate: rate,
+		offset: time.Hour + c.w.Between(0, time.Hour),
 	}
-	return names
+	m.safe = *m.disk
+	c.members, c.byID[id] = append(c.members, m), m
+	c.memberNames[id] = name
+	for i := range c.cut {
+		c.cut[i], c.sent[i] = append(c.cut[i], false), append(c.sent[i], 0)
+	}
+	c.cut, c.sent = append(c.cut, make([]bool, len(c.members))), append(c.sent, make([]int, len(c.members)))
+	return m
 }
 
 // local is the member's clock.
@@ -208,7 +215,7 @@ var quiet = slog.New(slog.DiscardHandler)
 
 // start starts the member's process.
 func (m *simMember) start(fresh bool) {
-	if m.process.Up() || m.birth.forgotten {
+	if m.process.Up() || m.birth.forgotten || m.left {
 		return
 	}
 	cfg := m.c.cfg
@@ -249,7 +256,7 @@ func (m *simMember) start(fresh bool) {
 	}
 	m.role = newRole(roleConfig{
 		name: m.name, cluster: "sim", heartbeat: m.timing.heartbeat, electionTimeout: m.timing.election,
-		drainTimeout: time.Second, coolDown: time.Second, clusterID: [16]byte{byte(m.i + 1)}, names: m.c.names(),
+		drainTimeout: time.Second, coolDown: time.Second, clusterID: [16]byte{byte(m.i + 1)}, names: m.c.memberNames,
 	}, c.Epoch())
 	switch {
 	case cfg.births && fresh:
@@ -388,6 +395,8 @@ func (m *simMember) Changed(now time.Duration, view log.View, change log.Change)
 		} else {
 			m.problems[c.Peer] = c.Err
 		}
+	case log.RosterChanged:
+		m.rosterChanged(c.Roster)
 	case log.Lease:
 		if m.tenure != nil {
 			m.tenure.until = c.Until

@@ -91,9 +91,16 @@ func (k *checker) acked(m *simMember, first uint64, values []uint64) {
 		k.fail("%s acknowledged record %d with only %d applied", m.name, last, m.sm.last)
 	}
 	data := binary.LittleEndian.AppendUint64(nil, values[0])
+	has := func(o *simMember) bool { return o.disk.Has(data) || o.snapshotHas(last) }
+	if k.c.cfg.changes > 0 {
+		if !k.durable(m.core.Roster(), has) {
+			k.fail("%s acknowledged record %d when it was on no majority of the disks (G1)", m.name, first)
+		}
+		return
+	}
 	have := 0
 	for _, o := range k.c.members {
-		if o.disk.Has(data) || o.snapshotHas(last) {
+		if has(o) {
 			have++
 		}
 	}

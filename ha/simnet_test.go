@@ -16,6 +16,9 @@ import (
 // carry takes a message through the network.
 func (c *simCluster) carry(from *simMember, msg *raftpb.Message) {
 	to := c.byID[msg.GetTo()]
+	if to == nil || !from.knows(to) {
+		return // no longer a peer
+	}
 	c.record(from, to, msg)
 	n := c.sent[from.i][to.i]
 	c.sent[from.i][to.i]++
@@ -47,7 +50,7 @@ func (c *simCluster) carry(from *simMember, msg *raftpb.Message) {
 }
 
 func (c *simCluster) deliver(from, to *simMember, msg *raftpb.Message) {
-	if c.cut[from.i][to.i] || !to.process.Up() || c.cfg.births && !to.meets(from) {
+	if c.cut[from.i][to.i] || !to.process.Up() || c.cfg.births && !to.meets(from) || !to.hears(from) {
 		return
 	}
 	read := func() { to.post(core.Receive{Message: msg, At: to.local()}) }
@@ -126,6 +129,12 @@ func (c *simCluster) misfortune() {
 	if c.healed {
 		return
 	}
+	c.misfortune1()
+	c.w.After(time.Duration(c.w.Rand.ExpFloat64()*float64(c.cfg.fault)), c.misfortune)
+}
+
+// misfortune1 does one bad thing.
+func (c *simCluster) misfortune1() {
 	w := c.w
 	m := c.members[w.Rand.IntN(len(c.members))]
 	for _, a := range c.members { // the active is the most interesting victim
@@ -173,7 +182,6 @@ func (c *simCluster) misfortune() {
 			w.After(lasts/2, func() { o.start(false) })
 		}
 	}
-	w.After(time.Duration(w.Rand.ExpFloat64()*float64(c.cfg.fault)), c.misfortune)
 }
 
 // partition cuts links for a while.
@@ -214,8 +222,15 @@ func (c *simCluster) finish() {
 		if c.check.lastAcked <= mark {
 			return false
 		}
+		last := uint64(0)
 		for _, m := range c.members {
-			if m.sm.last < c.members[0].sm.last || m.sm.last > c.members[0].sm.last {
+			if m.left || len(m.core.Roster().Members) == 0 || c.removed(m) { // it is gone, or was never added
+				continue
+			}
+			if last == 0 {
+				last = m.sm.last
+			}
+			if m.sm.last != last {
 				return false
 			}
 		}
@@ -225,7 +240,7 @@ func (c *simCluster) finish() {
 	if !done() {
 		state := ""
 		for _, m := range c.members {
-			state += fmt.Sprintf("\n%s: up %v, %v, leader %x, record %d, role %+v", m.name, m.process.Up(), m.role.state(m.local()), m.role.lead.leader, m.sm.last, m.role)
+			state += fmt.Sprintf("\n%s: up %v, %v, leader %x, record %d, %+v", m.name, m.process.Up(), m.role.state(m.local()), m.role.lead.leader, m.sm.last, m.core.Roster())
 		}
 		c.check.fail("the cluster does not work again within a minute after all faults ended%s", state)
 	}

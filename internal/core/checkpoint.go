@@ -61,6 +61,12 @@ func Boot(members []Member) *raftpb.Snapshot {
 	})
 }
 
+// Nobody returns the checkpoint with which a member begins that is to join a cluster: it knows of no members, and follows whoever
+// leads it. A leader's checkpoint takes its place.
+func Nobody() *raftpb.Snapshot {
+	return NewSnapshot(0, Checkpoint{Version: CheckpointVersion, State: StateNone})
+}
+
 // Members returns the members that a checkpoint names.
 func Members(s *raftpb.Snapshot) ([]Member, error) {
 	c, err := ParseCheckpoint(s)
@@ -105,7 +111,7 @@ func ParseCheckpoint(s *raftpb.Snapshot) (Checkpoint, error) {
 
 // adopt makes the roster of a checkpoint of before there was one.
 func (c *Checkpoint) adopt() {
-	if c.Position.Roster.Version == 0 {
+	if c.Position.Roster.Version == 0 && c.Position.Raft > 0 {
 		c.Position.Roster, c.Members = firstRoster(c.Members), nil
 	}
 }

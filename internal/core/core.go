@@ -135,6 +135,9 @@ func (c *Core) electionTicks() int { return max(2, int(c.cfg.ElectionTimeout/c.c
 // Epoch returns the epoch in force after what is committed here, the zero Epoch before the first.
 func (c *Core) Epoch() Epoch { return c.pos.Epoch() }
 
+// Roster returns the members after what is committed here.
+func (c *Core) Roster() Roster { return c.pos.Roster }
+
 // Heard returns when the leader last showed that it is alive, on this member's clock.
 func (c *Core) Heard() time.Duration { return c.voter.heardAt }
 

@@ -52,6 +52,7 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 		if c.snapshots.installing {
 			return
 		}
+		m = c.forThisMember(m)
 	case raftpb.MsgHeartbeatResp:
 		if v := vowOf(m); v.stamp > 0 && c.state == raft.StateLeader && term == c.term {
 			c.lease.heard(from, c.lease.echoOf(v))

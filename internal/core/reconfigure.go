@@ -3,6 +3,7 @@ package core
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -168,8 +169,8 @@ func sameChange(own, asked *raftpb.ConfChangeV2) bool {
 // reconfigured puts in force what an entry has changed, and answers who has asked for it.
 func (c *Core) reconfigured(e *raftpb.Entry, m Moved) error {
 	if m.raft != nil {
-		state := c.node.ApplyConfChange(m.raft)
-		if want := c.pos.Roster.ConfState(); state.Equivalent(want) != nil {
+		state, want := c.node.ApplyConfChange(m.raft), c.pos.Roster.ConfState()
+		if state.Equivalent(want) != nil && state.Equivalent(c.withThisMember(want)) != nil {
 			return fmt.Errorf("baton: raft entry %d: raft has the configuration %v, the roster stands for %v", e.GetIndex(), state, want)
 		}
 	}
@@ -188,6 +189,31 @@ func (c *Core) reconfigured(e *raftpb.Entry, m Moved) error {
 		c.eff.Decided = append(c.eff.Decided, d)
 	}
 	return nil
+}
+
+// forThisMember returns a leader's checkpoint as raft takes it. Raft would not have one in whose configuration this member is not;
+// but one may be from before this member was added, and the log goes on from there to that.
+func (c *Core) forThisMember(m *raftpb.Message) *raftpb.Message {
+	state := m.GetSnapshot().GetMetadata().GetConfState()
+	own := c.withThisMember(state)
+	if own == state {
+		return m
+	}
+	m = proto.Clone(m).(*raftpb.Message)
+	m.Snapshot.Metadata.ConfState = own
+	return m
+}
+
+// withThisMember returns a configuration with this member as a learner, if it is not in it.
+func (c *Core) withThisMember(state *raftpb.ConfState) *raftpb.ConfState {
+	for _, ids := range [][]uint64{state.GetVoters(), state.GetVotersOutgoing(), state.GetLearners(), state.GetLearnersNext()} {
+		if slices.Contains(ids, c.cfg.ID) {
+			return state
+		}
+	}
+	state = proto.Clone(state).(*raftpb.ConfState)
+	state.Learners = append(state.Learners, c.cfg.ID)
+	return state
 }
 
 // enroll takes the roster of the position over.

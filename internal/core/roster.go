@@ -111,6 +111,11 @@ func (r *Roster) Gone(id uint64) bool {
 	return slices.ContainsFunc(r.Removed, func(f Former) bool { return f.ID == id })
 }
 
+// Left reports whether an id has left for good: it is gone, and nobody waits for its vote any more. Until then it must stay.
+func (r *Roster) Left(id uint64) bool {
+	return r.Gone(id) && !slices.ContainsFunc(r.Outgoing, func(m Member) bool { return m.ID == id })
+}
+
 // Voters returns the ids of those who vote, once no change is under way any more.
 func (r *Roster) Voters() []uint64 {
 	var ids []uint64

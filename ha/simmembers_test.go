@@ -1,0 +1,211 @@
+package ha
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/baton-ha/baton/internal/core"
+	"github.com/baton-ha/baton/internal/sim"
+	"github.com/baton-ha/baton/log"
+)
+
+// This is an operator who changes the members while everything else goes wrong: adds observers, makes voters of them and
+// observers of voters, removes members, and replaces those whose directory is lost.
+
+// simMembership is what a simulated member is to the operator.
+type simMembership struct {
+	left   bool   // it was removed or has lost its directory, and does not come back under this id
+	wiped  bool   // it has lost its directory
+	number uint64 // of its directory
+}
+
+// leading is a member that leads, nil if none does.
+func (c *simCluster) leading() *simMember {
+	for _, m := range c.members {
+		if m.process.Up() && !m.process.Paused() && m.role.lead.leading {
+			return m
+		}
+	}
+	return nil
+}
+
+// operate does one thing, and sees to it that another follows.
+func (c *simCluster) operate() {
+	if c.healed {
+		return
+	}
+	if l := c.leading(); l != nil {
+		c.change(l)
+	}
+	c.w.After(time.Duration(c.w.Rand.ExpFloat64()*float64(c.cfg.changes)), c.operate)
+}
+
+// change asks a leader for one change of the members, and now and then sees to it that just then something goes wrong.
+func (c *simCluster) change(l *simMember) {
+	r := l.core.Roster()
+	change := core.MemberChange{Base: r.Version}
+	some := r.Members[c.w.Rand.IntN(len(r.Members))]
+	voters := len(r.Voters())
+	lost := slices.ContainsFunc(c.newest().Members, func(m log.Member) bool { return c.byID[m.ID].wiped })
+	switch pick := c.w.Rand.IntN(6); {
+	case some.ID == l.id:
+		return
+	case some.Kind == log.KindObserver && c.caughtUp(some, l) && pick < 4: // becomes a voter, perhaps in the place of another
+		for _, old := range r.Members {
+			if old.Name == some.Name && old.ID != some.ID {
+				change.Remove = append(change.Remove, old.ID)
+			}
+		}
+		some.Kind, some.Joining = log.KindVoter, false
+		change.Put = append(change.Put, some)
+	case some.Kind == log.KindVoter && c.byID[some.ID].wiped: // its successor
+		if slices.ContainsFunc(r.Members, func(m log.Member) bool { return m.Name == some.Name && m.ID != some.ID }) {
+			return
+		}
+		change.Put = append(change.Put, c.newcomer(some.Name, true))
+	case some.Kind == log.KindVoter && pick == 0 && voters > 3 && !lost:
+		some.Kind = log.KindObserver
+		change.Put = append(change.Put, some)
+	case pick == 1 && (voters > 3 && !lost || some.Kind == log.KindObserver):
+		change.Remove = append(change.Remove, some.ID)
+	case pick == 2 && len(r.Members) < 6:
+		change.Put = append(change.Put, c.newcomer(fmt.Sprintf("n%d", len(c.members)), c.w.Chance(0.7)))
+	case pick == 3 && !lost && !r.Joint() && some.Kind == log.KindVoter: // loses its directory
+		m := c.byID[some.ID]
+		m.crash()
+		m.left, m.wiped = true, true
+		return
+	case pick == 4:
+		some.Priority = c.w.Rand.IntN(3)
+		change.Put = append(change.Put, some)
+	default:
+		return
+	}
+	l.post(core.Reconfigure{Reconfiguration: &core.Reconfiguration{Change: change}})
+	if c.w.Chance(0.3) {
+		c.w.After(c.w.Between(0, 10*time.Millisecond), c.misfortune1)
+	}
+}
+
+// newest is the latest list that any member has in force.
+func (c *simCluster) newest() (newest core.Roster) {
+	for _, m := range c.members {
+		if r := m.core.Roster(); r.Version > newest.Version {
+			newest = r
+		}
+	}
+	return newest
+}
+
+// caughtUp reports whether an observer has nearly all that the leader has.
+func (c *simCluster) caughtUp(o log.Member, l *simMember) bool {
+	m := c.byID[o.ID]
+	return m.process.Up() && m.sm.last+50 >= l.sm.last && m.core.Roster().Version > 1
+}
+
+// newcomer starts a member with an empty directory, and returns how the others shall know it.
+func (c *simCluster) newcomer(name string, joining bool) log.Member {
+	number := uint64(len(c.members) + 1)
+	id := memberID(fmt.Sprintf("%s\x00%d", name, number))
+	m := c.addMember(name, id, sim.NewDisk(core.Nobody()))
+	m.number = number
+	m.start(false)
+	return log.Member{ID: id, Name: name, Incarnation: number, Kind: log.KindObserver, Joining: joining}
+}
+
+// rosterChanged is what a member does when the list changes: one that was removed stops.
+func (m *simMember) rosterChanged(r core.Roster) {
+	if r.Left(m.id) {
+		m.after(0, m.leave)
+	}
+}
+
+// leave ends a member that has been removed, for good.
+func (m *simMember) leave() {
+	m.crash()
+	m.left = true
+}
+
+// knows reports whether a member talks to another: to all of its list and, as long as it has none, to whoever talks to it.
+func (m *simMember) knows(o *simMember) bool {
+	r := m.core.Roster()
+	if len(r.Members) == 0 {
+		return true
+	}
+	_, ok := r.Find(o.id)
+	return ok || slices.ContainsFunc(r.Outgoing, func(out log.Member) bool { return out.ID == o.id })
+}
+
+// hears reports whether a message is taken from another member. One that was removed is told so.
+func (m *simMember) hears(o *simMember) bool {
+	r := m.core.Roster()
+	if r.Left(o.id) && m.c.byID[o.id] == o {
+		if o.process.Up() {
+			o.after(0, o.leave)
+		}
+		return false
+	}
+	return true
+}
+
+// removed reports whether a member has been removed. One that was cut off learns it when it is refused.
+func (c *simCluster) removed(m *simMember) bool {
+	r := c.newest()
+	return r.Left(m.id)
+}
+
+// durable reports whether a record is on the disks of a majority, of those whose majority may have decided it.
+func (k *checker) durable(r core.Roster, has func(m *simMember) bool) bool {
+	halves := [][]log.Member{slices.DeleteFunc(slices.Clone(r.Members), func(m log.Member) bool { return m.Kind != log.KindVoter }), r.Outgoing}
+	for _, half := range halves {
+		have := 0
+		for _, v := range half {
+			if m := k.c.byID[v.ID]; m.wiped || has(m) {
+				have++
+			}
+		}
+		if have > len(half)/2 {
+			return true
+		}
+	}
+	return false
+}
+
+// memberChanges is a run in which members come and go.
+func memberChanges(seed uint64, d time.Duration) *simCluster {
+	cfg := t2(seed)
+	cfg.members = 3 + int(seed%3)
+	cfg.retimed = false
+	cfg.drop /= 3
+	cfg.changes = 300*time.Millisecond + time.Duration(seed%7)*200*time.Millisecond
+	c := newSim(cfg)
+	c.w.Run(d, func() bool { return len(c.check.faults) > 0 })
+	c.finish()
+	return c
+}
+
+// TestT19_MembersComeAndGo: members are added, promoted, demoted, removed and replaced while everything that can go wrong does.
+func TestT19_MembersComeAndGo(t *testing.T) {
+	versions, joined, replaced := uint64(0), 0, 0
+	seeds(t, func(seed uint64) *simCluster {
+		c := memberChanges(seed, *simTime)
+		for _, m := range c.members {
+			if m.number > 0 && !m.left {
+				joined++
+			}
+			if m.wiped {
+				replaced++
+			}
+		}
+		if l := c.leading(); l != nil && l.core.Roster().Version > 1 {
+			versions++
+		}
+		return c
+	})
+	t.Logf("in %d seeds the members had changed at the end; %d newcomers stayed; %d directories were lost", versions, joined, replaced)
+	if versions == 0 || joined == 0 || replaced == 0 {
+		t.Error("nothing has changed: the test shows nothing")
+	}
+}
