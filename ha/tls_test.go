@@ -10,6 +10,8 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -63,7 +65,14 @@ func sign(t *testing.T, template *x509.Certificate, by *authority) (*x509.Certif
 // member makes the configuration of a member.
 func (a *authority) member(t *testing.T, name string) *tls.Config {
 	t.Helper()
+	return a.holder(t, name)
+}
+
+// holder is one with a certificate that has URIs, too.
+func (a *authority) holder(t *testing.T, name string, uris ...*url.URL) *tls.Config {
+	t.Helper()
 	cert, key := sign(t, &x509.Certificate{
+		URIs:         uris,
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour),
 		NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
@@ -123,12 +132,23 @@ func TestT17_MutualTLS(t *testing.T) {
 
 	// Members of ours, but with the wrong papers, next to a working majority. Nothing happens to them
 	// while as many records are appended as there is time for their dials.
-	for name, conf := range map[string]*tls.Config{"plain": nil, "other authority": theirs.member(t, "c")} {
+	for name, conf := range map[string]*tls.Config{
+		"plain": nil, "other authority": theirs.member(t, "c"),
+		"a client's":        ours.holder(t, "c", ha.RoleURI(ha.RoleClient, "test", "")),
+		"an operator's":     ours.holder(t, "c", ha.RoleURI(ha.RoleOperator, "test", "")),
+		"another member's":  ours.holder(t, "c", ha.RoleURI(ha.RoleMember, "test", "b")),
+		"another cluster's": ours.holder(t, "c", ha.RoleURI(ha.RoleMember, "other", "c")),
+	} {
 		confs["c"] = conf
 		c.start("c")
 		stranger := c.nodes["c"]
 		for until := time.Now().Add(300 * time.Millisecond); time.Now().Before(until); {
 			c.put(number(0))
+		}
+		if conf != nil {
+			eventually(t, "the problem of "+name, func() bool {
+				return slices.ContainsFunc(stranger.Status().Problems, func(p ha.Problem) bool { return p.Kind == "certificate" && p.Peer == "a" })
+			})
 		}
 		if s := stranger.Status(); s.Index != 0 || s.Epoch != 0 || s.Leader != "" || s.State != ha.Electing {
 			t.Errorf("%s: %+v", name, s)
