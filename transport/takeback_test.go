@@ -83,6 +83,9 @@ func TestAuthorizeTakesBack(t *testing.T) {
 	b.end.JudgeStanding(t.Context())
 	eventually(t, "ended", func() bool { return apart(a, b) })
 	eventually(t, "told", func() bool { return strings.Contains(pb.get("a", "certificate"), "revoked") })
+	if b.Stats().TakenBack == 0 {
+		t.Error("not counted")
+	}
 	answer.Store(nil)
 	a.connected(t)
 	b.connected(t)

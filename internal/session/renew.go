@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,6 +19,8 @@ const (
 
 // standing are the connections that stand, with what they were let in as.
 type standing struct {
+	takenBack atomic.Uint64
+
 	mu  sync.Mutex // guards all
 	all map[*Link]*grant
 }
@@ -53,7 +56,14 @@ func (s *standing) list() map[*Link]*grant {
 }
 
 // Standing is how many connections stand.
-func (e *Endpoint) Standing() int { return len(e.standing.list()) }
+func (e *Endpoint) Standing() int {
+	e.standing.mu.Lock()
+	defer e.standing.mu.Unlock()
+	return len(e.standing.all)
+}
+
+// TakenBack is how many have ended since their certificate was not accepted any more.
+func (e *Endpoint) TakenBack() uint64 { return e.standing.takenBack.Load() }
 
 // JudgeStanding judges all connections again by the present configuration: those of an authority that is no longer trusted, and
 // those that Authorize takes back, end.
@@ -84,6 +94,7 @@ func (e *Endpoint) JudgeStanding(ctx context.Context) {
 			if !e.standing.remove(l) {
 				return // it has ended meanwhile, and what follows it was judged by itself
 			}
+			e.standing.takenBack.Add(1)
 			e.Said.Say(slog.LevelWarn, lineTakenBack, name, StableText(err), "peer", name, "role", g.claim.Role.String(), "from", l.Raw.RemoteAddr(), "err", err)
 			if g.claim.Role == RoleMember {
 				e.tls.certs.refuse(name, g.claim.Dialled, fmt.Errorf("a connection of %s has ended: %w", name, err))
