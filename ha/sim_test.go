@@ -398,6 +398,7 @@ func (m *simMember) Changed(now time.Duration, view log.View, change log.Change)
 	case log.RosterChanged:
 		m.rosterChanged(c.Roster)
 	case log.Lease:
+		m.c.check.leased(m, c.Until)
 		if m.tenure != nil {
 			m.tenure.until = c.Until
 		}
@@ -515,7 +516,7 @@ func (m *simMember) fetch() {
 	}
 	m.fetching = true
 	d := m.c.w.Between(20*time.Microsecond, 20*time.Millisecond)
-	if left := m.stalledTo - m.c.w.Now(); left > 0 {
+	if left := max(m.stalledTo, m.readsAt) - m.c.w.Now(); left > 0 {
 		d += left
 	}
 	m.after(d, func() {

@@ -3,6 +3,7 @@ package ha
 import (
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/log"
@@ -146,6 +147,18 @@ func (k *checker) active(m *simMember, t fence.Token) {
 		k.fail("%s becomes active in epoch %d, which begins with record %d, with %d applied (G5)", m.name, e.Epoch, e.First, m.sm.last)
 	}
 	k.epochs[e.Epoch] = e
+}
+
+// leased sees a lease. Whether its holder is active or not: nobody else can have one.
+func (k *checker) leased(m *simMember, until time.Duration) {
+	if until <= m.local() {
+		return
+	}
+	for _, o := range k.c.members {
+		if o != m && o.process.Up() && o.core.LeaseUntil() > o.local() {
+			k.fail("%s has a lease while %s has one for %v from now (G4)", m.name, o.name, o.core.LeaseUntil()-o.local())
+		}
+	}
 }
 
 // end looks at the whole when the cluster has come to rest.

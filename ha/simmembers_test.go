@@ -16,9 +16,10 @@ import (
 
 // simMembership is what a simulated member is to the operator.
 type simMembership struct {
-	left   bool   // it was removed or has lost its directory, and does not come back under this id
-	wiped  bool   // it has lost its directory
-	number uint64 // of its directory
+	left    bool          // it was removed or has lost its directory, and does not come back under this id
+	wiped   bool          // it has lost its directory
+	number  uint64        // of its directory
+	readsAt time.Duration // before which its disk reads no old entries
 }
 
 // leading is a member that leads, nil if none does.
@@ -209,3 +210,116 @@ func TestT19_MembersComeAndGo(t *testing.T) {
 		t.Error("nothing has changed: the test shows nothing")
 	}
 }
+
+// reshaped is a cluster of three to which two observers were added, in which the observers are about to take the places of the
+// two voters that do not lead, and in which just then those two are cut off together, in one of four ways.
+func reshaped(seed uint64) *simCluster {
+	cfg := defaultSim(seed)
+	cfg.calm, cfg.appendEvery, cfg.changes = true, 0, 10000*time.Hour
+	c := newSim(cfg)
+	if !c.put(2) {
+		return c
+	}
+	for _, name := range []string{"d", "e"} {
+		if !c.settle("observer "+name, core.MemberChange{Put: []log.Member{c.newcomer(name, true)}}) {
+			return c
+		}
+	}
+	if !c.put(2) || !c.await("leader that everybody follows", func() bool { return c.follow() }) {
+		return c
+	}
+	a := c.active()
+	var old []*simMember
+	change := core.MemberChange{}
+	r := a.core.Roster()
+	for _, m := range r.Members {
+		switch {
+		case m.ID == a.id:
+		case m.Kind == log.KindVoter:
+			old = append(old, c.byID[m.ID])
+			change.Remove = append(change.Remove, m.ID)
+		default:
+			m.Kind, m.Joining = log.KindVoter, false
+			change.Put = append(change.Put, m)
+		}
+	}
+	c.w.Run(c.w.Now()+c.w.Between(0, cfg.heartbeat), nil)
+	switch seed % 4 {
+	case 0: // as observers they do not count
+		c.cutOff(old)
+	case 1: // the change is asked for, and cannot be committed
+		c.cutOff(old)
+		c.w.Run(c.w.Now()+c.w.Between(0, cfg.heartbeat), nil)
+		c.ask(a, change)
+	case 2: // it is committed, the old half may not know, and does not agree to the end of it
+		c.ask(a, change)
+		c.await("joint configuration", func() bool { r := a.core.Roster(); return r.Joint() })
+		c.cutOff(old)
+	case 3: // it has ended; the two start again, and read late what they have missed
+		c.ask(a, change)
+		c.await("end of the change", func() bool { r := a.core.Roster(); return r.Version > 1 && !r.Joint() && len(r.Removed) > 0 })
+		c.cutOff(old)
+		for _, m := range old {
+			m.crash()
+			m.readsAt = c.w.Now() + 5*time.Second
+			m.start(false)
+		}
+	}
+	c.w.Run(c.w.Now()+4*time.Second, func() bool { return len(c.check.faults) > 0 })
+	if seed%4 < 2 && !slices.ContainsFunc(old, func(m *simMember) bool { return m.tenure != nil && m.tenure.open }) {
+		c.check.fail("the two are a majority, and neither is active")
+	}
+	c.finishQuietly()
+	return c
+}
+
+// follow reports whether an active leads and every member follows it, with all that it has.
+func (c *simCluster) follow() bool {
+	a := c.active()
+	for _, m := range c.members {
+		if a == nil || m.role.lead.leader != a.id || m.core.Roster().Version != a.core.Roster().Version || m.sm.last != a.sm.last {
+			return false
+		}
+	}
+	return true
+}
+
+// ask asks a leader for a change.
+func (c *simCluster) ask(l *simMember, change core.MemberChange) {
+	change.Base = l.core.Roster().Version
+	l.post(core.Reconfigure{Reconfiguration: &core.Reconfiguration{Change: change}})
+}
+
+// settle asks for a change until it has been made, and everybody has it.
+func (c *simCluster) settle(what string, change core.MemberChange) bool {
+	made := func() bool {
+		r := c.newest()
+		_, ok := r.Find(change.Put[0].ID)
+		return ok
+	}
+	for range 20 {
+		if l := c.leading(); l != nil && !made() {
+			c.ask(l, change)
+		}
+		c.w.Run(c.w.Now()+200*time.Millisecond, nil)
+		if made() && c.follow() {
+			return true
+		}
+	}
+	c.check.fail("no %s in twenty tries", what)
+	return false
+}
+
+// cutOff cuts members off from all others, but not from each other.
+func (c *simCluster) cutOff(some []*simMember) {
+	for _, m := range some {
+		for _, o := range c.members {
+			if !slices.Contains(some, o) {
+				c.partition(m, o, true, true, time.Hour)
+			}
+		}
+	}
+}
+
+// TestT19_Reshaped: whoever is left behind by a change of the members elects nobody beside the Active.
+func TestT19_Reshaped(t *testing.T) { seeds(t, reshaped) }
