@@ -87,6 +87,24 @@ func TestSendWritesItself(t *testing.T) {
 	}
 }
 
+// A heartbeat is on its way before what is bulk is even encoded, whatever its place is among what is sent.
+func TestHeartbeatsGoFirst(t *testing.T) {
+	a, _, _, _ := writerless(t)
+	p := a.dir.Load().byName["b"]
+	var order []Purpose
+	for _, l := range []*lane{p.bulk, p.control} {
+		try := l.inline.try
+		l.inline.try = func(fd uintptr) {
+			order = append(order, l.purpose)
+			try(fd)
+		}
+	}
+	a.send(app("a", "b", 1, make([]byte, 100<<10)), msg(raftpb.MsgHeartbeat, "a", "b", 1))
+	if len(order) != 2 || order[0] != PurposeControl {
+		t.Errorf("written in the order %v", order)
+	}
+}
+
 func TestSendLeavesToTheWriter(t *testing.T) {
 	for what, c := range map[string]struct {
 		before func(*lane)
