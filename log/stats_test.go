@@ -80,3 +80,21 @@ func TestStatsOfLeadership(t *testing.T) {
 		t.Errorf("elections %d, won %d, epochs %d, renewals %d", e, w, p, r)
 	}
 }
+
+// BenchmarkCounting is all that is counted of one batch, from its first record to its end.
+func BenchmarkCounting(b *testing.B) {
+	var c counts
+	g := &gatherer{limit: 1 << 30}
+	p := g.newPending(1, 256)
+	eff := core.Effects{
+		Changes: []core.Change{core.Lease{Until: 1}},
+		Applies: []*core.Apply{{Batches: []*core.Batch{&p.Batch}}},
+	}
+	for b.Loop() {
+		p.began = time.Now()
+		g.counts.took(p)
+		c.stepped(eff)
+		c.applyTime.Observe(int64(time.Since(p.began)))
+		g.counts.settled(p, nil)
+	}
+}
