@@ -97,9 +97,13 @@ type flaky struct {
 	mu       sync.Mutex
 	n        int
 	snapshot func() (io.WriterTo, error) // nil: a good one
+	gate     atomic.Pointer[chan struct{}]
 }
 
 func (f *flaky) Apply(e []Entry) error {
+	if gate := f.gate.Load(); gate != nil {
+		<-*gate
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.n += len(e)
@@ -275,6 +279,47 @@ func TestSnaperr(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestSnaperr_Place: a checkpoint that is tried again while the state machine has more to apply says where the state stands that it
+// holds: otherwise records would be applied twice after a restart.
+func TestSnaperr_Place(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sm := &flaky{}
+		s := newSolo(t, sm)
+		sm.fails(func() (io.WriterTo, error) { return nil, errors.New("sick") })
+		if err := s.append(20); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if s.problem(problemCheckpoint) == nil {
+			t.Fatal("no checkpoint has failed")
+		}
+		sm.fails(nil)
+		gate := make(chan struct{})
+		sm.gate.Store(&gate)
+		for range 2 { // the one is being applied, the other waits for it
+			go func() { _ = s.append(1) }()
+			synctest.Wait()
+		}
+		time.Sleep(2 * maxCheckpointPause) // it is tried again
+		close(gate)
+		synctest.Wait()
+		snap, body, _, err := s.disk.OpenSnapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		state := new(flaky)
+		if err := state.Restore(body); err != nil {
+			t.Fatal(err)
+		}
+		if at := must(core.ParseCheckpoint(snap)).Position.Index; at != 23 || uint64(state.n) != at {
+			t.Errorf("a checkpoint at record %d holds the state after %d records", at, state.n)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestSnaperr_Bound: the log that is kept for want of checkpoints has a bound. There appends are refused, definitely,
