@@ -23,6 +23,7 @@ type flow struct {
 	pieces  []piece       // on their way
 	lastOut time.Duration // when the last one left
 	given   uint64        // where that ends
+	rest    time.Duration // the pause, in parts of restUnit of what a piece takes
 }
 
 // A piece is what was put on the shelf at a time.
@@ -35,7 +36,9 @@ const (
 	liveFor    = 100 * time.Millisecond // for so long after a batch was committed, others are expected
 	idleAhead  = 2                      // pieces that are on their way beyond what the distance asks for, where nobody appends
 	maxPieces  = 32                     // on their way at most
-	restShare  = 2                      // a pause is one part of this many of what a piece takes
+	restUnit   = 8                      // parts of what a piece takes, in which pauses are counted
+	restMost   = restUnit               // the longest pause
+	restMore   = 2                      // by which it grows after a piece
 	shortTakes = 50 * time.Microsecond  // the least that a piece is taken to take
 )
 
@@ -46,8 +49,9 @@ func (f *flow) heard(took time.Duration) {
 	}
 }
 
-// answered takes note of how far the member is, and forgets what must have been lost.
-func (f *flow) answered(now time.Duration, match uint64, lost time.Duration) {
+// answered takes note of how far the member is, and forgets what must have been lost. strained: batches take longer than without
+// it.
+func (f *flow) answered(now time.Duration, match uint64, strained bool, lost time.Duration) {
 	for len(f.pieces) > 0 && f.pieces[0].hi <= match+1 {
 		took := max(now-f.pieces[0].at-f.trip, shortTakes)
 		if f.takes == 0 {
@@ -55,6 +59,11 @@ func (f *flow) answered(now time.Duration, match uint64, lost time.Duration) {
 		}
 		smooth(&f.takes, took)
 		f.pieces = f.pieces[1:]
+		if strained {
+			f.rest = min(f.rest+restMore, restMost)
+		} else {
+			f.rest = max(f.rest-1, 0)
+		}
 	}
 	f.pieces = slices.DeleteFunc(f.pieces, func(p piece) bool { return now-p.at > lost })
 }
@@ -69,7 +78,7 @@ func (f *flow) room(now time.Duration, live bool) time.Duration {
 	case len(f.pieces) >= ahead:
 		return now + never
 	case live:
-		return f.lastOut + f.takes + f.takes/restShare
+		return f.lastOut + f.takes + f.takes*f.rest/restUnit
 	}
 	return now
 }
@@ -97,22 +106,23 @@ func (c *Core) release(now time.Duration) {
 	live := c.pace.committedAt != 0 && now-c.pace.committedAt < liveFor
 	var again []uint64
 	c.node.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
+		f := c.flows[id]
+		if f != nil {
+			f.answered(now, p.Match, c.pace.strained(), c.cfg.ElectionTimeout)
+			if len(f.pieces) == 0 && now-f.lastOut > c.cfg.ElectionTimeout {
+				delete(c.flows, id) // it has all, or is gone
+				f = nil
+			}
+		}
 		if id == c.cfg.ID || !p.RecentActive || p.State == tracker.StateSnapshot {
 			return
 		}
-		f := c.flows[id]
-		if f != nil {
-			f.answered(now, p.Match, c.cfg.ElectionTimeout)
-		}
 		i := slices.IndexFunc(s.runs, func(r run) bool { return r.lo <= p.Next && p.Next < r.hi() })
 		switch {
-		case i < 0 && f != nil && len(f.pieces) == 0 && now-f.lastOut > c.cfg.ElectionTimeout:
-			delete(c.flows, id)
-			return
 		case i < 0 || !s.runs[i].held && f != nil && f.given >= s.runs[i].hi():
 			return
 		case f == nil:
-			f = &flow{}
+			f = &flow{rest: restMost / 2}
 			if c.flows == nil {
 				c.flows = map[uint64]*flow{}
 			}

@@ -8,8 +8,8 @@ import (
 )
 
 // catchUp lets member 3 of a lagging cluster catch up, which answers each message after a while, and returns how long that took and
-// the most messages that were on their way. live: batches are committed meanwhile.
-func catchUp(t *testing.T, answers, trip time.Duration, live bool) (took time.Duration, most int) {
+// the most messages that were on their way. live: batches are committed meanwhile. strained: they take longer for it.
+func catchUp(t *testing.T, answers, trip time.Duration, live, strained bool) (took time.Duration, most int) {
 	l := newLagging(t)
 	type answer struct {
 		index uint64
@@ -25,7 +25,10 @@ func catchUp(t *testing.T, answers, trip time.Duration, live bool) (took time.Du
 			t.Fatalf("it has got the entries up to %d of %d", have, laggingEntries)
 		}
 		if live {
-			l.core.pace.committedAt = l.now
+			l.core.pace.committedAt, l.core.pace.calm, l.core.pace.recent = l.now, time.Millisecond, time.Millisecond
+			if strained {
+				l.core.pace.recent *= 2
+			}
 		}
 		sent := l.sent
 		l.sent = nil
@@ -74,16 +77,17 @@ func TestG8_CatchUpLeavesRoom(t *testing.T) {
 	for _, test := range []struct {
 		name          string
 		trip          time.Duration
-		live          bool
+		live, strain  bool
 		least, longer time.Duration
 		most          int
 	}{
-		{"nobody appends", 0, false, pieces * answers, pieces*answers*11/10 + 20*time.Millisecond, 4 + idleAhead},
-		{"somebody appends", 0, true, pieces * answers * 13 / 10, pieces * answers * 2, 4},
-		{"somebody appends, far away", 20 * time.Millisecond, true, pieces * answers * 13 / 10, pieces * answers * 3, 8},
-		{"nobody appends, far away", 20 * time.Millisecond, false, pieces * answers, pieces * answers * 2, 12},
+		{"nobody appends", 0, false, false, pieces * answers, pieces*answers*11/10 + 20*time.Millisecond, 4 + idleAhead},
+		{"somebody appends, and does not suffer", 0, true, false, pieces * answers, pieces * answers * 13 / 10, 4},
+		{"somebody appends, and suffers", 0, true, true, pieces * answers * 15 / 10, pieces * answers * 24 / 10, 4},
+		{"somebody suffers, far away", 20 * time.Millisecond, true, true, pieces * answers * 15 / 10, pieces * answers * 3, 8},
+		{"nobody appends, far away", 20 * time.Millisecond, false, false, pieces * answers, pieces * answers * 2, 12},
 	} {
-		took, most := catchUp(t, answers, test.trip, test.live)
+		took, most := catchUp(t, answers, test.trip, test.live, test.strain)
 		if took < test.least || took > test.longer {
 			t.Errorf("%s: it took %v, want between %v and %v", test.name, took, test.least, test.longer)
 		}
@@ -97,7 +101,7 @@ func TestG8_CatchUpLeavesRoom(t *testing.T) {
 // TestNoRestWhereNothingCommits: a member that the majority waits for catches up as fast as it can.
 func TestNoRestWhereNothingCommits(t *testing.T) {
 	t.Parallel()
-	f := &flow{takes: 10 * time.Millisecond, lastOut: time.Second}
+	f := &flow{takes: 10 * time.Millisecond, lastOut: time.Second, rest: restUnit / 2}
 	if got, want := f.room(time.Second, true), time.Second+15*time.Millisecond; got != want {
 		t.Errorf("beside appends: %v, want %v", got, want)
 	}
@@ -110,12 +114,12 @@ func TestNoRestWhereNothingCommits(t *testing.T) {
 func TestLostPieces(t *testing.T) {
 	t.Parallel()
 	f := &flow{takes: time.Millisecond, pieces: []piece{{hi: 10, at: time.Second}, {hi: 20, at: time.Second}}}
-	f.answered(time.Second+400*time.Millisecond, 5, 500*time.Millisecond)
+	f.answered(time.Second+400*time.Millisecond, 5, false, 500*time.Millisecond)
 	if at := f.room(time.Second+400*time.Millisecond, true); at < time.Minute {
 		t.Errorf("the next may leave at %v", at)
 	}
 	now := time.Second + 501*time.Millisecond
-	f.answered(now, 5, 500*time.Millisecond)
+	f.answered(now, 5, false, 500*time.Millisecond)
 	if at := f.room(now, true); at > now {
 		t.Errorf("the next may leave at %v", at)
 	}

@@ -14,6 +14,8 @@ type pace struct {
 	commitTime time.Duration // of its batches
 
 	committedAt time.Duration // when the last one was; 0: none
+	recent      time.Duration // what batches take, on average of more of them than commitTime is
+	calm        time.Duration // the same, where no member lags; 0: not known
 }
 
 // FullBatch is the size in bytes from which a batch does not wait for more records.
@@ -49,10 +51,24 @@ func (p *pace) count(b *Batch, by int) {
 // wrote takes how long a write took, and committed how long a batch.
 func (p *pace) wrote(took time.Duration) { smooth(&p.writeTime, took) }
 
-func (p *pace) committed(now, took time.Duration) {
+// calm: no member lags.
+func (p *pace) committed(now, took time.Duration, calm bool) {
 	smooth(&p.commitTime, took)
 	p.committedAt = now
+	if p.recent == 0 {
+		p.recent = took
+	}
+	p.recent += (took - p.recent) / 32
+	if calm {
+		p.calm = p.recent
+	}
 }
+
+// strained reports whether batches take notably longer than they did where no member lagged.
+func (p *pace) strained() bool { return p.calm > 0 && p.recent > p.calm+p.calm/strain }
+
+// strain: it is notable by one part of this many.
+const strain = 4
 
 // smooth moves an average a little towards what was just measured.
 func smooth(average *time.Duration, measured time.Duration) {

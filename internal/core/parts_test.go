@@ -205,7 +205,7 @@ var parts = map[string]func() func(l line) (answer string, ok bool){
 				p = pace{batches: p.batches, bytes: p.bytes, partial: p.partial}
 				for range 100 {
 					p.wrote(l.time("write"))
-					p.committed(0, l.time("commit"))
+					p.committed(0, l.time("commit"), true)
 				}
 				return fmt.Sprintf("patience %v", p.patience().Round(100*time.Microsecond)), true
 			case "room":

@@ -86,7 +86,7 @@ func (c *Core) commit(now time.Duration, m *raftpb.Message) error {
 			a.Accepted = append(a.Accepted, e)
 			if b := c.fate.committed(moved.Header); b != nil {
 				c.pace.end(b)
-				c.pace.committed(now, now-b.proposed)
+				c.pace.committed(now, now-b.proposed, len(c.flows) == 0)
 				a.Batches = append(a.Batches, b)
 			}
 		}
