@@ -181,13 +181,18 @@ func (w *Store) Stepped(c *core.Core, eff core.Effects) {
 // mayCut reports whether the log may be cut behind a raft index for all who catch up.
 func (w *Store) mayCut(raftIndex uint64) bool { return raftIndex <= w.pinned.Load() }
 
-// Fetch reads what is to be fetched.
+// Fetch reads what is to be fetched, and verifies it, so that the core need not.
 func (w *Store) Fetch(f *core.Fetch) core.Fetched {
 	if f.Damage != nil {
 		return w.repaired(f)
 	}
 	defer w.turns.take(false)()
 	ents, err := w.Entries(f.Lo, f.Hi, f.MaxBytes)
+	for _, e := range ents {
+		if damage := core.Verify(e, "when they are read from disk"); damage != nil {
+			return core.Fetched{Fetch: f, Err: damage}
+		}
+	}
 	return core.Fetched{Fetch: f, Entries: ents, Err: err}
 }
 

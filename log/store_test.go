@@ -2,6 +2,7 @@ package log
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"testing"
 
@@ -120,5 +121,30 @@ func TestMem_SmallEntries(t *testing.T) {
 	}
 	if got := core.Within(w.ents, uint64(limit/10)); len(got) != 10 {
 		t.Errorf("%d entries are read at a time", len(got))
+	}
+}
+
+// TestFetchVerifies: what is fetched for another member is verified beside the loop, which sends it as it is.
+func TestFetchVerifies(t *testing.T) {
+	disk := newModelDisk()
+	w, err := NewStore(disk, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ents []*raftpb.Entry
+	for i := disk.last() + 1; len(ents) < 4; i++ {
+		b := core.MakeBatch(1, nil)
+		b.Add([]byte("record"))
+		ents = append(ents, &raftpb.Entry{Index: new(i), Term: new(uint64(1)), Data: bytes.Clone(b.Seal(i))})
+	}
+	lo := ents[0].GetIndex()
+	disk.save(ents)
+	w.append(ents)
+	if got := w.Fetch(&core.Fetch{Lo: lo, Hi: lo + 2, MaxBytes: 1 << 20}); got.Err != nil || len(got.Entries) != 2 {
+		t.Fatalf("%d entries, %v", len(got.Entries), got.Err)
+	}
+	ents[1].Data[len(ents[1].Data)-1] ^= 1
+	if got := w.Fetch(&core.Fetch{Lo: lo, Hi: lo + 2, MaxBytes: 1 << 20}); !errors.As(got.Err, new(*ChecksumError)) {
+		t.Errorf("damaged records are fetched: %v", got.Err)
 	}
 }

@@ -31,7 +31,7 @@ type Fetch struct {
 	epoch int    // of the shelf
 }
 
-// Fetched answers a [Fetch]. Err is [ErrNotHeld] or [ErrNotYet], as it is, where there are none any more, or not yet.
+// Fetched answers a [Fetch]. The entries belong to the core, and whoever has read them has verified them ([Verify]). Err is [ErrNotHeld] or [ErrNotYet], as it is, where there are none any more, or not yet.
 type Fetched struct {
 	Fetch   *Fetch
 	Entries []*raftpb.Entry
@@ -67,6 +67,7 @@ type run struct {
 	from, lo uint64
 	ents     []*raftpb.Entry
 	held     bool // raft does not see it yet (flow.go)
+	shared   bool // it may have been applied
 }
 
 func (r run) hi() uint64 { return r.lo + uint64(len(r.ents)) }
@@ -110,6 +111,12 @@ var (
 	plainEntry  = &raftpb.Entry{}
 	changeEntry = &raftpb.Entry{Type: raftpb.EntryConfChangeV2.Enum()}
 )
+
+// ours reports whether an entry was fetched, and verified then, and nobody else has had it.
+func (s *shelf) ours(e *raftpb.Entry) bool {
+	i := e.GetIndex()
+	return slices.ContainsFunc(s.runs, func(r run) bool { return !r.shared && r.lo <= i && i < r.hi() && r.ents[i-r.lo] == e })
+}
 
 // want has entries from lo on fetched for who reads on from a place before it, unless that is under way, on the shelf, or
 // in memory, where old ones end.

@@ -94,13 +94,13 @@ func (c *Core) release(now time.Duration) {
 	if c.state != raft.StateLeader {
 		clear(c.flows)
 		for i := range s.runs {
-			s.runs[i].held = false // what is to be applied
+			s.runs[i].held, s.runs[i].shared = false, true // what is to be applied
 		}
 		return
 	}
 	for i := range s.runs {
 		if r := &s.runs[i]; r.from <= c.pos.Raft+1 && c.pos.Raft+1 < r.hi() {
-			r.held = false
+			r.held, r.shared = false, true
 		}
 	}
 	live := c.pace.committedAt != 0 && now-c.pace.committedAt < liveFor

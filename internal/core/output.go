@@ -60,6 +60,9 @@ func (c *Core) sound(m *raftpb.Message) bool {
 		if e.GetIndex() > c.pos.Raft {
 			return true
 		}
+		if c.shelf.ours(e) {
+			continue
+		}
 		if damage := Verify(e, "before they are sent to another member"); damage != nil {
 			c.shelf.repair(damage)
 			c.node.ReportUnreachable(m.GetTo())
