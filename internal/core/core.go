@@ -46,7 +46,7 @@ type Core struct {
 	source Source
 	shelf  shelf // the source, as raft sees it
 
-	view              // of raft, when it was last looked at
+	seen              // of raft, when it was last looked at
 	pos      Position // committed up to here
 	members  members
 	changing changing // the change of the members that is under way, if this member leads
@@ -66,8 +66,8 @@ type Core struct {
 	events []Event // room for what Drive steps it with
 }
 
-// A view is what raft says of who leads.
-type view struct {
+// seen is what raft said of who leads when it was last looked at.
+type seen struct {
 	leader, term uint64
 	state        raft.StateType
 }
@@ -261,7 +261,7 @@ func (c *Core) look(now time.Duration) {
 			c.lease.beatAt = 0
 		}
 	}
-	c.view = view{leader: st.Lead, term: st.HardState.GetTerm(), state: st.RaftState}
+	c.seen = seen{leader: st.Lead, term: st.HardState.GetTerm(), state: st.RaftState}
 	c.progress.end(c.members.voters, c.leader != 0 && c.leader != c.cfg.ID)
 	c.report(c.progress.take())
 	if c.state != raft.StateLeader {
