@@ -281,7 +281,7 @@ func TestOwnAuthorize(t *testing.T) {
 				asked.Store(&claim)
 				return c.f()
 			}
-			cb.HandshakeTimeout = 100 * time.Millisecond
+			cb.HandshakeTimeout = 500 * time.Millisecond
 			b := listen(t, cb)
 			b.start(t, peerAt("a", "127.0.0.9:1"))
 			_, err := Probe(t.Context(), conf, b.self)

@@ -183,7 +183,7 @@ func TestG8_BlockedForOneIsNotBlockedForOthers(t *testing.T) {
 			cc.TLS = ca.issue(t, isDNS("c"))
 			w.c = listen(t, cc)
 			cb := config("b")
-			cb.TLS, cb.HandshakeTimeout = ca.issue(t, isDNS("b")), 200*time.Millisecond
+			cb.TLS, cb.HandshakeTimeout = ca.issue(t, isDNS("b")), patience
 			w.cb = &cb
 			if point.prepare != nil {
 				point.prepare(w)

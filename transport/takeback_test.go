@@ -64,7 +64,7 @@ func TestAuthorizeTakesBack(t *testing.T) {
 		}
 		return AuthorizeByCertificate(ctx, c)
 	}
-	c2.HandshakeTimeout = 50 * time.Millisecond
+	c2.HandshakeTimeout = 300 * time.Millisecond
 	var pb troubles
 	c2.Problem = pb.tell
 	a, b := pair(t, c1, c2)
