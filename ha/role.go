@@ -88,7 +88,7 @@ func (r *role) step(now time.Duration, view log.View, in input) output {
 		}
 	case misuse:
 		r.err = in.err
-		r.out.do(report{in.err})
+		r.out.do(report(in))
 	case unborn:
 		r.obstacles.unborn = in.err
 	case diskFull:
