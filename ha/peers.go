@@ -74,7 +74,7 @@ func probe(tc transport.Config) error {
 		asked.Go(func() {
 			_, err := transport.Probe(ctx, tc, p)
 			var refused *transport.RefusedError
-			if errors.As(err, &refused) {
+			if errors.As(err, &refused) && !(refused.Local && errors.Is(err, transport.ErrUnauthorized)) { // that is an impostor, who says nothing of us
 				mu.Lock()
 				defer mu.Unlock()
 				errs = append(errs, refusal(p.Name, refused))

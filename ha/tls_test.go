@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"io"
 	"math/big"
 	"net"
@@ -19,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/transport"
 )
 
 // An authority signs the members' certificates.
@@ -132,13 +134,22 @@ func TestT17_MutualTLS(t *testing.T) {
 
 	// Members of ours, but with the wrong papers, next to a working majority. Nothing happens to them
 	// while as many records are appended as there is time for their dials.
-	for name, conf := range map[string]*tls.Config{
-		"plain": nil, "other authority": theirs.member(t, "c"),
-		"a client's":        ours.holder(t, "c", ha.RoleURI(ha.RoleClient, "test", "")),
-		"an operator's":     ours.holder(t, "c", ha.RoleURI(ha.RoleOperator, "test", "")),
-		"another member's":  ours.holder(t, "c", ha.RoleURI(ha.RoleMember, "test", "b")),
-		"another cluster's": ours.holder(t, "c", ha.RoleURI(ha.RoleMember, "other", "c")),
+	confs["c"] = ours.holder(t, "c", ha.RoleURI(ha.RoleClient, "test", ""))
+	if _, err := ha.Open(c.config("c")); !errors.Is(err, transport.ErrUnauthorized) {
+		t.Errorf("a new member with a client's certificate: %v", err)
+	}
+	for _, stranger := range []struct {
+		name string
+		conf *tls.Config
+	}{
+		{"plain", nil}, // it leaves a directory: so the others are no new members, which would not be opened
+		{"other authority", theirs.member(t, "c")},
+		{"a client's", confs["c"]},
+		{"an operator's", ours.holder(t, "c", ha.RoleURI(ha.RoleOperator, "test", ""))},
+		{"another member's", ours.holder(t, "c", ha.RoleURI(ha.RoleMember, "test", "b"))},
+		{"another cluster's", ours.holder(t, "c", ha.RoleURI(ha.RoleMember, "other", "c"))},
 	} {
+		name, conf := stranger.name, stranger.conf
 		confs["c"] = conf
 		c.start("c")
 		stranger := c.nodes["c"]

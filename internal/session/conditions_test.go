@@ -31,15 +31,6 @@ func (l *lines) all() []string {
 	return strings.Split(strings.TrimSuffix(l.b.String(), "\n"), "\n")
 }
 
-func (l *lines) with(text string) (out []string) {
-	for _, line := range l.all() {
-		if strings.Contains(line, text) {
-			out = append(out, line)
-		}
-	}
-	return out
-}
-
 // What goes wrong each second for a day is said a few times, with how often it was.
 func TestConditionIsSaidOnceThenCounted(t *testing.T) {
 	for _, c := range []struct {
