@@ -122,7 +122,7 @@ func (c *Core) release(now time.Duration) {
 		case i < 0 || !s.runs[i].held && f != nil && f.given >= s.runs[i].hi():
 			return
 		case f == nil:
-			f = &flow{rest: restMost / 2}
+			f = &flow{rest: restMost} // live appends come first, also before it is known what they suffer
 			if c.flows == nil {
 				c.flows = map[uint64]*flow{}
 			}

@@ -82,7 +82,7 @@ func TestG8_CatchUpLeavesRoom(t *testing.T) {
 		most          int
 	}{
 		{"nobody appends", 0, false, false, pieces * answers, pieces*answers*11/10 + 20*time.Millisecond, 4 + idleAhead},
-		{"somebody appends, and does not suffer", 0, true, false, pieces * answers, pieces * answers * 13 / 10, 4},
+		{"somebody appends, and does not suffer", 0, true, false, pieces * answers, pieces * answers * 15 / 10, 4},
 		{"somebody appends, and suffers", 0, true, true, pieces * answers * 15 / 10, pieces * answers * 24 / 10, 4},
 		{"somebody suffers, far away", 20 * time.Millisecond, true, true, pieces * answers * 15 / 10, pieces * answers * 3, 8},
 		{"nobody appends, far away", 20 * time.Millisecond, false, false, pieces * answers, pieces * answers * 2, 12},
