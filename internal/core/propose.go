@@ -80,6 +80,9 @@ func (c *Core) commit(now time.Duration, m *raftpb.Message) error {
 		if err := c.reconfigured(e, moved); err != nil {
 			return err
 		}
+		if moved.raft != nil {
+			c.look(now)
+		}
 		a.Bytes += len(e.GetData())
 		a.Term = e.GetTerm()
 		if moved.Count > 0 {
