@@ -234,6 +234,7 @@ type proxy struct {
 	net.Listener
 	mu    sync.Mutex
 	conns []net.Conn
+	over  bool
 	wg    sync.WaitGroup
 }
 
@@ -250,7 +251,14 @@ func newFilter(t testing.TB, target string, filter func(conn int, offset int64, 
 		t.Fatal(err)
 	}
 	p := &proxy{Listener: ln}
-	t.Cleanup(func() { ln.Close(); p.cut(); p.wg.Wait() })
+	t.Cleanup(func() {
+		ln.Close()
+		p.mu.Lock()
+		p.over = true // also of what was accepted and is not known yet
+		p.mu.Unlock()
+		p.cut()
+		p.wg.Wait()
+	})
 	p.wg.Go(func() {
 		for i := 0; ; i++ {
 			in, err := ln.Accept()
@@ -264,7 +272,11 @@ func newFilter(t testing.TB, target string, filter func(conn int, offset int64, 
 			}
 			p.mu.Lock()
 			p.conns = append(p.conns, in, out)
+			over := p.over
 			p.mu.Unlock()
+			if over {
+				p.cut()
+			}
 			p.wg.Go(func() { _, _ = io.Copy(in, out); in.Close() })
 			p.wg.Go(func() {
 				defer out.Close()
