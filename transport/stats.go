@@ -10,15 +10,19 @@ import (
 	"github.com/baton-ha/baton/internal/stats"
 )
 
-// Stats is what the transport has done since Listen, at one moment. It is a plain value. Everything but Standing, Queued, Since and
+// Stats is what the transport has done since Listen, at one moment. It is a plain value. Everything but Standing, Clients, Held, Queued, Since and
 // the round trips only grows; what is counted meanwhile may be in one number and not yet in another.
 type Stats struct {
-	Accepted  uint64      // connections that came in
-	Refused   uint64      // handshakes in which one side would not talk to the other, dialled or accepted
-	Failed    uint64      // accepted connections that ended before they had said who they are
-	TakenBack uint64      // connections that have ended since their certificate was not accepted any more
-	Standing  int         // connections of all kinds that stand now, dialled and accepted
-	Peers     []PeerStats // by id; those that SetPeers has removed are gone from here
+	Accepted  uint64 // connections that came in
+	Refused   uint64 // handshakes in which one side would not talk to the other, dialled or accepted
+	Failed    uint64 // accepted connections that ended before they had said who they are
+	TakenBack uint64 // connections that have ended since their certificate was not accepted any more
+	Standing  int    // connections of all kinds that stand now, dialled and accepted
+	Clients   int64  // sessions of clients and operators now
+
+	MemberStreams, ClientStreams StreamStats
+
+	Peers []PeerStats // by id; those that SetPeers has removed are gone from here
 }
 
 // PeerStats is what went to and came from one peer.
@@ -106,6 +110,7 @@ func (t *TCP) refused(r *RefusedError) {
 func (t *TCP) Stats() Stats {
 	c := &t.counts
 	s := Stats{Accepted: c.accepted.Load(), Refused: c.refused.Load(), Failed: c.failed.Load(), TakenBack: t.end.TakenBack(), Standing: t.end.Standing()}
+	s.Clients, s.MemberStreams, s.ClientStreams = t.clients.Load(), t.memberStreams.stats(), t.clientStreams.stats()
 	for _, p := range t.dir.Load().byID {
 		s.Peers = append(s.Peers, PeerStats{Peer: p.Peer, Control: p.control.stats(), Bulk: p.bulk.stats(), Snapshots: p.counts.stats()})
 	}

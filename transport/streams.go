@@ -106,8 +106,27 @@ func (t *TCP) Open(ctx context.Context, member, kind string) (*Stream, error) {
 	}
 }
 
-func (t *TCP) streamConfig(b *session.Budget) session.StreamConfig {
-	return session.StreamConfig{Budget: b, MaxStreams: t.cfg.MaxStreams, Logger: t.cfg.Logger}
+// streams is what the sessions of members share, or those of all others.
+type streams struct {
+	budget *session.Budget
+	counts session.StreamCounts
+}
+
+// StreamStats counts streams, of members or of all others.
+type StreamStats struct {
+	Opened, Served, Refused uint64 // by this member; by the other side; refused by this member
+	SentBytes               uint64 // of data, given to connections or lost with one
+	ReceivedBytes           uint64
+	Held                    int64 // bytes of Config.StreamBytes that streams have now
+}
+
+func (s *streams) stats() StreamStats {
+	c := &s.counts
+	return StreamStats{c.Opened.Load(), c.Served.Load(), c.Refused.Load(), c.Sent.Load(), c.Received.Load(), s.budget.Held()}
+}
+
+func (t *TCP) streamConfig(s *streams) session.StreamConfig {
+	return session.StreamConfig{Budget: s.budget, Counts: &s.counts, MaxStreams: t.cfg.MaxStreams, Logger: t.cfg.Logger}
 }
 
 // admitClient lets in somebody who is no member, as long as there are not too many.
@@ -121,9 +140,9 @@ func (t *TCP) admitClient(l *session.Link) *RefusedError {
 
 // serveStreams serves the streams of one incoming session until its end, or that of ctx, or until gone is closed.
 func (t *TCP) serveStreams(ctx context.Context, l *session.Link, gone <-chan struct{}) error {
-	role, c := RoleMember, t.streamConfig(t.memberStreams)
+	role, c := RoleMember, t.streamConfig(&t.memberStreams)
 	if l.Peer.Role != 0 && l.Peer.Role != RoleMember {
-		role, c.Budget = l.Peer.Role, t.clientStreams
+		role, c = l.Peer.Role, t.streamConfig(&t.clientStreams)
 	}
 	c.Accept = func(kind string) (StreamHandler, *StreamError) { return t.acceptStream(role, kind) }
 	m := session.NewMux(l, false, c)
@@ -231,7 +250,7 @@ func (c *calls) dial(ctx context.Context) (*session.Mux, error) {
 		}
 		return nil, err
 	}
-	m := session.NewMux(l, true, t.streamConfig(t.memberStreams))
+	m := session.NewMux(l, true, t.streamConfig(&t.memberStreams))
 	c.now.Store(m)
 	return m, nil
 }

@@ -132,7 +132,15 @@ func TestStreamsBetweenAll(t *testing.T) {
 				asks(t, st, err, "from outside")
 				m.Close()
 			}
-			eventually(t, "clients have gone", func() bool { return b.clients.Load() == 0 })
+			eventually(t, "clients have gone", func() bool { return b.Stats().Clients == 0 })
+			got, want := b.Stats().ClientStreams, StreamStats{Served: 2, SentBytes: 2 * 16, ReceivedBytes: 2 * 16}
+			eventually(t, "nothing is held", func() bool { got = b.Stats().ClientStreams; return got.Held == 0 })
+			if got != want {
+				t.Errorf("streams of clients: %+v, should be %+v", got, want)
+			}
+			if s := a.Stats().MemberStreams; s.Opened != 3 || s.Served != 3 || s.SentBytes == 0 || s.ReceivedBytes != s.SentBytes {
+				t.Errorf("streams of members: %+v", s)
+			}
 		})
 	}
 }

@@ -65,7 +65,7 @@ type TCP struct {
 	unbound error // why there was nothing to listen on at first
 	dir     atomic.Pointer[directory]
 
-	memberStreams, clientStreams *session.Budget
+	memberStreams, clientStreams streams
 	clients                      atomic.Int64 // sessions of those who are no members
 
 	wg        sync.WaitGroup
@@ -103,7 +103,7 @@ func Listen(c Config) (*TCP, error) {
 		return nil, err
 	}
 	t := &TCP{end: e, cfg: c, said: e.Said, listeners: all, unbound: err, changed: make(chan struct{}, 1), closing: make(chan struct{})}
-	t.memberStreams, t.clientStreams = session.NewBudget(c.StreamBytes), session.NewBudget(c.StreamBytes)
+	t.memberStreams.budget, t.clientStreams.budget = session.NewBudget(c.StreamBytes), session.NewBudget(c.StreamBytes)
 	e.Members = t.members
 	t.dir.Store(&directory{groups: map[uint64]*Group{}, kinds: map[string]service{}, byID: map[uint64]*peer{}, byName: map[string]*peer{}})
 	t.setPeersLocked(c.Peers)

@@ -37,7 +37,7 @@ const (
 	// outBytes is how much waits for the writer at most before streams wait for it, one after the other; outHard is where a
 	// session ends whose other side asks for answers and does not read them.
 	outBytes = 128 << 10
-	outHard  = 4 << 20
+	outHard  = 2 << 20
 
 	quietLooks = 4 // looks without a sign of life after which a session is dead
 )
@@ -68,6 +68,13 @@ type StreamConfig struct {
 	Ping         time.Duration // between two looks for a sign of life; after four without one the session is dead. 0: 1 s
 	WriteTimeout time.Duration // in which the other side must take 128 KiB. 0: 10 s
 	Logger       *slog.Logger  // for handlers that panic. Nil: slog.Default()
+	Counts       *StreamCounts // shared by sessions. Nil: nobody counts
+}
+
+// StreamCounts counts what streams do, in any number of sessions. All only grow.
+type StreamCounts struct {
+	Opened, Served, Refused atomic.Uint64 // by us; by the other side; of those, the ones that nobody served
+	Sent, Received          atomic.Uint64 // bytes of their data
 }
 
 func (c StreamConfig) withDefaults() StreamConfig {
@@ -92,19 +99,28 @@ func (c StreamConfig) withDefaults() StreamConfig {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
+	if c.Counts == nil {
+		c.Counts = new(StreamCounts)
+	}
 	return c
 }
 
 // Budget bounds the bytes that may wait to be read in all streams of many sessions: each stream has FirstWindow of it, and more,
 // as long as there is some, when it is read. So a stream that nobody reads holds what it was given, and stops no other.
-type Budget struct{ left atomic.Int64 }
+type Budget struct {
+	all  int64
+	left atomic.Int64
+}
 
 // NewBudget returns one of so many bytes.
 func NewBudget(bytes int64) *Budget {
-	b := new(Budget)
+	b := &Budget{all: bytes}
 	b.left.Store(bytes)
 	return b
 }
+
+// Held is how much of it streams have now.
+func (b *Budget) Held() int64 { return b.all - b.left.Load() }
 
 func (b *Budget) take(n int64) bool {
 	if b.left.Add(-n) >= 0 {
@@ -270,6 +286,7 @@ func (m *Mux) Open(ctx context.Context, kind string) (*Stream, error) {
 			st.id = m.last
 			m.streams[st.id] = st
 			m.appendLocked(KindOpen, st.id, []byte(kind))
+			m.c.Counts.Opened.Add(1)
 		}
 		if err != nil {
 			m.turnsLocked(1)
@@ -348,6 +365,7 @@ func (m *Mux) dataLocked(id uint64, p []byte) {
 		m.out = append(m.out, make([]byte, HeaderSize)...)
 	}
 	m.out = append(m.out, p...)
+	m.c.Counts.Sent.Add(uint64(len(p)))
 	m.grownLocked()
 }
 
@@ -546,6 +564,7 @@ func (m *Mux) opened(f Frame) error {
 		no = &StreamError{Code: StreamBusy, Text: "no room is left for what another stream would bring"}
 	}
 	if no != nil {
+		m.c.Counts.Refused.Add(1)
 		m.appendLocked(KindReset, f.ID, no.body())
 		return nil
 	}
@@ -553,6 +572,7 @@ func (m *Mux) opened(f Frame) error {
 	st.id = f.ID
 	m.streams[st.id] = st
 	m.serving++
+	m.c.Counts.Served.Add(1)
 	m.wg.Go(func() { m.serve(st, h) })
 	return nil
 }

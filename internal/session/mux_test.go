@@ -161,7 +161,23 @@ func BenchmarkStream(b *testing.B) {
 			}
 		})
 	}
-	for _, callers := range []int{1, 64} {
+	b.Run("message=128", func(b *testing.B) {
+		e := join(b, map[string]Handler{"tail": func(_ context.Context, st *Stream) error {
+			p := make([]byte, 128)
+			for {
+				if err := st.Send(p); err != nil {
+					return err
+				}
+			}
+		}}, nil)
+		st := open(b, e.dialler, "tail")
+		for b.Loop() {
+			if _, err := st.Recv(128); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	for _, callers := range []int{1, 64, 1024} {
 		b.Run(fmt.Sprintf("call=128/callers=%d", callers), func(b *testing.B) {
 			e := join(b, map[string]Handler{"call": func(_ context.Context, st *Stream) error {
 				p, err := st.Recv(1 << 10)

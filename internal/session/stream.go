@@ -434,6 +434,7 @@ func (st *Stream) data(body []byte) error {
 		return fmt.Errorf("%w: stream %d is sent %d bytes more than it takes", ErrFrame, st.id, -st.allow)
 	}
 	st.in.write(body, int(st.window))
+	st.m.c.Counts.Received.Add(uint64(len(body)))
 	Signal(st.readable)
 	return nil
 }
