@@ -16,8 +16,8 @@ import (
 	"github.com/baton-ha/baton/log"
 )
 
-// This is a whole cluster in one goroutine on virtual time: the very cores and role machines of the
-// product, stepped through core.Drive as the product does, on a network and on disks that fail from a
+// This is a whole cluster in one goroutine on virtual time: the very loops of the product with their mailboxes, gatherers and
+// cores, and its role machines, turned by events in the place of goroutines, on a network and on disks that fail from a
 // seed. Nothing here decides anything that the product decides; it carries messages, completes writes,
 // plays the callbacks and the appending user, and the checker looks at everything.
 
@@ -94,11 +94,11 @@ type simMember struct {
 	role      role
 	sm        *simMachine
 	checks    *log.Checkpointer
-	inbox     []log.Mail
-	spare     []log.Mail // what the step before took, to be filled again
-	turn      func()     // step
+	loop      *log.Loop
+	turns     func() // step
 	scheduled bool
-	alarm     time.Duration // on virtual time, 0: none
+	alarm     time.Duration // when the loop wakes by itself, on virtual time, 0: not at all
+	wakeAt    time.Duration // when the role is to be woken, on the member's clock, 0: not at all
 
 	writes    []*core.Write
 	writing   []*core.Write
@@ -116,8 +116,7 @@ type simMember struct {
 
 	sending map[int]*raftpb.Message // snapshots, by the receiver's place
 
-	queue  []*simBatch
-	flying map[*core.Batch]*simBatch
+	asked []simAppend // whose fates are not known, oldest first
 
 	starved  time.Duration // by which it gets to run too late, at most
 	tenure   *simTenure
@@ -131,9 +130,10 @@ type simTenure struct {
 	open  bool          // the ctx is not done
 }
 
-type simBatch struct {
-	batch  *core.Batch
-	values []uint64
+// simAppend is an append that waits for its fate.
+type simAppend struct {
+	log.Appended
+	value uint64
 }
 
 // simMachine adds records to a hash.
@@ -223,11 +223,11 @@ func (m *simMember) start(fresh bool) {
 		fresh = !m.birth.born
 	}
 	m.process.Begin()
-	m.inbox, m.spare, m.scheduled, m.alarm = nil, nil, false, 0
-	m.turn = m.step
+	m.scheduled, m.alarm, m.wakeAt = false, 0, 0
+	m.turns = m.step
 	m.writes, m.writing, m.applies, m.applying = nil, nil, nil, false
 	m.fetches, m.fetching = nil, false
-	m.queue, m.flying, m.tenure, m.sending = nil, map[*core.Batch]*simBatch{}, nil, map[int]*raftpb.Message{}
+	m.asked, m.tenure, m.sending = nil, nil, map[int]*raftpb.Message{}
 	m.problems = map[uint64]error{}
 	m.retime()
 	store, err := log.NewStore(m.disk, 4<<10)
@@ -244,6 +244,9 @@ func (m *simMember) start(fresh bool) {
 		return
 	}
 	m.core, m.store = c, store
+	m.loop = log.NewLoop(log.LoopConfig{
+		Core: c, Store: store, Storage: m.disk, Observer: m, Clock: m.local, Hand: m.hand, Yield: m.yield, MaxPending: 64 << 20,
+	})
 	m.disk.Reading = func() {
 		if m.stepping {
 			m.c.check.fail("%s: the loop waits for the disk to read", m.name)
@@ -317,42 +320,67 @@ func (m *simMember) crash() {
 	}
 }
 
-// post puts an event into the member's mailbox.
-func (m *simMember) post(event log.Mail) {
-	m.inbox = append(m.inbox, event)
-	if !m.scheduled {
-		m.scheduled = true
-		m.after(m.c.w.Between(5*time.Microsecond, 200*time.Microsecond+m.starved), m.turn)
+// post puts something into the member's mailbox.
+func (m *simMember) post(mail log.Mail) {
+	m.loop.Post(mail)
+	m.rouse()
+}
+
+// rouse lets the loop run soon, if it was woken.
+func (m *simMember) rouse() {
+	if m.loop.Woken() {
+		m.nudge()
 	}
 }
 
-// step is one turn of the loop.
+func (m *simMember) nudge() {
+	if !m.scheduled {
+		m.scheduled = true
+		m.after(m.c.w.Between(5*time.Microsecond, 200*time.Microsecond+m.starved), m.turns)
+	}
+}
+
+// step is what the loop does between two times that it sleeps.
 func (m *simMember) step() {
+	var idle time.Duration
+	for turns := 0; idle <= 0 || m.loop.Woken(); turns++ {
+		var err error
+		m.stepping = true
+		idle, err = m.loop.Turn()
+		m.stepping = false
+		if turns == 1000 {
+			err = errors.New("the loop does not come to rest")
+		}
+		if err != nil {
+			m.c.check.fail("%s: step: %v", m.name, err)
+			m.process.End()
+			return
+		}
+		m.answer()
+	}
 	m.scheduled = false
 	now := m.local()
-	events := m.inbox
-	m.inbox = m.spare[:0]
-	if now >= m.core.Deadline() {
-		events = append(events, core.Tick{})
+	if at := m.role.deadline(now); at != m.wakeAt {
+		m.wakeAt = at
+		if at != 0 {
+			m.after(m.until(at), func() {
+				if m.wakeAt == at {
+					m.post(wake{})
+				}
+			})
+		}
 	}
-	if len(m.queue) > 0 && m.core.Room(m.queue[0].batch.Size()) {
-		b := m.queue[0]
-		m.queue = m.queue[1:]
-		m.flying[b.batch] = b
-		events = append(events, core.Propose{Batch: b.batch})
-	}
-	m.stepping = true
-	eff, err := core.Drive(m.core, m, now, events)
-	m.stepping = false
-	if err != nil {
-		m.c.check.fail("%s: step: %v", m.name, err)
-		m.process.End()
+	due := m.c.w.Now() + max(0, m.until(now+idle))
+	if m.alarm > m.c.w.Now() && m.alarm <= due {
 		return
 	}
-	clear(events)
-	m.spare = events
-	m.store.Stepped(m.core, eff)
-	m.c.w.Trace(uint64(m.i), uint64(len(events)), uint64(len(eff.Send)), uint64(len(eff.Writes)), uint64(len(eff.Done)), m.sm.last)
+	m.alarm = due
+	m.after(due-m.c.w.Now(), m.nudge)
+}
+
+// hand carries out what the core asks for.
+func (m *simMember) hand(eff core.Effects) (done []log.Mail) {
+	m.c.w.Trace(uint64(m.i), uint64(len(eff.Send)), uint64(len(eff.Writes)), uint64(len(eff.Applies)), uint64(len(eff.Done)), m.sm.last)
 	m.writes = append(m.writes, eff.Writes...)
 	m.write()
 	for _, msg := range eff.Send {
@@ -362,22 +390,14 @@ func (m *simMember) step() {
 	m.apply()
 	m.fetches = append(m.fetches, eff.Fetches...)
 	m.fetch()
-	for _, d := range eff.Done {
-		m.settle(d)
+	return nil
+}
+
+// yield is where the goroutines of appenders run while a batch grows.
+func (m *simMember) yield() {
+	if t := m.tenure; t != nil && t.open && m.local() < t.until && m.c.cfg.appendEvery > 0 && m.c.w.Chance(0.1) {
+		m.append(t.token)
 	}
-	if len(m.queue) > 0 && m.core.Room(m.queue[0].batch.Size()) {
-		m.post(core.Tick{})
-	}
-	next := m.core.Deadline()
-	if at := m.role.deadline(now); at != 0 && at < next {
-		next = at
-	}
-	due := m.c.w.Now() + max(0, m.until(next))
-	if m.alarm > m.c.w.Now() && m.alarm <= due {
-		return
-	}
-	m.alarm = due
-	m.after(due-m.c.w.Now(), func() { m.post(wake{}) })
 }
 
 // Posted implements [log.Observer], as Node does.
@@ -555,6 +575,10 @@ func (m *simMember) apply() {
 				}
 			})
 		}
+		for _, b := range a.Batches { // as the applier does: the appenders do not wait for the loop
+			b.Waiter.Settle(nil)
+		}
+		m.answer()
 		m.post(core.Applied{Apply: a})
 		m.apply()
 	})
@@ -584,15 +608,13 @@ func (m *simMember) append(t fence.Token) uint64 {
 	record := binary.LittleEndian.AppendUint64(nil, v)
 	record = append(record, make([]byte, m.c.w.Rand.IntN(64)+m.c.bulk)...)
 	arrive := func() {
-		if n := len(m.queue); n > 0 && m.queue[n-1].batch.Epoch == t.Epoch {
-			m.queue[n-1].batch.Add(record)
-			m.queue[n-1].values = append(m.queue[n-1].values, v)
-		} else {
-			b := &simBatch{batch: new(core.MakeBatch(t.Epoch, nil)), values: []uint64{v}}
-			b.batch.Add(record)
-			m.queue = append(m.queue, b)
+		a, err := m.loop.Append(t.Epoch, record)
+		if err != nil {
+			m.c.check.refused(v, err)
+			return
 		}
-		m.post(core.Tick{})
+		m.asked = append(m.asked, simAppend{a, v})
+		m.rouse()
 	}
 	if m.c.w.Chance(0.05) {
 		m.after(m.c.w.Between(0, 2*m.c.cfg.election), arrive)
@@ -602,16 +624,30 @@ func (m *simMember) append(t fence.Token) uint64 {
 	return v
 }
 
-// settle tells the checker the fate of a batch.
-func (m *simMember) settle(d core.Done) {
-	b := m.flying[d.Batch]
-	delete(m.flying, d.Batch)
-	switch {
-	case d.Err == nil:
-		m.c.check.acked(m, d.Batch.First, b.values)
-	case !errors.Is(d.Err, log.ErrUnknown):
-		for _, v := range b.values {
-			m.c.check.refused(v, d.Err)
+// answer tells the checker the fates that have become known, of each batch at a time.
+func (m *simMember) answer() {
+	left := m.asked[:0]
+	for asked := m.asked; len(asked) > 0; {
+		n := 1
+		for n < len(asked) && asked[n].Batch() == asked[0].Batch() {
+			n++
 		}
+		first, known, err := asked[0].Fate()
+		switch {
+		case !known:
+			left = append(left, asked[:n]...)
+		case err == nil:
+			var values []uint64
+			for _, a := range asked[:n] {
+				values = append(values, a.value)
+			}
+			m.c.check.acked(m, first, values)
+		case !errors.Is(err, log.ErrUnknown):
+			for _, a := range asked[:n] {
+				m.c.check.refused(a.value, err)
+			}
+		}
+		asked = asked[n:]
 	}
+	m.asked = left
 }

@@ -145,7 +145,7 @@ func install(t *testing.T, c cut, snap *raftpb.Snapshot) {
 
 // firstOf subscribes, and returns the first record that comes, or the error.
 func firstOf(c cut, from uint64) (Entry, error) {
-	l := &Log{store: c.store}
+	l := &Log{driver: driver{store: c.store}}
 	for e, err := range l.Subscribe(context.Background(), from) {
 		return e, err
 	}

@@ -41,7 +41,7 @@ func TestManyEpochs_WhatIsHeldCanBeRead(t *testing.T) {
 	read := func(c cut, from uint64) {
 		t.Helper()
 		next := from
-		for e, err := range (&Log{store: c.store}).Subscribe(context.Background(), from) {
+		for e, err := range (&Log{driver: driver{store: c.store}}).Subscribe(context.Background(), from) {
 			if err != nil {
 				t.Fatalf("record %d: %v", next, err)
 			}

@@ -48,18 +48,14 @@ func (Stopped) Mail() {}
 // A Log is one member's replicated log: the driver around a [Core]. It owns the goroutines, the
 // clock and the files; the core decides. All methods may be called by any goroutine at any time.
 type Log struct {
+	driver // turned by run
+
 	cfg     Config
-	store   *Store
-	core    *core.Core // owned by run
-	inbox   inbox
-	gather  gatherer
 	writes  queue[*core.Write]
 	applies queue[*core.Apply] // nil: only a checkpoint is to be tried again
 	fetches queue[*core.Fetch]
 	net     Transport
 	check   *Checkpointer
-	wall    wall
-	heard   atomic.Int64 // when the leader last showed that it is alive
 
 	counts counts
 
@@ -71,11 +67,6 @@ type Log struct {
 	inside  atomic.Int32  // how many of those run that nothing can be applied before the end of
 	writing atomic.Bool   // the writer is at the disk
 	misfit  atomic.Bool   // a leader's snapshot was refused, and nothing was applied since
-
-	one     [1]Mail                  // room for a single event; owned by run
-	flying  map[*core.Batch]struct{} // proposed, not answered; owned by run
-	written uint64                   // bytes that the disk had written when this was last looked at; owned by run
-	ready   time.Duration            // since when the next batch could be proposed, 0: it could not; owned by run
 
 	roomMu sync.Mutex // guards full
 	full   bool       // appends are refused for want of checkpoints
@@ -102,16 +93,16 @@ func Open(cfg Config) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{
-		cfg: cfg, store: store, core: c,
-		inbox:   inbox{wake: make(chan struct{}, 1), drained: make(chan struct{}, 1), limit: cmp.Or(cfg.InboxBytes, 64<<20)},
-		gather:  gatherer{limit: cfg.MaxPending},
+		driver:  driver{core: c, store: store, observer: cfg.Observer, clock: cfg.Clock, disk: cfg.Storage},
+		cfg:     cfg,
 		writes:  newQueue[*core.Write](),
 		applies: newQueue[*core.Apply](),
 		fetches: newQueue[*core.Fetch](),
-		flying:  make(map[*core.Batch]struct{}),
 		ending:  make(chan struct{}),
 		stopped: make(chan struct{}),
 	}
+	l.hand = l.dispatch
+	l.init(cfg.MaxPending, cmp.Or(cfg.InboxBytes, 64<<20))
 	l.store.damaged = l.damaged
 	l.wall.clock = cfg.Wall
 	l.check = NewCheckpointer(store, cfg.CheckpointBytes, cfg.RetainBytes)
@@ -166,12 +157,9 @@ func (l *Log) append(ctx context.Context, epoch uint64, record []byte) (uint64, 
 	if l.reentrant() {
 		return 0, ErrReentrant
 	}
-	b, at, first, err := l.gather.add(epoch, record)
+	b, at, err := l.append(epoch, record)
 	if err != nil {
 		return 0, err
-	}
-	if first {
-		l.inbox.poke()
 	}
 	select {
 	case <-b.done:

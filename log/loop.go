@@ -11,105 +11,24 @@ import (
 )
 
 // run is the loop. It owns the core: whatever happens to the member passes through the inbox and is
-// stepped here.
+// stepped here, turn by turn.
 func (l *Log) run() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var err error
-	for err == nil {
-		events, closed := l.inbox.take()
-		if closed {
-			err = l.inbox.reason()
-			break
-		}
-		now := l.cfg.Clock()
-		if until := l.core.LeaseUntil(); until != 0 {
-			if by := l.wall.look(now); by > 0 && now+by >= until {
-				if err = l.step(now, l.single(core.Doubt{By: by})); err != nil {
-					break
-				}
-			}
-		} else {
-			l.wall.forget()
-		}
-		if now >= l.core.Deadline() {
-			if written := l.cfg.Storage.Written(); written != l.written {
-				l.written = written
-				events = append(events, core.Writing{})
-			}
-			events = append(events, core.Tick{})
-		}
-		if err = l.step(now, events); err != nil {
-			break
-		}
-		if b := l.ripe(now); b != nil {
-			l.flying[&b.Batch] = struct{}{}
-			if b.Size() > core.MaxSync { // raft copies it
-				if err = l.step(now, l.single(core.Hurry{})); err != nil {
-					break
-				}
-			}
-			err = l.step(l.cfg.Clock(), l.single(core.Propose{Batch: &b.Batch}))
-			b.free()
-		} else if len(events) == 0 {
-			timer.Reset(l.core.Deadline() - now)
+	for {
+		idle, err := l.turn()
+		switch {
+		case err != nil:
+			l.shutDown(err)
+			return
+		case idle > 0:
+			timer.Reset(idle)
 			select {
 			case <-l.inbox.wake:
 			case <-timer.C:
 			}
 		}
 	}
-	l.shutDown(err)
-}
-
-// ripe returns the next batch once it is to be proposed. One that still grows is not: yielding lets those
-// append who are about to, first of all those whose last appends have just been answered. So the
-// appenders that wait for one another's batches end up in one batch, which halves their waiting.
-func (l *Log) ripe(now time.Duration) *pending {
-	for {
-		size := l.gather.size(l.core.Room)
-		if size == 0 {
-			l.ready = 0
-			return nil
-		}
-		if l.ready == 0 {
-			l.ready = now
-		}
-		if size < FullBatch && now-l.ready < l.core.Patience() {
-			runtime.Gosched()
-			if l.inbox.waits() {
-				return nil // it may answer more appenders
-			}
-			if l.gather.size(l.core.Room) > size {
-				now = l.cfg.Clock()
-				continue
-			}
-		}
-		l.ready = 0
-		return l.gather.take(l.core.Room)
-	}
-}
-
-// single makes a step of one event.
-func (l *Log) single(ev Event) []Mail {
-	l.one[0] = ev
-	return l.one[:]
-}
-
-// step steps the core and hands the effects out.
-func (l *Log) step(now time.Duration, events []Mail) error {
-	for len(events) > 0 {
-		eff, err := core.Drive(l.core, l.cfg.Observer, now, events)
-		if err != nil {
-			return err
-		}
-		l.store.Stepped(l.core, eff)
-		if heard := int64(l.core.Heard()); heard != l.heard.Load() {
-			l.heard.Store(heard)
-		}
-		events = l.dispatch(eff)
-	}
-	return nil
 }
 
 // dispatch hands the effects of a step out, and returns what is done already.
@@ -128,10 +47,6 @@ func (l *Log) dispatch(eff core.Effects) (done []Mail) {
 		}
 	}
 	l.fetches.put(eff.Fetches...)
-	for _, d := range eff.Done {
-		delete(l.flying, d.Batch)
-		d.Batch.Waiter.Settle(d.Err)
-	}
 	for _, d := range eff.Decided {
 		l.decided(d)
 	}

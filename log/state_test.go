@@ -100,7 +100,7 @@ func TestStateOfZeroBytes(t *testing.T) {
 			}
 			// What a member cannot open it does not take from a leader either.
 			begin.Raft = pos.Raft
-			l := &Log{cfg: cfg, store: &Store{disk: cfg.Storage}}
+			l := &Log{driver: driver{store: &Store{disk: cfg.Storage}}, cfg: cfg}
 			l.inbox.wake, l.inbox.drained = make(chan struct{}, 1), make(chan struct{}, 1)
 			if err := l.ReceiveSnapshot(&raftpb.Message{Snapshot: snap}, int64(len(test.body)), strings.NewReader(test.body)); test.want == ErrStateMachine != errors.Is(err, ErrStateMachine) {
 				t.Errorf("receive: %v", err)

@@ -1,0 +1,215 @@
+package log
+
+import (
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/baton-ha/baton/internal/core"
+)
+
+// A driver is the part of a [Log] that has no goroutine: the mailbox, the gatherer, the core and what it reads. Its owner turns
+// it: a [Log]'s loop, or a [Loop]'s. Appends and mail may come from any goroutine.
+type driver struct {
+	core     *core.Core
+	store    *Store
+	observer Observer
+	clock    func() time.Duration
+	disk     Storage                          // of which only Written is asked
+	hand     func(core.Effects) (done []Mail) // takes what is to be done, and returns what is done already
+	yield    func()                           // lets those run who are about to append
+
+	inbox  inbox
+	gather gatherer
+	wall   wall
+	heard  atomic.Int64 // when the leader last showed that it is alive
+
+	// Owned by who turns it.
+	one     [1]Mail                  // room for a single event
+	flying  map[*core.Batch]struct{} // proposed, not answered
+	written uint64                   // bytes that the disk had written when this was last looked at
+	ready   time.Duration            // since when the next batch could be proposed, 0: it could not
+}
+
+// append gives a copy of a record to the gatherer, whose batch it joins as the at-th.
+func (d *driver) append(epoch uint64, record []byte) (b *pending, at int, err error) {
+	b, at, first, err := d.gather.add(epoch, record)
+	if first {
+		d.inbox.poke()
+	}
+	return b, at, err
+}
+
+// turn is one turn of the loop: what has come in is stepped, and the next batch, if it is ripe, is proposed. It returns how
+// long the loop may sleep unless something comes in; 0: not at all.
+func (d *driver) turn() (idle time.Duration, err error) {
+	events, closed := d.inbox.take()
+	if closed {
+		return 0, d.inbox.reason()
+	}
+	now := d.clock()
+	if until := d.core.LeaseUntil(); until != 0 {
+		if by := d.wall.look(now); by > 0 && now+by >= until {
+			if err := d.step(now, d.single(core.Doubt{By: by})); err != nil {
+				return 0, err
+			}
+		}
+	} else {
+		d.wall.forget()
+	}
+	if now >= d.core.Deadline() {
+		if written := d.disk.Written(); written != d.written {
+			d.written = written
+			events = append(events, core.Writing{})
+		}
+		events = append(events, core.Tick{})
+	}
+	if err := d.step(now, events); err != nil {
+		return 0, err
+	}
+	b := d.ripe(now)
+	switch {
+	case b == nil && len(events) > 0:
+		return 0, nil
+	case b == nil:
+		return d.core.Deadline() - now, nil
+	}
+	d.flying[&b.Batch] = struct{}{}
+	if b.Size() > core.MaxSync { // raft copies it
+		if err := d.step(now, d.single(core.Hurry{})); err != nil {
+			return 0, err
+		}
+	}
+	err = d.step(d.clock(), d.single(core.Propose{Batch: &b.Batch}))
+	b.free()
+	return 0, err
+}
+
+// ripe returns the next batch once it is to be proposed. One that still grows is not: yielding lets those
+// append who are about to, first of all those whose last appends have just been answered. So the
+// appenders that wait for one another's batches end up in one batch, which halves their waiting.
+func (d *driver) ripe(now time.Duration) *pending {
+	for {
+		size := d.gather.size(d.core.Room)
+		if size == 0 {
+			d.ready = 0
+			return nil
+		}
+		if d.ready == 0 {
+			d.ready = now
+		}
+		if size < FullBatch && now-d.ready < d.core.Patience() {
+			d.yield()
+			if d.inbox.waits() {
+				return nil // it may answer more appenders
+			}
+			if d.gather.size(d.core.Room) > size {
+				now = d.clock()
+				continue
+			}
+		}
+		d.ready = 0
+		return d.gather.take(d.core.Room)
+	}
+}
+
+// single makes a step of one event.
+func (d *driver) single(ev Event) []Mail {
+	d.one[0] = ev
+	return d.one[:]
+}
+
+// step steps the core, hands the effects out and answers the appenders.
+func (d *driver) step(now time.Duration, events []Mail) error {
+	for len(events) > 0 {
+		eff, err := core.Drive(d.core, d.observer, now, events)
+		if err != nil {
+			return err
+		}
+		d.store.Stepped(d.core, eff)
+		if heard := int64(d.core.Heard()); heard != d.heard.Load() {
+			d.heard.Store(heard)
+		}
+		events = d.hand(eff)
+		for _, done := range eff.Done {
+			delete(d.flying, done.Batch)
+			done.Batch.Waiter.Settle(done.Err)
+		}
+	}
+	return nil
+}
+
+// A Loop is the loop of a [Log] with its mailbox and gatherer, and nothing else of it: no goroutine, clock, network or disk. Whoever
+// has it turns it, and carries out what it asks for. The simulator does; a program wants a [Log].
+type Loop struct{ d driver }
+
+// LoopConfig says what a [Loop] is made of.
+type LoopConfig struct {
+	Core       *core.Core
+	Store      *Store
+	Storage    Storage // of the Store
+	Observer   Observer
+	Clock      func() time.Duration
+	Hand       func(core.Effects) (done []Mail) // carries effects out, which are valid until it returns
+	Yield      func()                           // called where a Log lets other goroutines run, who may append
+	MaxPending int64
+}
+
+// NewLoop returns a loop.
+func NewLoop(cfg LoopConfig) *Loop {
+	l := &Loop{driver{
+		core: cfg.Core, store: cfg.Store, disk: cfg.Storage, observer: cfg.Observer, clock: cfg.Clock, hand: cfg.Hand, yield: cfg.Yield,
+	}}
+	l.d.init(cfg.MaxPending, 0)
+	return l
+}
+
+func (d *driver) init(maxPending int64, inboxBytes int) {
+	d.inbox = inbox{wake: make(chan struct{}, 1), drained: make(chan struct{}, 1), limit: inboxBytes}
+	d.gather = gatherer{limit: maxPending}
+	d.flying = make(map[*core.Batch]struct{})
+	if d.yield == nil {
+		d.yield = runtime.Gosched
+	}
+}
+
+// Turn is one turn. It returns how long the loop may sleep then unless it is woken, or 0 if it is to turn again at once.
+func (l *Loop) Turn() (idle time.Duration, err error) { return l.d.turn() }
+
+// Woken reports whether something has come in that a sleeping loop is woken by, once.
+func (l *Loop) Woken() bool {
+	select {
+	case <-l.d.inbox.wake:
+		return true
+	default:
+		return false
+	}
+}
+
+// Post is [Log.Post].
+func (l *Loop) Post(mail Mail) { l.d.inbox.post(mail, 0) }
+
+// Append is [Log.Append], but does not wait.
+func (l *Loop) Append(epoch uint64, record []byte) (Appended, error) {
+	b, at, err := l.d.append(epoch, record)
+	return Appended{b, at}, err
+}
+
+// Appended is a record whose fate is on its way.
+type Appended struct {
+	b  *pending
+	at int
+}
+
+// Batch is the batch that the record is in.
+func (a Appended) Batch() *core.Batch { return &a.b.Batch }
+
+// Fate returns what [Log.Append] returns, once it is known.
+func (a Appended) Fate() (index uint64, known bool, err error) {
+	select {
+	case <-a.b.done:
+		return a.b.First + uint64(a.at), true, a.b.err
+	default:
+		return 0, false, nil
+	}
+}
