@@ -157,7 +157,7 @@ func (l *Log) append(ctx context.Context, epoch uint64, record []byte) (uint64, 
 	if l.reentrant() {
 		return 0, ErrReentrant
 	}
-	b, at, err := l.append(epoch, record)
+	b, at, err := l.add(epoch, record)
 	if err != nil {
 		return 0, err
 	}

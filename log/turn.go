@@ -31,8 +31,8 @@ type driver struct {
 	ready   time.Duration            // since when the next batch could be proposed, 0: it could not
 }
 
-// append gives a copy of a record to the gatherer, whose batch it joins as the at-th.
-func (d *driver) append(epoch uint64, record []byte) (b *pending, at int, err error) {
+// add gives a copy of a record to the gatherer, whose batch it joins as the at-th.
+func (d *driver) add(epoch uint64, record []byte) (b *pending, at int, err error) {
 	b, at, first, err := d.gather.add(epoch, record)
 	if first {
 		d.inbox.poke()
@@ -191,7 +191,7 @@ func (l *Loop) Post(mail Mail) { l.d.inbox.post(mail, 0) }
 
 // Append is [Log.Append], but does not wait.
 func (l *Loop) Append(epoch uint64, record []byte) (Appended, error) {
-	b, at, err := l.d.append(epoch, record)
+	b, at, err := l.d.add(epoch, record)
 	return Appended{b, at}, err
 }
 
