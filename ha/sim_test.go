@@ -155,6 +155,9 @@ func (s simMachine) WriteTo(w io.Writer) (int64, error) {
 
 func valueOf(e log.Entry) uint64 { return binary.LittleEndian.Uint64(e.Data) }
 
+// tokenOf is the epoch of the token that the record was appended with.
+func tokenOf(e log.Entry) uint64 { return binary.LittleEndian.Uint64(e.Data[8:]) }
+
 // newSim starts a cluster.
 func newSim(cfg simConfig) *simCluster {
 	c := &simCluster{cfg: cfg, w: sim.NewWorld(cfg.seed), byID: map[uint64]*simMember{}, memberNames: map[uint64]string{}, past: map[line][]*raftpb.Message{}}
@@ -606,6 +609,7 @@ func (m *simMember) append(t fence.Token) uint64 {
 	m.c.value++
 	v := m.c.value
 	record := binary.LittleEndian.AppendUint64(nil, v)
+	record = binary.LittleEndian.AppendUint64(record, t.Epoch)
 	record = append(record, make([]byte, m.c.w.Rand.IntN(64)+m.c.bulk)...)
 	arrive := func() {
 		a, err := m.loop.Append(t.Epoch, record)
@@ -638,8 +642,11 @@ func (m *simMember) answer() {
 			left = append(left, asked[:n]...)
 		case err == nil:
 			var values []uint64
-			for _, a := range asked[:n] {
+			for i, a := range asked[:n] {
 				values = append(values, a.value)
+				if index, _, _ := a.Fate(); index != first+uint64(i) {
+					m.c.check.fail("%s was told index %d for the record after the one at %d", m.name, index, first+uint64(i)-1)
+				}
 			}
 			m.c.check.acked(m, first, values)
 		case !errors.Is(err, log.ErrUnknown):

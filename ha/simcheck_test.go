@@ -50,6 +50,9 @@ func (k *checker) applied(m *simMember, e log.Entry) {
 		return
 	}
 	v := valueOf(e)
+	if tokenOf(e) != e.Epoch {
+		k.fail("value %d was appended with a token of epoch %d and is record %d of epoch %d (G2)", v, tokenOf(e), e.Index, e.Epoch)
+	}
 	if int(e.Index) <= len(k.canon) {
 		if c := k.canon[e.Index-1]; valueOf(c) != v || c.Epoch != e.Epoch {
 			k.fail("%s has value %d of epoch %d as record %d, another has %d of %d (G1)", m.name, v, e.Epoch, e.Index, valueOf(c), c.Epoch)

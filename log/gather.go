@@ -86,6 +86,14 @@ func (b *pending) Settle(err error) {
 	close(b.done)
 }
 
+// fate returns the index of the at-th record, once done is closed, or why it has none.
+func (b *pending) fate(at int) (uint64, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	return b.First + uint64(at), nil
+}
+
 // A line is a queue of batches, of which the last one is being filled.
 type line struct {
 	queue  []*pending

@@ -167,10 +167,7 @@ func (l *Log) append(ctx context.Context, epoch uint64, record []byte) (uint64, 
 		l.counts.abandoned.Add(1)
 		return 0, fmt.Errorf("%w: %w", ErrUnknown, context.Cause(ctx))
 	}
-	if b.err != nil {
-		return 0, b.err
-	}
-	return b.First + uint64(at), nil
+	return b.fate(at)
 }
 
 // Stop begins what Close waits for.

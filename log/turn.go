@@ -208,7 +208,8 @@ func (a Appended) Batch() *core.Batch { return &a.b.Batch }
 func (a Appended) Fate() (index uint64, known bool, err error) {
 	select {
 	case <-a.b.done:
-		return a.b.First + uint64(a.at), true, a.b.err
+		index, err = a.b.fate(a.at)
+		return index, true, err
 	default:
 		return 0, false, nil
 	}
