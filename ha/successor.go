@@ -70,6 +70,9 @@ func (r *role) obstaclesOf(now time.Duration, p log.PeerView, said bool) (list [
 		return list
 	}
 	for _, o := range r.others[p.ID] {
+		if o.kind == ObstacleSilent && p.Heard > o.since {
+			continue // it had left, and is back
+		}
 		if (o.until == 0 || now < o.until) && !slices.ContainsFunc(list, func(x obstacle) bool { return x.kind == o.kind }) {
 			list = append(list, o)
 		}
