@@ -81,7 +81,12 @@ func (n *Node) depart() {
 		case <-ctx.Done():
 		}
 	}()
-	_ = n.become(ctx, Standby) // where it cannot be done, the others will notice
+	for range silentBeats { // where it cannot be done, the others will notice
+		if err := n.become(ctx, Standby); !errors.Is(err, ErrNoSuccessor) || len(n.cfg.Members) == 1 {
+			break
+		}
+		time.Sleep(n.cfg.Heartbeat) // who takes over may not have been heard in this term yet
+	}
 	cancel()
 	n.stage.Store("the log")
 	_ = n.log.Close()
