@@ -94,7 +94,7 @@ func fenced(t testing.TB, d database, db *sql.DB, level sql.IsolationLevel) (*sq
 		t.Fatal(err)
 	}
 	j := journal{d, name}
-	exec(t, db, "CREATE TABLE "+j.table+" (id "+d.serial+", epoch BIGINT NOT NULL)")
+	run(t, db, "CREATE TABLE "+j.table+" (id "+d.serial+", epoch BIGINT NOT NULL)")
 	return f, j
 }
 
@@ -107,7 +107,7 @@ func reopen(t testing.TB, d database, db *sql.DB, level sql.IsolationLevel, reso
 	return f
 }
 
-func exec(t testing.TB, db *sql.DB, statement string) {
+func run(t testing.TB, db *sql.DB, statement string) {
 	t.Helper()
 	if _, err := db.Exec(statement); err != nil {
 		t.Fatalf("%s: %v", statement, err)
