@@ -268,8 +268,14 @@ func lateRound(t *testing.T, name string, g lateGuard, next func(context.Context
 		if !lines.Scan() {
 			t.Fatal("the first writer has ended")
 		}
-		if strings.HasPrefix(lines.Text(), "refused true") || bare && n == 5000 || bare && late(g.epochs()) > 0 && n > 20 {
-			break
+		switch {
+		case strings.HasPrefix(lines.Text(), "refused true"), bare && n > 20 && late(g.epochs()) > 0:
+			return
+		case n == 5000:
+			if !bare {
+				t.Error("the first writer is not refused")
+			}
+			return
 		}
 	}
 }
