@@ -109,7 +109,7 @@ func (d disk) lockDir(dir string) (vfs.File, error) {
 		return nil, fmt.Errorf("%w: %s", ErrLocked, dir)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("lock %s: %w", dir, err)
+		return nil, fmt.Errorf("storage: lock %s: %w", dir, err)
 	}
 	return f, nil
 }

@@ -37,7 +37,7 @@ func Open(dir string, o Options) (*WAL, error) {
 	}
 	lock, err := d.lockDir(dir)
 	if err != nil {
-		return nil, fmt.Errorf("storage: %w", err)
+		return nil, err
 	}
 	w, err := d.openLocked(dir, o, lock)
 	if err != nil {

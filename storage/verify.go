@@ -83,7 +83,7 @@ func (d disk) verify(ctx context.Context, dir string, progress func(Progress)) (
 		if err == nil {
 			defer lock.Close()
 		} else if !errors.Is(err, syscall.EROFS) { // there nobody writes
-			return nil, fmt.Errorf("storage: %w", err)
+			return nil, err
 		}
 	}
 	v := &verification{dir: dir, disk: disk{&readOnly{FS: d.FS, ctx: ctx}}, progress: progress}

@@ -189,7 +189,7 @@ func TestG7_NothingWrittenWhenRefused(t *testing.T) {
 	}
 	unchanged("locked", func() error {
 		_, err := Open(dir, testOptions())
-		if !errors.Is(err, ErrLocked) {
+		if !errors.Is(err, ErrLocked) || strings.Count(err.Error(), "storage: ") != 1 {
 			t.Fatal(err)
 		}
 		return err
