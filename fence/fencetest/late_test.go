@@ -263,7 +263,8 @@ func lateRound(t *testing.T, name string, g lateGuard, next func(context.Context
 	if err := <-wrote; err != nil {
 		t.Fatalf("the next writer: %v", err)
 	}
-	// What it printed before is still in the pipe: go on until it has heard that it is deposed.
+	// What it printed before is still in the pipe, of which it may be full: go on until it has heard that it is
+	// deposed.
 	for n := 0; ; n++ {
 		if !lines.Scan() {
 			t.Fatal("the first writer has ended")
@@ -271,7 +272,7 @@ func lateRound(t *testing.T, name string, g lateGuard, next func(context.Context
 		switch {
 		case strings.HasPrefix(lines.Text(), "refused true"), bare && n > 20 && late(g.epochs()) > 0:
 			return
-		case n == 5000:
+		case n == 50000:
 			if !bare {
 				t.Error("the first writer is not refused")
 			}
