@@ -1,7 +1,6 @@
 package ha_test
 
 import (
-	"context"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -24,13 +23,7 @@ func row(n *ha.Node, name string) ha.MemberStatus {
 // have left, and one that vanishes is suspected, then dead.
 func TestMembers_TheSameFromAny(t *testing.T) {
 	t.Parallel()
-	r := &roles{onActive: func(ctx context.Context, c *call) error {
-		if c.token.Epoch == 1 {
-			return errSick
-		}
-		<-ctx.Done()
-		return nil
-	}}
+	r := sickAtFirst()
 	c := withRoles(t, 3, r, func(cfg *ha.Config) { cfg.CoolDown = time.Hour })
 	c.startAll()
 	var token = func() string {

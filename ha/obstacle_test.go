@@ -14,17 +14,22 @@ import (
 	"github.com/baton-ha/baton/ha"
 )
 
-// TestObstacles_CoolDown: a failed OnActive is an obstacle with its error and its end, for Status, watchers and programs that
-// read JSON, until somebody ends it.
-func TestObstacles_CoolDown(t *testing.T) {
-	t.Parallel()
-	r := &roles{onActive: func(ctx context.Context, c *call) error {
+// sickAtFirst has the first OnActive fail.
+func sickAtFirst() *roles {
+	return &roles{onActive: func(ctx context.Context, c *call) error {
 		if c.token.Epoch == 1 {
 			return errSick
 		}
 		<-ctx.Done()
 		return nil
 	}}
+}
+
+// TestObstacles_CoolDown: a failed OnActive is an obstacle with its error and its end, for Status, watchers and programs that
+// read JSON, until somebody ends it.
+func TestObstacles_CoolDown(t *testing.T) {
+	t.Parallel()
+	r := sickAtFirst()
 	c := withRoles(t, 1, r, func(cfg *ha.Config) { cfg.CoolDown = time.Hour })
 	c.startAll()
 	n := c.nodes["a"]
