@@ -15,11 +15,7 @@ type members struct {
 
 // membersOf returns those of a roster.
 func membersOf(r Roster) members {
-	m := members{roster: r, voters: quorum{r.Voters()}}
-	for _, o := range r.Outgoing {
-		m.voters[1] = append(m.voters[1], o.ID)
-	}
-	return m
+	return members{roster: r, voters: quorum{r.Voters(), r.outgoing()}}
 }
 
 // votes reports whether a member is one of the voters.

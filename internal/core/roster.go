@@ -113,7 +113,7 @@ func (r *Roster) Gone(id uint64) bool {
 
 // Left reports whether an id has left for good: it is gone, and nobody waits for its vote any more. Until then it must stay.
 func (r *Roster) Left(id uint64) bool {
-	return r.Gone(id) && !slices.ContainsFunc(r.Outgoing, func(m Member) bool { return m.ID == id })
+	return r.Gone(id) && !slices.Contains(r.outgoing(), id)
 }
 
 // Voters returns the ids of those who vote, once no change is under way any more.
@@ -127,15 +127,21 @@ func (r *Roster) Voters() []uint64 {
 	return ids
 }
 
+// outgoing returns the ids of those who voted before a change that is under way.
+func (r *Roster) outgoing() []uint64 {
+	var ids []uint64
+	for _, m := range r.Outgoing {
+		ids = append(ids, m.ID)
+	}
+	return ids
+}
+
 // Joint reports whether a change of the voters is under way.
 func (r *Roster) Joint() bool { return len(r.Outgoing) > 0 }
 
 // ConfState is the roster as raft knows it.
 func (r *Roster) ConfState() *raftpb.ConfState {
-	cs := &raftpb.ConfState{Voters: r.Voters()}
-	for _, m := range r.Outgoing {
-		cs.VotersOutgoing = append(cs.VotersOutgoing, m.ID)
-	}
+	cs := &raftpb.ConfState{Voters: r.Voters(), VotersOutgoing: r.outgoing()}
 	for _, m := range r.Members {
 		switch {
 		case m.Kind == KindVoter:
