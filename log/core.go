@@ -39,6 +39,7 @@ type (
 const (
 	KindVoter    = core.KindVoter
 	KindObserver = core.KindObserver
+	KindArbiter  = core.KindArbiter
 )
 
 // FullBatch is [core.FullBatch].

@@ -116,6 +116,7 @@ func New(cfg Config, source Source, now time.Duration) (c *Core, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("start raft: %w", err)
 	}
+	c.voter.arbiter = c.members.arbiter(cfg.ID)
 	c.look(now)
 	switch {
 	case len(c.members.voters.all()) == 1 && c.members.votes(cfg.ID):
@@ -124,7 +125,7 @@ func New(cfg Config, source Source, now time.Duration) (c *Core, err error) {
 		c.voter.unborn, c.voter.electAt = true, now+never
 	default:
 		c.promises.guard = now + max(cfg.Guard, cfg.ElectionTimeout)
-		c.voter.electAt = c.promises.guard + c.voter.random(cfg.ElectionTimeout)
+		c.voter.electAt = c.promises.guard + c.voter.random(cfg.ElectionTimeout) + c.voter.behind()
 	}
 	return c, nil
 }
@@ -234,6 +235,8 @@ func (c *Core) handle(now time.Duration, ev Event) error {
 		c.node.TransferLeader(c.cfg.ID)
 	case DiskOut:
 		c.stall.full = ev.Out
+	case Want:
+		c.snapshots.wants = ev.From
 	case Unreachable:
 		c.node.ReportUnreachable(ev.ID)
 	case Gone:
@@ -268,7 +271,7 @@ func (c *Core) look(now time.Duration) {
 		if was {
 			c.wait(now)
 		}
-		c.snapshots.pinned = NothingPinned
+		c.snapshots.stepDown()
 		c.setLease(0)
 	}
 	c.change(Leadership{Leader: c.leader, Term: c.term, Leading: c.state == raft.StateLeader})

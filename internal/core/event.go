@@ -57,6 +57,8 @@ type (
 	// DiskOut says whether this member's disk has room only for what keeps the cluster alive: votes and epochs.
 	// Then it takes no records from the leader, and lags.
 	DiskOut struct{ Out bool }
+	// Want says that this member, an arbiter, wants the leader's checkpoint, if that is at a raft index or a later one; 0: no more.
+	Want struct{ From uint64 }
 	// SnapshotSent says how sending a snapshot ended, that of the message. It may come late, after another
 	// has been sent: what it says is of this one alone.
 	SnapshotSent struct {
@@ -82,6 +84,7 @@ func (AskTransfer) event()  {}
 func (Unreachable) event()  {}
 func (Gone) event()         {}
 func (DiskOut) event()      {}
+func (Want) event()         {}
 func (SnapshotSent) event() {}
 
 func (Tick) Mail()         {}
@@ -101,6 +104,7 @@ func (AskTransfer) Mail()  {}
 func (Unreachable) Mail()  {}
 func (Gone) Mail()         {}
 func (DiskOut) Mail()      {}
+func (Want) Mail()         {}
 func (SnapshotSent) Mail() {}
 
 // A Change is something that the role of the member may depend on.

@@ -130,5 +130,5 @@ func (c *Core) gone(now time.Duration, ev Gone) {
 		return
 	}
 	_ = c.node.ForgetLeader()
-	c.voter.hunt(now, c.members.voters.rank(c.cfg.ID, ev.ID))
+	c.voter.hunt(now, c.members.rank(c.cfg.ID, ev.ID))
 }

@@ -52,6 +52,11 @@ func TestVow(t *testing.T) {
 	if got := vowOf(m); got != v {
 		t.Errorf("%+v arrives as %+v", v, got)
 	}
+	wants := v
+	wants.wants = 1 << 40
+	if got := vowOf(&raftpb.Message{Context: wants.encode()}); got != wants {
+		t.Errorf("%+v arrives as %+v", wants, got)
+	}
 	if e := c.echoOf(v); e.stamp != 7 || e.length != 800*time.Millisecond || !e.guarded || !e.starved {
 		t.Errorf("with a drift of 0.2 there: %+v", e)
 	}

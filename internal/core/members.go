@@ -23,6 +23,28 @@ func (m *members) votes(id uint64) bool {
 	return slices.Contains(m.voters[0], id) || slices.Contains(m.voters[1], id)
 }
 
+// arbiter reports whether a member is one, or was until the change that is under way.
+func (m *members) arbiter(id uint64) bool {
+	for _, list := range [][]Member{m.roster.Members, m.roster.Outgoing} {
+		if i, ok := slices.BinarySearchFunc(list, id, byID); ok {
+			return list[i].Kind == KindArbiter
+		}
+	}
+	return false
+}
+
+// rank is the place of a voter among those that are left without another one, from 0 on: arbiters come behind the others.
+func (m *members) rank(of, without uint64) int {
+	rank, last := 0, m.arbiter(of)
+	for _, id := range m.voters.all() {
+		arbiter := m.arbiter(id)
+		if id != without && (last && !arbiter || last == arbiter && id < of) {
+			rank++
+		}
+	}
+	return rank
+}
+
 // names lists members for people.
 func (m *members) names(ids []uint64) string {
 	var names []string
@@ -68,15 +90,4 @@ func majority(ids []uint64, reached func(id uint64) time.Duration) time.Duration
 	}
 	slices.Sort(times)
 	return times[(len(times)-1)/2]
-}
-
-// rank is the place of a voter among those that are left without another one, from 0 on.
-func (q quorum) rank(of, without uint64) int {
-	rank := 0
-	for _, id := range q.all() {
-		if id != without && id < of {
-			rank++
-		}
-	}
-	return rank
 }

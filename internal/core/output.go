@@ -85,7 +85,7 @@ func (c *Core) send(now time.Duration, m *raftpb.Message) {
 		}
 	case raftpb.MsgHeartbeatResp:
 		if stamp := stampOf(m); stamp > 0 {
-			m.Context = vow{stamp, c.cfg.ElectionTimeout, c.cfg.MaxClockDrift, c.promises.guarded(now), c.starving.starved()}.encode()
+			m.Context = vow{stamp, c.cfg.ElectionTimeout, c.cfg.MaxClockDrift, c.promises.guarded(now), c.starving.starved(), c.snapshots.wants}.encode()
 		}
 	case raftpb.MsgTimeoutNow:
 		m.Context = withStamp(nil, c.lease.released)

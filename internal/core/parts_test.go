@@ -357,7 +357,7 @@ var parts = map[string]func() func(l line) (answer string, ok bool){
 			case "rank":
 				var out []string
 				for _, id := range slices.DeleteFunc(slices.Clone(q.all()), func(id uint64) bool { return id == l.number("without") }) {
-					out = append(out, fmt.Sprintf("%d is %d", id, q.rank(id, l.number("without"))))
+					out = append(out, fmt.Sprintf("%d is %d", id, (&members{voters: q}).rank(id, l.number("without"))))
 				}
 				return strings.Join(out, ", "), true
 			}

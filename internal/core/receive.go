@@ -59,6 +59,7 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 			if f := c.flows[from]; f != nil {
 				f.heard(now - time.Duration(v.stamp))
 			}
+			c.provide(now, from, v.wants)
 			c.lease.beatAt = min(c.lease.beatAt, c.lease.beatenAt+c.interval())
 		}
 		// Raft would take the stamp for one of its own read requests.

@@ -105,7 +105,7 @@ func (c *Core) reconfiguration(change MemberChange) (*raftpb.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m, ok := next.Find(c.cfg.ID); !ok || m.Kind != KindVoter {
+	if m, ok := next.Find(c.cfg.ID); !ok || !m.Kind.Votes() {
 		return nil, fmt.Errorf("%w: the leader itself would no longer vote; hand over first", ErrBadChange)
 	}
 	cc := roster.confChange(&next)
@@ -219,6 +219,7 @@ func (c *Core) withThisMember(state *raftpb.ConfState) *raftpb.ConfState {
 // enroll takes the roster of the position over.
 func (c *Core) enroll() {
 	c.members = membersOf(c.pos.Roster)
+	c.voter.arbiter = c.members.arbiter(c.cfg.ID)
 	c.change(RosterChanged{c.pos.Roster})
 }
 

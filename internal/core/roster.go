@@ -22,7 +22,11 @@ type Kind uint8
 const (
 	KindVoter    Kind = iota // counts in every majority, and may lead
 	KindObserver             // has all of the log, and no vote
+	KindArbiter              // counts in every majority, and keeps what it does not understand: it hands a leadership on
 )
+
+// Votes reports whether such a member counts in majorities.
+func (k Kind) Votes() bool { return k == KindVoter || k == KindArbiter }
 
 func (k Kind) String() string {
 	switch k {
@@ -30,6 +34,8 @@ func (k Kind) String() string {
 		return "voter"
 	case KindObserver:
 		return "observer"
+	case KindArbiter:
+		return "arbiter"
 	}
 	return fmt.Sprintf("kind(%d)", uint8(k))
 }
@@ -42,7 +48,8 @@ type Member struct {
 	Advertise   string `codec:"v,omitempty"` // where the program itself is reached
 	Incarnation uint64 `codec:"c,omitempty"` // of its directory; 0: one of the first list, whom the others know by what they have met
 	Kind        Kind   `codec:"k,omitempty"`
-	Joining     bool   `codec:"j,omitempty"` // an observer that is to become a voter once it has caught up
+	Joining     bool   `codec:"j,omitempty"` // an observer that is to become what Becomes says once it has caught up
+	Becomes     Kind   `codec:"w,omitempty"` // of one that is joining: a voter or an arbiter
 	Priority    int    `codec:"p,omitempty"`
 }
 
@@ -99,7 +106,7 @@ func (r *Roster) Named(name string) (Member, bool) {
 	var found Member
 	ok := false
 	for _, m := range r.Members {
-		if m.Name == name && (!ok || m.Kind != KindVoter) {
+		if m.Name == name && (!ok || !m.Kind.Votes()) {
 			found, ok = m, true
 		}
 	}
@@ -120,7 +127,7 @@ func (r *Roster) Left(id uint64) bool {
 func (r *Roster) Voters() []uint64 {
 	var ids []uint64
 	for _, m := range r.Members {
-		if m.Kind == KindVoter {
+		if m.Kind.Votes() {
 			ids = append(ids, m.ID)
 		}
 	}
@@ -144,7 +151,7 @@ func (r *Roster) ConfState() *raftpb.ConfState {
 	cs := &raftpb.ConfState{Voters: r.Voters(), VotersOutgoing: r.outgoing()}
 	for _, m := range r.Members {
 		switch {
-		case m.Kind == KindVoter:
+		case m.Kind.Votes():
 		case slices.Contains(cs.VotersOutgoing, m.ID):
 			cs.LearnersNext = append(cs.LearnersNext, m.ID)
 		default:
@@ -188,7 +195,7 @@ func (r *Roster) Apply(at uint64, c MemberChange) (Roster, error) {
 		return *r, err
 	}
 	if cc := r.confChange(&next); cc.GetTransition() == raftpb.ConfChangeTransitionJointImplicit {
-		next.Outgoing = slices.DeleteFunc(slices.Clone(r.Members), func(m Member) bool { return m.Kind != KindVoter })
+		next.Outgoing = slices.DeleteFunc(slices.Clone(r.Members), func(m Member) bool { return !m.Kind.Votes() })
 	}
 	return next, nil
 }
@@ -216,18 +223,20 @@ func (r *Roster) put(m Member) error {
 
 // check reports what is wrong with a roster that was put together.
 func (r *Roster) check() error {
-	voters := 0
+	able := 0 // to lead for good
 	voting, watching := make(map[string]bool), make(map[string]bool)
 	for _, m := range r.Members {
 		named := watching
 		switch {
-		case m.ID == 0 || m.Name == "" || m.Kind > KindObserver || m.Joining && m.Kind != KindObserver:
+		case m.ID == 0 || m.Name == "" || m.Kind > KindArbiter || m.Joining && m.Kind != KindObserver || !m.Becomes.Votes() || !m.Joining && m.Becomes != 0:
 			return fmt.Errorf("%w: member %x %q of %v is not well formed", ErrBadChange, m.ID, m.Name, m.Kind)
 		case len(m.Name) > maxText || len(m.Addr) > maxText || len(m.Advertise) > maxText:
 			return fmt.Errorf("%w: a name or an address of %.40q is longer than %d bytes", ErrBadChange, m.Name, maxText)
-		case m.Kind == KindVoter:
+		case m.Kind.Votes():
 			named = voting
-			voters++
+			if m.Kind == KindVoter {
+				able++
+			}
 		}
 		if named[m.Name] {
 			return fmt.Errorf("%w: two members would be named %q", ErrBadChange, m.Name)
@@ -240,8 +249,8 @@ func (r *Roster) check() error {
 		}
 	}
 	switch {
-	case voters == 0:
-		return fmt.Errorf("%w: nobody would be left to vote", ErrBadChange)
+	case able == 0:
+		return fmt.Errorf("%w: nobody would be left to vote, but for arbiters", ErrBadChange)
 	case len(r.Members) > MaxMembers:
 		return fmt.Errorf("%w: %d members, at most %d", ErrBadChange, len(r.Members), MaxMembers)
 	}
@@ -270,8 +279,8 @@ func (r *Roster) confChange(next *Roster) *raftpb.ConfChangeV2 {
 	}
 	for _, m := range next.Members {
 		switch old, ok := r.Find(m.ID); {
-		case ok && old.Kind == m.Kind:
-		case m.Kind == KindVoter:
+		case ok && old.Kind.Votes() == m.Kind.Votes():
+		case m.Kind.Votes():
 			add(raftpb.ConfChangeAddNode, m.ID)
 		default:
 			add(raftpb.ConfChangeAddLearnerNode, m.ID)

@@ -240,6 +240,9 @@ func (s *stage) play(d *datadriven.TestData) {
 		a.held.recent, a.held.keep = last+1, 0
 	case "checkpoint":
 		who("of").checkpoint()
+	case "want":
+		a := who("of")
+		a.step(Want{From: a.held.snap.GetMetadata().GetIndex() + 1})
 	case "mode":
 		who("of").sleeps = s.arg(d, "is") == "sleeps"
 	case "newcomer":
@@ -256,8 +259,11 @@ func (s *stage) play(d *datadriven.TestData) {
 				switch arg.Key {
 				case "put":
 					m := Member{ID: s.actor(name).cfg.ID, Name: name}
-					if kind == "observer" {
+					switch kind {
+					case "observer":
 						m.Kind = KindObserver
+					case "arbiter":
+						m.Kind = KindArbiter
 					}
 					c.Put = append(c.Put, m)
 				case "remove":
@@ -348,6 +354,11 @@ func (s *stage) deliver(m *raftpb.Message) {
 		if from := s.actor(s.name(m.GetFrom())); from.core != nil {
 			from.step(SnapshotSent{Message: m, OK: !lost})
 		}
+	}
+	if at := m.GetSnapshot().GetMetadata().GetIndex(); !lost && m.GetType() == raftpb.MsgSnap && to.core.snapshots.wants > 0 && at <= to.core.pos.Raft {
+		s.say("%s: takes the checkpoint at %d as its own", to.cfg.Name, at)
+		to.step(Want{})
+		return
 	}
 	if !lost {
 		to.step(Receive{Message: proto.Clone(m).(*raftpb.Message), At: s.now})
@@ -504,8 +515,8 @@ func (a *actor) tell(change Change) {
 		var names []string
 		for _, m := range ch.Roster.Members {
 			names = append(names, m.Name)
-			if m.Kind == KindObserver {
-				names[len(names)-1] += " (observer)"
+			if m.Kind != KindVoter {
+				names[len(names)-1] += " (" + m.Kind.String() + ")"
 			}
 		}
 		text := strings.Join(names, ", ")

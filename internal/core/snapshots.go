@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
 	"go.etcd.io/raft/v3/tracker"
 )
 
@@ -16,7 +17,10 @@ import (
 // snapshots is what a core knows of those that are on their way.
 type snapshots struct {
 	installing bool   // a leader's checkpoint is being written or restored here
+	wants      uint64 // as an arbiter: a checkpoint of the leader's at this raft index or a later one; 0: none
 	pinned     uint64 // as a leader: the log behind this raft index is needed
+
+	provided map[uint64]*raftpb.Message // as a leader: on their way to arbiters that have asked
 }
 
 // NothingPinned is the pin of a log of which nobody needs anything.
@@ -42,10 +46,44 @@ func (c *Core) pinLog(now time.Duration) {
 	c.snapshots.pinned = need
 }
 
+// stepDown forgets what a leader knows.
+func (s *snapshots) stepDown() { s.pinned, s.provided = NothingPinned, nil }
+
+// An arbiter cannot make checkpoints, for it does not understand what it keeps, and so it could never cut its log. So when
+// that has grown it asks the leader for a checkpoint of the leader's, with each echo until it has one; where the checkpoint is
+// of what the arbiter has in its log and knows to be committed, raft has no part in it.
+
+// provide sends this leader's checkpoint to an arbiter that wants one at a raft index or later.
+func (c *Core) provide(now time.Duration, to, from uint64) {
+	if from == 0 || c.snapshots.provided[to] != nil || !c.members.arbiter(to) {
+		return
+	}
+	restoring := false
+	c.node.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
+		restoring = restoring || id == to && p.State == tracker.StateSnapshot
+	})
+	snap, err := c.source.Snapshot()
+	if restoring || err != nil || snap.GetMetadata().GetIndex() < from {
+		return
+	}
+	if snap, err = ForOthers(snap); err != nil {
+		return
+	}
+	if c.snapshots.provided == nil {
+		c.snapshots.provided = make(map[uint64]*raftpb.Message)
+	}
+	m := &raftpb.Message{Type: raftpb.MsgSnap.Enum(), To: &to, From: &c.cfg.ID, Term: new(c.term), Snapshot: snap}
+	c.snapshots.provided[to] = m
+	c.send(now, m)
+}
+
 // snapshotSent tells raft how sending a snapshot ended, if it waits for that one. Of one that was superseded,
 // or that was sent in an earlier term, raft does not want to hear: it would take its failure for that of the
 // one that is on its way now, send yet another, and so on.
 func (c *Core) snapshotSent(ev SnapshotSent) {
+	if c.snapshots.provided[ev.Message.GetTo()] == ev.Message {
+		delete(c.snapshots.provided, ev.Message.GetTo())
+	}
 	to, status := ev.Message.GetTo(), raft.SnapshotFailure
 	if ev.OK {
 		status = raft.SnapshotFinish

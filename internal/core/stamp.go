@@ -68,6 +68,7 @@ type vow struct {
 	drift   float64       // by which it believes that clocks may differ
 	guarded bool          // it keeps what an earlier process may have promised, and cannot help in a hand-over yet
 	starved bool          // it does not get to run in time
+	wants   uint64        // it is an arbiter that asks for a checkpoint at this raft index or a later one; 0: it does not
 }
 
 const (
@@ -75,11 +76,14 @@ const (
 	vowStarved
 )
 
-const vowBytes = stampBytes + 8 + 8 + 1
+const (
+	vowBytes  = stampBytes + 8 + 8 + 1
+	wantBytes = vowBytes + 8
+)
 
 // encode writes the vow behind its stamp.
 func (v vow) encode() []byte {
-	b := binary.LittleEndian.AppendUint64(make([]byte, 0, vowBytes), uint64(v.stamp))
+	b := binary.LittleEndian.AppendUint64(make([]byte, 0, wantBytes), uint64(v.stamp))
 	b = binary.LittleEndian.AppendUint64(b, uint64(v.length))
 	b = binary.LittleEndian.AppendUint64(b, math.Float64bits(v.drift))
 	var flags byte
@@ -89,17 +93,24 @@ func (v vow) encode() []byte {
 	if v.starved {
 		flags |= vowStarved
 	}
-	return append(b, flags)
+	if b = append(b, flags); v.wants > 0 {
+		b = binary.LittleEndian.AppendUint64(b, v.wants)
+	}
+	return b
 }
 
 // vowOf reads the vow in the response to a heartbeat. A zero stamp: there is none.
 func vowOf(m *raftpb.Message) vow {
 	b := m.GetContext()
-	if len(b) != vowBytes {
+	if len(b) != vowBytes && len(b) != wantBytes {
 		return vow{}
 	}
-	return vow{
+	v := vow{
 		stamp: int64(binary.LittleEndian.Uint64(b)), length: time.Duration(binary.LittleEndian.Uint64(b[8:])),
 		drift: math.Float64frombits(binary.LittleEndian.Uint64(b[16:])), guarded: b[24]&vowGuarded != 0, starved: b[24]&vowStarved != 0,
 	}
+	if len(b) == wantBytes {
+		v.wants = binary.LittleEndian.Uint64(b[vowBytes:])
+	}
+	return v
 }

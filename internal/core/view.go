@@ -21,7 +21,7 @@ type View struct {
 	DiskSince, ApplySince time.Duration
 	// Behind is how many entries are known to be committed, and not applied here.
 	Behind uint64
-	// Peers are the other voters, by id, while this member leads; else nil.
+	// Peers are the other voters but for arbiters, by id, while this member leads; else nil.
 	Peers []PeerView
 }
 
@@ -60,7 +60,7 @@ func (c *Core) View(now time.Duration) View {
 		switch {
 		case id == c.cfg.ID:
 			last = p.Match
-		case typ == raft.ProgressTypePeer:
+		case typ == raft.ProgressTypePeer && !c.members.arbiter(id):
 			e := c.lease.echoes[id]
 			v.Peers = append(v.Peers, PeerView{ID: id, Heard: time.Duration(e.stamp), Behind: p.Match, Guarded: e.guarded, Starved: e.starved})
 		}

@@ -26,6 +26,7 @@ type voter struct {
 	heardAt time.Duration // when the leader last showed that it is alive
 	hunts   int           // quick campaigns left, to replace a dead leader
 	patient bool          // it has waited once more before it campaigns
+	arbiter bool          // it lets all others campaign first, and leads only where they cannot
 }
 
 // rankDelay is by how much longer each next member waits before it replaces a dead leader.
@@ -39,12 +40,20 @@ const never = 100 * 365 * 24 * time.Hour
 
 // soon is how a member begins that cannot have promised anything.
 func (v *voter) soon(now time.Duration) {
-	v.electAt = now + v.heartbeat + v.random(v.election/2)
+	v.electAt = now + v.heartbeat + v.random(v.election/2) + v.behind()
+}
+
+// behind is for how long a member lets all others campaign first.
+func (v *voter) behind() time.Duration {
+	if v.arbiter {
+		return v.election
+	}
+	return 0
 }
 
 // wait starts the wait for the leader's next sign of life anew. A member that does not get to run waits for its debt longer.
 func (v *voter) wait(now, debt time.Duration) {
-	v.electAt = now + v.election + v.random(v.election) + debt
+	v.electAt = now + v.election + v.random(v.election) + v.behind() + debt
 	v.patient = false
 }
 
