@@ -55,6 +55,9 @@ func TestT13_EveryRefusalOnBothSides(t *testing.T) {
 		{name: "listener does not admit", want: ErrNotAdmitted, texts: []string{"come back later"}, change: func(a, b *Config) {
 			b.Admit = func(h Hello) error { return fmt.Errorf("%s, come back later", h.Name) }
 		}},
+		{name: "removed", want: ErrRemoved, texts: []string{"since yesterday"}, change: func(a, b *Config) {
+			b.Admit = func(h Hello) error { return fmt.Errorf("%s is %w since yesterday", h.Name, ErrRemoved) }
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			leaks(t)
@@ -72,7 +75,7 @@ func TestT13_EveryRefusalOnBothSides(t *testing.T) {
 				if !errors.Is(err, c.want) || !errors.Is(err, ErrRefused) || !errors.As(err, &r) || r.Addr == "" || r.Local != (side == "listener") {
 					t.Fatalf("%s: got %v, want %v", side, err, c.want)
 				}
-				for code, other := range map[Code]error{CodeProtocol: ErrProtocol, CodeWrongCluster: ErrWrongCluster, CodeClusterID: ErrClusterID, CodeSelf: ErrSelf, CodeDuplicate: ErrDuplicate, CodeWrongMember: ErrWrongMember, CodeUnknownMember: ErrUnknownMember, CodeIDMismatch: ErrIDMismatch, CodeMemberList: ErrMemberList, CodeNotAdmitted: ErrNotAdmitted, CodeNotNow: ErrNotNow} {
+				for code, other := range map[Code]error{CodeProtocol: ErrProtocol, CodeWrongCluster: ErrWrongCluster, CodeClusterID: ErrClusterID, CodeSelf: ErrSelf, CodeDuplicate: ErrDuplicate, CodeWrongMember: ErrWrongMember, CodeUnknownMember: ErrUnknownMember, CodeIDMismatch: ErrIDMismatch, CodeMemberList: ErrMemberList, CodeNotAdmitted: ErrNotAdmitted, CodeNotNow: ErrNotNow, CodeRemoved: ErrRemoved} {
 					if other != c.want && errors.Is(err, other) {
 						t.Errorf("%s: matches also code %d", side, code)
 					}
@@ -307,5 +310,28 @@ func TestT17_HostileOpenings(t *testing.T) {
 	}
 	if _, err := Probe(t.Context(), config("a"), b.self); err != nil {
 		t.Errorf("a member after all this: %v", err)
+	}
+}
+
+// Whoever admits another may make it a peer first: that is how a member meets those who have come to its cluster since.
+func TestAdmitMakesPeers(t *testing.T) {
+	leaks(t)
+	var a, b *node
+	ready := make(chan struct{})
+	ca, cb := config("a"), config("b")
+	ca.Hello = func() Hello {
+		<-ready
+		return Hello{Cluster: "jobs", Roster: 2, List: []Peer{a.self, b.self}}
+	}
+	cb.Hello = says(Hello{Cluster: "jobs", Joining: true})
+	cb.Admit = func(h Hello) error { return b.SetPeers(h.List[:1]) }
+	a, b = listen(t, ca), listen(t, cb)
+	close(ready)
+	b.start(t)
+	a.start(t, b.self)
+	a.connected(t)
+	b.connected(t)
+	if len(b.Status()) != 1 {
+		t.Errorf("the peers of b are %v", b.Status())
 	}
 }

@@ -67,6 +67,7 @@ const (
 	CodeNotNow        = session.CodeNotNow
 	CodeUnauthorized  = session.CodeUnauthorized
 	CodeBusy          = session.CodeBusy
+	CodeRemoved       = session.CodeRemoved
 )
 
 // Sentinels that a *RefusedError matches with errors.Is, by its code.
@@ -85,6 +86,7 @@ var (
 	ErrNotAdmitted   = session.ErrNotAdmitted
 	ErrNotNow        = session.ErrNotNow
 	ErrBusy          = session.ErrBusy
+	ErrRemoved       = session.ErrRemoved
 	ErrUnauthorized  = session.ErrUnauthorized
 )
 

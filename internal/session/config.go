@@ -14,9 +14,9 @@ const maxName = 255
 
 // Peer is one member of the cluster.
 type Peer struct {
-	ID   uint64 // raft id; not 0 and not one of raft's two highest, reserved ids
-	Name string // 1 to 255 bytes
-	Addr string // host:port, resolved at every dial, never before; all addresses are tried
+	ID   uint64 `codec:"i"` // raft id; not 0 and not one of raft's two highest, reserved ids. 0 in a probe: whatever it is
+	Name string `codec:"n"` // 1 to 255 bytes
+	Addr string `codec:"a"` // host:port, resolved at every dial, never before; all addresses are tried
 }
 
 // Config is what a member needs to shake hands. It is copied; what it points to must not change afterwards.
@@ -47,13 +47,13 @@ type Config struct {
 	Authorize func(ctx context.Context, c Claim) error
 
 	// Hello says what we tell about ourselves now, at each handshake: Cluster, ClusterID, Incarnation, Members, Extra,
-	// Born, Birth, Known.
+	// Born, Birth, Known, Joining, Heal, Roster, List.
 	// The transport fills the other fields. Called from many goroutines. Required.
 	Hello func() Hello
 
-	// Admit decides, after the built-in checks, whether we may talk to the one who said this: at dials and at accepts. An
-	// error refuses, and its text is told to the other side; one that wraps [ErrNotNow] says that it is not the other's
-	// fault. It may wait for a disk: it is called from a goroutine of its own, and as long as it has not returned nothing waits
+	// Admit decides, after the built-in checks but that for whom we know, whether we may talk to the one who said this: at dials and at
+	// accepts. An error refuses, and its text is told to the other side; one that wraps [ErrNotNow] says that it is not the
+	// other's fault, [ErrRemoved] that it is no member any more, [ErrUnknownMember] that it is none. It may make the peers others, and may wait for a disk: it is called from a goroutine of its own, and as long as it has not returned nothing waits
 	// but this handshake, which ends with HandshakeTimeout. Nil: yes.
 	Admit func(Hello) error
 

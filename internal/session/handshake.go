@@ -108,22 +108,28 @@ func (e *Endpoint) hello(ctx context.Context, who string, purpose Purpose, to st
 	return h, err
 }
 
-// judge adds Admit to the built-in checks.
+// judge adds Admit to the built-in checks. It is asked before it counts whom we know, so that it may make the other side known.
 func (e *Endpoint) judge(ctx context.Context, who string, own, other Hello, want string, known func(string) (Peer, bool)) *RefusedError {
-	if r := judge(own, other, want, known); r != nil {
+	if r := judge(own, other, want); r != nil || !own.Role.member() || !other.Role.member() {
 		return r
 	}
-	if e.cfg.Admit != nil && other.Role.member() {
+	if e.cfg.Admit != nil {
 		_, err := outside(ctx, &e.outside, who, "Admit", e.cfg.HandshakeTimeout, func(context.Context) (struct{}, error) { return struct{}{}, e.cfg.Admit(other) })
 		if err != nil {
-			code := CodeNotAdmitted
-			if errors.Is(err, ErrNotNow) {
-				code = CodeNotNow
-			}
-			return &RefusedError{Peer: other.Name, Code: code, Text: err.Error(), Local: true}
+			return &RefusedError{Peer: other.Name, Code: codeOf(err), Text: err.Error(), Local: true}
 		}
 	}
-	return nil
+	return judgePeer(own, other, known)
+}
+
+// codeOf is that of a refusal by Admit.
+func codeOf(err error) Code {
+	for _, c := range []Code{CodeNotNow, CodeRemoved, CodeUnknownMember} {
+		if errors.Is(err, sentinels[c]) {
+			return c
+		}
+	}
+	return CodeNotAdmitted
 }
 
 // Refuse tells of a refusal, theirs or ours.

@@ -19,6 +19,7 @@ const (
 	// MaxHello bounds the body of a hello.
 	MaxHello   = 64 << 10
 	maxMembers = 4096
+	maxList    = 128 // a member that is being replaced is listed twice
 )
 
 // Purpose says what a connection is for.
@@ -67,6 +68,11 @@ type Hello struct {
 	Born  bool              `codec:"b"`  // it takes part in its cluster; false: it is new and waits for its birth
 	Birth map[string]uint64 `codec:"bi"` // incarnations of those who were born together with it, its own included
 	Known map[string]uint64 `codec:"k"`  // incarnations of the members, its own included, as far as it has met them
+
+	Joining bool   `codec:"j,omitempty"`  // it waits to be added to a cluster that is there
+	Heal    bool   `codec:"h,omitempty"`  // and may take the place of the member of its name without anybody asking for it
+	Roster  uint64 `codec:"ro,omitempty"` // version of the list of the members that it has, 0 for none
+	List    []Peer `codec:"l,omitempty"`  // that list: where to find whom
 }
 
 // toStrangers is what is told to those who are no members: where they are, and nothing about the others.
@@ -105,7 +111,8 @@ func DecodeHello(b []byte) (Hello, error) {
 	if n := d.NumBytesRead(); n != len(b) {
 		return Hello{}, fmt.Errorf("decode hello: %d bytes follow it", len(b)-n)
 	}
-	if h.Name == "" || len(h.Name) > maxName || len(h.To) > maxName || len(h.Members) > maxMembers || len(h.Birth) > maxMembers || len(h.Known) > maxMembers {
+	if h.Name == "" || len(h.Name) > maxName || len(h.To) > maxName || len(h.Members) > maxMembers || len(h.Birth) > maxMembers || len(h.Known) > maxMembers ||
+		len(h.List) > maxList || slices.ContainsFunc(h.List, func(p Peer) bool { return len(p.Name) > maxName || len(p.Addr) > maxName }) {
 		return Hello{}, errors.New("decode hello: a name or a list of members is out of bounds")
 	}
 	return h, nil
@@ -125,12 +132,10 @@ func judgeStranger(own, other Hello, want string, no func(Code, string, ...any) 
 	return nil
 }
 
-// judge makes the built-in checks of what another member said. Both sides make them, so that both can say what is wrong.
+// judge makes the built-in checks of what the other side said. Both sides make them, so that both can say what is wrong.
 // want is the name that was dialled, empty on the listening side. The text is read by both sides and names both.
-func judge(own, other Hello, want string, known func(name string) (Peer, bool)) *RefusedError {
-	no := func(c Code, format string, args ...any) *RefusedError {
-		return &RefusedError{Peer: other.Name, Code: c, Text: fmt.Sprintf(format, args...), Local: true}
-	}
+func judge(own, other Hello, want string) *RefusedError {
+	no := refuser(other)
 	if other.Version < MinVersion {
 		return no(CodeVersion, "%q speaks version %d, %q needs at least %d", other.Name, other.Version, own.Name, MinVersion)
 	}
@@ -156,15 +161,32 @@ func judge(own, other Hello, want string, known func(name string) (Peer, bool)) 
 	if want == "" && other.To != own.Name {
 		return no(CodeWrongMember, "%q dialled the address of %q, and %q answers there", other.Name, other.To, own.Name)
 	}
+	return nil
+}
+
+// judgePeer makes those that ask who the peers are. Who waits to be added is nobody's peer yet, and nobody is its: so it may be asked who it
+// is, and may ask, and nothing else.
+func judgePeer(own, other Hello, known func(name string) (Peer, bool)) *RefusedError {
+	if own.Purpose == PurposeProbe && (own.Joining || other.Joining) {
+		return nil
+	}
+	no := refuser(other)
 	p, ok := known(other.Name)
 	if !ok {
 		return no(CodeUnknownMember, "%q knows no member named %q", own.Name, other.Name)
 	}
-	if p.ID != other.ID {
+	if p.ID != other.ID && p.ID != 0 {
 		return no(CodeIDMismatch, "%q knows %q with id %x, it says id %x", own.Name, other.Name, p.ID, other.ID)
 	}
 	if len(own.Members) > 0 && len(other.Members) > 0 && !slices.Equal(own.Members, other.Members) {
 		return no(CodeMemberList, "%q was given the members %q, %q was given %q", own.Name, own.Members, other.Name, other.Members)
 	}
 	return nil
+}
+
+// refuser makes our refusals of the other side.
+func refuser(other Hello) func(c Code, format string, args ...any) *RefusedError {
+	return func(c Code, format string, args ...any) *RefusedError {
+		return &RefusedError{Peer: other.Name, Code: c, Text: fmt.Sprintf(format, args...), Local: true}
+	}
 }

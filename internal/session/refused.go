@@ -26,6 +26,7 @@ const (
 	CodeNotNow        Code = 12
 	CodeUnauthorized  Code = 13
 	CodeBusy          Code = 14
+	CodeRemoved       Code = 15
 )
 
 // Sentinels that a *RefusedError matches with errors.Is, by its code.
@@ -44,6 +45,7 @@ var (
 	ErrNotAdmitted   = errors.New("not admitted")                // Config.Admit said no; the text is its error
 	ErrNotNow        = errors.New("not now")                     // Config.Admit could not tell: its error wraps ErrNotNow
 	ErrBusy          = errors.New("busy")                        // it has as many sessions as it takes
+	ErrRemoved       = errors.New("removed")                     // the cluster's members have removed this one: Config.Admit's error wraps ErrRemoved
 
 	// ErrUnauthorized says that a certificate does not do: Config.Authorize refused what it was shown for. It is matched
 	// too by the error of a TLS handshake in which one side did not accept the other's certificate at all.
@@ -54,7 +56,7 @@ var sentinels = map[Code]error{
 	CodeProtocol: ErrProtocol, CodeVersion: ErrVersion, CodeWrongCluster: ErrWrongCluster, CodeClusterID: ErrClusterID,
 	CodeSelf: ErrSelf, CodeDuplicate: ErrDuplicate, CodeWrongMember: ErrWrongMember, CodeUnknownMember: ErrUnknownMember,
 	CodeIDMismatch: ErrIDMismatch, CodeMemberList: ErrMemberList, CodeNotAdmitted: ErrNotAdmitted,
-	CodeNotNow: ErrNotNow, CodeUnauthorized: ErrUnauthorized, CodeBusy: ErrBusy,
+	CodeNotNow: ErrNotNow, CodeUnauthorized: ErrUnauthorized, CodeBusy: ErrBusy, CodeRemoved: ErrRemoved,
 }
 
 func (c Code) String() string {
