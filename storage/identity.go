@@ -156,7 +156,7 @@ func (d disk) classify(dir string) (dirState, error) {
 			return dirComplete, nil
 		case name == creatingName:
 			creating = true
-		case name == lockName, name == creatingName+".tmp", notOurs(name):
+		case name == lockName, name == creatingName+".tmp", notOurs(name), isAside(name):
 		case name == snapName, name == walName:
 			holds, err := d.holdsOurs(filepath.Join(dir, name))
 			if err != nil {
