@@ -82,7 +82,7 @@ func (n *Node) depart() {
 		}
 	}()
 	for range silentBeats { // where it cannot be done, the others will notice
-		if err := n.become(ctx, Standby); !errors.Is(err, ErrNoSuccessor) || len(n.cfg.Members) == 1 {
+		if err := n.become(ctx, Standby); !errors.Is(err, ErrNoSuccessor) || len(n.roster().Voters()) == 1 {
 			break
 		}
 		time.Sleep(n.cfg.Heartbeat) // who takes over may not have been heard in this term yet

@@ -74,7 +74,7 @@ func (m MemberStatus) MarshalJSON() ([]byte, error) {
 	}{m.Name, m.Addr, m.Liveness, m.State, m.Epoch, m.Obstacles, m.Index, m.Applied, m.Lag, m.Heard, m.RoundTrip.Seconds()})
 }
 
-// Members returns all members, in the order of Config.Members. It never blocks. Each member says how it is to each other one
+// Members returns all members that are listed, by name. It never blocks. Each member says how it is to each other one
 // every ElectionTimeout, and at once when its state or its obstacles change, so that what any two say of a third differs by no
 // more than that, unless the network lets only one of them hear it. It is the browse list of a network of services: announce,
 // expire after three missed, a clean leave is known at once.
@@ -82,8 +82,9 @@ func (n *Node) Members() []MemberStatus {
 	now, wall := n.clock(), time.Now()
 	var list []MemberStatus
 	newest := uint64(0)
-	for _, m := range n.cfg.Members {
-		s := MemberStatus{Name: m.Name, Addr: m.Addr}
+	r := n.roster()
+	for _, m := range r.all() {
+		s := MemberStatus{Name: m.Name, Addr: r.addr(m)}
 		if m.Name == n.cfg.Name {
 			own := n.Status()
 			s.Liveness, s.State, s.Epoch, s.Obstacles = Alive, own.State, own.Epoch, own.Obstacles
@@ -165,6 +166,13 @@ func (h *hearsay) took(name string, trip time.Duration) {
 	h.getLocked(name).trip = trip
 }
 
+// forget forgets a member that has left the list.
+func (h *hearsay) forget(name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.of, name)
+}
+
 // tell fills in what is known of another member.
 func (h *hearsay) tell(s *MemberStatus, now time.Duration) {
 	h.mu.Lock()
@@ -208,11 +216,7 @@ func (n *Node) startNews(ctx context.Context) error {
 	if err := n.net.Handle(kindNews, []transport.Role{transport.RoleMember}, n.hear); err != nil {
 		return err
 	}
-	for _, m := range n.cfg.Members {
-		if m.Name != n.cfg.Name {
-			n.speakers.Go(func() { n.speak(ctx, m.Name) })
-		}
-	}
+	n.speakers.Go(func() { n.followRoster(ctx) })
 	return nil
 }
 
@@ -231,7 +235,9 @@ func (n *Node) hear(_ context.Context, st *transport.Stream) error {
 			return &transport.StreamError{Code: transport.FirstOwnCode, Text: err.Error()}
 		}
 		if obstacles, changed := n.hearsay.take(name, st, s, n.clock()); changed {
-			n.log.Post(heardOf{memberID(name), obstacles})
+			if m, ok := n.roster().Named(name); ok {
+				n.log.Post(heardOf{m.ID, obstacles})
+			}
 		}
 		if err := st.Send(nil); err != nil {
 			return nil

@@ -29,6 +29,7 @@ type Node struct {
 	birth *birth
 	lines *lines // between us and the program's logger
 	net   *transport.TCP
+	self  transport.Peer // this member; its address is that of the configuration
 	clock func() time.Duration
 
 	role      role                    // owned by the log's loop
@@ -45,8 +46,10 @@ type Node struct {
 	lost       atomic.Pointer[error]         // why the directory is gone
 	changed    atomic.Pointer[chan struct{}] // closed and replaced after each change of status
 	conditions conditions
+	listed     atomic.Pointer[roster]
+	relisted   chan struct{} // size 1: a token says that the list of the members is another
 	hearsay    hearsay
-	speakers   sync.WaitGroup     // of news
+	speakers   sync.WaitGroup     // of news, and who tells them to whom
 	hush       context.CancelFunc // ends them
 
 	leave     sync.Once
@@ -101,7 +104,7 @@ func Open(cfg Config) (*Node, error) {
 	if size := len(cfg.Members); size%2 == 0 {
 		cfg.Logger.Warn("an even number of members survives no more losses than one member less", "member", cfg.Name, "members", size)
 	}
-	n := &Node{cfg: cfg, lines: queue, clock: bootTime, founded: make(chan struct{}, 1), hurry: make(chan struct{}), ended: make(chan struct{}), closed: make(chan struct{})}
+	n := &Node{cfg: cfg, lines: queue, clock: bootTime, founded: make(chan struct{}, 1), relisted: make(chan struct{}, 1), hurry: make(chan struct{}), ended: make(chan struct{}), closed: make(chan struct{})}
 	n.changed.Store(new(make(chan struct{})))
 	if err := n.open(id, fresh); err != nil {
 		n.flushLines()
@@ -114,6 +117,7 @@ func Open(cfg Config) (*Node, error) {
 // then the port, then the directory.
 func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 	tc := n.transportConfig(id)
+	n.self = tc.Self
 	if fresh {
 		if err := probe(tc); err != nil {
 			return err
@@ -155,11 +159,15 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 	if err != nil {
 		return errors.Join(fmt.Errorf("baton: open %s: %w", n.cfg.Dir, err), n.net.Close(), n.disk.Close())
 	}
+	n.enroll(n.log.Roster())
+	if err := n.net.SetPeers(n.roster().peers(n.self)); err != nil {
+		return errors.Join(fmt.Errorf("baton: open %s: %w", n.cfg.Dir, err), n.net.Close(), n.log.Close())
+	}
 	_, epoch := n.log.Position()
 	n.role = newRole(roleConfig{
-		name: n.cfg.Name, cluster: n.cfg.Cluster, heartbeat: n.cfg.Heartbeat, electionTimeout: n.cfg.ElectionTimeout,
+		id: n.self.ID, name: n.cfg.Name, cluster: n.cfg.Cluster, heartbeat: n.cfg.Heartbeat, electionTimeout: n.cfg.ElectionTimeout,
 		drainTimeout: n.cfg.DrainTimeout, coolDown: n.cfg.CoolDown, clusterID: [16]byte(randomBytes(16)),
-		names: n.names(),
+		roster: n.log.Roster(),
 	}, epoch)
 	n.pulse.Store(int64(n.clock()))
 	n.publish(n.clock())
@@ -353,33 +361,6 @@ func FromContext(ctx context.Context) *Node {
 }
 
 type nodeKey struct{}
-
-func (n *Node) nameOf(id uint64) string {
-	for _, m := range n.cfg.Members {
-		if memberID(m.Name) == id {
-			return m.Name
-		}
-	}
-	return ""
-}
-
-// names are those of the members, by the log's id.
-func (n *Node) names() map[uint64]string {
-	names := make(map[uint64]string, len(n.cfg.Members))
-	for _, m := range n.cfg.Members {
-		names[memberID(m.Name)] = m.Name
-	}
-	return names
-}
-
-func (n *Node) addrOf(name string) string {
-	for _, m := range n.cfg.Members {
-		if m.Name == name {
-			return m.Addr
-		}
-	}
-	return ""
-}
 
 func randomBytes(size int) []byte {
 	b := make([]byte, size)

@@ -25,6 +25,9 @@ type observer struct{ *Node }
 
 // Changed implements [log.Observer].
 func (n observer) Changed(now time.Duration, view log.View, change log.Change) []log.Event {
+	if c, ok := change.(log.RosterChanged); ok {
+		n.enroll(c.Roster)
+	}
 	events := n.step(now, view, reported{change})
 	switch c := change.(type) {
 	case log.Lease:
@@ -34,7 +37,7 @@ func (n observer) Changed(now time.Duration, view log.View, change log.Change) [
 	case log.EpochStarted:
 		poke(n.founded)
 	case log.Problem:
-		n.problem(n.nameOf(c.Peer), c.Kind, c.Err)
+		n.problem(n.roster().nameOf(c.Peer), c.Kind, c.Err)
 	}
 	n.show(now)
 	return events
@@ -172,14 +175,14 @@ func (n *Node) watchLease(t *tenure) {
 
 // publish lets everyone see the present status.
 func (n *Node) publish(now time.Duration) {
-	r := &n.role
-	s := Status{Name: n.cfg.Name, State: r.state(now), Epoch: r.lead.epoch.Epoch, Leader: n.nameOf(r.lead.leader), Err: r.err}
+	r, list := &n.role, n.roster()
+	s := Status{Name: n.cfg.Name, State: r.state(now), Epoch: r.lead.epoch.Epoch, Leader: list.nameOf(r.lead.leader), Err: r.err}
 	if s.State == Active {
 		s.Token = r.phase.token
 	}
 	// A holder that leads in another term has not become active in it yet, as far as is known here.
 	if e := r.lead.epoch; e.Holder != "" && e.Holder == s.Leader && e.Term == r.lead.term && (s.Leader != n.cfg.Name || s.State == Active) {
-		s.Active, s.ActiveAddr = s.Leader, n.addrOf(s.Leader)
+		s.Active, s.ActiveAddr = s.Leader, list.addrOf(s.Leader)
 	}
 	if old := n.status.Load(); old != nil && old.same(s) {
 		return

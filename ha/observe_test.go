@@ -54,8 +54,9 @@ func TestObserve_WaitsForNothing(t *testing.T) {
 	}
 	n.role = newRole(roleConfig{
 		name: "a", cluster: "c", heartbeat: cfg.Heartbeat, electionTimeout: cfg.ElectionTimeout, drainTimeout: cfg.DrainTimeout, coolDown: cfg.CoolDown,
-		names: n.names(),
+		id: memberID("a"), roster: n.log.Roster(),
 	}, log.Epoch{})
+	n.enroll(n.log.Roster())
 	n.publish(n.clock())
 	n.callbacks.Go(n.keepClusterID)
 

@@ -50,6 +50,8 @@ const (
 	ObstacleSilent ObstacleKind = "silent"
 	// ObstacleStarved: the member does not get to run in time.
 	ObstacleStarved ObstacleKind = "starved"
+	// ObstacleObserver bars: the member has no vote.
+	ObstacleObserver ObstacleKind = "observer"
 	// ObstacleDiskFull: the disk is nearly full, and the member takes no appends ([ErrNoRoom]).
 	ObstacleDiskFull ObstacleKind = "disk-full"
 )

@@ -26,21 +26,28 @@ const probeTimeout = time.Second
 
 // transportConfig describes this member to the transport.
 func (n *Node) transportConfig(id storage.Identity) transport.Config {
+	self := transport.Peer{ID: id.ID, Name: n.cfg.Name}
 	var peers []transport.Peer
 	var names []string
 	for _, m := range n.cfg.Members {
-		peers = append(peers, transport.Peer{ID: memberID(m.Name), Name: m.Name, Addr: m.Addr})
+		if m.Name == n.cfg.Name {
+			self.Addr = m.Addr
+		} else {
+			peers = append(peers, transport.Peer{ID: memberID(m.Name), Name: m.Name, Addr: m.Addr})
+		}
 		names = append(names, m.Name)
 	}
 	slices.Sort(names)
-	b := boundsFor(n.cfg.MemoryBytes, len(peers)-1, n.cfg.MaxRecord)
+	b := boundsFor(n.cfg.MemoryBytes, len(peers), n.cfg.MaxRecord)
 	return transport.Config{
 		SessionConfig: transport.SessionConfig{
-			Self:  transport.Peer{ID: id.ID, Name: n.cfg.Name, Addr: n.addrOf(n.cfg.Name)},
-			Peers: peers, TLS: n.cfg.TLS, GetTLS: n.cfg.GetTLS, Authorize: n.cfg.Authorize, Logger: n.cfg.Logger,
+			Self: self, Peers: peers, TLS: n.cfg.TLS, GetTLS: n.cfg.GetTLS, Authorize: n.cfg.Authorize, Logger: n.cfg.Logger,
 			DialTimeout: n.cfg.DialTimeout, HandshakeTimeout: max(3*time.Second, 3*n.cfg.DialTimeout),
 			Hello: func() transport.Hello {
-				h := transport.Hello{Cluster: n.cfg.Cluster, Incarnation: id.Incarnation, Members: names}
+				h := transport.Hello{Cluster: n.cfg.Cluster, Incarnation: id.Incarnation}
+				if r := n.roster(); r == nil || r.Version <= 1 { // it is still the first list, which is the same in all configurations
+					h.Members = names
+				}
 				if n.birth != nil { // else nothing is written yet
 					n.introduce(&h)
 					if c := n.disk.ClusterID(); c != ([16]byte{}) {
@@ -68,9 +75,6 @@ func probe(tc transport.Config) error {
 	var errs []error
 	var asked sync.WaitGroup
 	for _, p := range tc.Peers {
-		if p == tc.Self {
-			continue
-		}
 		asked.Go(func() {
 			_, err := transport.Probe(ctx, tc, p)
 			var refused *transport.RefusedError
@@ -97,8 +101,8 @@ func refusal(name string, err *transport.RefusedError) error {
 // has grown would let the new ones elect each other, and forget everything.
 func (n *Node) checkMembers(want []log.Member) error {
 	_, snap, _, _ := n.disk.Recovered()
-	have, err := log.Members(snap)
-	if err != nil {
+	have, err := log.RosterOf(snap)
+	if err != nil || have.Version > 1 { // it is not the first list any more
 		return err
 	}
 	names := func(members []log.Member) (names []string) {
@@ -108,7 +112,7 @@ func (n *Node) checkMembers(want []log.Member) error {
 		slices.Sort(names)
 		return names
 	}
-	if h, w := names(have), names(want); !slices.Equal(h, w) {
+	if h, w := names(have.Members), names(want); !slices.Equal(h, w) {
 		return fmt.Errorf("%w: the directory was made for %q, and the configuration lists %q", ErrMembers, h, w)
 	}
 	return nil

@@ -28,8 +28,11 @@ func (p Problem) MarshalJSON() ([]byte, error) {
 	}{p.Kind, p.Peer, p.Err.Error(), p.Since})
 }
 
-// problemIdentity is the kind of problem that this package tells of itself.
-const problemIdentity = "identity"
+// The kinds of problem that this package tells of itself.
+const (
+	problemIdentity = "identity" // of the cluster: it cannot be kept
+	problemPeers    = "peers"    // the list of the members has some that cannot be talked to
+)
 
 // problem is told of what is wrong: by the log, by the transport, and by this package. peer is the name of the
 // member that it concerns, "" for this one; a nil error says that it is over. It does not block, and may be
@@ -40,5 +43,18 @@ func (n *Node) problem(peer, kind string, err error) {
 		n.conditionOver(key)
 		return
 	}
+	if r := n.roster(); peer != "" && r != nil && !r.has(peer) {
+		return // it has left
+	}
 	n.condition(condition{key: key, err: err, text: err.Error(), since: time.Now()})
+}
+
+// forgetProblems shows no more what concerns a member that has left.
+func (n *Node) forgetProblems(peer string) {
+	_, problems := n.conditions.list()
+	for _, p := range problems {
+		if p.Peer == peer {
+			n.problem(peer, p.Kind, nil)
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"maps"
 	"time"
 
 	"github.com/baton-ha/baton/fence"
@@ -24,7 +25,8 @@ import (
 // the choice of a successor (successor.go). What goes in and out is in input.go.
 type role struct {
 	cfg  roleConfig
-	view log.View // of this step
+	list log.Roster // the members
+	view log.View   // of this step
 	lead leadership
 
 	phase     phase
@@ -45,13 +47,14 @@ type role struct {
 }
 
 type roleConfig struct {
+	id              uint64 // this member's, the log's
 	name, cluster   string
 	heartbeat       time.Duration
 	electionTimeout time.Duration
-	drainTimeout    time.Duration     // how long a callback may take to return once its ctx is over
-	coolDown        time.Duration     // how long a member stays away after a failed OnActive
-	clusterID       [16]byte          // proposed for a new cluster
-	names           map[uint64]string // of the members, by the log's id
+	drainTimeout    time.Duration // how long a callback may take to return once its ctx is over
+	coolDown        time.Duration // how long a member stays away after a failed OnActive
+	clusterID       [16]byte      // proposed for a new cluster
+	roster          log.Roster    // the members at the start
 }
 
 // A leadership is what the log has reported last.
@@ -65,7 +68,7 @@ type leadership struct {
 // newRole returns the machine of a member that has just started and has recovered the state after the start
 // of an epoch. The first step begins its standby phase.
 func newRole(cfg roleConfig, epoch log.Epoch) role {
-	return role{cfg: cfg, others: make(map[uint64][]obstacle), lead: leadership{epoch: epoch}, phase: phase{active: true, ended: true, returned: true}}
+	return role{cfg: cfg, list: cfg.roster, others: make(map[uint64][]obstacle), lead: leadership{epoch: epoch}, phase: phase{active: true, ended: true, returned: true}}
 }
 
 // step tells the machine what has happened, and what the log knows.
@@ -124,6 +127,9 @@ func (r *role) reported(now time.Duration, change log.Change) {
 		if r.handing == nil {
 			r.handOver(now, c.By)
 		}
+	case log.RosterChanged:
+		r.list = c.Roster
+		maps.DeleteFunc(r.others, func(id uint64, _ []obstacle) bool { _, ok := c.Roster.Known(id); return !ok })
 	case log.Problem: // of which the role does not depend
 	}
 }
@@ -280,6 +286,18 @@ func (r *role) deadline(now time.Duration) time.Duration {
 	return at
 }
 
+// observes reports whether this member has no vote, and so never leads.
+func (r *role) observes() bool {
+	m, ok := r.list.Find(r.cfg.id)
+	return ok && m.Kind == log.KindObserver
+}
+
+// nameOf returns the name of a member, "" if it is none.
+func (r *role) nameOf(id uint64) string {
+	m, _ := r.list.Known(id)
+	return m.Name
+}
+
 // state is the role as [Status] shows it.
 func (r *role) state(now time.Duration) State {
 	switch {
@@ -289,6 +307,8 @@ func (r *role) state(now time.Duration) State {
 		return Active
 	case r.phase.token.Valid(), r.handing != nil:
 		return Draining
+	case r.observes():
+		return Observer
 	case r.lead.leading && now >= r.coolUntil:
 		return Activating
 	case r.lead.leader != 0:

@@ -25,6 +25,7 @@ import (
 //	returned [err=], expired               the callback has returned; its ctx was ended beside the loop
 //	become active|standby                  somebody wishes; wishes are numbered
 //	unborn [err=], disk-full [err=]        the cluster has not begun; there is no room on the disk
+//	listed [observer]                      the members are others: a is a voter or an observer
 //	sees [late= hold= pressed guard= disk= apply= behind=]
 //	                                       what the log knows of this member from now on
 //	peers                                  and of the others, a line for each: name [silent=] [behind=] [guarded] [starved]
@@ -37,7 +38,8 @@ func TestRole(t *testing.T) {
 		s := roleScript{names: map[uint64]string{1: "a", 2: "b", 3: "c"}}
 		s.role = newRole(roleConfig{
 			name: "a", cluster: "jobs", heartbeat: 50 * time.Millisecond, electionTimeout: 500 * time.Millisecond,
-			drainTimeout: 10 * time.Second, coolDown: 5 * time.Second, names: s.names,
+			drainTimeout: 10 * time.Second, coolDown: 5 * time.Second, id: 1,
+			roster: log.Roster{Version: 1, Members: []log.Member{{ID: 1, Name: "a"}, {ID: 2, Name: "b"}, {ID: 3, Name: "c"}}},
 		}, log.Epoch{})
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string { return s.run(t, d) })
 	})
@@ -87,6 +89,13 @@ func (s *roleScript) run(t *testing.T, d *datadriven.TestData) string {
 		in = reported{log.Lease{Until: after("until")}}
 	case "epoch":
 		in = reported{log.EpochStarted{Epoch: log.Epoch{Epoch: number("n"), Holder: text("holder"), Term: number("term")}}}
+	case "listed":
+		list := s.role.cfg.roster
+		list.Members = slices.Clone(list.Members)
+		if d.HasArg("observer") {
+			list.Members[0].Kind = log.KindObserver
+		}
+		in = reported{log.RosterChanged{Roster: list}}
 	case "refused":
 		in = reported{log.StartRefused{}}
 	case "asked":

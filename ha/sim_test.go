@@ -54,21 +54,20 @@ func defaultSim(seed uint64) simConfig {
 
 // simCluster is a running simulation.
 type simCluster struct {
-	cfg         simConfig
-	w           *sim.World
-	members     []*simMember
-	byID        map[uint64]*simMember
-	memberNames map[uint64]string                                          // of all that ever were, by the log's id
-	cut         [][]bool                                                   // cut[from][to]
-	lose        func(from, to *simMember, msg *raftpb.Message, n int) bool // the n-th message from one to another, counted from 0
-	sent        [][]int
-	past        map[line][]*raftpb.Message // what may be repeated
-	lines       []line                     // the keys of past, in the order in which they came up
-	check       checker
-	value       uint64 // the last value that was appended
-	bulk        int    // bytes by which records are larger
-	healed      bool
-	lost        int // directories of members that were born
+	cfg     simConfig
+	w       *sim.World
+	members []*simMember
+	byID    map[uint64]*simMember
+	cut     [][]bool                                                   // cut[from][to]
+	lose    func(from, to *simMember, msg *raftpb.Message, n int) bool // the n-th message from one to another, counted from 0
+	sent    [][]int
+	past    map[line][]*raftpb.Message // what may be repeated
+	lines   []line                     // the keys of past, in the order in which they came up
+	check   checker
+	value   uint64 // the last value that was appended
+	bulk    int    // bytes by which records are larger
+	healed  bool
+	lost    int // directories of members that were born
 }
 
 // simMember is one member: the pure parts of a process, and what survives it.
@@ -160,7 +159,7 @@ func tokenOf(e log.Entry) uint64 { return binary.LittleEndian.Uint64(e.Data[8:])
 
 // newSim starts a cluster.
 func newSim(cfg simConfig) *simCluster {
-	c := &simCluster{cfg: cfg, w: sim.NewWorld(cfg.seed), byID: map[uint64]*simMember{}, memberNames: map[uint64]string{}, past: map[line][]*raftpb.Message{}}
+	c := &simCluster{cfg: cfg, w: sim.NewWorld(cfg.seed), byID: map[uint64]*simMember{}, past: map[line][]*raftpb.Message{}}
 	c.check.init(c)
 	var members []log.Member
 	for i := range cfg.members {
@@ -193,7 +192,6 @@ func (c *simCluster) addMember(name string, id uint64, disk *sim.Disk) *simMembe
 	}
 	m.safe = *m.disk
 	c.members, c.byID[id] = append(c.members, m), m
-	c.memberNames[id] = name
 	for i := range c.cut {
 		c.cut[i], c.sent[i] = append(c.cut[i], false), append(c.sent[i], 0)
 	}
@@ -262,7 +260,7 @@ func (m *simMember) start(fresh bool) {
 	}
 	m.role = newRole(roleConfig{
 		name: m.name, cluster: "sim", heartbeat: m.timing.heartbeat, electionTimeout: m.timing.election,
-		drainTimeout: time.Second, coolDown: time.Second, clusterID: [16]byte{byte(m.i + 1)}, names: m.c.memberNames,
+		drainTimeout: time.Second, coolDown: time.Second, clusterID: [16]byte{byte(m.i + 1)}, id: m.id, roster: c.Roster(),
 	}, c.Epoch())
 	switch {
 	case cfg.births && fresh:

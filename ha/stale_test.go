@@ -1,11 +1,13 @@
 package ha
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -102,7 +104,10 @@ func TestStatus_WhoIsActive(t *testing.T) {
 			n := &Node{cfg: cfg}
 			n.changed.Store(new(make(chan struct{})))
 			const now = time.Hour
-			n.role = newRole(roleConfig{name: "c"}, epoch) // what was recovered
+			list := log.Roster{Version: 1, Members: []log.Member{{ID: memberID("a"), Name: "a"}, {ID: memberID("b"), Name: "b"}, {ID: memberID("c"), Name: "c"}}}
+			slices.SortFunc(list.Members, func(a, b log.Member) int { return cmp.Compare(a.ID, b.ID) })
+			n.enroll(list)
+			n.role = newRole(roleConfig{id: memberID("c"), name: "c", roster: list}, epoch) // what was recovered
 			lead := log.Leadership{Term: c.term}
 			if c.leader != "" {
 				lead.Leader = memberID(c.leader)

@@ -27,9 +27,11 @@ const (
 	Draining
 	// Failed: the node is closed, or something broke: Status.Err says what.
 	Failed
+	// Observer: this member follows the log and has no vote. It is never Active.
+	Observer
 )
 
-var stateNames = [...]string{"Unknown", "Electing", "Standby", "Activating", "Active", "Draining", "Failed"}
+var stateNames = [...]string{"Unknown", "Electing", "Standby", "Activating", "Active", "Draining", "Failed", "Observer"}
 
 func (s State) String() string {
 	if int(s) < len(stateNames) {

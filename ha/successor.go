@@ -22,7 +22,7 @@ func (r *role) successor(now time.Duration, want uint64) (uint64, map[string][]o
 	why := make(map[string][]obstacle)
 	for _, p := range r.view.Peers {
 		if want == 0 || want == p.ID {
-			why[r.cfg.names[p.ID]] = r.obstaclesOf(now, p, want == 0)
+			why[r.nameOf(p.ID)] = r.obstaclesOf(now, p, want == 0)
 		}
 	}
 	return 0, why

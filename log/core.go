@@ -47,7 +47,7 @@ const FullBatch = core.FullBatch
 
 var (
 	Boot        = core.Boot
-	Members     = core.Members
+	RosterOf    = core.RosterOf
 	Guard       = core.Guard
 	LeaseLength = core.LeaseLength
 

@@ -67,10 +67,10 @@ func Nobody() *raftpb.Snapshot {
 	return NewSnapshot(0, Checkpoint{Version: CheckpointVersion, State: StateNone})
 }
 
-// Members returns the members that a checkpoint names.
-func Members(s *raftpb.Snapshot) ([]Member, error) {
+// RosterOf returns the members that a checkpoint names.
+func RosterOf(s *raftpb.Snapshot) (Roster, error) {
 	c, err := ParseCheckpoint(s)
-	return c.Position.Roster.Members, err
+	return c.Position.Roster, err
 }
 
 // ForOthers returns a member's checkpoint as another member shall have it: its log begins behind the

@@ -101,6 +101,17 @@ func (r *Roster) Find(id uint64) (Member, bool) {
 	return Member{}, false
 }
 
+// Known returns the member with an id, or the one who was and still votes until a change has ended.
+func (r *Roster) Known(id uint64) (Member, bool) {
+	if m, ok := r.Find(id); ok {
+		return m, true
+	}
+	if i, ok := slices.BinarySearchFunc(r.Outgoing, id, byID); ok {
+		return r.Outgoing[i], true
+	}
+	return Member{}, false
+}
+
 // Named returns the member of a name. While one is being replaced there are two, and this is the new one.
 func (r *Roster) Named(name string) (Member, bool) {
 	var found Member
