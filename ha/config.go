@@ -51,7 +51,8 @@ type Config struct {
 	FormWithout []string
 
 	// StateMachine, if not nil, is built from the log on every member. All members have one, or none has, for
-	// ever ([ErrStateMachine]). If it is a [Verifier], too, no snapshot comes into force that it would not restore.
+	// ever ([ErrStateMachine]). If it is a [Verifier], too, no snapshot comes into force that it would not restore; if it is an
+	// [Answerer], [Node.AppendBatch] returns what it says to each record.
 	StateMachine StateMachine
 	// OnActive is called on the member that becomes Active, with the token of its epoch. It may be called
 	// before Open has returned: [FromContext] gives it the node. ctx ends with
@@ -134,6 +135,7 @@ type Config struct {
 type (
 	StateMachine   = log.StateMachine
 	Verifier       = log.Verifier
+	Answerer       = log.Answerer
 	Entry          = log.Entry
 	Epoch          = log.Epoch
 	CompactedError = log.CompactedError

@@ -145,6 +145,11 @@ func (s *simMachine) apply(e log.Entry) {
 	s.hash = s.hash*1099511628211 ^ valueOf(e) ^ e.Index<<32
 }
 
+// answer is what it says to a record that it has just applied.
+func (s *simMachine) answer(e log.Entry) []byte {
+	return binary.LittleEndian.AppendUint64(nil, valueOf(e)^e.Index<<32)
+}
+
 // WriteTo implements io.WriterTo; a simMachine is its own snapshot.
 func (s simMachine) WriteTo(w io.Writer) (int64, error) {
 	b := binary.LittleEndian.AppendUint64(nil, s.last)
@@ -564,9 +569,11 @@ func (m *simMember) apply() {
 			}
 			m.c.check.restored(m)
 		}
+		answers := make([][]byte, 0, 8)
 		for _, e := range a.Records() {
 			m.c.check.applied(m, e)
 			m.sm.apply(e)
+			answers = append(answers, m.sm.answer(e))
 		}
 		if at, due := m.checks.Due(a); due {
 			capture := *m.sm
@@ -576,9 +583,7 @@ func (m *simMember) apply() {
 				}
 			})
 		}
-		for _, b := range a.Batches { // as the applier does: the appenders do not wait for the loop
-			b.Waiter.Settle(nil)
-		}
+		m.loop.Applied(a, answers) // as the applier does: the appenders do not wait for the loop
 		m.answer()
 		m.post(core.Applied{Apply: a})
 		m.apply()
@@ -638,15 +643,19 @@ func (m *simMember) answer() {
 		switch {
 		case !known:
 			left = append(left, asked[:n]...)
-		case err == nil:
+		case err == nil || err == log.ErrAnswerLost:
 			var values []uint64
 			for i, a := range asked[:n] {
 				values = append(values, a.value)
-				if index, _, _ := a.Fate(); index != first+uint64(i) {
-					m.c.check.fail("%s was told index %d for the record after the one at %d", m.name, index, first+uint64(i)-1)
+				r, _, _ := a.Fate()
+				if r.Index != first.Index+uint64(i) {
+					m.c.check.fail("%s was told index %d for the record after the one at %d", m.name, r.Index, first.Index+uint64(i)-1)
+				}
+				if err == nil {
+					m.c.check.answered(m, a.value, r)
 				}
 			}
-			m.c.check.acked(m, first, values)
+			m.c.check.acked(m, first.Index, values)
 		case !errors.Is(err, log.ErrUnknown):
 			for _, a := range asked[:n] {
 				m.c.check.refused(a.value, err)

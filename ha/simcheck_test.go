@@ -113,6 +113,14 @@ func (k *checker) acked(m *simMember, first uint64, values []uint64) {
 	}
 }
 
+// answered sees what the append of a value got from the state machine.
+func (k *checker) answered(m *simMember, value uint64, r log.Result) {
+	want := value ^ r.Index<<32
+	if len(r.Answers) != 1 || binary.LittleEndian.Uint64(r.Answers[0]) != want {
+		k.fail("%s has appended value %d as record %d, and was given the answers %x", m.name, value, r.Index, r.Answers)
+	}
+}
+
 // snapshotHas reports whether a member's snapshot includes a record.
 func (m *simMember) snapshotHas(index uint64) bool {
 	_, body, size, _ := m.disk.OpenSnapshot()

@@ -77,7 +77,11 @@ func (l *Log) restoreOlder(newest *raftpb.Snapshot) (record uint64, err error) {
 		}
 		for rest := accepted; len(rest) > 0; {
 			records, n := core.RecordsOf(rest, applyBytes)
-			if err := l.do("StateMachine.Apply", func() error { return l.cfg.StateMachine.Apply(records) }); err != nil {
+			apply := func() error { return l.cfg.StateMachine.Apply(records) }
+			if l.answerer != nil {
+				apply = func() error { _, err := answer(l.answerer, records); return err }
+			}
+			if err := l.do("StateMachine.Apply", apply); err != nil {
 				return 0, fmt.Errorf("state machine: apply records from %d on: %w", records[0].Index, err)
 			}
 			rest = rest[n:]

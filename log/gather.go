@@ -34,7 +34,8 @@ type pending struct {
 	core.Batch
 	gather  *gatherer
 	done    chan struct{} // closed when the fate is known: one wake-up for all who appended to it
-	err     error         // the fate, read after done is closed
+	answers answers       // of the state machine, read after done is closed
+	err     error         // the fate, likewise
 	settled atomic.Bool   // done is closed, or about to be
 	next    *pending      // in gatherer.alone
 
@@ -103,42 +104,55 @@ type line struct {
 // largeRecord is the size in bytes from which a record counts as large.
 const largeRecord = 4 << 10
 
-// add puts a copy of the record into the batch that is being filled, as its at-th. first reports whether
-// the loop may be asleep: the batch is new. The batch's done channel tells when its fate is known.
-func (g *gatherer) add(epoch uint64, record []byte) (b *pending, at int, first bool, err error) {
-	if len(record) >= FullBatch {
-		return g.addAlone(epoch, record)
+// add puts a copy of records, one or more, into the batch that is being filled, the first of them as its at-th. first reports
+// whether the loop may be asleep: the batch is new. The batch's done channel tells when its fate is known.
+func (g *gatherer) add(epoch uint64, records ...[]byte) (b *pending, at int, first bool, err error) {
+	size := sizeOf(records)
+	if size >= FullBatch+core.RecordHeader {
+		return g.addAlone(epoch, size, records)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if err := g.reserve(len(record)); err != nil {
+	if err := g.reserve(size); err != nil {
 		return nil, 0, false, err
 	}
 	l := &g.small
-	if len(record) >= largeRecord {
+	if size >= largeRecord+core.RecordHeader {
 		l = &g.large
 	}
 	if n := len(l.queue); n > 0 {
 		b = l.queue[n-1]
 	}
 	if b == nil || b.Epoch != epoch || b.Size() >= FullBatch {
-		b, first = g.newPending(epoch, max(len(record)+core.RecordHeader, l.expect, 256)), true
+		b, first = g.newPending(epoch, max(size, l.expect, 256)), true
 		l.queue = append(l.queue, b)
 	}
 	at = b.Count
-	b.Add(record)
+	for _, r := range records {
+		b.Add(r)
+	}
 	return b, at, first, nil
 }
 
-// addAlone is add for a record that fills a batch. It takes no lock that the loop takes, too: those who append
+// sizeOf is how many bytes of a batch records take.
+func sizeOf(records [][]byte) (size int) {
+	for _, r := range records {
+		size += core.RecordHeader + len(r)
+	}
+	return size
+}
+
+// addAlone is add for records that fill a batch. It takes no lock that the loop takes, too: those who append
 // such records work for so long between two locks that a loop that waits in a row with them would not get to its
 // heartbeats.
-func (g *gatherer) addAlone(epoch uint64, record []byte) (*pending, int, bool, error) {
-	if err := g.reserve(len(record)); err != nil {
+func (g *gatherer) addAlone(epoch uint64, size int, records [][]byte) (*pending, int, bool, error) {
+	if err := g.reserve(size); err != nil {
 		return nil, 0, false, err
 	}
-	b := g.newPending(epoch, len(record)+core.RecordHeader)
-	b.Add(record)
+	b := g.newPending(epoch, size)
+	for _, r := range records {
+		b.Add(r)
+	}
 	for {
 		b.next = g.alone.Load()
 		if g.alone.CompareAndSwap(b.next, b) {
@@ -173,18 +187,17 @@ func (g *gatherer) refuses() error {
 	return nil
 }
 
-// reserve makes room for one more record, or says why there is none.
-func (g *gatherer) reserve(length int) error {
+// reserve makes room for so many bytes more, or says why there is none.
+func (g *gatherer) reserve(size int) error {
 	if err := g.refuses(); err != nil {
 		return err
 	}
-	size := int64(length + core.RecordHeader)
 	for {
 		waiting := g.waiting.Load()
-		if waiting > 0 && waiting+size > g.limit {
+		if waiting > 0 && waiting+int64(size) > g.limit {
 			return ErrBusy
 		}
-		if g.waiting.CompareAndSwap(waiting, waiting+size) {
+		if g.waiting.CompareAndSwap(waiting, waiting+int64(size)) {
 			return nil
 		}
 	}

@@ -57,6 +57,8 @@ type Log struct {
 	net     Transport
 	check   *Checkpointer
 
+	answerer Answerer // the state machine, if it is one
+
 	counts counts
 
 	asked   sync.Map      // who waits for changes of the members: *core.Reconfiguration to chan core.Decided
@@ -107,6 +109,7 @@ func Open(cfg Config) (*Log, error) {
 	l.wall.clock = cfg.Wall
 	l.check = NewCheckpointer(store, cfg.CheckpointBytes, cfg.RetainBytes)
 	l.check.machine = machineName(cfg.StateMachine)
+	l.answerer, _ = cfg.StateMachine.(Answerer)
 	if err := l.restoreAny(store.latest()); err != nil {
 		return nil, err
 	}
@@ -148,26 +151,17 @@ func (l *Log) Append(ctx context.Context, epoch uint64, record []byte) (uint64, 
 }
 
 func (l *Log) append(ctx context.Context, epoch uint64, record []byte) (uint64, error) {
-	if len(record) > l.cfg.MaxRecord {
-		return 0, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(record), l.cfg.MaxRecord)
-	}
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
 	}
-	if l.reentrant() {
-		return 0, ErrReentrant
-	}
-	b, at, err := l.add(epoch, record)
+	p, err := l.begin(epoch, record)
 	if err != nil {
 		return 0, err
 	}
-	select {
-	case <-b.done:
-	case <-ctx.Done():
-		l.counts.abandoned.Add(1)
-		return 0, fmt.Errorf("%w: %w", ErrUnknown, context.Cause(ctx))
+	if err := p.await(ctx); err != nil {
+		return 0, err
 	}
-	return b.fate(at)
+	return p.b.fate(p.at)
 }
 
 // Stop begins what Close waits for.

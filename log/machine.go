@@ -51,10 +51,17 @@ func (l *Log) reentrant() bool { return l.inside.Load() > 0 && l.calls.Inside() 
 
 // give gives records to the state machine, on the applier's goroutine. An Apply that ends that goroutine is noticed by
 // it (runApplier): a goroutine for each would cost more than many an Apply.
-func (l *Log) give(caller calls.Caller, records []Entry) error {
+func (l *Log) give(caller calls.Caller, records []Entry) (answers [][]byte, err error) {
 	l.inside.Add(1)
 	defer l.inside.Add(-1)
-	return caller.Call("StateMachine.Apply", func() error { return l.cfg.StateMachine.Apply(records) })
+	if l.answerer == nil {
+		return nil, caller.Call("StateMachine.Apply", func() error { return l.cfg.StateMachine.Apply(records) })
+	}
+	err = caller.Call("StateMachine.Answer", func() (err error) {
+		answers, err = answer(l.answerer, records)
+		return err
+	})
+	return answers, err
 }
 
 // capture takes the state machine's state as it is now; nil stands for an empty one.

@@ -31,9 +31,9 @@ type driver struct {
 	ready   time.Duration            // since when the next batch could be proposed, 0: it could not
 }
 
-// add gives a copy of a record to the gatherer, whose batch it joins as the at-th.
-func (d *driver) add(epoch uint64, record []byte) (b *pending, at int, err error) {
-	b, at, first, err := d.gather.add(epoch, record)
+// add gives a copy of records to the gatherer, whose batch they join, the first as the at-th.
+func (d *driver) add(epoch uint64, records ...[]byte) (b *pending, at int, err error) {
+	b, at, first, err := d.gather.add(epoch, records...)
 	if first {
 		d.inbox.poke()
 	}
@@ -189,28 +189,32 @@ func (l *Loop) Woken() bool {
 // Post is [Log.Post].
 func (l *Loop) Post(mail Mail) { l.d.inbox.post(mail, 0) }
 
-// Append is [Log.Append], but does not wait.
-func (l *Loop) Append(epoch uint64, record []byte) (Appended, error) {
-	b, at, err := l.d.add(epoch, record)
-	return Appended{b, at}, err
+// Append is [Log.AppendAsync].
+func (l *Loop) Append(epoch uint64, records ...[]byte) (Appended, error) {
+	b, at, err := l.d.add(epoch, records...)
+	return Appended{b, at, len(records)}, err
 }
 
-// Appended is a record whose fate is on its way.
+// Applied settles the appends of this member that an apply is the fate of, with the state machine's answers to its records, nil if
+// it gives none.
+func (l *Loop) Applied(a *core.Apply, given [][]byte) { settle(a, given, given != nil) }
+
+// Appended is an append whose fate is on its way.
 type Appended struct {
-	b  *pending
-	at int
+	b         *pending
+	at, count int
 }
 
 // Batch is the batch that the record is in.
 func (a Appended) Batch() *core.Batch { return &a.b.Batch }
 
-// Fate returns what [Log.Append] returns, once it is known.
-func (a Appended) Fate() (index uint64, known bool, err error) {
+// Fate returns what [Pending.Wait] returns, once it is known.
+func (a Appended) Fate() (result Result, known bool, err error) {
 	select {
 	case <-a.b.done:
-		index, err = a.b.fate(a.at)
-		return index, true, err
+		result, err = a.b.result(a.at, a.count)
+		return result, true, err
 	default:
-		return 0, false, nil
+		return Result{}, false, nil
 	}
 }

@@ -87,14 +87,13 @@ func (l *Log) runApplier() {
 				continue
 			}
 			began := time.Now()
-			if failed := l.apply(caller, a); failed != nil {
+			answers, failed := l.apply(caller, a)
+			if failed != nil {
 				err = failed
 				return
 			}
 			l.counts.applyTime.Observe(int64(time.Since(began)))
-			for _, b := range a.Batches { // from here, not by way of the loop: the appenders wait for it
-				b.Waiter.Settle(nil)
-			}
+			settle(a, answers, l.answerer != nil) // from here, not by way of the loop: the appenders wait for it
 			l.Post(core.Applied{Apply: a})
 		}
 	}
@@ -103,27 +102,32 @@ func (l *Log) runApplier() {
 // applyBytes bounds what describes the records that Apply is given at a time.
 const applyBytes = 1 << 20
 
-// apply does one apply, and a checkpoint after it if one is due.
-func (l *Log) apply(caller calls.Caller, a *core.Apply) (err error) {
+// apply does one apply, and a checkpoint after it if one is due. It returns the answers to its records if somebody here waits
+// for them.
+func (l *Log) apply(caller calls.Caller, a *core.Apply) (answers [][]byte, err error) {
 	defer core.Catch("state machine", &err)
 	if a.Snapshot != nil {
 		if err := l.restore(a.Snapshot); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	for rest := a.Accepted; len(rest) > 0; {
 		records, n := core.RecordsOf(rest, applyBytes)
-		if err := l.give(caller, records); err != nil {
-			return fmt.Errorf("state machine: apply records %d to %d: %w", records[0].Index, records[len(records)-1].Index, err)
+		given, err := l.give(caller, records)
+		if err != nil {
+			return nil, fmt.Errorf("state machine: apply records %d to %d: %w", records[0].Index, records[len(records)-1].Index, err)
+		}
+		if len(a.Batches) > 0 {
+			answers = append(answers, given...)
 		}
 		for _, e := range rest[:n] {
 			if _, err := l.store.sound(e, "after Apply, which must not write to Entry.Data"); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		rest = rest[n:]
 	}
-	return l.applyDone(a)
+	return answers, l.applyDone(a)
 }
 
 // applyDone notes an apply, and begins a checkpoint after it if one is due.
