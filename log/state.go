@@ -37,6 +37,9 @@ const maxMachineName = 128
 // restore puts the state machine into the state of a snapshot, which is the newest one in force.
 func (l *Log) restore(want *raftpb.Snapshot) (err error) {
 	defer core.Catch("state machine", &err)
+	if want.GetMetadata().GetIndex() == 0 {
+		return nil // of a new member that joins a cluster: there is no state yet
+	}
 	var have *raftpb.Snapshot
 	var body io.ReadCloser
 	var size int64

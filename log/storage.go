@@ -18,7 +18,8 @@ type Storage interface {
 	// Recovered returns what the previous run left: the last HardState, the newest checkpoint that is
 	// intact (without its body), the last entry (that of the checkpoint if there is none behind it), and
 	// the terms of the entries behind the checkpoint, as runs: the first index of each, and its term.
-	// Entries reads them when they are needed. Valid until the first Save.
+	// Entries reads them when they are needed. A new member that joins a cluster has no checkpoint: snap is nil. Valid
+	// until the first Save.
 	Recovered() (hard *raftpb.HardState, snap *raftpb.Snapshot, last uint64, terms iter.Seq2[uint64, uint64])
 	// Save makes a hard state (nil: unchanged) and entries durable before it returns nil. Entries may
 	// overwrite earlier ones that are not committed, and what follows those is gone. It refuses what

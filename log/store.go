@@ -52,6 +52,9 @@ const markEvery = 4096
 // NewStore takes over what the disk has recovered. The entries stay there until they are needed.
 func NewStore(disk Storage, limit int) (*Store, error) {
 	hard, snap, last, terms := disk.Recovered()
+	if snap == nil {
+		snap = core.Nobody() // a new member that joins a cluster
+	}
 	c, err := core.ParseCheckpoint(snap)
 	if err != nil {
 		return nil, err
