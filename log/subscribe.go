@@ -24,12 +24,7 @@ import (
 // has been compacted past it. Any number may run at a time.
 func (l *Log) Subscribe(ctx context.Context, from uint64) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		l.counts.subscribers.Add(1)
-		defer l.counts.subscribers.Add(-1)
-		r := reader{store: l.store, next: max(from, 1), limit: min(cmp.Or(l.cfg.ReadBytes, pieceBytes), pieceBytes)}
-		for {
-			records, changed, err := r.read()
-			l.counts.read.Add(uint64(len(records)))
+		for records, err := range l.Pieces(ctx, from) {
 			for _, e := range records {
 				if ctx.Err() != nil {
 					break
@@ -37,6 +32,26 @@ func (l *Log) Subscribe(ctx context.Context, from uint64) iter.Seq2[Entry, error
 				if !yield(e, nil) {
 					return
 				}
+			}
+			if err != nil {
+				yield(Entry{}, err)
+			}
+		}
+	}
+}
+
+// Pieces is Subscribe in pieces: it yields as many records at a time as are read at a time, at least one, and the error alone. The slice is
+// valid until the next piece is asked for, its records longer.
+func (l *Log) Pieces(ctx context.Context, from uint64) iter.Seq2[[]Entry, error] {
+	return func(yield func([]Entry, error) bool) {
+		l.counts.subscribers.Add(1)
+		defer l.counts.subscribers.Add(-1)
+		r := reader{store: l.store, next: max(from, 1), limit: min(cmp.Or(l.cfg.ReadBytes, pieceBytes), pieceBytes)}
+		for {
+			records, changed, err := r.read()
+			l.counts.read.Add(uint64(len(records)))
+			if len(records) > 0 && ctx.Err() == nil && !yield(records, nil) {
+				return
 			}
 			switch {
 			case ctx.Err() != nil:
@@ -52,7 +67,7 @@ func (l *Log) Subscribe(ctx context.Context, from uint64) iter.Seq2[Entry, error
 				if errors.As(err, &damaged) {
 					l.Fail(err)
 				}
-				yield(Entry{}, err)
+				yield(nil, err)
 				return
 			}
 		}

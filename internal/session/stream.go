@@ -265,6 +265,26 @@ func (st *Stream) claim(want int) (int, error) {
 	}
 }
 
+// Ready waits until something can be written without waiting for the other side to read, or until the stream is over, and then
+// returns its error. It is for whoever writes: what is to be written need not be made before, and not be held meanwhile.
+func (st *Stream) Ready() error {
+	for {
+		st.mu.Lock()
+		credit, err := st.credit, st.err
+		if err == nil && st.shut {
+			err = errStreamShut
+		}
+		st.mu.Unlock()
+		if err != nil || credit > 0 {
+			return err
+		}
+		select {
+		case <-st.writable:
+		case <-st.over:
+		}
+	}
+}
+
 const prefixSize = 4
 
 // Send writes one message, of any size below 4 GiB, for [Stream.Recv]: its length as uint32, and its bytes. msg is the
