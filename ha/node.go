@@ -51,6 +51,7 @@ type Node struct {
 	hearsay    hearsay
 	speakers   sync.WaitGroup     // of news, and who tells them to whom
 	hush       context.CancelFunc // ends them
+	clients    clients
 
 	leave     sync.Once
 	gaveUp    atomic.Bool   // a role that begins is over
@@ -177,7 +178,7 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 	}
 	speaking, hush := context.WithCancel(context.Background())
 	n.hush = hush
-	if err := n.startNews(speaking); err != nil {
+	if err := errors.Join(n.startNews(speaking), n.serveClients()); err != nil {
 		hush()
 		return errors.Join(fmt.Errorf("baton: %w", err), n.net.Close(), n.log.Close())
 	}

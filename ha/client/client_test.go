@@ -1,0 +1,192 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/ha/client"
+)
+
+// leaks fails the test when it leaves goroutines, once everything that it has begun was ended.
+func leaks(t testing.TB) {
+	t.Helper()
+	t.Cleanup(func() { goleak.VerifyNone(t) })
+}
+
+// A client that knows one address learns of all members and of the Active, and follows a change of it. It survives that the
+// member it has asked goes away.
+func TestFollow(t *testing.T) {
+	leaks(t)
+	c := newCluster(t, 3, nil)
+	first, _ := c.active()
+	cl := dial(t, c.addr("b"))
+	m, err := cl.Active(t.Context())
+	if err != nil || m.Name != first.Status().Name || m.Addr != c.addr(m.Name) {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	names := ""
+	for _, m := range cl.Members() {
+		names += m.Name
+	}
+	if names != "abc" {
+		t.Errorf("members %q", names)
+	}
+	epoch := cl.Cluster().Epoch
+
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	c.stop(m.Name)
+	for now := range cl.Watch(ctx) {
+		if now.Active != m.Name && now.Active != "" {
+			if now.Epoch <= epoch {
+				t.Errorf("%+v follows epoch %d", now, epoch)
+			}
+			break
+		}
+	}
+	if ctx.Err() != nil {
+		t.Fatal("the client sees no new Active")
+	}
+	c.start(m.Name)
+	if err := cl.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := cl.Active(t.Context()); !errors.Is(err, client.ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+	for _, err := range cl.Subscribe(t.Context(), 1) {
+		if !errors.Is(err, client.ErrClosed) {
+			t.Errorf("after Close: %v", err)
+		}
+	}
+}
+
+// T12: remote readers, whose members are closed again and again, see 1 … n.
+func TestT12_RemoteTails(t *testing.T) {
+	leaks(t)
+	const readers, rounds, batch = 6, 6, 20
+	c := newCluster(t, 3, nil)
+	cl := dial(t, c.addrs()...)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var all sync.WaitGroup
+	for range readers {
+		all.Go(func() {
+			next := uint64(1)
+			for e, err := range cl.Subscribe(ctx, 0) {
+				if err != nil {
+					t.Errorf("before record %d: %v", next, err)
+					return
+				}
+				if e.Index != next || value(e.Data) != next {
+					t.Errorf("record %d comes where %d should, with %d", e.Index, next, value(e.Data))
+					return
+				}
+				if next++; next > rounds*batch {
+					return
+				}
+			}
+		})
+	}
+	written := uint64(0)
+	for i := range rounds {
+		for range batch {
+			if index := c.put(number(written + 1)); index != written+1 {
+				t.Fatalf("record %d has index %d", written+1, index)
+			}
+			written++
+		}
+		name := c.members[i%3].Name
+		c.stop(name)
+		c.start(name)
+	}
+	all.Wait()
+}
+
+func TestSubscribeEnds(t *testing.T) {
+	leaks(t)
+	c := newCluster(t, 1, nil)
+	for i := range uint64(5) {
+		c.put(number(i + 1))
+	}
+	cl := dial(t, c.addrs()...)
+	if err := read(t.Context(), cl, 3, 2); err != nil {
+		t.Error(err)
+	}
+	cause := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	var got []uint64
+	for e, err := range cl.Subscribe(ctx, 4) {
+		if err != nil {
+			if err != cause {
+				t.Errorf("%v", err)
+			}
+			break
+		}
+		if got = append(got, e.Index); e.Index == 5 {
+			cancel(cause)
+		}
+	}
+	if len(got) != 2 {
+		t.Errorf("records %d", got)
+	}
+	done := make(chan error)
+	go func() { done <- read(t.Context(), cl, 6, 1) }()
+	cl.Close()
+	if err := <-done; !errors.Is(err, client.ErrClosed) {
+		t.Errorf("%v", err)
+	}
+}
+
+// Nobody waits longer than his ctx allows, and whoever is refused for good does not wait at all.
+func TestDialFails(t *testing.T) {
+	leaks(t)
+	nobody := freeAddr(t)
+	cause := errors.New("enough")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, cause)
+	defer cancel()
+	cl, err := client.Dial(ctx, client.Config{Cluster: "test", Addrs: []string{nobody}, Logger: quiet()})
+	if cl != nil || !errors.Is(err, cause) || !errors.Is(err, client.ErrUnreachable) || !strings.Contains(err.Error(), nobody) {
+		t.Errorf("%v, %v", cl, err)
+	}
+
+	c := newCluster(t, 1, nil)
+	cl, err = client.Dial(t.Context(), client.Config{Cluster: "other", Addrs: c.addrs(), Logger: quiet()})
+	if cl != nil || !errors.Is(err, client.ErrWrongCluster) {
+		t.Errorf("%v, %v", cl, err)
+	}
+	if _, err := client.Dial(t.Context(), client.Config{Addrs: []string{"x"}}); err == nil || !strings.Contains(err.Error(), "Cluster") || !strings.Contains(err.Error(), "Addrs[0]") {
+		t.Errorf("%v", err)
+	}
+}
+
+// A record that no member holds is an error that says from where on there are some.
+func TestCompacted(t *testing.T) {
+	leaks(t)
+	c := newCluster(t, 1, func(cfg *ha.Config) { cfg.CheckpointBytes, cfg.RetainBytes = 1<<16, 1 })
+	cl := dial(t, c.addrs()...)
+	record := make([]byte, 8<<10)
+	var last error
+	eventually(t, "the log is cut", func() bool {
+		for range 16 {
+			c.put(record)
+		}
+		last = read(t.Context(), cl, 1, 1)
+		return last != nil
+	})
+	var gone *client.CompactedError
+	if !errors.As(last, &gone) || gone.Index != 1 || gone.First < 2 {
+		t.Fatalf("%v", last)
+	}
+	if err := read(t.Context(), cl, gone.First, 1); err != nil && !errors.Is(err, client.ErrCompacted) {
+		t.Error(err)
+	}
+}

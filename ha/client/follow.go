@@ -1,0 +1,173 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/baton-ha/baton/internal/wire"
+)
+
+// This file keeps in touch with the cluster: it listens to one member, whichever it is, and to another one when that has ended or
+// knows no more than we do.
+
+const (
+	minPause = 10 * time.Millisecond
+	maxPause = time.Second
+
+	// touchPatience is how long a member is listened to that does not get on itself.
+	touchPatience = time.Second
+)
+
+// A backoff is a growing pause, a different one for each client.
+type backoff struct{ last time.Duration }
+
+// wait waits, and says whether ctx has not ended.
+func (b *backoff) wait(ctx context.Context) bool {
+	b.last = min(max(2*b.last, minPause), maxPause)
+	t := time.NewTimer(b.last/2 + rand.N(b.last/2))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// places returns where members may be, in the order in which they are to be tried: in any, but with spare the Active after the
+// other members, since it has most to do; and last those addresses that were configured and are no member's.
+func (c *Client) places(spare bool) []place {
+	now := c.Cluster()
+	var all []place
+	for _, m := range now.Members {
+		all = append(all, place{m.Addr, m.Name})
+	}
+	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	if i := slices.IndexFunc(all, func(p place) bool { return p.name == now.Active }); spare && i >= 0 {
+		active := all[i]
+		all = append(slices.Delete(all, i, i+1), active)
+	}
+	seeds := len(all)
+	for _, a := range c.cfg.Addrs {
+		if !slices.ContainsFunc(all, func(p place) bool { return p.addr == a }) {
+			all = append(all, place{addr: a})
+		}
+	}
+	rand.Shuffle(len(all)-seeds, func(i, j int) { all[seeds+i], all[seeds+j] = all[seeds+j], all[seeds+i] })
+	return all
+}
+
+// follow listens to one member after the other until ctx ends.
+func (c *Client) follow(ctx context.Context) {
+	for pause := (backoff{}); ; {
+		all := c.places(false)
+		refusals := 0
+		var last error
+		for _, at := range all {
+			var heard bool
+			if heard, last = c.listen(ctx, at); ctx.Err() != nil {
+				return
+			}
+			c.cfg.Logger.Debug("a member is not listened to any more", "cluster", c.cfg.Cluster, "at", at.String(), "err", last)
+			if heard {
+				pause = backoff{}
+			} else if c.fail(at, last); forGood(last) {
+				refusals++
+			}
+		}
+		if refusals == len(all) {
+			c.giveUp(last)
+		}
+		if !pause.wait(ctx) {
+			return
+		}
+	}
+}
+
+var errSilent = errors.New("it has said nothing in time")
+
+// listen takes what one member says of the cluster until it says nothing more, or nothing that is of use. heard is whether it was.
+func (c *Client) listen(ctx context.Context, at place) (heard bool, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	late := time.AfterFunc(4*c.cfg.DialTimeout+touchPatience, func() { cancel(errSilent) })
+	defer late.Stop()
+	st, err := c.sessions.open(ctx, at, wire.KindCluster)
+	if err != nil {
+		return false, err
+	}
+	defer st.Close()
+	for waits := true; ; {
+		b, err := st.Recv(wire.MaxCluster)
+		if err != nil {
+			return heard, err
+		}
+		said, err := wire.DecodeCluster(b)
+		if err != nil {
+			return heard, err
+		}
+		switch useful := c.learn(said); {
+		case useful:
+			late.Stop()
+			heard, waits = true, false
+		case !waits || !heard:
+			late.Reset(touchPatience)
+			heard, waits = true, true
+		}
+	}
+}
+
+// learn takes what a member has said, and reports whether it gets on itself, as far as we know.
+func (c *Client) learn(said wire.Cluster) (useful bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	next := c.now
+	if said.Epoch >= next.Epoch {
+		next.Epoch, next.Active = said.Epoch, said.Active
+	}
+	if said.Version >= c.version {
+		c.version, next.Members = said.Version, nil
+		addrs := map[string]bool{}
+		for _, a := range c.cfg.Addrs {
+			addrs[a] = true
+		}
+		for _, m := range said.Members {
+			next.Members = append(next.Members, Member(m))
+			addrs[m.Addr] = true
+		}
+		c.sessions.keep(addrs)
+	}
+	useful = said.InTouch && said.Epoch >= c.now.Epoch
+	if news := !c.known || !next.equal(c.now); news || len(c.failed) > 0 {
+		c.known, c.now, c.refused = true, next, nil
+		clear(c.failed)
+		if news {
+			c.tellLocked()
+		}
+	}
+	return useful
+}
+
+// tellLocked wakes who waits for a change.
+func (c *Client) tellLocked() {
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// fail notes why a member cannot be reached.
+func (c *Client) fail(at place, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failed[at.String()] = err
+}
+
+// giveUp notes that every member has refused us for good.
+func (c *Client) giveUp(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refused = err
+	c.tellLocked()
+}

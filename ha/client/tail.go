@@ -1,0 +1,144 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/baton-ha/baton/internal/session"
+	"github.com/baton-ha/baton/internal/wire"
+)
+
+// An Entry is one committed record. It has the fields of ha.Entry, and can be converted to one.
+type Entry struct {
+	Index uint64 // the record's own number: 1, 2, 3 … without holes
+	Epoch uint64 // in which it was appended
+	Data  []byte // its content, the reader's own; it shares memory with up to 128 KiB of its neighbours
+}
+
+// Subscribe yields the committed records from an index on, 0 meaning 1, and then each new one, until ctx ends: 1, 2, 3 … without
+// gap or duplicate, the same as on every member (G6). They come from any member, rather from one that is not Active; when that
+// ends, or does not get on itself, from another one, at the record where it has stopped. The error comes once, last: the cause of ctx,
+// [ErrClosed], a *[CompactedError] when no member that can be asked holds the next record, or a refusal that does not pass.
+//
+// What is read ahead is at most 1 MiB and one record. Who reads slowly slows nobody.
+func (c *Client) Subscribe(ctx context.Context, from uint64) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		ctx, cancel := c.within(ctx)
+		defer cancel()
+		t := tailer{c: c, next: max(from, 1), yield: yield}
+		if err := t.run(ctx); err != nil {
+			yield(Entry{}, err)
+		}
+	}
+}
+
+// within returns a ctx that ends with the client, too.
+func (c *Client) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(c.sessions.life, func() { cancel(ErrClosed) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
+// A tailer is one reader's place in the log.
+type tailer struct {
+	c       *Client
+	next    uint64 // record
+	yield   func(Entry, error) bool
+	records [][]byte // memory
+}
+
+// errEnough is the end of a tail whose reader wants no more.
+var errEnough = errors.New("enough")
+
+// run reads from one member after the other. It returns nil when the reader wants no more.
+func (t *tailer) run(ctx context.Context) error {
+	for pause := (backoff{}); ; {
+		err := t.round(ctx, &pause)
+		switch {
+		case err == errEnough:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil:
+			return err
+		case !pause.wait(ctx):
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// round tries each member once, or until one has brought something. Its error is the last that there is.
+func (t *tailer) round(ctx context.Context, pause *backoff) error {
+	var gone *CompactedError
+	var last error
+	refusals, all := 0, t.c.places(true)
+	for _, at := range all {
+		from := t.next
+		last = t.read(ctx, at)
+		var compacted *CompactedError
+		switch {
+		case last == errEnough, ctx.Err() != nil:
+			return last
+		case errors.As(last, &compacted) && (gone == nil || compacted.First < gone.First):
+			gone = compacted
+		case forGood(last):
+			refusals++
+		}
+		t.c.cfg.Logger.Debug("tail ended", "cluster", t.c.cfg.Cluster, "at", at.String(), "from", from, "next", t.next, "err", last)
+		if t.next > from {
+			*pause = backoff{}
+			return nil
+		}
+	}
+	switch {
+	case gone != nil:
+		return gone
+	case refusals == len(all):
+		return last
+	}
+	return nil
+}
+
+// read reads from one member until that ends, whose error it returns.
+func (t *tailer) read(ctx context.Context, at place) error {
+	st, err := t.c.sessions.open(ctx, at, wire.KindTail)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	if err := st.Send(wire.TailRequest(t.next)); err != nil {
+		return err
+	}
+	for {
+		b, err := st.Recv(wire.MaxTailMessage)
+		if err != nil {
+			return err
+		}
+		m, err := wire.ParseTail(b, t.records)
+		if err != nil {
+			st.Reset(session.StreamFailed, err.Error())
+			return err
+		}
+		if m.Compacted {
+			return &CompactedError{Index: m.Index, First: m.Held}
+		}
+		if t.records = m.Records; m.First != t.next {
+			return fmt.Errorf("%w: record %d comes where %d should", wire.ErrMalformed, m.First, t.next)
+		}
+		for _, data := range m.Records {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			e := Entry{Index: t.next, Epoch: m.Epoch, Data: data}
+			t.next++
+			if !t.yield(e, nil) {
+				return errEnough
+			}
+		}
+	}
+}

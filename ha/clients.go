@@ -1,0 +1,196 @@
+package ha
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/baton-ha/baton/internal/wire"
+	"github.com/baton-ha/baton/transport"
+)
+
+// This file serves those who are no members (package client): it tells them who there is and who is Active, and gives them the
+// log. A client is believed nothing, and holds nothing up: what is sent to it waits in its own stream only.
+
+// outsiders are those who may open the streams of this file. Members use their own kinds.
+var outsiders = []transport.Role{transport.RoleClient, transport.RoleOperator}
+
+const (
+	// slowTail is how long what was read for a client may wait for it to be taken, before it is given up: then nothing is
+	// held for a client that has stopped reading, which asks again when it goes on.
+	slowTail = 10 * time.Second
+	// lostTouch is for how many election timeouts a member without a leader goes on giving nothing to a client that has
+	// everything: another member may have more.
+	lostTouch = 4
+	// bytesPerTail is how much of the memory stands for one tail: what is read and encoded at a time takes a quarter of it.
+	bytesPerTail = 2 << 20
+)
+
+// leaving ends what is served when this member ends.
+var leaving = &transport.StreamError{Code: wire.CodeLeaving, Text: "this member is being closed"}
+
+// clients is what is served to those who are no members.
+type clients struct {
+	tails atomic.Int64 // that are open
+	most  int64        // of those
+}
+
+// serveClients begins to serve them.
+func (n *Node) serveClients() error {
+	n.clients.most = max(8, min(n.cfg.MemoryBytes, ampleMemory)/bytesPerTail)
+	return errors.Join(
+		n.net.Handle(wire.KindCluster, outsiders, n.tellCluster),
+		n.net.Handle(wire.KindTail, outsiders, n.serveTail),
+	)
+}
+
+// cluster is what a client is told of all.
+func (n *Node) cluster() *wire.Cluster {
+	s := n.view(n.clock())
+	r := n.roster()
+	c := &wire.Cluster{From: n.cfg.Name, Epoch: s.Epoch, Active: s.Active, InTouch: s.Leader != "", Version: r.Version}
+	for _, m := range n.Members() {
+		listed, _ := r.Named(m.Name)
+		c.Members = append(c.Members, wire.Member{
+			Name: m.Name, Addr: m.Addr, Advertise: listed.Advertise, Kind: listed.Kind.String(),
+			State: m.State.String(), Liveness: m.Liveness.String(),
+		})
+	}
+	return c
+}
+
+// tellCluster tells a client who there is, at once and whenever that changes.
+func (n *Node) tellCluster(ctx context.Context, st *transport.Stream) error {
+	look := time.NewTicker(n.cfg.ElectionTimeout) // for what is heard of others
+	defer look.Stop()
+	var told []byte
+	for {
+		changed := *n.changed.Load()
+		now, err := n.cluster().Encode()
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(now, told) {
+			if err := st.Send(now); err != nil {
+				return err
+			}
+			told = now
+		}
+		select {
+		case <-changed:
+		case <-look.C:
+		case <-n.ended:
+			return leaving
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// A tail is a client that reads the log.
+type tail struct {
+	st   *transport.Stream
+	slow *time.Timer   // ends the stream while something is written that is not taken
+	sent atomic.Uint64 // the last record that was given to it
+	out  []byte
+}
+
+// serveTail gives a client the committed records from the one on for which it asks.
+func (n *Node) serveTail(ctx context.Context, st *transport.Stream) error {
+	if n.clients.tails.Add(1) > n.clients.most {
+		n.clients.tails.Add(-1)
+		return &transport.StreamError{Code: transport.StreamBusy, Text: fmt.Sprintf("this member serves %d readers", n.clients.most)}
+	}
+	defer n.clients.tails.Add(-1)
+	asked, err := st.Recv(wire.MaxTailRequest)
+	if err != nil {
+		return err
+	}
+	from, err := wire.ParseTailRequest(asked)
+	if err != nil {
+		return &transport.StreamError{Code: wire.CodeMalformed, Text: err.Error()}
+	}
+	t := tail{st: st, slow: time.AfterFunc(slowTail, func() { st.Reset(wire.CodeSlow, "what was sent was not taken") })}
+	t.slow.Stop()
+	t.sent.Store(max(from, 1) - 1)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watching.Go(func() { n.watchTail(ctx, cancel, &t) })
+	return n.feedTail(ctx, &t, from)
+}
+
+// feedTail sends records until the end of one of both. Nothing is read for a client that has not taken what it was sent before.
+func (n *Node) feedTail(ctx context.Context, t *tail, from uint64) error {
+	for records, err := range n.log.Pieces(ctx, from) {
+		var gone *CompactedError
+		switch {
+		case errors.As(err, &gone):
+			return t.st.Send(wire.Compacted(gone.Index, gone.First))
+		case errors.Is(err, ErrClosed):
+			return leaving
+		case err != nil:
+			return err
+		}
+		if err := t.send(records); err != nil {
+			return err
+		}
+		if err := t.st.Ready(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// send sends what was read at a time.
+func (t *tail) send(records []Entry) error {
+	for len(records) > 0 {
+		count, size := 0, 0
+		for _, e := range records {
+			if size += wire.RecordHead + len(e.Data); count > 0 && size > wire.TailPiece || e.Epoch != records[0].Epoch {
+				break
+			}
+			count++
+		}
+		t.out = wire.BeginRecords(t.out[:0], records[0].Epoch, records[0].Index)
+		for _, e := range records[:count] {
+			t.out = wire.AppendRecord(t.out, e.Data)
+		}
+		wire.EndRecords(t.out, count)
+		t.slow.Reset(slowTail)
+		err := t.st.Send(t.out)
+		t.slow.Stop()
+		if err != nil {
+			return err
+		}
+		t.sent.Store(records[count-1].Index)
+		records = records[count:]
+	}
+	if cap(t.out) > 2*wire.TailPiece {
+		t.out = nil // of a large record
+	}
+	return nil
+}
+
+// watchTail ends a tail that has everything from a member that does not get on.
+func (n *Node) watchTail(ctx context.Context, end context.CancelCauseFunc, t *tail) {
+	look := time.NewTicker(n.cfg.ElectionTimeout)
+	defer look.Stop()
+	for lost := 0; lost < lostTouch; {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return
+		}
+		lost++
+		if index, _ := n.log.Position(); n.view(n.clock()).Leader != "" || t.sent.Load() < index {
+			lost = 0
+		}
+	}
+	end(&transport.StreamError{Code: wire.CodeOutOfTouch, Text: "this member has given all that it has, and knows no leader"})
+}

@@ -1,0 +1,110 @@
+package wire
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+)
+
+// Messages of a tail; numbers are big-endian.
+//
+//	request    1, uint64 the first record that is wanted; by the client, once
+//	records    2, uint64 epoch, uint64 index of the first, uint32 count, and for each: uint32 length, bytes. All of one epoch,
+//	           and one after the other
+//	compacted  3, uint64 the record that is not held any more, uint64 the first that is; the last message
+const (
+	tailRequest   = 1
+	tailRecords   = 2
+	tailCompacted = 3
+
+	requestSize   = 1 + 8
+	compactedSize = 1 + 16
+
+	// RecordsHead is how many bytes stand before the first record of a message, and RecordHead before each.
+	RecordsHead = 1 + 8 + 8 + 4
+	RecordHead  = 4
+
+	// TailPiece is how many bytes of records a message has at most, unless the first of them alone has more.
+	TailPiece = 128 << 10
+	// MaxTailMessage bounds a message, in bytes: no record is larger than 64 MiB.
+	MaxTailMessage = 64<<20 + RecordsHead + RecordHead
+)
+
+// TailRequest returns the request for records from one on.
+func TailRequest(from uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{tailRequest}, from)
+}
+
+// ParseTailRequest reads a request. What follows it is a later version's, and is let be.
+func ParseTailRequest(b []byte) (from uint64, err error) {
+	if len(b) < requestSize || b[0] != tailRequest {
+		return 0, fmt.Errorf("%w: %d bytes are no request for records", ErrMalformed, len(b))
+	}
+	return binary.BigEndian.Uint64(b[1:]), nil
+}
+
+// MaxTailRequest bounds the message of a request, in bytes.
+const MaxTailRequest = 1 << 10
+
+// Compacted returns the message that says that a record is not held any more.
+func Compacted(index, first uint64) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64([]byte{tailCompacted}, index), first)
+}
+
+// BeginRecords appends the head of a message of records to b, without their number.
+func BeginRecords(b []byte, epoch, first uint64) []byte {
+	b = append(b, tailRecords)
+	b = binary.BigEndian.AppendUint64(b, epoch)
+	b = binary.BigEndian.AppendUint64(b, first)
+	return append(b, 0, 0, 0, 0)
+}
+
+// AppendRecord appends one record to a message.
+func AppendRecord(b, data []byte) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(len(data)))
+	return append(b, data...)
+}
+
+// EndRecords puts the number of records into a message that begins b.
+func EndRecords(b []byte, count int) { binary.BigEndian.PutUint32(b[RecordsHead-4:], uint32(count)) }
+
+// Tail is a message of a tail as a client reads it. Its records share the memory of the message.
+type Tail struct {
+	Epoch, First uint64
+	Records      [][]byte
+
+	Compacted bool   // there are none, and no more come: record Index is gone, and Held the first that is held
+	Index     uint64 // of a Compacted
+	Held      uint64
+}
+
+// ParseTail reads a message of a tail, and puts its records into the memory of records.
+func ParseTail(b []byte, records [][]byte) (Tail, error) {
+	if len(b) == compactedSize && b[0] == tailCompacted {
+		return Tail{Compacted: true, Index: binary.BigEndian.Uint64(b[1:]), Held: binary.BigEndian.Uint64(b[9:])}, nil
+	}
+	if len(b) < RecordsHead || b[0] != tailRecords {
+		return Tail{}, fmt.Errorf("%w: %d bytes are no records", ErrMalformed, len(b))
+	}
+	t := Tail{Epoch: binary.BigEndian.Uint64(b[1:]), First: binary.BigEndian.Uint64(b[9:])}
+	count := uint64(binary.BigEndian.Uint32(b[17:]))
+	if b = b[RecordsHead:]; count == 0 || count > uint64(len(b))/RecordHead {
+		return Tail{}, fmt.Errorf("%w: %d records in %d bytes", ErrMalformed, count, len(b))
+	}
+	t.Records = slices.Grow(records[:0], int(count))
+	for ; count > 0; count-- {
+		if len(b) < RecordHead {
+			return Tail{}, fmt.Errorf("%w: it ends within a record", ErrMalformed)
+		}
+		n := uint64(binary.BigEndian.Uint32(b))
+		if b = b[RecordHead:]; n > uint64(len(b)) {
+			return Tail{}, fmt.Errorf("%w: it ends within a record", ErrMalformed)
+		}
+		t.Records = append(t.Records, b[:n:n])
+		b = b[n:]
+	}
+	if len(b) > 0 {
+		return Tail{}, fmt.Errorf("%w: %d bytes behind the last record", ErrMalformed, len(b))
+	}
+	return t, nil
+}

@@ -1,0 +1,77 @@
+package wire
+
+import (
+	"bytes"
+	"errors"
+	"reflect"
+	"testing"
+)
+
+func TestCluster(t *testing.T) {
+	c := Cluster{From: "a", Epoch: 7, Active: "b", InTouch: true, Version: 3, Members: []Member{
+		{Name: "a", Addr: "h:1", State: "Standby", Liveness: "Alive"}, {Name: "b", Addr: "h:2", Advertise: "http://h", Kind: "observer"},
+	}}
+	b, err := c.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := DecodeCluster(b); err != nil || !reflect.DeepEqual(got, c) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for i := range b {
+		if _, err := DecodeCluster(b[:i]); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%d bytes of it: %v", i, err)
+		}
+	}
+}
+
+func TestTail(t *testing.T) {
+	if from, err := ParseTailRequest(append(TailRequest(9), "what is new"...)); from != 9 || err != nil {
+		t.Errorf("%d, %v", from, err)
+	}
+	if _, err := ParseTailRequest(TailRequest(9)[:8]); !errors.Is(err, ErrMalformed) {
+		t.Errorf("%v", err)
+	}
+	if m, err := ParseTail(Compacted(3, 8), nil); err != nil || !m.Compacted || m.Index != 3 || m.Held != 8 {
+		t.Errorf("%+v, %v", m, err)
+	}
+	b := BeginRecords(nil, 4, 11)
+	for _, r := range []string{"one", "", "three"} {
+		b = AppendRecord(b, []byte(r))
+	}
+	EndRecords(b, 3)
+	m, err := ParseTail(b, nil)
+	if err != nil || m.Epoch != 4 || m.First != 11 || string(bytes.Join(m.Records, []byte("|"))) != "one||three" {
+		t.Errorf("%+v, %v", m, err)
+	}
+	for i := range b {
+		if _, err := ParseTail(b[:i], nil); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%d bytes of it: %v", i, err)
+		}
+	}
+}
+
+// What anybody may send takes no more memory than it is long, and is no panic.
+func FuzzMessages(f *testing.F) {
+	b := AppendRecord(BeginRecords(nil, 1, 1), []byte("x"))
+	EndRecords(b, 1)
+	c, _ := (&Cluster{From: "a", Members: []Member{{Name: "a"}}}).Encode()
+	for _, b := range [][]byte{b, c, TailRequest(1), Compacted(1, 2)} {
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		_, _ = ParseTailRequest(b)
+		_, _ = DecodeCluster(b)
+		m, err := ParseTail(b, nil)
+		if err != nil || m.Compacted {
+			return
+		}
+		again := BeginRecords(nil, m.Epoch, m.First)
+		for _, r := range m.Records {
+			again = AppendRecord(again, r)
+		}
+		if EndRecords(again, len(m.Records)); !bytes.Equal(again, b) {
+			t.Errorf("%x is read as %+v", b, m)
+		}
+	})
+}
