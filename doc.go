@@ -19,6 +19,7 @@
 //	log        the replicated log: a pure core on raft's RawNode, and the loop that drives it
 //	storage    one member's disk: a WAL in etcd's format behind a durable mark, snapshot files, identity
 //	transport  TCP or mutual TLS between the members, crash evidence
+//	ha/client  for programs that are no members: who is Active, and the log as it grows
 //	fence      Token; imports nothing of ours, so that workers and clients may use it alone
 //
 // # Guarantees
