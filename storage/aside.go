@@ -88,3 +88,29 @@ func (d disk) moveAside(dir, path string, names []fs.DirEntry) error {
 
 // isAside reports whether a name is that of something which was set aside, wholly or in part.
 func isAside(name string) bool { return strings.HasPrefix(name, asidePrefix) }
+
+// condemnedName is the file that says why a directory is not to be opened any more.
+const condemnedName = "condemned"
+
+// Condemn makes it durable that the member is not to start with this directory again, and why: Open fails with a *CorruptError that says so,
+// until it is set aside. It is for what no start would find, such as damage in a part of the log that is seldom read. It may be called when
+// the storage has failed, or is closed.
+func (w *WAL) Condemn(why error) error {
+	if err := w.disk.writeFile(filepath.Join(w.dir, condemnedName), []byte(why.Error())); err != nil {
+		return fmt.Errorf("storage: condemn %s: %w", w.dir, err)
+	}
+	return nil
+}
+
+// condemned returns why the directory was condemned, nil if it was not.
+func (d disk) condemned(dir string) error {
+	name := filepath.Join(dir, condemnedName)
+	why, err := d.readFile(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fileError(name, 0, err)
+	}
+	return &CorruptError{File: name, Err: fmt.Errorf("the member has stopped for good with this directory: %s", why)}
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -122,6 +123,34 @@ func TestSetAside(t *testing.T) {
 			return
 		}
 	}
+}
+
+// TestCondemn: a directory that was condemned is refused, with the reason, until it is set aside, and that is kept with it.
+func TestCondemn(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "m")
+	w := mustOpen(t, dir)
+	must(t, w.Condemn(errors.New("segment 3 is rotten")))
+	must(t, w.Close())
+	before := tree(t, dir)
+	_, err := Open(dir, testOptions())
+	var ce *CorruptError
+	if !errors.As(err, &ce) || !strings.Contains(err.Error(), "segment 3 is rotten") {
+		t.Errorf("open: %v", err)
+	}
+	if after := tree(t, dir); !maps.Equal(before, after) {
+		t.Errorf("the refused start has changed the directory from %v to %v", before, after)
+	}
+	report, err := Verify(t.Context(), dir, nil)
+	must(t, err)
+	if len(report.Damages) != 1 || !errors.As(report.Start, &ce) {
+		t.Errorf("verified: %+v", report)
+	}
+	path, err := SetAside(dir, asideAt)
+	must(t, err)
+	if why, err := os.ReadFile(filepath.Join(path, condemnedName)); string(why) != "segment 3 is rotten" || err != nil {
+		t.Errorf("what is kept says %q, %v", why, err)
+	}
+	must(t, mustOpen(t, dir).Close())
 }
 
 func TestSetAsideRefused(t *testing.T) {

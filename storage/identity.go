@@ -163,7 +163,7 @@ func (d disk) classify(dir string) (dirState, error) {
 				return 0, fmt.Errorf("storage: %w", err)
 			}
 			content = content || holds
-		case name == markName, name == identityName+".tmp":
+		case name == markName, name == identityName+".tmp", name == condemnedName, name == condemnedName+".tmp":
 			content = true
 		case foreign == "":
 			foreign = name

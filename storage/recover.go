@@ -63,6 +63,9 @@ type reading struct {
 
 // read does the first two steps. It changes nothing on disk, and leaves the mark open.
 func (w *WAL) read() (*reading, error) {
+	if err := w.disk.condemned(w.dir); err != nil {
+		return nil, err
+	}
 	body, err := w.disk.readIdentity(w.dir)
 	if err != nil {
 		return nil, err
