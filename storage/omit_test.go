@@ -53,9 +53,11 @@ func site(op *faultfs.Op) string {
 
 // notForDurability are the syncs that nothing that was acknowledged rests on, and what they are there for.
 var notForDurability = map[string]string{
-	"reserve": "commits the allocation beside the loop; else the first write to the segment would have to wait for that",
-	"extend":  "writes zeros that nothing rests on, through a file that is open so",
-	"run":     "the mark within a second: TestMarkIsSyncedWithinASecond",
+	"reserve":   "commits the allocation beside the loop; else the first write to the segment would have to wait for that",
+	"extend":    "writes zeros that nothing rests on, through a file that is open so",
+	"Condemn":   "TestCondemn; it is not called in a life, and without it the damage is found again",
+	"moveAside": "TestSetAside; it is not called in a life, and what it has not moved is moved at the next start",
+	"run":       "the mark within a second: TestMarkIsSyncedWithinASecond",
 }
 
 // claims verifies what is promised for the time when everything that was asked for has been done: even after a power cut, the mark
