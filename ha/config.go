@@ -65,6 +65,20 @@ type Config struct {
 	// Its errors are only reported. Optional.
 	OnStandby func(ctx context.Context) error
 
+	// Health, if not nil, checks whether this member's program can do its work; nil says that it can. HealthStrikes failures in
+	// a row make the member sick: then it is not chosen, and an Active gives the role up, to a member that is well or, if
+	// there is none, to nobody until one is. One check without an error ends that, and others are preferred for CoolDown. A
+	// member is not Active before its first check has passed. It runs on a goroutine of its own, once at a time; ctx ends
+	// after HealthTimeout. A panic is a failure; so is a check that has not returned when its time is over, and again
+	// each HealthInterval after. It is ZKFC's HealthMonitor.
+	Health func(ctx context.Context) error
+	// HealthInterval is the time between the beginnings of two checks, if the first has ended. 0: 1 s. At least 1 ms.
+	HealthInterval time.Duration
+	// HealthTimeout is how long a check may take. 0: five times HealthInterval.
+	HealthTimeout time.Duration
+	// HealthStrikes is how many checks in a row must fail. 0: 3.
+	HealthStrikes int
+
 	// Bind is the address to listen on, host:port; "" is this member's Addr.
 	Bind string
 	// TLS, if not nil, secures all connections, both sides with certificates. See [AuthorizeByCertificate] for what
@@ -100,7 +114,8 @@ type Config struct {
 	// DrainTimeout is how long a callback may take to return once its ctx has ended, before the role
 	// moves on to another member without waiting for it; Close waits twice as long. 0: 10 s.
 	DrainTimeout time.Duration
-	// CoolDown is how long a member stays away from the role after OnActive has failed. 0: 10 s.
+	// CoolDown is how long a member stays away from the role after OnActive has failed, and leaves it to others where there are
+	// any after it was sick. When that happens again soon after, it is twice as long each time, eight times at most. 0: 10 s.
 	CoolDown time.Duration
 	// NoCrashEvidence turns off the replacement of a leader as soon as its address refuses
 	// connections. Set it where "connection refused" can come from something else than the leader's
@@ -253,6 +268,7 @@ func (c Config) Validate() error {
 	if d.CoolDown < 0 {
 		wrong("CoolDown: %v is negative", c.CoolDown)
 	}
+	d.validateHealth(wrong)
 	if d.MaxRecord < 1 || d.MaxRecord > 32<<20 {
 		wrong("MaxRecord: %d is not 1 to 32 MiB", c.MaxRecord)
 	}
@@ -278,6 +294,7 @@ func (c Config) withoutAges() Config {
 	c.ElectionTimeout = min(c.ElectionTimeout, month)
 	c.Heartbeat = min(c.Heartbeat, c.ElectionTimeout/4)
 	c.DrainTimeout, c.CoolDown = min(c.DrainTimeout, month), min(c.CoolDown, month)
+	c.HealthInterval, c.HealthTimeout = min(c.HealthInterval, month), min(c.HealthTimeout, month)
 	return c
 }
 
@@ -292,6 +309,9 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.MaxClockDrift, 0.01)
 	setDefault(&c.DrainTimeout, 10*time.Second)
 	setDefault(&c.CoolDown, 10*time.Second)
+	setDefault(&c.HealthInterval, time.Second)
+	setDefault(&c.HealthTimeout, 5*c.HealthInterval)
+	setDefault(&c.HealthStrikes, 3)
 	setDefault(&c.MaxRecord, 4<<20)
 	setDefault(&c.CheckpointBytes, 64<<20)
 	setDefault(&c.RetainBytes, 256<<20)

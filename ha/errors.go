@@ -41,6 +41,8 @@ var (
 	ErrDeposed = fmt.Errorf("%w: deposed", errEnded)
 	// ErrHandedOver: the role is being handed to another member.
 	ErrHandedOver = fmt.Errorf("%w: handed over", errEnded)
+	// ErrUnhealthy: Config.Health says that this member is not well. The check's error is wrapped in it.
+	ErrUnhealthy = fmt.Errorf("%w: the member is not well", errEnded)
 	// ErrActivating ends OnStandby's ctx: this member is about to become Active.
 	ErrActivating = fmt.Errorf("%w: about to become active", errEnded)
 )

@@ -15,8 +15,8 @@ type handover struct {
 	wishes []*wish       // to be answered with how it ends
 }
 
-// handOver begins a handover, or refuses it and leaves everything as it is.
-func (r *role) handOver(now time.Duration, to uint64, wishes ...*wish) {
+// handOver begins a handover, because of which the role ends with a cause, or refuses it and leaves everything as it is.
+func (r *role) handOver(now time.Duration, to uint64, cause error, wishes ...*wish) {
 	if !r.lead.leading {
 		r.out.answer(nil, wishes...)
 		return
@@ -25,10 +25,14 @@ func (r *role) handOver(now time.Duration, to uint64, wishes ...*wish) {
 		r.out.refuse(ErrNoSuccessor, why, wishes...)
 		return
 	}
-	r.handing = &handover{to: to, wishes: wishes, by: now + r.cfg.drainTimeout}
 	if r.phase.open() {
-		r.end(now, ErrHandedOver)
+		r.end(now, cause)
 	}
+	since := now
+	if r.phase.active {
+		since = r.phase.endedAt
+	}
+	r.handing = &handover{to: to, wishes: wishes, by: max(now, since+r.cfg.drainTimeout)}
 }
 
 // pursueHandover takes a handover one step further.

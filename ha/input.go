@@ -35,6 +35,8 @@ type (
 	unborn struct{ err error }
 	// diskFull: the disk is nearly full, because of err, or with a nil error no longer.
 	diskFull struct{ err error }
+	// checked: a check of this member's health has ended.
+	checked struct{ err error }
 	// heardOf: another member has said what is in its way.
 	heardOf struct {
 		id        uint64
@@ -53,6 +55,7 @@ func (expired) input()       {}
 func (misuse) input()        {}
 func (unborn) input()        {}
 func (diskFull) input()      {}
+func (checked) input()       {}
 func (heardOf) input()       {}
 func (become) input()        {}
 
@@ -65,6 +68,7 @@ func (expired) Mail()       {}
 func (misuse) Mail()        {}
 func (unborn) Mail()        {}
 func (diskFull) Mail()      {}
+func (checked) Mail()       {}
 func (heardOf) Mail()       {}
 func (become) Mail()        {}
 

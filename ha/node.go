@@ -167,7 +167,7 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 	_, epoch := n.log.Position()
 	n.role = newRole(roleConfig{
 		id: n.self.ID, name: n.cfg.Name, cluster: n.cfg.Cluster, heartbeat: n.cfg.Heartbeat, electionTimeout: n.cfg.ElectionTimeout,
-		drainTimeout: n.cfg.DrainTimeout, coolDown: n.cfg.CoolDown, clusterID: [16]byte(randomBytes(16)),
+		drainTimeout: n.cfg.DrainTimeout, coolDown: n.cfg.CoolDown, strikes: n.strikes(), clusterID: [16]byte(randomBytes(16)),
 		roster: n.log.Roster(),
 	}, epoch)
 	n.pulse.Store(int64(n.clock()))
@@ -196,6 +196,9 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 	n.callbacks.Go(n.keepClusterID)
 	n.leaving.Go(n.closePort)
 	n.leaving.Go(n.watchLoop)
+	if n.cfg.Health != nil {
+		n.callbacks.Go(n.watchHealth)
+	}
 	n.leaving.Go(func() {
 		<-n.ended
 		cancel()

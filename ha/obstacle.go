@@ -29,9 +29,15 @@ type ObstacleKind string
 const (
 	// ObstacleUnborn bars: the member is new, and the cluster cannot begin yet ([ErrUnborn]).
 	ObstacleUnborn ObstacleKind = "unborn"
+	// ObstacleSick bars: Config.Health has failed as often as Config.HealthStrikes says, or has not returned for the first time yet.
+	ObstacleSick ObstacleKind = "sick"
+	// ObstacleRecovering: the member was sick. Others are preferred for Config.CoolDown, and for twice as long each time that it
+	// is sick again soon after, eight times at most. Become(Active) on this member ends it.
+	ObstacleRecovering ObstacleKind = "recovering"
 	// ObstacleCallback bars: a callback has not returned, Config.DrainTimeout after its ctx had ended.
 	ObstacleCallback ObstacleKind = "callback"
-	// ObstacleCoolDown bars for Config.CoolDown: OnActive has failed. Become(Active) on this member ends it.
+	// ObstacleCoolDown bars: OnActive has failed. It lasts for Config.CoolDown, and for twice as long each time that it fails again
+	// soon after, eight times at most. Become(Active) on this member ends it.
 	ObstacleCoolDown ObstacleKind = "cool-down"
 	// ObstacleHandOver bars: the member is handing the role over.
 	ObstacleHandOver ObstacleKind = "hand-over"

@@ -18,7 +18,7 @@ type obstacle struct {
 // lasts reports whether nobody can say that it will soon be over, so that there is no use in waiting for it.
 func (k ObstacleKind) lasts() bool {
 	switch k {
-	case ObstacleUnborn, ObstacleCallback, ObstacleDiskStalled, ObstacleApplyStalled, ObstacleDiskFull, ObstacleObserver:
+	case ObstacleUnborn, ObstacleSick, ObstacleCallback, ObstacleDiskStalled, ObstacleApplyStalled, ObstacleDiskFull, ObstacleObserver:
 		return true
 	}
 	return false
@@ -28,7 +28,7 @@ func (k ObstacleKind) lasts() bool {
 // know does not bar.
 func (k ObstacleKind) bars() bool {
 	switch k {
-	case ObstacleUnborn, ObstacleCallback, ObstacleCoolDown, ObstacleHandOver, ObstacleRestart, ObstacleDiskStalled, ObstacleApplyStalled,
+	case ObstacleUnborn, ObstacleSick, ObstacleCallback, ObstacleCoolDown, ObstacleHandOver, ObstacleRestart, ObstacleDiskStalled, ObstacleApplyStalled,
 		ObstacleLagging, ObstacleLoop, ObstacleSilent, ObstacleObserver:
 		return true
 	}
@@ -89,7 +89,11 @@ func (r *role) obstruct(now time.Duration) {
 	note(ObstacleCallback, r.phase.hung(now, drain), 0, nil, func() string {
 		return fmt.Sprintf("%s has not returned, %v after its ctx had ended", r.phase.callback(), drain)
 	})
-	note(ObstacleCoolDown, now < r.coolUntil, r.coolUntil, r.coolErr, errs(r.coolErr))
+	note(ObstacleSick, r.fit.sick != nil, 0, r.fit.sick, errs(r.fit.sick))
+	note(ObstacleRecovering, r.fit.sick == nil && now < r.fit.rest.until, r.fit.rest.until, nil, func() string {
+		return fmt.Sprintf("its health checks failed until a moment ago; it leaves the role to others for %v", r.fit.rest.length)
+	})
+	note(ObstacleCoolDown, now < r.cool.until, r.cool.until, r.coolErr, errs(r.coolErr))
 	until := time.Duration(0)
 	if r.handing != nil {
 		until = r.handing.by

@@ -36,6 +36,7 @@ var hunted = []struct {
 	{"repeated", repeated},
 	{"starved", starvedActive},
 	{"entries swallowed", stuck},
+	{"sickness", sickness},
 	{"mixed timing", func(seed uint64) *simCluster { return mixedTiming(seed, false) }},
 	{"mixed timing with a restart", func(seed uint64) *simCluster { return mixedTiming(seed, true) }},
 	{"reshaped", reshaped},

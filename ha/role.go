@@ -17,12 +17,12 @@ import (
 //   - the epoch in force is its own, opened in this term, and was not used before;
 //   - everything before that epoch is applied here (the log reports an epoch only then);
 //   - its OnStandby has returned, and so has the OnActive of its last time;
-//   - no obstacle bars it: it is neither cooling down after a failed OnActive nor handing over, and no callback hangs.
+//   - no obstacle bars it: it is neither sick, nor cooling down after a failed OnActive, nor handing over, and no callback hangs.
 //
-// It stays Active while the first two hold and nobody asks it to go.
+// It stays Active while the first two hold, it is not sick, and nobody asks it to go.
 //
 // Its parts have files of their own: the phase (phase.go), a handover (handover.go), wishes (wish.go), obstacles (obstruct.go),
-// the choice of a successor (successor.go). What goes in and out is in input.go.
+// its health (sick.go), the choice of a successor (successor.go). What goes in and out is in input.go.
 type role struct {
 	cfg  roleConfig
 	list log.Roster // the members
@@ -35,9 +35,11 @@ type role struct {
 	usedEpoch uint64                // the last that this member was active in
 	opening   bool                  // an epoch of this member's has been asked for
 	retryAt   time.Duration         // before which nothing that was refused is asked for again
-	coolUntil time.Duration         // before which this member does not want the role
+	cool      damper                // after OnActive has failed
 	coolErr   error                 // why
-	relieveAt time.Duration         // before which it does not hand over again for want of running
+	fit       fitness
+	yielded   uint64        // the term in which it has offered the role to others, having been sick a moment ago
+	relieveAt time.Duration // before which it does not hand over again for want of running
 	handing   *handover
 	wishes    []*wish // to become Active, unanswered
 	stopped   bool
@@ -52,7 +54,8 @@ type roleConfig struct {
 	heartbeat       time.Duration
 	electionTimeout time.Duration
 	drainTimeout    time.Duration // how long a callback may take to return once its ctx is over
-	coolDown        time.Duration // how long a member stays away after a failed OnActive
+	coolDown        time.Duration // how long a member stays away after a failed OnActive, or after it was sick
+	strikes         int           // failed checks of its health that make it sick; 0: nobody checks
 	clusterID       [16]byte      // proposed for a new cluster
 	roster          log.Roster    // the members at the start
 }
@@ -68,7 +71,11 @@ type leadership struct {
 // newRole returns the machine of a member that has just started and has recovered the state after the start
 // of an epoch. The first step begins its standby phase.
 func newRole(cfg roleConfig, epoch log.Epoch) role {
-	return role{cfg: cfg, list: cfg.roster, others: make(map[uint64][]obstacle), lead: leadership{epoch: epoch}, phase: phase{active: true, ended: true, returned: true}}
+	r := role{cfg: cfg, list: cfg.roster, others: make(map[uint64][]obstacle), lead: leadership{epoch: epoch}, phase: phase{active: true, ended: true, returned: true}}
+	if cfg.strikes > 0 {
+		r.fit.sick = errUnchecked
+	}
+	return r
 }
 
 // step tells the machine what has happened, and what the log knows.
@@ -96,8 +103,11 @@ func (r *role) step(now time.Duration, view log.View, in input) output {
 		r.obstacles.unborn = in.err
 	case diskFull:
 		r.obstacles.diskFull = in.err
+	case checked:
+		r.checked(now, in.err)
 	case heardOf:
 		r.others[in.id] = in.obstacles
+		r.retryAt = min(r.retryAt, now) // it may be well again
 	case become:
 		r.wish(now, in.wish)
 	}
@@ -125,7 +135,7 @@ func (r *role) reported(now time.Duration, change log.Change) {
 		r.opening, r.retryAt = false, now+r.cfg.heartbeat
 	case log.TransferAsked:
 		if r.handing == nil {
-			r.handOver(now, c.By)
+			r.handOver(now, c.By, ErrHandedOver)
 		}
 	case log.RosterChanged:
 		r.list = c.Roster
@@ -167,6 +177,7 @@ func (r *role) reconcile(now time.Duration) {
 		}
 		return
 	}
+	r.pursueHealth(now)
 	r.pursueRelief(now)
 	r.pursueHandover(now)
 	r.pursueWishes(now)
@@ -182,15 +193,17 @@ func (r *role) reconcile(now time.Duration) {
 func (r *role) pursueRole(now time.Duration) {
 	switch {
 	case r.phase.open():
-	case r.obstacles.stands(ObstacleCallback), r.obstacles.stands(ObstacleCoolDown):
+	case r.barred():
 		// Leading without being able to be active: keep the log alive, and hand leadership on.
-		if now < r.retryAt {
-			return
+		if now >= r.retryAt {
+			r.retryAt = now + r.cfg.electionTimeout
+			r.handOver(now, 0, nil)
+			r.pursueHandover(now)
 		}
-		r.retryAt = now + r.cfg.electionTimeout
-		if to, _ := r.successor(now, 0); to != 0 {
-			r.transfer(now, &handover{}, to)
-		}
+	case r.yields(now):
+		r.yielded = r.lead.term
+		r.handOver(now, 0, nil)
+		r.pursueHandover(now)
 	case now >= r.lead.lease, r.phase.active:
 	case !r.owns(r.lead.epoch):
 		if !r.opening && now >= r.retryAt {
@@ -206,6 +219,17 @@ func (r *role) pursueRole(now time.Duration) {
 			r.begin(phase{active: true, token: fence.Token{Cluster: r.cfg.cluster, Epoch: r.usedEpoch, Holder: r.cfg.name}})
 		}
 	}
+}
+
+// barred reports whether something keeps this member from being active that it cannot change itself.
+func (r *role) barred() bool {
+	o := &r.obstacles
+	return o.stands(ObstacleCallback) || o.stands(ObstacleCoolDown) || o.stands(ObstacleSick)
+}
+
+// yields reports whether this member, which was sick a moment ago, should offer the role to one that is well, once.
+func (r *role) yields(now time.Duration) bool {
+	return r.obstacles.stands(ObstacleRecovering) && r.yielded != r.lead.term && r.best(now, 0, true) != 0
 }
 
 // begin starts a phase, the callback of the last one having returned.
@@ -237,7 +261,8 @@ func (r *role) callbackDone(now time.Duration, done callbackDone) {
 	r.err = err
 	r.out.do(report{err})
 	if r.phase.open() {
-		r.coolUntil, r.coolErr, r.retryAt = now+r.cfg.coolDown, err, now
+		r.cool.again(now, r.cfg.coolDown)
+		r.coolErr, r.retryAt = err, now
 		r.end(now, err)
 	}
 }
@@ -309,7 +334,7 @@ func (r *role) state(now time.Duration) State {
 		return Draining
 	case r.observes():
 		return Observer
-	case r.lead.leading && now >= r.coolUntil:
+	case r.lead.leading && !r.barred():
 		return Activating
 	case r.lead.leader != 0:
 		return Standby

@@ -24,6 +24,7 @@ import (
 //	stopped                                the log has ended
 //	returned [err=], expired               the callback has returned; its ctx was ended beside the loop
 //	become active|standby                  somebody wishes; wishes are numbered
+//	checked [err=]                         a check of its health has ended
 //	unborn [err=], disk-full [err=]        the cluster has not begun; there is no room on the disk
 //	listed [observer]                      the members are others: a is a voter or an observer
 //	sees [late= hold= pressed guard= disk= apply= behind=]
@@ -31,16 +32,13 @@ import (
 //	peers                                  and of the others, a line for each: name [silent=] [behind=] [guarded] [starved]
 //	says id= [kind= until= text=]          another member says what is in its way
 //	wake                                   nothing, but time has passed
+//	config [strikes=]                      the machine begins anew, with checks of its health
 //
 // Rewrite the outputs with: go test ./ha -run TestRole -rewrite
 func TestRole(t *testing.T) {
 	datadriven.Walk(t, "testdata/role", func(t *testing.T, path string) {
 		s := roleScript{names: map[uint64]string{1: "a", 2: "b", 3: "c"}}
-		s.role = newRole(roleConfig{
-			name: "a", cluster: "jobs", heartbeat: 50 * time.Millisecond, electionTimeout: 500 * time.Millisecond,
-			drainTimeout: 10 * time.Second, coolDown: 5 * time.Second, id: 1,
-			roster: log.Roster{Version: 1, Members: []log.Member{{ID: 1, Name: "a"}, {ID: 2, Name: "b"}, {ID: 3, Name: "c"}}},
-		}, log.Epoch{})
+		s.role = newRole(s.config(), log.Epoch{})
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string { return s.run(t, d) })
 	})
 }
@@ -53,6 +51,14 @@ type roleScript struct {
 	view   log.View
 	silent map[uint64]time.Duration // since when
 	wishes []*wish
+}
+
+func (s *roleScript) config() roleConfig {
+	return roleConfig{
+		name: "a", cluster: "jobs", heartbeat: 50 * time.Millisecond, electionTimeout: 500 * time.Millisecond,
+		drainTimeout: 10 * time.Second, coolDown: 5 * time.Second, id: 1,
+		roster: log.Roster{Version: 1, Members: []log.Member{{ID: 1, Name: "a"}, {ID: 2, Name: "b"}, {ID: 3, Name: "c"}}},
+	}
 }
 
 // run runs a command.
@@ -109,6 +115,8 @@ func (s *roleScript) run(t *testing.T, d *datadriven.TestData) string {
 	case "become":
 		s.wishes = append(s.wishes, &wish{active: d.HasArg("active")})
 		in = become{s.wishes[len(s.wishes)-1]}
+	case "checked":
+		in = checked{failure()}
 	case "unborn":
 		in = unborn{failure()}
 	case "disk-full":
@@ -129,6 +137,11 @@ func (s *roleScript) run(t *testing.T, d *datadriven.TestData) string {
 		return ""
 	case "wake":
 		in = wake{}
+	case "config":
+		cfg := s.config()
+		cfg.strikes = int(number("strikes"))
+		s.role = newRole(cfg, log.Epoch{})
+		return ""
 	default:
 		d.Fatalf(t, "unknown command")
 	}

@@ -58,6 +58,7 @@ func t2(seed uint64) simConfig {
 		cfg.members = 5
 	}
 	cfg.retimed = seed%3 == 0
+	cfg.health = seed%5 < 2
 	return cfg
 }
 

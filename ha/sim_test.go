@@ -43,6 +43,7 @@ type simConfig struct {
 	checkpoint      int64         // bytes between two checkpoints
 	births          bool          // members must be born before they take part
 	calm            bool          // callbacks return at once and never fail
+	health          bool          // members check their health, and tell each other how they are
 }
 
 func defaultSim(seed uint64) simConfig {
@@ -110,6 +111,7 @@ type simMember struct {
 
 	birth simBirth
 	simMembership
+	simHealth
 
 	applyEvery time.Duration // the least time that an apply takes
 
@@ -265,7 +267,7 @@ func (m *simMember) start(fresh bool) {
 	}
 	m.role = newRole(roleConfig{
 		name: m.name, cluster: "sim", heartbeat: m.timing.heartbeat, electionTimeout: m.timing.election,
-		drainTimeout: time.Second, coolDown: time.Second, clusterID: [16]byte{byte(m.i + 1)}, id: m.id, roster: c.Roster(),
+		drainTimeout: simDrain, coolDown: time.Second, strikes: m.strikes(), clusterID: [16]byte{byte(m.i + 1)}, id: m.id, roster: c.Roster(),
 	}, c.Epoch())
 	switch {
 	case cfg.births && fresh:
@@ -274,6 +276,7 @@ func (m *simMember) start(fresh bool) {
 		m.post(log.Born{})
 	}
 	m.post(wake{})
+	m.lookAfter()
 	m.client()
 }
 
@@ -442,8 +445,11 @@ func (m *simMember) observe(now time.Duration, view log.View, in input) []log.Ev
 		case end:
 			m.endTenure()
 			m.afterCallback(nil)
+		case obstructed, cleared:
+			m.spread()
 		}
 	}
+	m.c.check.told(m, out.events)
 	return out.events
 }
 
@@ -456,12 +462,13 @@ func (m *simMember) run(p phase) {
 		return
 	}
 	t := &simTenure{token: p.token, until: m.role.lead.lease, open: true}
-	m.tenure = t
+	m.tenure, m.working, m.endedAt = t, true, 0
 	m.c.check.active(m, p.token)
 	m.watchLease(t)
 	if !m.c.cfg.calm && m.c.w.Chance(0.05) { // OnActive fails after a while
 		m.after(m.c.w.Between(0, time.Second), func() {
 			if m.tenure == t {
+				m.working = false
 				m.post(returned(errors.New("planned failure")))
 			}
 		})
@@ -487,6 +494,7 @@ func (m *simMember) watchLease(t *simTenure) {
 
 func (m *simMember) endTenure() {
 	if m.tenure != nil {
+		m.endedAt = m.local()
 		m.tenure.open = false
 		m.tenure = nil
 	}
@@ -504,7 +512,10 @@ func (m *simMember) afterCallback(err error) {
 			d = 2 * time.Second // hangs past the drain timeout
 		}
 	}
-	m.after(d, func() { m.post(returned(err)) })
+	m.after(d, func() {
+		m.working = false
+		m.post(returned(err))
+	})
 }
 
 // write completes writes, as a group, after a while.

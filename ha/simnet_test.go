@@ -144,6 +144,10 @@ func (c *simCluster) misfortune1() {
 	}
 	o := c.members[w.Rand.IntN(len(c.members))]
 	lasts := time.Duration(w.Rand.ExpFloat64() * float64(c.cfg.election))
+	if c.cfg.health && w.Chance(0.2) {
+		m.fallSick(4 * lasts)
+		return
+	}
 	switch w.Rand.IntN(11) {
 	case 0, 1:
 		m.crash()
@@ -204,6 +208,7 @@ func (c *simCluster) heal() {
 	for i, m := range c.members {
 		clear(c.cut[i])
 		m.stalledTo = 0
+		m.turn(false)
 		if m.process.Paused() {
 			m.process.Resume()
 		}

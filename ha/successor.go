@@ -90,7 +90,7 @@ func (r *role) pursueRelief(now time.Duration) {
 	}
 	if r.best(now, 0, true) != 0 {
 		r.relieveAt = now + relieveRest*r.cfg.electionTimeout
-		r.handOver(now, 0)
+		r.handOver(now, 0, ErrHandedOver)
 	}
 }
 

@@ -23,7 +23,7 @@ func (r *role) wish(now time.Duration, w *wish) {
 	case w.active && r.phase.open():
 		r.out.answer(nil, w)
 	case w.active:
-		r.coolUntil = 0
+		r.cool.until, r.fit.rest.until = 0, 0
 		w.by = now + r.cfg.drainTimeout + 4*r.cfg.electionTimeout
 		w.bears = now + r.cfg.electionTimeout
 		r.wishes = append(r.wishes, w)
@@ -33,7 +33,7 @@ func (r *role) wish(now time.Duration, w *wish) {
 	case !r.lead.leading:
 		r.out.answer(nil, w)
 	default:
-		r.handOver(now, 0, w)
+		r.handOver(now, 0, ErrHandedOver, w)
 	}
 }
 
