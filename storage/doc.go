@@ -21,14 +21,16 @@
 //	identity  cluster, member, raft id, incarnation, cluster id, peers met: msgpack with a checksum, replaced atomically
 //	mark      two slots in turn: how far the WAL is durable
 //	wal/      segments, <sequence>-<index>.wal; each starts with the identity and the hard state; spare.tmp is the next one
-//	snap/     <index>-<term>.snap in force, the newest two; .staged received but not in force; .<random>.tmp unfinished
+//	snap/     <index>-<term>.snap in force, the newest two; .staged received but not in force; .part received in part;
+//	          .<random>.tmp unfinished
 //
 // All integers are little-endian, all checksums CRC32C.
 //
 //	identity  "BATONID\0" | version u32 | length u32 | msgpack | crc u32 of all before
 //	mark      8192 bytes, slots at 0 and 4096, two copies in each, 512 bytes apart: "BMRK" | version u32 | count u64 | incarnation u64 | segment u64 | offset u64 |
 //	          term u64 | vote u64 | last term u64 | last index u64 | snapshot u64 | floor u64 | wal crc u32 | 0 u32 | crc u32
-//	snapshot  "BATONSNP" | version u32 | length u32 | raftpb.Snapshot | body | body length u64 | crc u32 of all before
+//	snapshot  "BATONSNP" | version u32, 2 | body | raftpb.Snapshot | its length u32 | body length u64 | crc u32 of the body | crc u32 of all
+//	          but the body; in version 1: "BATONSNP" | 1 u32 | length u32 | raftpb.Snapshot | body | body length u64 | crc u32 of all before
 //	record    length u56 and 0x80|padding u8 | walpb.Record {type, crc, data} | padding to 8 bytes   (etcd's format)
 //	boundary  in a checksum record: "BATONEND" | incarnation u64 | segment u64 | its offset u64 | crc u32 of that and the crc
 //	metadata  0 u8 | version u8 | raft id u64 | incarnation u64 | length u16 | cluster | member

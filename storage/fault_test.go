@@ -52,11 +52,11 @@ func (l *life) endure(script string, lasting bool) (ended, broken error) {
 
 // again does a step again that has failed with err and has left the storage usable.
 func (l *life) again(step rune, err error, lasting bool) error {
-	if !slices.Contains([]rune("SimpC"), step) {
+	if !slices.Contains([]rune("SimpCk"), step) {
 		return fmt.Errorf("it failed, and the storage is usable: %w", err)
 	}
 	p := *l.known()
-	if step == 'S' && l.w.newest().index == p.next.snap { // it came into force and something after that has failed
+	if (step == 'S' || step == 'k') && l.w.newest().index == p.next.snap { // it came into force and something after that has failed
 		return fmt.Errorf("in force, and it failed: %w", err)
 	}
 	p.next = p.m

@@ -111,7 +111,11 @@ type model struct {
 	hs   hardState
 	snap uint64
 	ents []*raftpb.Entry // from index 2 on, whatever the snapshot
+
+	adopted uint64 // the snapshot that has ownHeader
 }
+
+const ownHeader = "the header that a member gives to the snapshot of another one"
 
 func (m *model) save(t *testing.T, w *WAL, hs *raftpb.HardState, ents []*raftpb.Entry) {
 	t.Helper()
@@ -134,6 +138,9 @@ func (m *model) check(w *WAL) error {
 	at := snap.GetMetadata().GetIndex()
 	if at != m.snap {
 		return fmt.Errorf("snapshot %d, want %d", at, m.snap)
+	}
+	if at == m.adopted && string(snap.GetData()) != ownHeader {
+		return fmt.Errorf("snapshot %d has the header %q", at, snap.GetData())
 	}
 	if hs.GetTerm() != m.hs.term || hs.GetVote() != m.hs.vote || hs.GetCommit() > m.hs.commit || hs.GetCommit() < at {
 		return fmt.Errorf("hard state %v, want %v", hs, m.hs)

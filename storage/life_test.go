@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 
 	"github.com/baton-ha/baton/internal/faultfs"
 	"go.etcd.io/raft/v3/raftpb"
@@ -133,7 +135,7 @@ func (l *life) open() (err error) {
 }
 
 // script is a life in which everything comes about. What the letters mean says [life.step].
-const script = "veSaseoaabSamaSCaaSCaaiaaseCiopvaabaaSCanaaSaCaaSsaaaaaaaaSCev"
+const script = "veSaseoaabSamaSCaaSCaaiaaseCiopvaabaaSCanaaSaCaaSsaaaaaaaaSCevankCe"
 
 // live does what a script says, between an open and a close. It returns the first error.
 func (l *life) live(script string) error {
@@ -202,6 +204,22 @@ func (l *life) step(kind rune) error {
 				return err
 			}
 			return l.w.InstallSnapshot(s, p.next.hs.proto())
+		}
+	case 'k': // a leader's snapshot of what is in the log, as a checkpoint; first it breaks off
+		if p.m.snap >= p.m.hs.commit {
+			return nil
+		}
+		at, b := p.m.hs.commit, payload(p.m.hs.commit, 0, 6<<10)
+		p.next.snap, p.next.adopted = at, at
+		do = func() error {
+			s := snapshot(at, p.m.ents[at-2].GetTerm(), "leader's")
+			if err := l.w.StageSnapshot(s, io.MultiReader(bytes.NewReader(b[:4<<10]), iotest.ErrReader(errBroken))); !errors.Is(err, errBroken) {
+				return err
+			}
+			if err := l.w.StageSnapshot(s, &rest{body: b}); err != nil {
+				return err
+			}
+			return l.w.AdoptSnapshot(snapshot(at, p.m.ents[at-2].GetTerm(), ownHeader))
 		}
 	case 'C':
 		do = func() error { return l.w.Compact(p.m.snap) }

@@ -85,7 +85,7 @@ func (d disk) openLocked(dir string, o Options, lock vfs.File) (*WAL, error) {
 			return nil, fmt.Errorf("storage: create %s: %w", dir, err)
 		}
 	}
-	w := &WAL{disk: d, dir: dir, segmentSize: o.SegmentSize, logger: o.Logger, lock: lock, stop: make(chan struct{})}
+	w := &WAL{disk: d, dir: dir, segmentSize: o.SegmentSize, logger: o.Logger, lock: lock, stop: make(chan struct{}), parts: map[snapID]bool{}}
 	w.unpinned, w.sweeping = sync.NewCond(&w.indexMu), make(chan struct{}, 1)
 	w.supply = supply{disk: d, path: filepath.Join(dir, walName, spareName), size: o.SegmentSize, make: d.reserve, stock: &w.tally.spare, wake: make(chan struct{}, 1),
 		looked: make(chan struct{}, 1)}

@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"sort"
 	"strings"
@@ -20,9 +21,15 @@ import (
 
 const (
 	snapMagic   = "BATONSNP"
-	snapTrailer = 12
+	snapVersion = 2
+
+	snapFrontSize = 8 + 4         // before the body
+	snapTailSize  = 4 + 8 + 4 + 4 // behind the header
+	snapTrailer   = 12            // of version 1
+
 	snapExt     = ".snap"
 	stagedExt   = ".staged"
+	partExt     = ".part"
 	tmpExt      = ".tmp"
 	snapMaxHead = 1 << 30
 )
@@ -43,9 +50,12 @@ func (d disk) writeSnapshotFile(dir string, snap *raftpb.Snapshot, body func(io.
 	if err != nil {
 		return "", err
 	}
-	err = encodeSnapshot(io.NewOffsetWriter(f, 0), snap, body)
+	out := newBodyWriter(f)
+	if body != nil {
+		err = body(out)
+	}
 	if err == nil {
-		err = f.Sync()
+		err = out.finish(snap)
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return "", errors.Join(err, d.Remove(f.Name()))
@@ -65,47 +75,82 @@ func (d disk) moveFile(from, to string) error {
 	return nil
 }
 
-func encodeSnapshot(w io.Writer, snap *raftpb.Snapshot, body func(io.Writer) error) error {
-	meta, err := proto.Marshal(snap)
-	if err != nil {
-		return err
-	}
-	buf := bufio.NewWriterSize(w, 256<<10)
-	sum := &summer{w: buf}
-	head := binary.LittleEndian.AppendUint32([]byte(snapMagic), formatVersion)
-	head = binary.LittleEndian.AppendUint32(head, uint32(len(meta)))
-	if _, err := sum.Write(append(head, meta...)); err != nil {
-		return err
-	}
-	start := sum.n
-	if body != nil {
-		if err := body(sum); err != nil {
-			return err
-		}
-	}
-	if _, err := sum.Write(binary.LittleEndian.AppendUint64(nil, uint64(sum.n-start))); err != nil {
-		return err
-	}
-	if _, err := buf.Write(binary.LittleEndian.AppendUint32(nil, sum.crc)); err != nil {
-		return err
-	}
-	return buf.Flush()
+// A bodyWriter writes a snapshot file: the body first, so that what follows it, the snapshot's header, need not be known
+// before all of the body is there.
+type bodyWriter struct {
+	f   vfs.File
+	buf *bufio.Writer
+	n   int64  // bytes of the body
+	crc uint32 // of them
 }
 
-// summer counts and checksums what passes.
-type summer struct {
-	w   io.Writer
-	n   int64
-	crc uint32
+// newBodyWriter begins a new file.
+func newBodyWriter(f vfs.File) *bodyWriter {
+	w := &bodyWriter{f: f, buf: bufio.NewWriterSize(io.NewOffsetWriter(f, 0), 256<<10)}
+	_, _ = w.buf.Write(snapFront()) // only into the buffer
+	return w
 }
 
-func (s *summer) Write(p []byte) (int, error) {
-	n, err := s.w.Write(p)
-	s.n, s.crc = s.n+int64(n), crc32.Update(s.crc, castagnoli, p[:n])
+// snapFront is how a file begins.
+func snapFront() []byte { return binary.LittleEndian.AppendUint32([]byte(snapMagic), snapVersion) }
+
+// Write implements [io.Writer].
+func (w *bodyWriter) Write(p []byte) (int, error) {
+	n, err := w.buf.Write(p)
+	w.n, w.crc = w.n+int64(n), crc32.Update(w.crc, castagnoli, p[:n])
 	return n, err
 }
 
-// snapshotReader reads the body of a snapshot file and verifies the whole file at its end.
+// finish writes what follows the body, and makes the file durable.
+func (w *bodyWriter) finish(snap *raftpb.Snapshot) error {
+	tail, err := snapTail(snap, w.n, w.crc)
+	if err != nil {
+		return err
+	}
+	if _, err := w.buf.Write(tail); err != nil {
+		return err
+	}
+	return errors.Join(w.buf.Flush(), w.f.Sync())
+}
+
+// snapTail is what follows a body of that size and checksum.
+func snapTail(snap *raftpb.Snapshot, size int64, crc uint32) ([]byte, error) {
+	tail, err := proto.Marshal(snap)
+	if err != nil {
+		return nil, err
+	}
+	tail = binary.LittleEndian.AppendUint32(tail, uint32(len(tail)))
+	tail = binary.LittleEndian.AppendUint64(tail, uint64(size))
+	tail = binary.LittleEndian.AppendUint32(tail, crc)
+	return binary.LittleEndian.AppendUint32(tail, crc32.Update(crc32.Checksum(snapFront(), castagnoli), castagnoli, tail)), nil
+}
+
+// setHeader gives a snapshot file that is not in force another header, durably. The body stays as it is.
+func (d disk) setHeader(path string, snap *raftpb.Snapshot) error {
+	r, err := d.openSnapshotFile(path)
+	if err != nil {
+		return err
+	}
+	tail, err := snapTail(snap, r.body, r.sum)
+	if err = errors.Join(err, r.Close()); err != nil {
+		return err
+	}
+	f, err := d.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	end := snapFrontSize + r.body
+	err = f.Truncate(end)
+	if err == nil {
+		_, err = f.WriteAt(tail, end)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// snapshotReader reads the body of a snapshot file and verifies it at its end, in version 1 with the whole file.
 type snapshotReader struct {
 	r    io.Reader
 	f    vfs.File
@@ -114,7 +159,9 @@ type snapshotReader struct {
 	body int64 // size of the body
 	left int64
 	crc  uint32
-	err  error // what the end of the body returned
+	old  bool   // version 1: what is to come out follows the body
+	sum  uint32 // else it is this
+	err  error  // what the end of the body returned
 }
 
 func (d disk) openSnapshotFile(path string) (r *snapshotReader, err error) {
@@ -127,17 +174,67 @@ func (d disk) openSnapshotFile(path string) (r *snapshotReader, err error) {
 			f.Close()
 		}
 	}()
+	front := make([]byte, snapFrontSize)
+	if _, err := f.ReadAt(front, 0); err != nil {
+		return nil, fileError(path, 0, fmt.Errorf("read: %w", err))
+	}
+	if string(front[:8]) != snapMagic {
+		return nil, corrupt(path, 0, "bad header")
+	}
+	switch v := binary.LittleEndian.Uint32(front[8:]); v {
+	case 1:
+		return openOldSnapshot(f, path, size)
+	case snapVersion:
+	default:
+		return nil, corrupt(path, 8, "format version %d, this program knows %d", v, snapVersion)
+	}
+	at := size - snapTailSize
+	tail, err := readAt(f, path, at, snapTailSize)
+	if err != nil {
+		return nil, err
+	}
+	n, body := int64(binary.LittleEndian.Uint32(tail)), int64(binary.LittleEndian.Uint64(tail[4:]))
+	if n > snapMaxHead || body < 0 || body != at-n-snapFrontSize {
+		return nil, corrupt(path, at, "bad end")
+	}
+	meta, err := readAt(f, path, at-n, n)
+	if err != nil {
+		return nil, err
+	}
+	crc := crc32.Update(crc32.Checksum(front, castagnoli), castagnoli, meta)
+	if crc32.Update(crc, castagnoli, tail[:snapTailSize-4]) != binary.LittleEndian.Uint32(tail[snapTailSize-4:]) {
+		return nil, corrupt(path, at-n, "checksum does not match")
+	}
+	snap := &raftpb.Snapshot{}
+	if err := proto.Unmarshal(meta, snap); err != nil {
+		return nil, &CorruptError{File: path, Offset: at - n, Err: err}
+	}
+	in := io.NewSectionReader(f, snapFrontSize, body)
+	return &snapshotReader{r: in, f: f, path: path, snap: snap, body: body, left: body, sum: binary.LittleEndian.Uint32(tail[12:])}, nil
+}
+
+// readAt reads n bytes of a file that has them, if it is what it should be.
+func readAt(f vfs.File, path string, at, n int64) ([]byte, error) {
+	if at < 0 {
+		return nil, corrupt(path, 0, "too short")
+	}
+	b := make([]byte, n)
+	if _, err := f.ReadAt(b, at); err != nil && n > 0 {
+		return nil, fileError(path, at, fmt.Errorf("read: %w", err))
+	}
+	return b, nil
+}
+
+// openOldSnapshot opens a file of version 1, in which the header comes first.
+func openOldSnapshot(f vfs.File, path string, size int64) (*snapshotReader, error) {
 	in := io.NewSectionReader(f, 0, size)
 	head := make([]byte, 16)
 	if _, err := io.ReadFull(in, head); err != nil {
 		return nil, &CorruptError{File: path, Err: err}
 	}
 	n := int64(binary.LittleEndian.Uint32(head[12:]))
-	if string(head[:8]) != snapMagic || n > size-16-snapTrailer || n > snapMaxHead {
+	if n > size-16-snapTrailer || n > snapMaxHead {
 		return nil, corrupt(path, 0, "bad header")
-	}
-	if v := binary.LittleEndian.Uint32(head[8:]); v != formatVersion {
-		return nil, corrupt(path, 8, "format version %d, this program knows %d", v, formatVersion)
 	}
 	meta := make([]byte, n)
 	if _, err := io.ReadFull(in, meta); err != nil {
@@ -149,7 +246,7 @@ func (d disk) openSnapshotFile(path string) (r *snapshotReader, err error) {
 	}
 	crc := crc32.Update(crc32.Checksum(head, castagnoli), castagnoli, meta)
 	body := size - 16 - n - snapTrailer
-	return &snapshotReader{r: in, f: f, path: path, snap: snap, body: body, left: body, crc: crc}, nil
+	return &snapshotReader{r: in, f: f, path: path, snap: snap, body: body, left: body, crc: crc, old: true}, nil
 }
 
 func (r *snapshotReader) Read(p []byte) (int, error) {
@@ -173,6 +270,12 @@ func (r *snapshotReader) Read(p []byte) (int, error) {
 }
 
 func (r *snapshotReader) finish() error {
+	if !r.old {
+		if r.crc != r.sum {
+			return corrupt(r.path, snapFrontSize, "checksum does not match")
+		}
+		return io.EOF
+	}
 	var b [snapTrailer]byte
 	if _, err := io.ReadFull(r.r, b[:]); err != nil {
 		return &CorruptError{File: r.path, Err: err}

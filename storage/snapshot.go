@@ -53,41 +53,42 @@ func (w *WAL) bringIntoForce(snap *raftpb.Snapshot, tmp string) (overtaken bool,
 	if overtaken, err = w.overtaken(snap); overtaken || err != nil {
 		return overtaken, err
 	}
+	return false, w.enforce(snap, tmp, false)
+}
+
+// enforce brings a snapshot file that is durable into force, in place of those before it or beside them. w.snapMu is held.
+func (w *WAL) enforce(snap *raftpb.Snapshot, file string, replaces bool) error {
 	id := idOf(snap)
-	if err := w.disk.moveFile(tmp, filepath.Join(w.dir, snapName, id.file(snapExt))); err != nil {
-		return false, fmt.Errorf("storage: save snapshot: %w", err) // nothing rests on it yet
+	if err := w.disk.moveFile(file, filepath.Join(w.dir, snapName, id.file(snapExt))); err != nil {
+		return fmt.Errorf("storage: save snapshot: %w", err) // nothing rests on it yet
 	}
-	err = w.locked(func() error {
+	err := w.locked(func() error {
 		if err := w.recordLocked(snap); err != nil {
 			return err
 		}
 		return w.fail(w.syncLocked())
 	})
 	if err != nil {
-		return false, err
+		return err
 	}
-	return false, w.noteInForce(id, false)
+	return w.noteInForce(id, replaces)
 }
 
 // StageSnapshot writes and verifies a snapshot of the leader, without bringing it into force: a restart forgets it. Others that are
 // staged stay, as they may be about to be installed, until one as new as they are is in force. It reads body (nil: none) to
-// its end; an error of body leaves everything as it was. No lock is held while it reads: whoever sends the body may take
-// any time, and nothing else waits for it, nor do other calls of StageSnapshot.
+// its end. No lock is held while it reads: whoever sends the body may take any time, and nothing else waits for it, nor do other
+// calls of StageSnapshot. After an error of body, or a Close, nothing has changed but that what was read is kept: if a body
+// for the same snapshot has a method Resume(have int64, sum [32]byte) (from int64, err error) the next time, that is told how many bytes
+// are there and their SHA-256, and says where the body goes on that is read then, there or at 0. That also holds after a restart.
 func (w *WAL) StageSnapshot(snap *raftpb.Snapshot, body io.Reader) error {
 	if err := w.takes(snap); err != nil {
 		return err
 	}
-	var fn func(io.Writer) error
-	if body != nil {
-		fn = func(out io.Writer) error {
-			_, err := io.CopyBuffer(openWriter{w, out}, struct{ io.Reader }{body}, make([]byte, 256<<10))
-			return err
-		}
-	}
-	tmp, err := w.writeSnapshot(snap, fn)
+	tmp, done, err := w.receive(snap, body)
 	if err != nil {
 		return err
 	}
+	defer done()
 	if _, err := w.disk.verifySnapshotFile(tmp, idOf(snap)); err != nil {
 		return errors.Join(err, w.disk.Remove(tmp))
 	}
@@ -295,8 +296,8 @@ func (w *WAL) writeSnapshot(snap *raftpb.Snapshot, body func(io.Writer) error) (
 	return tmp, nil
 }
 
-// noteInForce syncs the mark after a snapshot came into force. The one before it stays as a fallback, unless the log that
-// it needs was replaced. w.snapMu is held.
+// noteInForce syncs the mark after a snapshot came into force. The one before it stays as a fallback, unless the new one
+// replaces it. w.snapMu is held.
 func (w *WAL) noteInForce(id snapID, replaced bool) error {
 	if err := w.mark.sync(); err != nil {
 		return w.fail(err)
@@ -354,7 +355,7 @@ func (w *WAL) runSweeper() {
 }
 
 // deadSnapshots returns the files in the snapshot directory that will never be used again: all but those in force, those
-// staged that are newer, and those that are being written. While the directory is opened nothing is staged or being
+// staged that are newer, those that are being written, and what has broken off of newer ones. While the directory is opened nothing is staged or being
 // written. w.snapMu is held, so that none of them is about to come into force.
 func (w *WAL) deadSnapshots(opening bool) (dead []string, err error) {
 	dir := filepath.Join(w.dir, snapName)
@@ -370,6 +371,9 @@ func (w *WAL) deadSnapshots(opening bool) (dead []string, err error) {
 		switch {
 		case strings.HasSuffix(name, snapExt):
 			keep = slices.ContainsFunc(w.snaps, func(id snapID) bool { return id.file(snapExt) == name })
+		case strings.HasSuffix(name, partExt):
+			id, _ := partOf(name)
+			keep = id.index > w.newest().index || w.parts[id]
 		case isStaged:
 			keep = !opening && index > w.newest().index
 		case strings.HasSuffix(name, tmpExt):

@@ -76,7 +76,7 @@ func TestStats(t *testing.T) {
 	if s.Used < used-blockSize || s.Used > used+blockSize {
 		t.Errorf("%d bytes used, want %d", s.Used, used)
 	}
-	if saves += 2; s.Saves < saves || s.Staged != 2 || s.Installed != 2 || s.Checkpoints == 0 || int(s.Cuts) != segments+int(s.Dropped)-1 {
+	if saves += 2; s.Saves < saves || s.Staged != 3 || s.Installed != 3 || s.Checkpoints == 0 || int(s.Cuts) != segments+int(s.Dropped)-1 {
 		t.Errorf("%d saves, want %d; %+v", s.Saves, saves, s)
 	}
 }

@@ -281,7 +281,7 @@ func (v *verification) snapshot(name string, size int64) error {
 	_, err := v.disk.verifySnapshotFile(name, snapID{index, term})
 	var ce *CorruptError
 	if errors.As(err, &ce) && !unread(err) {
-		ce = &CorruptError{File: name, Err: fmt.Errorf("%w; one checksum covers the whole file", ce.Err)}
+		ce = &CorruptError{File: name, Err: fmt.Errorf("%w; one checksum covers all of a body", ce.Err)}
 		err = ce
 	}
 	return v.take(err, size)

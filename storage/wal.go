@@ -54,9 +54,10 @@ type WAL struct {
 	idMu sync.Mutex                   // held while another body is written
 	body atomic.Pointer[identityBody] // never changed; readers do not wait for the disk
 
-	snapMu     sync.Mutex // held while a snapshot gets its name or comes into force, never while one is written; taken before mu
-	snaps      []snapID   // in force, newest first; changed under snapMu and indexMu
-	distrusted snapID     // in force, but no fallback; changed under snapMu
+	snapMu     sync.Mutex      // held while a snapshot gets its name or comes into force, never while one is written; taken before mu
+	snaps      []snapID        // in force, newest first; changed under snapMu and indexMu
+	distrusted snapID          // in force, but no fallback; changed under snapMu
+	parts      map[snapID]bool // being received under the name by which they are found again
 
 	sweeping chan struct{} // 1: snapshots are to be deleted that are not needed any more
 
