@@ -23,6 +23,7 @@ const module = "github.com/baton-ha/baton"
 var arrows = map[string][]string{
 	".":                nil,
 	"fence":            nil,
+	"fence/filefence":  {"fence"},
 	"fence/httpfence":  {"fence"},
 	"fence/sqlfence":   {"fence"},
 	"fence/redisfence": {"fence"},
