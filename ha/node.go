@@ -49,6 +49,8 @@ type Node struct {
 	listed     atomic.Pointer[roster]
 	relisted   chan struct{} // size 1: a token says that the list of the members is another
 	hearsay    hearsay
+	rounds     rounds
+	readers    chan struct{}      // size 1: a token says that somebody waits for a round
 	speakers   sync.WaitGroup     // of news, and who tells them to whom
 	hush       context.CancelFunc // ends them
 	clients    clients
@@ -105,7 +107,7 @@ func Open(cfg Config) (*Node, error) {
 	if size := len(cfg.Members); size%2 == 0 {
 		cfg.Logger.Warn("an even number of members survives no more losses than one member less", "member", cfg.Name, "members", size)
 	}
-	n := &Node{cfg: cfg, lines: queue, clock: bootTime, founded: make(chan struct{}, 1), relisted: make(chan struct{}, 1), hurry: make(chan struct{}), ended: make(chan struct{}), closed: make(chan struct{})}
+	n := &Node{cfg: cfg, lines: queue, clock: bootTime, founded: make(chan struct{}, 1), readers: make(chan struct{}, 1), relisted: make(chan struct{}, 1), hurry: make(chan struct{}), ended: make(chan struct{}), closed: make(chan struct{})}
 	n.changed.Store(new(make(chan struct{})))
 	if err := n.open(id, fresh); err != nil {
 		n.flushLines()
@@ -183,6 +185,11 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 		return errors.Join(fmt.Errorf("baton: %w", err), n.net.Close(), n.log.Close())
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	if err := n.startReads(ctx); err != nil {
+		cancel()
+		hush()
+		return errors.Join(fmt.Errorf("baton: %w", err), n.net.Close(), n.log.Close())
+	}
 	if len(n.cfg.FormWithout) > 0 {
 		n.cfg.Logger.Warn("FormWithout is set: a new cluster may begin without members, and forgets what they know", "member", n.cfg.Name,
 			"without", n.cfg.FormWithout, "born", born)

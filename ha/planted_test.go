@@ -39,6 +39,7 @@ var hunted = []struct {
 	{"sickness", sickness},
 	{"mixed timing", func(seed uint64) *simCluster { return mixedTiming(seed, false) }},
 	{"mixed timing with a restart", func(seed uint64) *simCluster { return mixedTiming(seed, true) }},
+	{"readers", readers},
 	{"reshaped", reshaped},
 	{"members", func(seed uint64) *simCluster { return memberChanges(seed, 20*time.Second) }},
 	{"T4 with a restart", func(seed uint64) *simCluster { return t4(seed, 50, true) }},

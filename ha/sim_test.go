@@ -35,6 +35,7 @@ type simConfig struct {
 	drop, dup, late float64       // chances of each message; late ones take up to two seconds
 	delay           time.Duration // of a message, at most
 	fault           time.Duration // mean time between two faults, 0: none
+	reads           time.Duration // mean time between two reads, 0: none
 	changes         time.Duration // mean time between two changes of the members, 0: none
 	appendEvery     time.Duration // mean time between two appends of an active, 0: none
 	slowApply       time.Duration // of a batch, at most
@@ -112,6 +113,7 @@ type simMember struct {
 	birth simBirth
 	simMembership
 	simHealth
+	reads simReads
 
 	applyEvery time.Duration // the least time that an apply takes
 
@@ -183,6 +185,9 @@ func newSim(cfg simConfig) *simCluster {
 	if cfg.fault > 0 {
 		c.w.After(c.w.Between(0, cfg.fault), c.misfortune)
 	}
+	if cfg.reads > 0 {
+		c.reader()
+	}
 	if cfg.changes > 0 {
 		c.w.After(c.w.Between(0, cfg.changes), c.operate)
 	}
@@ -234,7 +239,7 @@ func (m *simMember) start(fresh bool) {
 	m.scheduled, m.alarm, m.wakeAt = false, 0, 0
 	m.turns = m.step
 	m.writes, m.writing, m.applies, m.applying = nil, nil, nil, false
-	m.fetches, m.fetching = nil, false
+	m.fetches, m.fetching, m.reads = nil, false, simReads{}
 	m.asked, m.tenure, m.sending = nil, nil, map[int]*raftpb.Message{}
 	m.problems = map[uint64]error{}
 	m.retime()
@@ -596,6 +601,7 @@ func (m *simMember) apply() {
 		}
 		m.loop.Applied(a, answers) // as the applier does: the appenders do not wait for the loop
 		m.answer()
+		m.readOn()
 		m.post(core.Applied{Apply: a})
 		m.apply()
 	})

@@ -22,7 +22,10 @@ type checker struct {
 	sure   map[uint64]uint64    // acked: index → value
 
 	lastAcked uint64 // the latest value acked
+	highest   uint64 // the last record acked
 	acks      int
+	reads     int
+	unread    int         // reads that nobody answered
 	newest    fence.Token // of the latest OnActive
 	tenures   int
 	snapshots int // installed
@@ -86,6 +89,7 @@ func (k *checker) restored(m *simMember) {
 // acked sees a batch that was acknowledged. It is in the log as one entry: whoever has one of its records has all.
 func (k *checker) acked(m *simMember, first uint64, values []uint64) {
 	last := first + uint64(len(values)) - 1
+	k.highest = max(k.highest, last)
 	for i, v := range values {
 		k.acks++
 		k.lastAcked = max(k.lastAcked, v)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/baton-ha/baton/fence"
+	"github.com/baton-ha/baton/log"
 )
 
 // A State is what a member is at the moment.
@@ -60,6 +61,9 @@ type Status struct {
 	// Index is the last record that this member knows to be committed, Applied the last that its
 	// StateMachine was given.
 	Index, Applied uint64
+	// Lag is how far behind this member's StateMachine may be, as far as is known here: that of an Active is not. A read that must
+	// see everything calls [Node.ReadBarrier].
+	Lag Lag
 	// Lease is how much longer the role is sure to last without any further answer; only of an Active.
 	Lease time.Duration
 	// Err is why the node failed, or the last error of a callback, or of the StateMachine where the member goes on.
@@ -69,6 +73,9 @@ type Status struct {
 	// Problems are what else is wrong at present without ending the member, by kind and peer; nil if nothing is.
 	Problems []Problem
 }
+
+// Lag is how far behind a member may be.
+type Lag = log.Lag
 
 // same reports whether two statuses are alike in what the role machine says.
 func (s Status) same(o Status) bool {
@@ -84,7 +91,7 @@ func sameError(a, b error) bool {
 	return reflect.TypeOf(a).Comparable() && reflect.TypeOf(a) == reflect.TypeOf(b) && a == b
 }
 
-// MarshalJSON writes the status with lower-case names; the lease is in seconds, the error a text.
+// MarshalJSON writes the status with lower-case names; times are in seconds, the error a text.
 func (s Status) MarshalJSON() ([]byte, error) {
 	var failure string
 	if s.Err != nil {
@@ -100,11 +107,13 @@ func (s Status) MarshalJSON() ([]byte, error) {
 		Leader     string      `json:"leader"`
 		Index      uint64      `json:"index"`
 		Applied    uint64      `json:"applied"`
+		Lag        uint64      `json:"lag_records"`
+		LagTime    float64     `json:"lag_seconds"`
 		Lease      float64     `json:"lease_seconds"`
 		Err        string      `json:"error,omitempty"`
 		Obstacles  []Obstacle  `json:"obstacles,omitempty"`
 		Problems   []Problem   `json:"problems,omitempty"`
-	}{s.Name, s.State, s.Token, s.Epoch, s.Active, s.ActiveAddr, s.Leader, s.Index, s.Applied, s.Lease.Seconds(), failure, s.Obstacles, s.Problems})
+	}{s.Name, s.State, s.Token, s.Epoch, s.Active, s.ActiveAddr, s.Leader, s.Index, s.Applied, s.Lag.Records, s.Lag.Time.Seconds(), s.Lease.Seconds(), failure, s.Obstacles, s.Problems})
 }
 
 // Status returns the member's present status. It never blocks, and reads the clock: what the loop has said last
@@ -113,6 +122,9 @@ func (n *Node) Status() Status {
 	s := n.view(n.clock())
 	s.Index, _ = n.log.Position()
 	s.Applied = n.log.Applied()
+	if s.State != Active {
+		s.Lag = n.log.Lag()
+	}
 	s.Obstacles, s.Problems = n.conditions.list()
 	return s
 }

@@ -31,6 +31,7 @@ type (
 	Transfer      = core.Transfer
 	AskTransfer   = core.AskTransfer
 	Lapsed        = core.Lapsed
+	Read          = core.Read
 
 	ChecksumError = core.ChecksumError
 )

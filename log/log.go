@@ -64,7 +64,6 @@ type Log struct {
 	asked   sync.Map      // who waits for changes of the members: *core.Reconfiguration to chan core.Decided
 	dropped atomic.Uint64 // raft index of the last entry of a message that was dropped, so that it is told once
 	told    sync.Map      // how records in memory were found changed
-	applied atomic.Uint64 // the last record that the state machine was given
 	calls   calls.Set     // of the state machine
 	inside  atomic.Int32  // how many of those run that nothing can be applied before the end of
 	writing atomic.Bool   // the writer is at the disk
@@ -114,6 +113,7 @@ func Open(cfg Config) (*Log, error) {
 		return nil, err
 	}
 	l.applied.Store(store.pos.Index)
+	l.fresh.begin(cfg.Clock())
 	return l, nil
 }
 

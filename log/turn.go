@@ -19,16 +19,19 @@ type driver struct {
 	hand     func(core.Effects) (done []Mail) // takes what is to be done, and returns what is done already
 	yield    func()                           // lets those run who are about to append
 
-	inbox  inbox
-	gather gatherer
-	wall   wall
-	heard  atomic.Int64 // when the leader last showed that it is alive
+	inbox   inbox
+	gather  gatherer
+	wall    wall
+	fresh   freshness
+	applied progressMark // the last record that the state machine was given
+	heard   atomic.Int64 // when the leader last showed that it is alive
 
 	// Owned by who turns it.
 	one     [1]Mail                  // room for a single event
 	flying  map[*core.Batch]struct{} // proposed, not answered
 	written uint64                   // bytes that the disk had written when this was last looked at
 	ready   time.Duration            // since when the next batch could be proposed, 0: it could not
+	told    core.Heard               // by the leader, last
 }
 
 // add gives a copy of records to the gatherer, whose batch they join, the first as the at-th.
@@ -130,7 +133,14 @@ func (d *driver) step(now time.Duration, events []Mail) error {
 		if heard := int64(d.core.Heard()); heard != d.heard.Load() {
 			d.heard.Store(heard)
 		}
+		if told := d.core.Told(); told != d.told {
+			d.told = told
+			d.fresh.told(told, d.applied.Load())
+		}
 		events = d.hand(eff)
+		for _, r := range eff.Reads {
+			r.Reader.Read(r.Index, r.Err)
+		}
 		for _, done := range eff.Done {
 			delete(d.flying, done.Batch)
 			done.Batch.Waiter.Settle(done.Err)
@@ -195,9 +205,12 @@ func (l *Loop) Append(epoch uint64, records ...[]byte) (Appended, error) {
 	return Appended{b, at, len(records)}, err
 }
 
-// Applied settles the appends of this member that an apply is the fate of, with the state machine's answers to its records, nil if
+// Applied takes note of an apply, and settles the appends of this member that it is the fate of, with the state machine's answers to its records, nil if
 // it gives none.
-func (l *Loop) Applied(a *core.Apply, given [][]byte) { settle(a, given, given != nil) }
+func (l *Loop) Applied(a *core.Apply, given [][]byte) {
+	l.d.applied.move(a.Position.Index)
+	settle(a, given, given != nil)
+}
 
 // Appended is an append whose fate is on its way.
 type Appended struct {

@@ -132,7 +132,7 @@ func (l *Log) apply(caller calls.Caller, a *core.Apply) (answers [][]byte, err e
 
 // applyDone notes an apply, and begins a checkpoint after it if one is due.
 func (l *Log) applyDone(a *core.Apply) error {
-	l.applied.Store(a.Position.Index)
+	l.applied.move(a.Position.Index)
 	if l.misfit.Load() && l.misfit.Swap(false) {
 		l.Post(Problem{Kind: problemSnapshot})
 	}

@@ -60,6 +60,8 @@ type Core struct {
 	progress  progress   // how the entries get on, if this member leads
 	starving  starvation // how this member gets to run
 	snapshots snapshots
+	reads     reads            // asked of this member
+	told      Heard            // by the leader
 	flows     map[uint64]*flow // old entries to members that lag, if this member leads
 
 	eff    Effects // of this step
@@ -190,6 +192,7 @@ func (c *Core) step(now time.Duration, events []Event) (err error) {
 		return err
 	}
 	c.renew(now)
+	c.answerReads(now)
 	c.tidy()
 	return nil
 }
@@ -217,6 +220,8 @@ func (c *Core) handle(now time.Duration, ev Event) error {
 		c.propose(now, ev.Batch)
 	case Reconfigure:
 		return c.reconfigure(now, ev.Reconfiguration)
+	case Read:
+		c.read(now, ev)
 	case StartEpoch:
 		c.startEpoch(ev)
 	case Written:
@@ -263,6 +268,9 @@ func (c *Core) look(now time.Duration) {
 		if st.RaftState == raft.StateLeader && !was {
 			c.lease.beatAt = 0
 		}
+	}
+	if was {
+		c.endReads(ErrNotLeader) // of this leadership
 	}
 	c.seen = seen{leader: st.Lead, term: st.HardState.GetTerm(), state: st.RaftState}
 	c.progress.end(c.members.voters, c.leader != 0 && c.leader != c.cfg.ID)

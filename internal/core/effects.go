@@ -18,6 +18,7 @@ type Effects struct {
 	Fetches []*Fetch
 	Done    []Done
 	Decided []Decided
+	Reads   []ReadDone
 }
 
 // reset makes room for the effects of the next step.
@@ -29,6 +30,7 @@ func (e *Effects) reset() {
 	e.Fetches = emptied(e.Fetches)
 	e.Done = emptied(e.Done)
 	e.Decided = emptied(e.Decided)
+	e.Reads = emptied(e.Reads)
 }
 
 // emptied returns a slice to be filled again. It keeps nothing alive.

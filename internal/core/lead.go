@@ -44,6 +44,7 @@ func (c *Core) lead(now time.Duration) {
 			return
 		}
 		l.round(now, c.cfg.ID)
+		c.told = Heard{c.pos.Index, now}
 		c.promises.owe(promise{leader: c.cfg.ID, term: c.term, stamp: l.stamp, until: now + c.cfg.ElectionTimeout})
 	}
 	c.node.Tick()

@@ -81,7 +81,7 @@ func (c *Core) send(now time.Duration, m *raftpb.Message) {
 		}
 		m.Context = nil
 		if c.lease.stamps() {
-			m.Context = beat(c.lease.stamp, c.cfg.NoCrashEvidence)
+			m.Context = beat(c.lease.stamp, c.cfg.NoCrashEvidence, c.pos.Index)
 		}
 	case raftpb.MsgHeartbeatResp:
 		if stamp := stampOf(m); stamp > 0 {

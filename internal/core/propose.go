@@ -102,6 +102,7 @@ func (c *Core) commit(now time.Duration, m *raftpb.Message) error {
 		}
 	}
 	a.Position, c.shelf.inForce = c.pos, c.pos.Raft
+	c.reads.term = a.Term
 	c.handOut(now, a)
 	return nil
 }
@@ -160,6 +161,7 @@ func (c *Core) install(now time.Duration, snap *raftpb.Snapshot) error {
 	if e := c.pos.Epoch(); e.Epoch != old {
 		a.epochs = []Epoch{e}
 	}
+	c.reads.term = a.Term
 	c.enroll()
 	c.forgetChange()
 	c.settle(a)

@@ -78,6 +78,7 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 		c.voter.heard(ev.At)
 		c.wait(now)
 		if stamp := stampOf(m); m.GetType() == raftpb.MsgHeartbeat && stamp > 0 {
+			c.told = Heard{indexOf(m), ev.At}
 			c.promises.owe(promise{
 				leader: from, term: term, stamp: stamp, until: now + c.cfg.ElectionTimeout, firm: deniesEvidence(m),
 			})

@@ -31,22 +31,28 @@ func stampOf(m *raftpb.Message) int64 {
 
 const (
 	stampBytes = 8
-	beatBytes  = stampBytes + 1 // of a heartbeat
+	beatBytes  = stampBytes + 1 + 8 // of a heartbeat
 )
 
-// beat makes the Context of a heartbeat: the stamp, and whether crash evidence against the leader counts.
-func beat(stamp int64, denies bool) []byte {
+// beat makes the Context of a heartbeat: the stamp, whether crash evidence against the leader counts, and the last record that the
+// leader has moved over.
+func beat(stamp int64, denies bool, index uint64) []byte {
 	flags := byte(0)
 	if denies {
 		flags = noEvidence
 	}
-	return append(withStamp(make([]byte, 0, beatBytes), stamp), flags)
+	return binary.LittleEndian.AppendUint64(append(withStamp(make([]byte, 0, beatBytes), stamp), flags), index)
 }
 
 const noEvidence = 1 // flag of a heartbeat
 
 // deniesEvidence reports whether a stamped heartbeat says that a refused connection says nothing about its sender.
 func deniesEvidence(m *raftpb.Message) bool { return m.GetContext()[stampBytes]&noEvidence != 0 }
+
+// indexOf returns the last record that the sender of a stamped heartbeat had moved over.
+func indexOf(m *raftpb.Message) uint64 {
+	return binary.LittleEndian.Uint64(m.GetContext()[stampBytes+1:])
+}
 
 // releasedBy returns up to which stamp the sender of TimeoutNow, or of a forced vote, is released.
 func releasedBy(m *raftpb.Message) int64 {
