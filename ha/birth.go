@@ -235,8 +235,11 @@ func (n *Node) ask(ctx context.Context) map[string]word {
 			continue
 		}
 		asked.Go(func() {
-			h, err := n.net.Probe(ctx, transport.Peer{ID: memberID(m.Name), Name: m.Name, Addr: m.Addr})
+			h, err := n.net.Probe(ctx, transport.Peer{Name: m.Name, Addr: m.Addr})
 			w := wordOf(h)
+			if h.Joining {
+				w.err = errors.New("it waits to be added to a cluster")
+			}
 			if err != nil {
 				var refused *transport.RefusedError
 				if errors.As(err, &refused) {

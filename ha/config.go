@@ -38,9 +38,25 @@ type Config struct {
 	// Cluster names the cluster, by the same rule as a member's name. Members of other clusters are
 	// refused.
 	Cluster string
-	// Members are all the voters, the same list on each: 2N+1 of them survive the loss of N. One is
-	// enough for development. Two survive nothing; an even number survives no more than one less.
+	// Members are the voters of a new cluster, the same list on each: 2N+1 of them survive the loss of N. One is
+	// enough for development, or to begin with. Two survive nothing; an even number survives no more than one less.
+	// Once the cluster has begun, the list is in its log, and this one says where this member is and where others may be found that
+	// know the latest; it need not be right, and one that differs is no error.
 	Members []Member
+
+	// Join begins an empty directory as one that waits to be added to a cluster that is there, by AddMember or
+	// ReplaceMember on one of its members ([Joining]). Members then has this member, and some others that are asked who
+	// they are; without them it waits to be asked. It has no effect on a directory with something in it.
+	Join bool
+
+	// Heal lets a member come back without a person when its directory is lost, empty although the others know it, or damaged: it waits
+	// to take the place of what it was ([Joining]), and what was damaged is moved into a directory damaged-<time> in Dir, named in the log, and
+	// kept for ever: delete it when nobody wants to look at it any more. And it lets this member, when it leads, replace one that waits so:
+	// if that one answers at the address where the member is listed, what it was has not been heard of by anyone for three and a half
+	// election timeouts and has not come back, more than half of the voters are well without it, and no other change is under way.
+	// A member that finds out while it runs that its directory is of no use stops, and begins anew with the next Open. Set it on all members.
+	// False: a damaged directory is an error of Open, and so is an empty one that the others know with something in it ([ErrForgotten]).
+	Heal bool
 
 	// FormWithout names members that need not be there when a new cluster begins, a minority of Members.
 	// A cluster begins when every member is there and has said that it is new: nobody can tell otherwise

@@ -2,30 +2,40 @@ package ha_test
 
 import (
 	"errors"
-	"strings"
+	"os"
 	"testing"
+	"time"
 
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/transport"
 )
 
-// TestT13_MemberListGrown: a cluster of one cannot be made one of three by editing the list: the two new
-// ones would elect each other and know nothing.
+// TestT13_MemberListGrown: a cluster of one is not made one of three by editing the list: it goes on as it is, and the two new ones
+// neither join it nor elect each other, whoever starts first.
 func TestT13_MemberListGrown(t *testing.T) {
-	c := newCluster(t, 3, nil)
+	t.Parallel()
+	c := newCluster(t, 3, quick)
 	all := c.members
 	c.members = all[:1]
 	c.start("a")
-	n, token := c.active()
-	if _, err := n.Append(t.Context(), token, number(7)); err != nil {
-		t.Fatal(err)
-	}
+	c.put(number(7))
 	c.stop("a")
 	c.members = all
-	_, err := ha.Open(c.config("a"))
-	if !errors.Is(err, ha.ErrMembers) || !strings.Contains(err.Error(), `["a"]`) || !strings.Contains(err.Error(), `["a" "b" "c"]`) {
-		t.Fatalf("opened with a longer list: %v", err)
-	}
-	c.members = all[:1]
+	c.start("b", "c") // nobody is there to ask
+	time.Sleep(1500 * time.Millisecond)
 	c.start("a")
-	c.awaitSum(7, 1)
+	c.put(number(1))
+	for _, name := range []string{"b", "c"} {
+		if s := c.nodes[name].Status(); s.State != ha.Electing || len(s.Obstacles) == 0 || s.Obstacles[0].Kind != ha.ObstacleUnborn {
+			t.Errorf("%s is %+v", name, s)
+		}
+		c.stop(name)
+		if err := os.RemoveAll(c.config(name).Dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := refusedOpen(t, c.config(name)); !errors.Is(err, transport.ErrUnknownMember) {
+			t.Errorf("%s, with an empty directory: %v", name, err)
+		}
+	}
+	c.awaitSum(8, 2)
 }

@@ -48,6 +48,7 @@ type Node struct {
 	conditions conditions
 	listed     atomic.Pointer[roster]
 	relisted   chan struct{} // size 1: a token says that the list of the members is another
+	elsewhere  elsewhere
 	hearsay    hearsay
 	rounds     rounds
 	readers    chan struct{}      // size 1: a token says that somebody waits for a round
@@ -90,39 +91,44 @@ func Open(cfg Config) (*Node, error) {
 		return nil, fmt.Errorf("baton: open %s: %w", cfg.Dir, err)
 	}
 	cfg.Dir = dir
-	fresh, err := storage.Empty(cfg.Dir)
+	n, err := open(cfg, queue, cfg.Join)
+	if err != nil && cfg.Heal && curable(err) {
+		n, err = heal(cfg, queue, err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("baton: open %s: %w", cfg.Dir, err)
-	}
-	id := storage.Identity{Cluster: cfg.Cluster, Member: cfg.Name, ID: memberID(cfg.Name)}
-	if fresh {
-		id.Incarnation = random64()
-	} else {
-		have, err := storage.Read(cfg.Dir)
-		if err != nil {
-			return nil, fmt.Errorf("baton: open %s: %w", cfg.Dir, err)
-		}
-		id.Incarnation = have.Incarnation
-	}
-	if size := len(cfg.Members); size%2 == 0 {
-		cfg.Logger.Warn("an even number of members survives no more losses than one member less", "member", cfg.Name, "members", size)
-	}
-	n := &Node{cfg: cfg, lines: queue, clock: bootTime, founded: make(chan struct{}, 1), readers: make(chan struct{}, 1), relisted: make(chan struct{}, 1), hurry: make(chan struct{}), ended: make(chan struct{}), closed: make(chan struct{})}
-	n.changed.Store(new(make(chan struct{})))
-	if err := n.open(id, fresh); err != nil {
-		n.flushLines()
+		flushLines(queue)
 		return nil, err
 	}
 	return n, nil
 }
 
+// newNode returns a node of which nothing has been opened yet.
+func newNode(cfg Config, queue *lines) *Node {
+	n := &Node{cfg: cfg, lines: queue, clock: bootTime, founded: make(chan struct{}, 1), readers: make(chan struct{}, 1), relisted: make(chan struct{}, 1), hurry: make(chan struct{}), ended: make(chan struct{}), closed: make(chan struct{})}
+	n.changed.Store(new(make(chan struct{})))
+	return n
+}
+
+// open opens a member. With an empty directory it may be one that joins.
+func open(cfg Config, queue *lines, joins bool) (*Node, error) {
+	begin, err := cfg.begin(joins)
+	if err != nil {
+		return nil, fmt.Errorf("baton: open %s: %w", cfg.Dir, err)
+	}
+	if size := len(cfg.Members); size%2 == 0 && begin.fresh && !begin.joins {
+		cfg.Logger.Warn("an even number of members survives no more losses than one member less", "member", cfg.Name, "members", size)
+	}
+	n := newNode(cfg, queue)
+	return n, n.open(begin)
+}
+
 // open opens the parts in an order in which a failure leaves nothing behind: first what only looks,
 // then the port, then the directory.
-func (n *Node) open(id storage.Identity, fresh bool) (err error) {
-	tc := n.transportConfig(id)
+func (n *Node) open(begin beginning) (err error) {
+	tc := n.transportConfig(begin)
 	n.self = tc.Self
-	if fresh {
-		if err := probe(tc); err != nil {
+	if begin.fresh {
+		if _, err := probe(tc); err != nil {
 			return err
 		}
 	}
@@ -133,7 +139,11 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 	for _, m := range n.cfg.Members {
 		members = append(members, log.Member{ID: memberID(m.Name), Name: m.Name})
 	}
-	n.disk, err = storage.Open(n.cfg.Dir, storage.Options{Identity: id, Boot: log.Boot(members), Unborn: len(members) > 1, Logger: n.cfg.Logger})
+	files := storage.Options{Identity: begin.id, Boot: log.Boot(members), Unborn: len(members) > 1, Logger: n.cfg.Logger}
+	if begin.joins {
+		files.Boot, files.Unborn = nil, false
+	}
+	n.disk, err = storage.Open(n.cfg.Dir, files)
 	if err != nil {
 		return errors.Join(fmt.Errorf("baton: open %s: %w", n.cfg.Dir, err), n.net.Close())
 	}
@@ -149,7 +159,7 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 	b := boundsFor(n.cfg.MemoryBytes, len(members)-1, n.cfg.MaxRecord)
 	n.log, err = log.Open(log.Config{
 		Core: log.CoreConfig{
-			ID: id.ID, Name: n.cfg.Name, Heartbeat: n.cfg.Heartbeat, ElectionTimeout: n.cfg.ElectionTimeout,
+			ID: begin.id.ID, Name: n.cfg.Name, Heartbeat: n.cfg.Heartbeat, ElectionTimeout: n.cfg.ElectionTimeout,
 			MaxClockDrift: n.cfg.MaxClockDrift, NoCrashEvidence: n.cfg.NoCrashEvidence, Guard: guard, Unborn: !born, Seed: random64(),
 			MessageBytes: b.message, InflightBytes: b.inflight, ApplyingBytes: b.applying,
 			UncommittedBytes: 2*uint64(min(n.cfg.MaxPending, math.MaxInt64/4)) + uint64(n.cfg.MaxRecord) + log.FullBatch, // MaxPending comes first
@@ -163,7 +173,7 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 		return errors.Join(fmt.Errorf("baton: open %s: %w", n.cfg.Dir, err), n.net.Close(), n.disk.Close())
 	}
 	n.enroll(n.log.Roster())
-	if err := n.net.SetPeers(n.roster().peers(n.self)); err != nil {
+	if _, err := n.setPeers(); err != nil {
 		return errors.Join(fmt.Errorf("baton: open %s: %w", n.cfg.Dir, err), n.net.Close(), n.log.Close())
 	}
 	_, epoch := n.log.Position()
@@ -196,6 +206,10 @@ func (n *Node) open(id storage.Identity, fresh bool) (err error) {
 	}
 	if !born {
 		n.leaving.Go(func() { n.awaitBirth(ctx) })
+	}
+	n.leaving.Go(func() { n.seek(ctx) })
+	if n.cfg.Heal {
+		n.leaving.Go(n.condemn)
 	}
 	if keep > n.cfg.ElectionTimeout {
 		n.leaving.Go(func() { n.forgetPromises(ctx, guard) })
@@ -356,10 +370,10 @@ func (n *Node) become(ctx context.Context, s State) error {
 }
 
 // flushLines gives the program's logger a moment to take the last lines.
-func (n *Node) flushLines() {
+func flushLines(queue *lines) {
 	ctx, cancel := context.WithTimeout(context.Background(), lastLines)
 	defer cancel()
-	n.lines.flush(ctx)
+	queue.flush(ctx)
 }
 
 const lastLines = time.Second

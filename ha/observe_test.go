@@ -111,5 +111,5 @@ func TestObserve_WaitsForNothing(t *testing.T) {
 		t.Error(err)
 	}
 	n.callbacks.Wait()
-	n.flushLines()
+	flushLines(n.lines)
 }

@@ -56,6 +56,8 @@ const (
 	ObstacleSilent ObstacleKind = "silent"
 	// ObstacleStarved: the member does not get to run in time.
 	ObstacleStarved ObstacleKind = "starved"
+	// ObstacleJoining bars: the member is not on its cluster's list.
+	ObstacleJoining ObstacleKind = "joining"
 	// ObstacleObserver bars: the member has no vote.
 	ObstacleObserver ObstacleKind = "observer"
 	// ObstacleDiskFull: the disk is nearly full, and the member takes no appends ([ErrNoRoom]).

@@ -18,7 +18,7 @@ type obstacle struct {
 // lasts reports whether nobody can say that it will soon be over, so that there is no use in waiting for it.
 func (k ObstacleKind) lasts() bool {
 	switch k {
-	case ObstacleUnborn, ObstacleSick, ObstacleCallback, ObstacleDiskStalled, ObstacleApplyStalled, ObstacleDiskFull, ObstacleObserver:
+	case ObstacleUnborn, ObstacleSick, ObstacleCallback, ObstacleDiskStalled, ObstacleApplyStalled, ObstacleDiskFull, ObstacleObserver, ObstacleJoining:
 		return true
 	}
 	return false
@@ -29,7 +29,7 @@ func (k ObstacleKind) lasts() bool {
 func (k ObstacleKind) bars() bool {
 	switch k {
 	case ObstacleUnborn, ObstacleSick, ObstacleCallback, ObstacleCoolDown, ObstacleHandOver, ObstacleRestart, ObstacleDiskStalled, ObstacleApplyStalled,
-		ObstacleLagging, ObstacleLoop, ObstacleSilent, ObstacleObserver:
+		ObstacleLagging, ObstacleLoop, ObstacleSilent, ObstacleObserver, ObstacleJoining:
 		return true
 	}
 	return false
@@ -85,6 +85,8 @@ func (r *role) obstruct(now time.Duration) {
 	words := func(s string) func() string { return func() string { return s } }
 	errs := func(err error) func() string { return func() string { return firstLine(err) } }
 	note(ObstacleUnborn, o.unborn != nil, 0, o.unborn, errs(o.unborn))
+	_, listed := r.list.Known(r.cfg.id)
+	note(ObstacleJoining, !listed, 0, nil, words("it waits for its cluster to add it: AddMember or ReplaceMember, called on one of the members"))
 	note(ObstacleObserver, r.observes(), 0, nil, words("it has no vote"))
 	note(ObstacleCallback, r.phase.hung(now, drain), 0, nil, func() string {
 		return fmt.Sprintf("%s has not returned, %v after its ctx had ended", r.phase.callback(), drain)

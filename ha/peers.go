@@ -1,11 +1,9 @@
 package ha
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/baton-ha/baton/log"
@@ -25,8 +23,8 @@ var ErrForgotten = errors.New("baton: the others know this member with another d
 const probeTimeout = time.Second
 
 // transportConfig describes this member to the transport.
-func (n *Node) transportConfig(id storage.Identity) transport.Config {
-	self := transport.Peer{ID: id.ID, Name: n.cfg.Name}
+func (n *Node) transportConfig(begin beginning) transport.Config {
+	self := transport.Peer{ID: begin.id.ID, Name: n.cfg.Name}
 	var peers []transport.Peer
 	var names []string
 	for _, m := range n.cfg.Members {
@@ -44,15 +42,12 @@ func (n *Node) transportConfig(id storage.Identity) transport.Config {
 			Self: self, Peers: peers, TLS: n.cfg.TLS, GetTLS: n.cfg.GetTLS, Authorize: n.cfg.Authorize, Logger: n.cfg.Logger,
 			DialTimeout: n.cfg.DialTimeout, HandshakeTimeout: max(3*time.Second, 3*n.cfg.DialTimeout),
 			Hello: func() transport.Hello {
-				h := transport.Hello{Cluster: n.cfg.Cluster, Incarnation: id.Incarnation}
-				if r := n.roster(); r == nil || r.Version <= 1 { // it is still the first list, which is the same in all configurations
-					h.Members = names
+				h := transport.Hello{Cluster: n.cfg.Cluster, Incarnation: begin.id.Incarnation, Members: names, Joining: begin.joins, Heal: begin.joins && n.cfg.Heal}
+				if begin.joins {
+					h.Members = nil
 				}
 				if n.birth != nil { // else nothing is written yet
 					n.introduce(&h)
-					if c := n.disk.ClusterID(); c != ([16]byte{}) {
-						h.ClusterID = c[:]
-					}
 				}
 				return h
 			},
@@ -63,46 +58,27 @@ func (n *Node) transportConfig(id storage.Identity) transport.Config {
 	}
 }
 
-// probe asks the other members, before a fresh member writes its first byte, whether they would have
-// it. Members that do not answer are not waited for: they refuse it later, if they have to.
-func probe(tc transport.Config) error {
-	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
-	defer cancel()
-	tc.Refused = nil
-	tc.Admit = nil
-	tc.Problem = nil
-	var mu sync.Mutex
-	var errs []error
-	var asked sync.WaitGroup
-	for _, p := range tc.Peers {
-		asked.Go(func() {
-			_, err := transport.Probe(ctx, tc, p)
-			var refused *transport.RefusedError
-			if errors.As(err, &refused) && !(refused.Local && errors.Is(err, transport.ErrUnauthorized)) { // that is an impostor, who says nothing of us
-				mu.Lock()
-				defer mu.Unlock()
-				errs = append(errs, refusal(p.Name, refused))
-			}
-		})
-	}
-	asked.Wait()
-	return errors.Join(errs...)
-}
-
 // refusal says in our words why a peer will not talk to us.
 func refusal(name string, err *transport.RefusedError) error {
-	if errors.Is(err, transport.ErrNotAdmitted) && !err.Local {
+	switch {
+	case err.Local:
+	case errors.Is(err, transport.ErrNotAdmitted):
 		return fmt.Errorf("%w: refused by %s: %w", ErrForgotten, name, err)
+	case errors.Is(err, transport.ErrRemoved):
+		return fmt.Errorf("%w: refused by %s: %w", ErrRemoved, name, err)
 	}
 	return fmt.Errorf("baton: refused by %s: %w", name, err)
 }
 
-// checkMembers compares the configured members with those that the directory was made for. A list that
-// has grown would let the new ones elect each other, and forget everything.
+// checkMembers compares the configured members of a directory that is not born with those that it was made for: a longer list would let
+// the new ones elect each other, and forget everything. Afterwards the list is in the log.
 func (n *Node) checkMembers(want []log.Member) error {
 	_, snap, _, _ := n.disk.Recovered()
+	if _, born := n.disk.Birth(); born || snap == nil {
+		return nil
+	}
 	have, err := log.RosterOf(snap)
-	if err != nil || have.Version > 1 { // it is not the first list any more
+	if err != nil {
 		return err
 	}
 	names := func(members []log.Member) (names []string) {
@@ -118,10 +94,18 @@ func (n *Node) checkMembers(want []log.Member) error {
 	return nil
 }
 
-// introduce says what this member knows of its birth.
+// introduce says what this member knows of its birth, and of the others.
 func (n *Node) introduce(h *transport.Hello) {
+	if c := n.disk.ClusterID(); c != ([16]byte{}) {
+		h.ClusterID = c[:]
+	}
 	if said, unborn := n.birth.says(); unborn {
 		h.Known = said
+		return
+	}
+	h.Members = nil // the list is in the log
+	n.sayList(h)
+	if h.Joining {
 		return
 	}
 	h.Born = true
@@ -130,9 +114,30 @@ func (n *Node) introduce(h *transport.Hello) {
 	h.Known[n.cfg.Name] = h.Incarnation
 }
 
-// admit decides whether to talk to another member: not if it has changed its directory since this one was born.
+// admit decides whether to talk to another member: to one that is on the list, with the directory with which it is, or was met first. Who waits to
+// be added is remembered, and whoever knows a later list is believed.
 func (n *Node) admit(h transport.Hello) error {
+	r := n.roster()
+	m, listed := r.Known(h.ID)
+	if h.Joining && !listed {
+		n.expect(h)
+		return nil // it may ask; to talk with it, it must be a peer
+	}
 	if n.birth.hear(h.Name, wordOf(h)) {
+		return nil
+	}
+	switch later := n.believe(h); {
+	case r.Left(h.ID) && h.Born:
+		return fmt.Errorf("%s was %w, with the directory of incarnation %x", h.Name, transport.ErrRemoved, h.Incarnation)
+	case later && !listed:
+		return nil // it is a peer by now, or still unknown
+	case !listed && r.has(h.Name):
+		return fmt.Errorf("%s is known here with another directory", h.Name)
+	case !listed:
+		return nil // nobody knows it
+	case m.Name != h.Name, m.Incarnation != 0 && m.Incarnation != h.Incarnation:
+		return fmt.Errorf("%s is known here with another directory", h.Name)
+	case m.Incarnation != 0:
 		return nil
 	}
 	if h.Purpose == transport.PurposeProbe {
@@ -149,10 +154,10 @@ func (n *Node) admit(h transport.Hello) error {
 	return err
 }
 
-// refused is told when we and a peer do not talk. If it is we who have lost our directory, we stop.
+// refused is told when we and a peer do not talk. If it is we who have lost our directory, or our place, we stop.
 func (n *Node) refused(name string, err error) {
 	var r *transport.RefusedError
-	if errors.As(err, &r) && !r.Local && errors.Is(err, transport.ErrNotAdmitted) {
+	if errors.As(err, &r) && !r.Local && (errors.Is(err, transport.ErrNotAdmitted) || errors.Is(err, transport.ErrRemoved)) {
 		n.log.Fail(refusal(name, r))
 	}
 }

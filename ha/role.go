@@ -317,6 +317,12 @@ func (r *role) observes() bool {
 	return ok && m.Kind == log.KindObserver
 }
 
+// joins reports whether this member is not on the list yet, or is to become a voter.
+func (r *role) joins() bool {
+	m, ok := r.list.Known(r.cfg.id)
+	return !ok && !r.list.Gone(r.cfg.id) || m.Joining
+}
+
 // nameOf returns the name of a member, "" if it is none.
 func (r *role) nameOf(id uint64) string {
 	m, _ := r.list.Known(id)
@@ -332,6 +338,8 @@ func (r *role) state(now time.Duration) State {
 		return Active
 	case r.phase.token.Valid(), r.handing != nil:
 		return Draining
+	case r.joins():
+		return Joining
 	case r.observes():
 		return Observer
 	case r.lead.leading && !r.barred():

@@ -26,6 +26,9 @@ func (n *Node) roster() *roster { return n.listed.Load() }
 func (n *Node) enroll(list log.Roster) {
 	n.listed.Store(&roster{Roster: list, hints: n.cfg.Members})
 	poke(n.relisted)
+	if list.Left(n.self.ID) {
+		n.log.Fail(ErrRemoved)
+	}
 }
 
 // addr is where a member is reached: as the list says or, as long as it says nothing, as this member is configured.
@@ -88,9 +91,8 @@ func (r *roster) peers(self transport.Peer) []transport.Peer {
 func (n *Node) followRoster(ctx context.Context) {
 	speaking := make(map[string]context.CancelFunc)
 	for {
-		r := n.roster()
-		peers := r.peers(n.self)
-		if err := n.net.SetPeers(peers); err != nil && !n.hasEnded() {
+		peers, err := n.setPeers()
+		if err != nil && !n.hasEnded() {
 			n.problem("", problemPeers, err)
 		} else {
 			n.problem("", problemPeers, nil)

@@ -30,9 +30,11 @@ const (
 	Failed
 	// Observer: this member follows the log and has no vote. It is never Active.
 	Observer
+	// Joining: this member waits until its cluster has added it, and then until it has caught up and may vote, if it is to.
+	Joining
 )
 
-var stateNames = [...]string{"Unknown", "Electing", "Standby", "Activating", "Active", "Draining", "Failed", "Observer"}
+var stateNames = [...]string{"Unknown", "Electing", "Standby", "Activating", "Active", "Draining", "Failed", "Observer", "Joining"}
 
 func (s State) String() string {
 	if int(s) < len(stateNames) {
