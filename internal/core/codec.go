@@ -16,7 +16,8 @@ const (
 	kindOldBatch   = 1 // without a checksum; read, and no longer written
 	kindEpochStart = 2
 	kindMembers    = 8
-	kindBatch      = 4 // no flipped bit makes one of the others of it
+	kindEpochLeap  = 16 // an epoch start that names its epoch
+	kindBatch      = 4  // no flipped bit makes one of the others of it
 )
 
 // A batch is laid out as
@@ -104,6 +105,7 @@ func AppendRecords(dst []Entry, h Header, data []byte) []Entry {
 type epochStart struct {
 	Holder    string `codec:"holder"`
 	ClusterID []byte `codec:"cluster_id,omitempty"` // what the cluster's id shall be if it has none yet
+	Epoch     uint64 `codec:"epoch,omitempty"`      // of a leap
 }
 
 // EncodeStart returns the data of the entry with which a member opens an epoch, which gives the cluster its id if that is

@@ -86,12 +86,18 @@ func (p *Position) Next(e *raftpb.Entry) (Moved, error) {
 		return Moved{Header: h}, nil
 	case kindMembers:
 		return p.amend(data)
-	case kindEpochStart:
+	case kindEpochStart, kindEpochLeap:
 		var s epochStart
 		if err := decodeMsgpack(data[1:], &s); err != nil {
 			return Moved{}, fmt.Errorf("raft entry %d: %w", p.Raft, err)
 		}
 		next := Epoch{Epoch: p.Epoch().Epoch + 1, Holder: s.Holder, Term: e.GetTerm(), Raft: p.Raft, First: p.Index + 1}
+		if data[0] == kindEpochLeap {
+			if s.Epoch < next.Epoch {
+				return Moved{}, fmt.Errorf("%w: raft entry %d leaps to epoch %d from %d", ErrFormat, p.Raft, s.Epoch, next.Epoch-1)
+			}
+			next.Epoch = s.Epoch
+		}
 		p.Epochs = append(p.Epochs, next)
 		p.Epochs = p.Epochs[max(0, len(p.Epochs)-maxEpochs):]
 		if p.ClusterID == ([16]byte{}) {
