@@ -55,6 +55,8 @@ func site(op *faultfs.Op) string {
 var notForDurability = map[string]string{
 	"reserve":   "commits the allocation beside the loop; else the first write to the segment would have to wait for that",
 	"extend":    "writes zeros that nothing rests on, through a file that is open so",
+	"fill":      "writes a log in pieces; the start that follows makes all of it durable",
+	"unmake":    "TestFormCrashes; it is not called in a life",
 	"Condemn":   "TestCondemn; it is not called in a life, and without it the damage is found again",
 	"moveAside": "TestSetAside; it is not called in a life, and what it has not moved is moved at the next start",
 	"run":       "the mark within a second: TestMarkIsSyncedWithinASecond",

@@ -138,7 +138,7 @@ func (d disk) create(dir string, o Options) error {
 		if err := checkSnapshot(o.Boot); err != nil {
 			return err
 		}
-		tmp, err := d.writeSnapshotFile(snaps, o.Boot, nil)
+		tmp, err := d.writeSnapshotFile(snaps, o.Boot, o.content.body())
 		if err == nil {
 			err = d.moveFile(tmp, filepath.Join(snaps, idOf(o.Boot).file(snapExt)))
 		}
@@ -171,7 +171,11 @@ func (d disk) create(dir string, o Options) error {
 	if err := errors.Join(err, m.f.Close()); err != nil {
 		return err
 	}
-	body, err := (&identityBody{Identity: o.Identity, Unborn: o.Unborn}).encode()
+	who := identityBody{Identity: o.Identity, Unborn: o.Unborn}
+	if o.content != nil {
+		who.ClusterID = o.content.ClusterID[:]
+	}
+	body, err := who.encode()
 	if err != nil {
 		return err
 	}
@@ -197,7 +201,11 @@ func (d disk) createWAL(dir string, o Options) error {
 	out.chain()
 	out.metadata(o.Identity)
 	err = out.snapshot(snapID{}, nil)
-	if err == nil && o.Boot != nil {
+	switch {
+	case err != nil:
+	case o.content != nil:
+		err = o.content.fill(out, o)
+	case o.Boot != nil:
 		id := idOf(o.Boot)
 		err = out.snapshot(id, o.Boot.GetMetadata().GetConfState())
 		out.state(hardState{term: id.term, commit: id.index})

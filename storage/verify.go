@@ -71,20 +71,12 @@ func Verify(ctx context.Context, dir string, progress func(Progress)) (*Report, 
 }
 
 func (d disk) verify(ctx context.Context, dir string, progress func(Progress)) (*Report, error) {
-	state, err := d.classify(dir)
+	lock, err := d.lockToRead(dir)
 	if err != nil {
 		return nil, err
 	}
-	if state == dirEmpty {
-		return nil, fmt.Errorf("storage: no member in %s: %w", dir, fs.ErrNotExist)
-	}
-	if _, err := d.Stat(filepath.Join(dir, lockName)); err == nil {
-		lock, err := d.lockDir(dir)
-		if err == nil {
-			defer lock.Close()
-		} else if !errors.Is(err, syscall.EROFS) { // there nobody writes
-			return nil, err
-		}
+	if lock != nil {
+		defer lock.Close()
 	}
 	v := &verification{dir: dir, disk: disk{&readOnly{FS: d.FS, ctx: ctx}}, progress: progress}
 	if err := v.run(); err != nil {

@@ -30,6 +30,8 @@ type Options struct {
 	SegmentSize int64
 	// FS is the file system that the directory is on; nil means that of the operating system. Tests put in another one.
 	FS vfs.FS
+
+	content *Content // of a new directory, by Form
 }
 
 // WAL is one member's stable storage: raft's log, hard state and snapshots. Open makes one. All methods may be called
