@@ -22,13 +22,17 @@ type Checkpointer struct {
 
 	since int64 // bytes applied since the last one was begun; owned by whoever calls Due
 
-	mu     sync.Mutex // guards everything below
-	busy   bool       // one is being written, or is to be tried again
-	made   []cutPoint // candidates for the log's new base, oldest first
-	size   int64      // bytes of the last state that was written
-	last   Place      // after the last apply
-	saved  int64      // last.total at the last one that was written
-	failed error      // why the last one was not written
+	mu     sync.Mutex           // guards everything below
+	busy   bool                 // one is being written, or is to be tried again
+	retry  bool                 // one that has failed is to be tried again now
+	asked  bool                 // one is wanted although none is due
+	ended  chan struct{}        // closed and replaced when one was written or has failed
+	holds  map[*uint64]struct{} // raft indexes behind which the log is being read
+	made   []cutPoint           // candidates for the log's new base, oldest first
+	size   int64                // bytes of the last state that was written
+	last   Place                // after the last apply
+	saved  int64                // last.total at the last one that was written
+	failed error                // why the last one was not written
 	pause  time.Duration
 }
 
@@ -61,7 +65,65 @@ type cutPoint struct {
 // NewCheckpointer returns the checkpointer of a log.
 func NewCheckpointer(store *Store, every, retain int64) *Checkpointer {
 	return &Checkpointer{store: store, every: every, retain: retain, bound: max(boundCheckpoints*every, minBound),
-		made: []cutPoint{{base: store.oldest()}}}
+		made: []cutPoint{{base: store.oldest()}}, last: Place{pos: store.pos, term: store.latest().GetMetadata().GetTerm()},
+		ended: make(chan struct{}), holds: make(map[*uint64]struct{})}
+}
+
+// place returns the place after the last apply.
+func (c *Checkpointer) place() Place {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.last
+}
+
+// ask asks for a checkpoint of all up to a raft index. It returns nil if there is one, and else a channel that is closed when one
+// was written or has failed; or, to who asks again after that, why it has failed.
+func (c *Checkpointer) ask(raftIndex uint64, again bool) (ended <-chan struct{}, failed error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.store.latest().GetMetadata().GetIndex() >= raftIndex:
+		return nil, nil
+	case again && c.failed != nil:
+		return nil, c.failed
+	}
+	c.asked = true
+	return c.ended, nil
+}
+
+// wanted returns the place after the last apply if a checkpoint is to be made there: one that has failed is to be tried again, or
+// somebody has asked for one.
+func (c *Checkpointer) wanted() (Place, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.busy && !c.retry || !c.busy && !c.asked {
+		return Place{}, false
+	}
+	c.busy, c.retry, c.asked, c.since = true, false, false, 0
+	return c.last, true
+}
+
+// hold keeps the log behind a raft index for somebody who reads it, as it is kept for members that catch up, until it is released.
+func (c *Checkpointer) hold(raftIndex uint64) (release func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	key := &raftIndex
+	c.holds[key] = struct{}{}
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.holds, key)
+	}
+}
+
+// mayCutLocked reports whether the log may be cut behind a raft index for all who need it.
+func (c *Checkpointer) mayCutLocked(raftIndex uint64) bool {
+	for held := range c.holds {
+		if raftIndex > *held {
+			return false
+		}
+	}
+	return c.store.mayCut(raftIndex)
 }
 
 // Due counts an apply and reports whether a checkpoint is to be made after it, and where that is. If so the caller must
@@ -86,8 +148,15 @@ func (c *Checkpointer) fail(err error) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.failed = err
+	c.tellLocked()
 	c.pause = min(max(2*c.pause, minCheckpointPause), maxCheckpointPause)
 	return c.pause
+}
+
+// tellLocked tells who has asked for a checkpoint that one has come to its end.
+func (c *Checkpointer) tellLocked() {
+	close(c.ended)
+	c.ended = make(chan struct{})
 }
 
 // failing reports whether the last one was not written.
@@ -97,11 +166,11 @@ func (c *Checkpointer) failing() bool {
 	return c.failed != nil
 }
 
-// again returns the place after the last apply, at which a checkpoint that failed is to be tried again.
-func (c *Checkpointer) again() Place {
+// again lets one that has failed be tried again.
+func (c *Checkpointer) again() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.last
+	c.retry = true
 }
 
 // full returns an [ErrNoRoom] when so much log is kept for want of a checkpoint that there must not be more. One that
@@ -132,7 +201,7 @@ func (c *Checkpointer) Save(a Place, body io.WriterTo) (err error) {
 	cut := c.made[0]
 	for _, p := range c.made {
 		behind := point.total - p.total
-		if behind >= c.retain && (c.store.mayCut(p.base.Raft) || behind > c.retain+pinCheckpoints*c.every+c.size) {
+		if behind >= c.retain && (c.mayCutLocked(p.base.Raft) || behind > c.retain+pinCheckpoints*c.every+c.size) {
 			cut = p
 		}
 	}
@@ -172,6 +241,7 @@ func (c *Checkpointer) Save(a Place, body io.WriterTo) (err error) {
 		c.made = c.made[1:]
 	}
 	c.busy, c.saved, c.failed, c.pause = false, a.total, nil, 0
+	c.tellLocked()
 	return nil
 }
 

@@ -52,7 +52,7 @@ type Log struct {
 
 	cfg     Config
 	writes  queue[*core.Write]
-	applies queue[*core.Apply] // nil: only a checkpoint is to be tried again
+	applies queue[*core.Apply] // nil: a checkpoint may be wanted although none is due
 	fetches queue[*core.Fetch]
 	net     Transport
 	check   *Checkpointer

@@ -38,30 +38,25 @@ func (l *Log) checkpoint(a Place) {
 
 // save writes a checkpoint. One that fails is tried again after a while, with a new capture.
 func (l *Log) save(a Place, body io.WriterTo, err error) {
-	for told := l.check.failing(); ; told = true {
-		if err == nil {
-			began := time.Now()
-			err = l.check.Save(a, body)
-			l.counts.saved(began, err)
+	told := l.check.failing()
+	if err == nil {
+		began := time.Now()
+		err = l.check.Save(a, body)
+		l.counts.saved(began, err)
+	}
+	if err == nil {
+		if l.judgeRoom() || told {
+			l.Post(Problem{Kind: problemCheckpoint})
 		}
-		if err == nil {
-			if l.judgeRoom() || told {
-				l.Post(Problem{Kind: problemCheckpoint})
-			}
-			return
-		}
-		err = fmt.Errorf("checkpoint at record %d: %w", a.pos.Index, err)
-		pause := l.check.fail(err)
-		l.judgeRoom()
-		l.Post(Problem{Kind: problemCheckpoint, Err: err})
-		if !l.wait(pause) {
-			return
-		}
-		a, err = l.check.again(), nil
-		if l.cfg.StateMachine != nil {
-			l.applies.put(nil) // between two applies
-			return
-		}
+		return
+	}
+	err = fmt.Errorf("checkpoint at record %d: %w", a.pos.Index, err)
+	pause := l.check.fail(err)
+	l.judgeRoom()
+	l.Post(Problem{Kind: problemCheckpoint, Err: err})
+	if l.wait(pause) {
+		l.check.again()
+		l.applies.put(nil) // between two applies
 	}
 }
 

@@ -83,7 +83,9 @@ func (l *Log) runApplier() {
 		}
 		for _, a := range applies {
 			if a == nil {
-				l.checkpoint(l.check.again())
+				if at, ok := l.check.wanted(); ok {
+					l.checkpoint(at)
+				}
 				continue
 			}
 			began := time.Now()
