@@ -127,7 +127,7 @@ func (n *Node) serveTail(ctx context.Context, st *transport.Stream) error {
 
 // feedTail sends records until the end of one of both. Nothing is read for a client that has not taken what it was sent before.
 func (n *Node) feedTail(ctx context.Context, t *tail, from uint64) error {
-	for records, err := range n.log.Pieces(ctx, from) {
+	for records, err := range n.log.Pieces(ctx, from, t.st.Ready) {
 		var gone *CompactedError
 		switch {
 		case errors.As(err, &gone):
@@ -138,9 +138,6 @@ func (n *Node) feedTail(ctx context.Context, t *tail, from uint64) error {
 			return err
 		}
 		if err := t.send(records); err != nil {
-			return err
-		}
-		if err := t.st.Ready(); err != nil {
 			return err
 		}
 	}

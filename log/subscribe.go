@@ -8,6 +8,7 @@ import (
 	"iter"
 	"slices"
 	"sort"
+	"sync"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -24,7 +25,7 @@ import (
 // has been compacted past it. Any number may run at a time.
 func (l *Log) Subscribe(ctx context.Context, from uint64) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		for records, err := range l.Pieces(ctx, from) {
+		for records, err := range l.pieces(ctx, from, false, func() error { return nil }) {
 			for _, e := range records {
 				if ctx.Err() != nil {
 					break
@@ -40,17 +41,28 @@ func (l *Log) Subscribe(ctx context.Context, from uint64) iter.Seq2[Entry, error
 	}
 }
 
-// Pieces is Subscribe in pieces: it yields as many records at a time as are read at a time, at least one, and the error alone. The slice is
-// valid until the next piece is asked for, its records longer.
-func (l *Log) Pieces(ctx context.Context, from uint64) iter.Seq2[[]Entry, error] {
+// Pieces is Subscribe for who only passes the records on. It yields as many at a time as are read at a time, at least one, and the
+// error alone; all of it is valid until the next piece is asked for. Before one is read before is called, which may wait: as long
+// as it does nothing is held. Its error ends the sequence.
+func (l *Log) Pieces(ctx context.Context, from uint64, before func() error) iter.Seq2[[]Entry, error] {
+	return l.pieces(ctx, from, true, before)
+}
+
+func (l *Log) pieces(ctx context.Context, from uint64, passing bool, before func() error) iter.Seq2[[]Entry, error] {
 	return func(yield func([]Entry, error) bool) {
 		l.counts.subscribers.Add(1)
 		defer l.counts.subscribers.Add(-1)
-		r := reader{store: l.store, next: max(from, 1), limit: min(cmp.Or(l.cfg.ReadBytes, pieceBytes), pieceBytes)}
+		r := reader{store: l.store, next: max(from, 1), limit: min(cmp.Or(l.cfg.ReadBytes, pieceBytes), pieceBytes), passing: passing}
 		for {
-			records, changed, err := r.read()
+			var records []Entry
+			var changed <-chan struct{}
+			err := before()
+			if err == nil {
+				records, changed, err = r.read()
+			}
 			l.counts.read.Add(uint64(len(records)))
-			if len(records) > 0 && ctx.Err() == nil && !yield(records, nil) {
+			goesOn := len(records) == 0 || ctx.Err() != nil || yield(records, nil)
+			if r.passed(); !goesOn {
 				return
 			}
 			switch {
@@ -82,7 +94,20 @@ type reader struct {
 	next    uint64 // record to be read next
 	raft    uint64 // raft index of the entry to look at next; 0: not known yet
 	records []Entry
-	room    []byte // for copies of small batches
+	room    []byte  // for copies of small batches
+	passing bool    // what was read is used up before more is read
+	lent    *[]byte // then for all copies
+}
+
+// lending are buffers of readers whose records are only passed on.
+var lending = sync.Pool{New: func() any { return new([]byte) }}
+
+// passed takes note that what was read was used, where it is only passed on.
+func (r *reader) passed() {
+	if r.lent != nil {
+		lending.Put(r.lent)
+		r.lent = nil
+	}
 }
 
 // read returns the next committed records. When there are none it returns a channel that is closed
@@ -200,6 +225,15 @@ func (r *reader) take(e *raftpb.Entry, history []Epoch) error {
 
 // copied returns a copy of a batch. Small ones share a piece of memory, since a piece for each costs more than copying.
 func (r *reader) copied(data []byte) []byte {
+	if r.passing {
+		if r.lent == nil {
+			r.lent = lending.Get().(*[]byte)
+			*r.lent = (*r.lent)[:0]
+		}
+		at := len(*r.lent)
+		*r.lent = append(*r.lent, data...)
+		return (*r.lent)[at:len(*r.lent):len(*r.lent)]
+	}
 	if len(data) > cap(r.room)-len(r.room) {
 		if len(data) > copyRoom/4 {
 			return slices.Clone(data)

@@ -14,7 +14,7 @@ import (
 type Entry struct {
 	Index uint64 // the record's own number: 1, 2, 3 … without holes
 	Epoch uint64 // in which it was appended
-	Data  []byte // its content, the reader's own; it shares memory with up to 128 KiB of its neighbours
+	Data  []byte // its content, the reader's own; it shares memory with up to 64 KiB of its neighbours
 }
 
 // Subscribe yields the committed records from an index on, 0 meaning 1, and then each new one, until ctx ends: 1, 2, 3 … without

@@ -58,6 +58,9 @@ func (c ClientConfig) Validate() error {
 	return errors.Join(faults...)
 }
 
+// clientReads is how much a client reads at a time.
+const clientReads = 256 << 10
+
 // Client dials members. Its methods may be called from any goroutine.
 type Client struct {
 	e       *Endpoint
@@ -95,5 +98,6 @@ func (c *Client) Dial(ctx context.Context, addr, name string) (*Mux, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.r.widen(clientReads)
 	return NewMux(l, true, c.streams), nil
 }

@@ -102,6 +102,9 @@ func NewFrameReader(r io.Reader) *FrameReader {
 	return &FrameReader{r: bufio.NewReaderSize(r, 32<<10), buf: make([]byte, 0, ownBody)}
 }
 
+// widen makes the reader read more at a time from its connection, for sessions that are few and carry much.
+func (fr *FrameReader) widen(size int) { fr.r = bufio.NewReaderSize(fr.r, size) }
+
 // Next reads a frame with a body of at most limit bytes. Its error is io.EOF only between frames.
 func (fr *FrameReader) Next(limit int) (Frame, error) {
 	h := fr.head[:]

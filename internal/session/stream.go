@@ -100,6 +100,7 @@ type Stream struct {
 	credit int64      // what may be sent
 	shut   bool       // the end was written
 	in     ring       // what has come
+	into   []byte     // where what comes goes instead, until it is full; in is empty then
 	allow  int64      // what may still come
 	free   int64      // what was read and is not granted again
 	window int64      // all of it; what we have of the budget
@@ -164,8 +165,7 @@ func (st *Stream) Read(p []byte) (int, error) {
 		st.mu.Lock()
 		n := st.in.read(p)
 		if n > 0 {
-			st.free += int64(n)
-			st.grantLocked()
+			st.takenLocked(n)
 			st.settleLocked()
 			st.mu.Unlock()
 			return n, nil
@@ -303,7 +303,7 @@ func (st *Stream) Send(msg []byte) error {
 // comes between messages. A larger message ends the stream with StreamTooLarge. Other errors are those of Read.
 func (st *Stream) Recv(limit int) ([]byte, error) {
 	var head [prefixSize]byte
-	if _, err := io.ReadFull(st, head[:]); err != nil {
+	if err := st.fill(head[:]); err != nil {
 		return nil, err
 	}
 	n := binary.BigEndian.Uint32(head[:])
@@ -315,12 +315,12 @@ func (st *Stream) Recv(limit int) ([]byte, error) {
 	var msg []byte
 	for len(msg) < int(n) {
 		at := len(msg)
-		to := min(int(n), max(2*at, 4*maxChunk))
+		to := min(int(n), max(2*at, FirstPiece))
 		if to > cap(msg) {
 			msg = append(make([]byte, 0, to), msg...)
 		}
 		msg = msg[:to]
-		if _, err := io.ReadFull(st, msg[at:]); err != nil {
+		if err := st.fill(msg[at:]); err != nil {
 			if err == io.EOF {
 				err = io.ErrUnexpectedEOF
 			}
@@ -328,6 +328,47 @@ func (st *Stream) Recv(limit int) ([]byte, error) {
 		}
 	}
 	return msg, nil
+}
+
+// FirstPiece is how much of a message is allocated before a byte of it has come: what is not larger is allocated once.
+const FirstPiece = 65 << 10
+
+// fill reads all of p. What comes is put there by who reads the connection, and whoever waits for it is woken once. Its error
+// is io.EOF only before the first byte.
+func (st *Stream) fill(p []byte) error {
+	st.mu.Lock()
+	for at := 0; ; {
+		if n := st.in.read(p[at:]); n > 0 {
+			at += n
+			st.takenLocked(n)
+			st.settleLocked()
+		}
+		err := st.err
+		if st.ended && !st.deaf {
+			err = io.EOF
+		}
+		if at == len(p) || err != nil {
+			st.mu.Unlock()
+			switch {
+			case at == len(p):
+				return nil
+			case err == io.EOF && at > 0:
+				return io.ErrUnexpectedEOF
+			}
+			return err
+		}
+		st.into = p[at:]
+		st.mu.Unlock()
+		<-st.readable
+		st.mu.Lock()
+		at, st.into = len(p)-len(st.into), nil
+	}
+}
+
+// takenLocked notes that so many bytes were read.
+func (st *Stream) takenLocked(n int) {
+	st.free += int64(n)
+	st.grantLocked()
 }
 
 // CloseWrite says that nothing more will be written. It does not wait, and may be called again.
@@ -453,8 +494,17 @@ func (st *Stream) data(body []byte) error {
 	if st.allow -= int64(len(body)); st.allow < 0 {
 		return fmt.Errorf("%w: stream %d is sent %d bytes more than it takes", ErrFrame, st.id, -st.allow)
 	}
-	st.in.write(body, int(st.window))
 	st.m.c.Counts.Received.Add(uint64(len(body)))
+	if n := copy(st.into, body); n > 0 {
+		st.into, body = st.into[n:], body[n:]
+		st.takenLocked(n)
+		if len(st.into) > 0 {
+			return nil
+		}
+	}
+	if len(body) > 0 {
+		st.in.write(body, int(st.window))
+	}
 	Signal(st.readable)
 	return nil
 }

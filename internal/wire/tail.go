@@ -24,8 +24,9 @@ const (
 	RecordsHead = 1 + 8 + 8 + 4
 	RecordHead  = 4
 
-	// TailPiece is how many bytes of records a message has at most, unless the first of them alone has more.
-	TailPiece = 128 << 10
+	// TailPiece is how many bytes of records a message has at most, unless the first of them alone has more: what a stream's
+	// reader allocates at once.
+	TailPiece = 65<<10 - RecordsHead
 	// MaxTailMessage bounds a message, in bytes: no record is larger than 64 MiB.
 	MaxTailMessage = 64<<20 + RecordsHead + RecordHead
 )
