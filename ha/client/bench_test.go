@@ -1,0 +1,75 @@
+package client_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"testing"
+
+	"github.com/baton-ha/baton/ha"
+)
+
+// BenchmarkTail reads a log from outside, over loopback, from a member that has it in memory; an iteration reads all of it. Compare
+// with BenchmarkLoopback.
+func BenchmarkTail(b *testing.B) {
+	for _, payload := range []int{128, 1 << 10, 16 << 10} {
+		b.Run(fmt.Sprintf("payload=%d", payload), func(b *testing.B) {
+			const size = 32 << 20
+			count := size / payload
+			c := newCluster(b, 1, func(cfg *ha.Config) { cfg.CacheBytes, cfg.MemoryBytes = 192<<20, 1<<30 })
+			n, token := c.active()
+			records := make([][]byte, min(count, (2<<20)/payload))
+			for i := range records {
+				records[i] = make([]byte, payload)
+			}
+			for done := 0; done < count; done += len(records) {
+				if _, err := n.AppendBatch(b.Context(), token, records[:min(len(records), count-done)]...); err != nil {
+					b.Fatal(err)
+				}
+			}
+			cl := dial(b, c.addrs()...)
+			b.SetBytes(int64(count * payload))
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := read(b.Context(), cl, 1, count); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.N)*float64(count)/b.Elapsed().Seconds(), "records/s")
+		})
+	}
+}
+
+// BenchmarkLoopback is what a plain connection brings, read in pieces of 64 KiB.
+func BenchmarkLoopback(b *testing.B) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	const size = 32 << 20
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		for p := make([]byte, 64<<10); err == nil; {
+			_, err = conn.Write(p)
+		}
+	}()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close()
+	p := make([]byte, 64<<10)
+	b.SetBytes(size)
+	for b.Loop() {
+		for range size / len(p) {
+			if _, err := io.ReadFull(conn, p); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}
