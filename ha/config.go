@@ -18,7 +18,7 @@ import (
 	"github.com/baton-ha/baton/transport"
 )
 
-// A Member is one voter of the cluster.
+// A Member is one member of the cluster.
 type Member struct {
 	// Name is unique in the cluster and stays with the member's directory: 1 to 128 bytes of ASCII
 	// letters, digits, '.', '_' and '-'.
@@ -26,6 +26,13 @@ type Member struct {
 	// Addr is where the other members reach it, host:port. A host name is resolved at every dial, and all
 	// addresses that it leads to are tried. It is one host's: neither unspecified (0.0.0.0) nor multicast.
 	Addr string
+	// Advertise is where the program's own service is reached, for the others to name; "": nowhere.
+	Advertise string
+	// Kind says what it is there for. The members of a new cluster are voters.
+	Kind Kind
+	// Priority says to whom the role goes: of those that are well and caught up to one of the highest. What is beyond a
+	// million, or its negative, counts as that.
+	Priority int
 }
 
 // Config says what a [Node] is. It is passed by value and not changed. The zero value of every
@@ -40,8 +47,9 @@ type Config struct {
 	Cluster string
 	// Members are the voters of a new cluster, the same list on each: 2N+1 of them survive the loss of N. One is
 	// enough for development, or to begin with. Two survive nothing; an even number survives no more than one less.
-	// Once the cluster has begun, the list is in its log, and this one says where this member is and where others may be found that
-	// know the latest; it need not be right, and one that differs is no error.
+	// Once the cluster has begun, the list is in its log, changed by [Node.AddMember] and the like, and this one says where this member is and
+	// where others may be found that know the latest; it need not be right, and one that differs is no error. The first leader writes
+	// their Priority and Advertise into the cluster's list.
 	Members []Member
 
 	// Join begins an empty directory as one that waits to be added to a cluster that is there, by AddMember or
@@ -226,6 +234,9 @@ func (c Config) Validate() error {
 			wrong("Members[%d].Addr: %w", i, err)
 		} else if other, taken := addrs[addr]; taken {
 			wrong("Members[%d].Addr: %q is that of %q too", i, m.Addr, other)
+		}
+		if m.Kind != KindVoter {
+			wrong("Members[%d].Kind: the members of a new cluster are voters; add %v %q to it", i, m.Kind, m.Name)
 		}
 		names[m.Name], ids[memberID(m.Name)], addrs[addr] = true, m.Name, m.Name
 	}

@@ -39,7 +39,17 @@ func (l Liveness) MarshalText() ([]byte, error) { return []byte(l.String()), nil
 // A MemberStatus is what is known of a member: of this one what its [Status] says, of another what it has said last.
 type MemberStatus struct {
 	Name, Addr string
-	Liveness   Liveness
+	// Advertise is where its program's own service is reached, "" if it has not said so.
+	Advertise string
+	// Kind is what it is there for. Joining: it is an observer that is to become what Becomes says as soon as it has caught up.
+	Kind    Kind
+	Joining bool
+	Becomes Kind
+	// Priority says to whom the role goes; the highest first.
+	Priority int
+	// Incarnation is the number of its directory, 0 of one that was there at the birth of the cluster.
+	Incarnation uint64
+	Liveness    Liveness
 	// State is its role; 0, which is none, as long as nothing was heard and when it is dead. Active is what it believed to be
 	// when it said so.
 	State State
@@ -84,7 +94,9 @@ func (n *Node) Members() []MemberStatus {
 	newest := uint64(0)
 	r := n.roster()
 	for _, m := range r.all() {
-		s := MemberStatus{Name: m.Name, Addr: r.addr(m)}
+		s := MemberStatus{
+			Name: m.Name, Addr: r.addr(m), Advertise: m.Advertise, Kind: m.Kind, Joining: m.Joining, Becomes: m.Becomes, Priority: m.Priority, Incarnation: m.Incarnation,
+		}
 		if m.Name == n.cfg.Name {
 			own := n.Status()
 			s.Liveness, s.State, s.Epoch, s.Obstacles = Alive, own.State, own.Epoch, own.Obstacles

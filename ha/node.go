@@ -15,6 +15,7 @@ import (
 
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/internal/calls"
+	"github.com/baton-ha/baton/internal/wire"
 	"github.com/baton-ha/baton/log"
 	"github.com/baton-ha/baton/storage"
 	"github.com/baton-ha/baton/transport"
@@ -49,6 +50,7 @@ type Node struct {
 	listed     atomic.Pointer[roster]
 	relisted   chan struct{} // size 1: a token says that the list of the members is another
 	elsewhere  elsewhere
+	reshaping  chan struct{} // size 1: a token is in it while this member changes the list
 	hearsay    hearsay
 	rounds     rounds
 	readers    chan struct{}      // size 1: a token says that somebody waits for a round
@@ -104,7 +106,7 @@ func Open(cfg Config) (*Node, error) {
 
 // newNode returns a node of which nothing has been opened yet.
 func newNode(cfg Config, queue *lines) *Node {
-	n := &Node{cfg: cfg, lines: queue, clock: bootTime, founded: make(chan struct{}, 1), readers: make(chan struct{}, 1), relisted: make(chan struct{}, 1), hurry: make(chan struct{}), ended: make(chan struct{}), closed: make(chan struct{})}
+	n := &Node{cfg: cfg, lines: queue, clock: bootTime, founded: make(chan struct{}, 1), readers: make(chan struct{}, 1), relisted: make(chan struct{}, 1), reshaping: make(chan struct{}, 1), hurry: make(chan struct{}), ended: make(chan struct{}), closed: make(chan struct{})}
 	n.changed.Store(new(make(chan struct{})))
 	return n
 }
@@ -188,6 +190,9 @@ func (n *Node) open(begin beginning) (err error) {
 	if err != nil {
 		return errors.Join(fmt.Errorf("baton: %w", err), n.net.Close(), n.log.Close())
 	}
+	if err := n.net.Handle(wire.KindMembers, []transport.Role{transport.RoleMember, transport.RoleOperator}, n.serveChanges); err != nil {
+		return errors.Join(fmt.Errorf("baton: %w", err), n.net.Close(), n.log.Close())
+	}
 	speaking, hush := context.WithCancel(context.Background())
 	n.hush = hush
 	if err := errors.Join(n.startNews(speaking), n.serveClients()); err != nil {
@@ -215,6 +220,7 @@ func (n *Node) open(begin beginning) (err error) {
 		n.leaving.Go(func() { n.forgetPromises(ctx, guard) })
 	}
 	n.callbacks.Go(n.keepClusterID)
+	n.leaving.Go(func() { n.tend(ctx) })
 	n.leaving.Go(n.closePort)
 	n.leaving.Go(n.watchLoop)
 	if n.cfg.Health != nil {

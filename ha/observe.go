@@ -47,9 +47,12 @@ func (n observer) Changed(now time.Duration, view log.View, change log.Change) [
 func (n observer) Posted(now time.Duration, view log.View, mail log.Mail) []log.Event {
 	events := n.step(now, view, inputOf(mail))
 	n.show(now)
-	if stopped, ok := mail.(log.Stopped); ok {
-		if stopped.Err != nil {
-			n.cfg.Logger.Error("the member has stopped", "member", n.cfg.Name, "err", stopped.Err)
+	switch m := mail.(type) {
+	case look:
+		m.show(n.Node, now, view)
+	case log.Stopped:
+		if m.Err != nil {
+			n.cfg.Logger.Error("the member has stopped", "member", n.cfg.Name, "err", m.Err)
 		}
 		close(n.ended) // who waits for it finds the last status
 	}

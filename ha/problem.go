@@ -30,8 +30,9 @@ func (p Problem) MarshalJSON() ([]byte, error) {
 
 // The kinds of problem that this package tells of itself.
 const (
-	problemIdentity = "identity" // of the cluster: it cannot be kept
-	problemPeers    = "peers"    // the list of the members has some that cannot be talked to
+	problemIdentity  = "identity"  // of the cluster: it cannot be kept
+	problemPeers     = "peers"     // the list of the members has some that cannot be talked to
+	problemPromotion = "promotion" // of a member that has caught up: it is refused
 )
 
 // problem is told of what is wrong: by the log, by the transport, and by this package. peer is the name of the

@@ -26,6 +26,7 @@ func (n *Node) roster() *roster { return n.listed.Load() }
 func (n *Node) enroll(list log.Roster) {
 	n.listed.Store(&roster{Roster: list, hints: n.cfg.Members})
 	poke(n.relisted)
+	n.wakeWatchers()
 	if list.Left(n.self.ID) {
 		n.log.Fail(ErrRemoved)
 	}

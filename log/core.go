@@ -7,6 +7,7 @@ type (
 	CoreConfig   = core.Config
 	Member       = core.Member
 	Roster       = core.Roster
+	Former       = core.Former
 	Kind         = core.Kind
 	MemberChange = core.MemberChange
 	Epoch        = core.Epoch

@@ -21,11 +21,12 @@ type View struct {
 	DiskSince, ApplySince time.Duration
 	// Behind is how many entries are known to be committed, and not applied here.
 	Behind uint64
-	// Peers are the other voters but for arbiters, by id, while this member leads; else nil.
-	Peers []PeerView
+	// Peers are the other voters but for arbiters, by id, while this member leads; else nil. Others are those who cannot lead or
+	// had better not, by id: arbiters and observers.
+	Peers, Others []PeerView
 }
 
-// A PeerView is what a leader knows of another voter.
+// A PeerView is what a leader knows of another member.
 type PeerView struct {
 	ID      uint64
 	Heard   time.Duration // when the heartbeat was sent that it has answered last
@@ -57,16 +58,20 @@ func (c *Core) View(now time.Duration) View {
 	var last uint64
 	v.Peers = make([]PeerView, 0, len(c.members.roster.Members))
 	c.node.WithProgress(func(id uint64, typ raft.ProgressType, p tracker.Progress) {
-		switch {
-		case id == c.cfg.ID:
+		if id == c.cfg.ID {
 			last = p.Match
-		case typ == raft.ProgressTypePeer && !c.members.arbiter(id):
-			e := c.lease.echoes[id]
-			v.Peers = append(v.Peers, PeerView{ID: id, Heard: time.Duration(e.stamp), Behind: p.Match, Guarded: e.guarded, Starved: e.starved})
+			return
 		}
+		e, list := c.lease.echoes[id], &v.Others
+		if typ == raft.ProgressTypePeer && !c.members.arbiter(id) {
+			list = &v.Peers
+		}
+		*list = append(*list, PeerView{ID: id, Heard: time.Duration(e.stamp), Behind: p.Match, Guarded: e.guarded, Starved: e.starved})
 	})
-	for i, p := range v.Peers {
-		v.Peers[i].Behind = last - min(p.Behind, last)
+	for _, list := range [...][]PeerView{v.Peers, v.Others} {
+		for i, p := range list {
+			list[i].Behind = last - min(p.Behind, last)
+		}
 	}
 	return v
 }

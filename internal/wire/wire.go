@@ -3,6 +3,7 @@
 //
 //	cluster   a client opens it and says nothing; the member says at once who there is and who is Active, and again whenever
 //	          that changes. A [Cluster] is one message.
+//	members   an operator or a member asks for a [Change] of the list of the members; the answer is a [ChangeAnswer], and the end.
 //	tail      a client says from which record on, a [TailRequest]; the member sends [Records] until one of both ends it.
 package wire
 
@@ -17,6 +18,7 @@ import (
 const (
 	KindCluster = "cluster"
 	KindTail    = "tail"
+	KindMembers = "members"
 )
 
 // Codes with which a member ends a stream of these kinds. They are above session.FirstOwnCode and never used again. After

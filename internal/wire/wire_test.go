@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -51,17 +52,51 @@ func TestTail(t *testing.T) {
 	}
 }
 
+func TestChange(t *testing.T) {
+	c := Change{Op: OpAdd, Kind: 2, Priority: -7, Name: "d", Addr: "h:1", Advertise: strings.Repeat("x", MaxChangeText)}
+	b, err := c.Encode()
+	if got, perr := ParseChange(append(b, "what is new"...)); err != nil || perr != nil || got != c {
+		t.Errorf("%+v, %v, %v", got, err, perr)
+	}
+	a := ChangeAnswer{Outcome: Refused, Reason: 9, Text: "no"}
+	if got, err := ParseChangeAnswer(a.Encode()); err != nil || got != a {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for i := range b {
+		if _, err := ParseChange(b[:i]); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%d bytes of it: %v", i, err)
+		}
+	}
+	for i := range a.Encode() {
+		if _, err := ParseChangeAnswer(a.Encode()[:i]); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%d bytes of it: %v", i, err)
+		}
+	}
+	a.Text = strings.Repeat("y", MaxChangeDetail+1)
+	if got, err := ParseChangeAnswer(a.Encode()); err != nil || len(got.Text) != MaxChangeDetail || len(a.Encode()) > MaxChange {
+		t.Errorf("%d bytes of text, %v", len(got.Text), err)
+	}
+	if c.Name = strings.Repeat("x", MaxChangeText+1); true {
+		if _, err := c.Encode(); !errors.Is(err, ErrMalformed) {
+			t.Errorf("too long a name: %v", err)
+		}
+	}
+}
+
 // What anybody may send takes no more memory than it is long, and is no panic.
 func FuzzMessages(f *testing.F) {
 	b := AppendRecord(BeginRecords(nil, 1, 1), []byte("x"))
 	EndRecords(b, 1)
 	c, _ := (&Cluster{From: "a", Members: []Member{{Name: "a"}}}).Encode()
-	for _, b := range [][]byte{b, c, TailRequest(1), Compacted(1, 2)} {
+	change, _ := Change{Op: OpAdd, Name: "d", Addr: strings.Repeat("x", MaxChangeText)}.Encode()
+	for _, b := range [][]byte{b, c, TailRequest(1), Compacted(1, 2), change, ChangeAnswer{Text: "x"}.Encode()} {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		_, _ = ParseTailRequest(b)
 		_, _ = DecodeCluster(b)
+		_, _ = ParseChange(b)
+		_, _ = ParseChangeAnswer(b)
 		m, err := ParseTail(b, nil)
 		if err != nil || m.Compacted {
 			return

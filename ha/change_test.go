@@ -1,0 +1,113 @@
+package ha_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/baton-ha/baton/ha"
+)
+
+// rowOf returns the member of a name as a node lists it.
+func (c *cluster) rowOf(on, name string) (ha.MemberStatus, bool) {
+	for _, m := range c.nodes[on].Members() {
+		if m.Name == name {
+			return m, true
+		}
+	}
+	return ha.MemberStatus{}, false
+}
+
+// listed waits until all nodes list a member as it should be.
+func (c *cluster) listed(what, name string, ok func(m ha.MemberStatus, there bool) bool) {
+	c.t.Helper()
+	for on := range c.nodes {
+		eventually(c.t, on+" lists that "+what, func() bool { return ok(c.rowOf(on, name)) })
+	}
+}
+
+// shut closes a member, which is expected to run no more.
+func (c *cluster) shut(name string) {
+	c.nodes[name].Close()
+	delete(c.nodes, name)
+}
+
+// TestChange_FromAnyMember: attributes, demotion, promotion, another address and removal, asked of members that do not lead and of
+// the one that does, while records are appended.
+func TestChange_FromAnyMember(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, nil)
+	c.startAll()
+	_, token := c.active()
+	active := token.Holder
+	standbys := c.others(active)
+	asked, other := c.nodes[standbys[0]], standbys[1]
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	must := func(what string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		c.put(number(1))
+	}
+
+	must("priority", asked.SetPriority(ctx, other, 7))
+	must("priority again", c.nodes[active].SetPriority(ctx, other, 7))
+	c.listed("the priority is another", other, func(m ha.MemberStatus, _ bool) bool { return m.Priority == 7 })
+
+	must("demote", asked.Demote(ctx, other))
+	c.listed("it has no vote", other, func(m ha.MemberStatus, _ bool) bool { return m.Kind == ha.KindObserver && m.State == ha.Observer })
+	short, stop := context.WithTimeout(ctx, 10*time.Second)
+	defer stop()
+	if err := c.nodes[other].Become(short, ha.Active); !errors.Is(err, ha.ErrNotChosen) {
+		t.Errorf("an observer wants to be active: %v", err)
+	}
+	must("promote", c.nodes[other].Promote(ctx, other))
+	c.listed("it has a vote", other, func(m ha.MemberStatus, _ bool) bool { return m.Kind == ha.KindVoter && m.State == ha.Standby })
+
+	// It moves: it listens elsewhere, and the others are told.
+	old := c.members
+	c.shut(other)
+	c.members = nil
+	for _, m := range old {
+		if m.Name == other {
+			m.Addr = freeAddr(t)
+		}
+		c.members = append(c.members, m)
+	}
+	c.start(other)
+	moved := c.config(other).Members
+	for _, m := range moved {
+		if m.Name == other {
+			must("change the address", asked.ChangeAddr(ctx, other, m.Addr))
+			c.listed("it has moved", other, func(s ha.MemberStatus, _ bool) bool { return s.Addr == m.Addr && s.Liveness == ha.Alive })
+		}
+	}
+
+	// What is refused says why, also across the wire.
+	var refused *ha.MembershipError
+	err := asked.RemoveMember(ctx, "nobody")
+	if !errors.Is(err, ha.ErrNoMember) || !errors.As(err, &refused) || refused.Change != `remove member "nobody"` {
+		t.Errorf("remove nobody: %v", err)
+	}
+	if err := asked.AddMember(ctx, ha.Member{Name: "d", Addr: freeAddr(t)}); !errors.Is(err, ha.ErrNewcomer) {
+		t.Errorf("add somebody who is not there: %v", err)
+	}
+	if err := asked.AddMember(ctx, ha.Member{Name: "not a name"}); !errors.Is(err, ha.ErrBadChange) {
+		t.Errorf("add what has no name: %v", err)
+	}
+
+	// The Active is removed, asked of another: it hands over first. Then nobody may be removed any more.
+	must("remove the Active", c.nodes[other].RemoveMember(ctx, active))
+	c.shut(active)
+	c.listed("it is gone", active, func(_ ha.MemberStatus, there bool) bool { return !there })
+	must("remove it again", asked.RemoveMember(ctx, active))
+	c.shut(other)
+	short, stop = context.WithTimeout(ctx, time.Second)
+	defer stop()
+	if err := asked.RemoveMember(short, other); !errors.As(err, &refused) && !errors.Is(err, ha.ErrUnknown) {
+		t.Errorf("one of two is down, and it was removed: %v", err)
+	}
+}

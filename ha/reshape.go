@@ -1,0 +1,177 @@
+package ha
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/baton-ha/baton/internal/wire"
+	"github.com/baton-ha/baton/log"
+	"github.com/baton-ha/baton/transport"
+)
+
+// This file is how the leader makes a change of the members: one at a time, planned from what it knows at the moment (plan.go),
+// asked of the log, and planned again if something has come between.
+
+// look asks the loop what it knows; the answer comes on a channel of size 1.
+type look struct{ reply chan ground }
+
+// Mail implements [log.Mail].
+func (look) Mail() {}
+
+// show answers a look, on the loop.
+func (l look) show(n *Node, now time.Duration, view log.View) {
+	l.reply <- ground{
+		list: n.roster(), view: view, leading: n.role.lead.leading, self: n.self.ID, now: now, heartbeat: n.cfg.Heartbeat,
+	}
+}
+
+// ground returns what is known at the moment. It fails with errMoved if this member does not lead.
+func (n *Node) ground(ctx context.Context) (ground, error) {
+	l := look{make(chan ground, 1)}
+	n.log.Post(l)
+	select {
+	case g := <-l.reply:
+		if !g.leading {
+			return g, errMoved
+		}
+		return g, nil
+	case <-ctx.Done():
+		return ground{}, context.Cause(ctx)
+	case <-n.ended:
+		return ground{}, errMoved
+	}
+}
+
+// reshape makes a change that is asked for, if this member leads. What is returned is nil, a *[MembershipError], errMoved,
+// [ErrReentrant], or leaves open what has become of it.
+func (n *Node) reshape(ctx context.Context, q wire.Change) error {
+	var h transport.Hello
+	var failure error
+	if q.Op == wire.OpAdd {
+		h, failure = n.newcomer(ctx, q)
+	}
+	return n.reshapeBy(ctx, inWords(q), func(g ground) (log.MemberChange, error) {
+		switch q.Op {
+		case wire.OpAdd:
+			return g.add(q, h, failure)
+		case wire.OpRemove:
+			return g.remove(q.Name)
+		case wire.OpPromote:
+			return g.promote(q.Name)
+		case wire.OpDemote:
+			return g.demote(q.Name)
+		case wire.OpAddr:
+			return g.changeAddr(q.Name, q.Addr)
+		case wire.OpPriority:
+			return g.setPriority(q.Name, int(q.Priority))
+		}
+		return log.MemberChange{}, refuse(ErrBadChange, "this member does not know how")
+	})
+}
+
+// newcomer asks who waits at an address to be added.
+func (n *Node) newcomer(ctx context.Context, q wire.Change) (transport.Hello, error) {
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.DialTimeout+probeTimeout)
+	defer cancel()
+	return n.net.Probe(ctx, transport.Peer{Name: q.Name, Addr: q.Addr})
+}
+
+// reshapeBy makes a change that is planned by plan, in words what. A change that is nothing is made already.
+func (n *Node) reshapeBy(ctx context.Context, what string, plan func(ground) (log.MemberChange, error)) error {
+	select {
+	case n.reshaping <- struct{}{}: // one at a time
+		defer func() { <-n.reshaping }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-n.ended:
+		return errMoved
+	}
+	patience := n.clock() + 2*n.cfg.ElectionTimeout
+	for {
+		again, err := n.reshapeOnce(ctx, plan)
+		if err != nil && (!again || n.clock() >= patience) {
+			var refused *MembershipError
+			if errors.As(err, &refused) {
+				refused.Change = what
+			}
+			return err
+		}
+		if err == nil {
+			return nil
+		}
+		pause := time.NewTimer(n.cfg.Heartbeat)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			return err // what stands in the way says more
+		case <-n.ended:
+			return errMoved
+		}
+		pause.Stop()
+	}
+}
+
+// reshapeOnce plans a change and makes it. again: the error may be over soon.
+func (n *Node) reshapeOnce(ctx context.Context, plan func(ground) (log.MemberChange, error)) (again bool, err error) {
+	g, err := n.ground(ctx)
+	if err != nil {
+		return false, err
+	}
+	if g.list.Joint() {
+		return true, refuse(ErrChanging, "%s", g.unfinished())
+	}
+	change, err := plan(g)
+	if err == errHandOver {
+		if err := n.Become(ctx, Standby); err != nil {
+			return false, handOverRefused(err)
+		}
+		return false, errMoved
+	}
+	if err != nil || len(change.Put)+len(change.Remove) == 0 {
+		return errors.Is(err, ErrQuorum) || errors.Is(err, ErrNotCaughtUp), err // a new leader has not heard everybody yet
+	}
+	g.complete(&change)
+	version, err := n.log.Reconfigure(ctx, change)
+	switch {
+	case err == nil:
+		return false, n.settled(ctx, version)
+	case errors.Is(err, log.ErrNotLeader):
+		return false, errMoved
+	case errors.Is(err, ErrOutdated):
+		return true, refuse(ErrOutdated, "%s", firstLine(err))
+	case errors.Is(err, ErrChanging), errors.Is(err, log.ErrNotYetSettled):
+		return true, refuse(ErrChanging, "%s", firstLine(err))
+	case errors.Is(err, ErrBadChange):
+		return false, refuse(ErrBadChange, "%s", firstLine(err))
+	}
+	return false, err
+}
+
+// handOverRefused is why a leader that was to hand over first has not.
+func handOverRefused(err error) error {
+	for _, reason := range []error{ErrNoSuccessor, ErrNotHandedOver} {
+		if errors.Is(err, reason) {
+			return refuse(reason, "it leads, and must hand over first: %s", firstLine(err))
+		}
+	}
+	return err // the end of ctx or of this member, or a callback calls
+}
+
+// settled waits until both majorities have agreed to a change that is in force.
+func (n *Node) settled(ctx context.Context, version uint64) error {
+	for {
+		changed := *n.changed.Load()
+		if r := n.roster(); r.Version > version || r.Version == version && !r.Joint() {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: it is made, and the majority of before has not agreed to its end: %w", ErrUnknown, context.Cause(ctx))
+		case <-n.ended:
+			return fmt.Errorf("%w: %w", ErrUnknown, ErrClosed)
+		}
+	}
+}
