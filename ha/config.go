@@ -103,6 +103,13 @@ type Config struct {
 	// HealthStrikes is how many checks in a row must fail. 0: 3.
 	HealthStrikes int
 
+	// Preempt, if not 0, lets this member, while it is Active, hand over to a member of higher Priority that has been well and
+	// caught up for so long without a break. 0: nobody fails back without being asked.
+	Preempt time.Duration
+	// StayAway, if not "", is why this member shall not take the role, from its start on until [Node.ComeBack]: for maintenance,
+	// or on a host that is there for its vote and its copy. It goes on voting.
+	StayAway string
+
 	// Bind is the address to listen on, host:port; "" is this member's Addr.
 	Bind string
 	// TLS, if not nil, secures all connections, both sides with certificates. See [AuthorizeByCertificate] for what
@@ -295,6 +302,9 @@ func (c Config) Validate() error {
 	if d.CoolDown < 0 {
 		wrong("CoolDown: %v is negative", c.CoolDown)
 	}
+	if d.Preempt < 0 {
+		wrong("Preempt: %v is negative", c.Preempt)
+	}
 	d.validateHealth(wrong)
 	if d.MaxRecord < 1 || d.MaxRecord > 32<<20 {
 		wrong("MaxRecord: %d is not 1 to 32 MiB", c.MaxRecord)
@@ -321,7 +331,7 @@ func (c Config) withoutAges() Config {
 	c.ElectionTimeout = min(c.ElectionTimeout, month)
 	c.Heartbeat = min(c.Heartbeat, c.ElectionTimeout/4)
 	c.DrainTimeout, c.CoolDown = min(c.DrainTimeout, month), min(c.CoolDown, month)
-	c.HealthInterval, c.HealthTimeout = min(c.HealthInterval, month), min(c.HealthTimeout, month)
+	c.HealthInterval, c.HealthTimeout, c.Preempt = min(c.HealthInterval, month), min(c.HealthTimeout, month), min(c.Preempt, month)
 	return c
 }
 

@@ -13,6 +13,7 @@ type handover struct {
 	sent   bool          // the log was told to transfer
 	by     time.Duration // when this step must have succeeded
 	wishes []*wish       // to be answered with how it ends
+	away   string        // why this member stays away once someone else leads, "" if it does not
 }
 
 // handOver begins a handover, because of which the role ends with a cause, or refuses it and leaves everything as it is.
@@ -66,6 +67,9 @@ func (r *role) transfer(now time.Duration, h *handover, to uint64) {
 // endHandover ends it; a nil error says that someone else leads.
 func (r *role) endHandover(err error) {
 	wishes := r.handing.wishes
+	if err == nil && r.handing.away != "" {
+		r.away = r.handing.away
+	}
 	r.handing = nil
 	r.out.answer(err, wishes...)
 }

@@ -192,3 +192,42 @@ func TestT9_UncheckedIsNotActive(t *testing.T) {
 		t.Errorf("Close: %v, and the check under way has returned: %v", err, returned.Load())
 	}
 }
+
+// TestStayAway: an active that is asked to stay away hands over first, and does not come back by itself; a member may stay away from
+// its start on.
+func TestStayAway(t *testing.T) {
+	t.Parallel()
+	r := &roles{}
+	c := withRoles(t, 3, r, func(cfg *ha.Config) {
+		if cfg.Name == "c" {
+			cfg.StayAway = "it has a slow disk"
+		}
+	})
+	c.startAll()
+	n, token := c.active()
+	if token.Holder == "c" {
+		t.Fatal("c is active, which stays away")
+	}
+	if err := n.StayAway(t.Context(), "a new kernel"); err != nil {
+		if !errors.Is(err, ha.ErrNoSuccessor) && !errors.Is(err, ha.ErrNotHandedOver) {
+			t.Fatalf("StayAway: %v", err)
+		}
+		eventually(t, "it stays away", func() bool { return n.StayAway(t.Context(), "a new kernel") == nil })
+	}
+	_, next := c.activeOtherThan(token)
+	if next.Holder == "c" {
+		t.Error("c is active, which stays away")
+	}
+	if o, _ := obstacleOf(n, ha.ObstacleAway); o.Text != "a new kernel" {
+		t.Errorf("the obstacles of a member that stays away: %v", n.Status().Obstacles)
+	}
+	if o, _ := obstacleOf(c.nodes["c"], ha.ObstacleAway); o.Text != "it has a slow disk" {
+		t.Errorf("the obstacles of a member that stays away from its start on: %v", c.nodes["c"].Status().Obstacles)
+	}
+	n.ComeBack()
+	eventually(t, "it has the role again", func() bool {
+		err := n.Become(t.Context(), ha.Active)
+		return err == nil && n.Status().State == ha.Active
+	})
+	c.put(number(1))
+}

@@ -42,6 +42,11 @@ type (
 		id        uint64
 		obstacles []obstacle
 	}
+	// keepAway: somebody wants this member to stay away from the role for a reason or, without one, no longer.
+	keepAway struct {
+		reason string
+		wish   *wish // nil without a reason
+	}
 	// become: somebody wants this member to be Active, or not to be.
 	become struct{ wish *wish }
 )
@@ -57,6 +62,7 @@ func (unborn) input()        {}
 func (diskFull) input()      {}
 func (checked) input()       {}
 func (heardOf) input()       {}
+func (keepAway) input()      {}
 func (become) input()        {}
 
 func (wake) Mail()          {}
@@ -70,6 +76,7 @@ func (unborn) Mail()        {}
 func (diskFull) Mail()      {}
 func (checked) Mail()       {}
 func (heardOf) Mail()       {}
+func (keepAway) Mail()      {}
 func (become) Mail()        {}
 
 // An action is something that a role machine wants done.

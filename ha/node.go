@@ -181,7 +181,7 @@ func (n *Node) open(begin beginning) (err error) {
 	_, epoch := n.log.Position()
 	n.role = newRole(roleConfig{
 		id: n.self.ID, name: n.cfg.Name, cluster: n.cfg.Cluster, heartbeat: n.cfg.Heartbeat, electionTimeout: n.cfg.ElectionTimeout,
-		drainTimeout: n.cfg.DrainTimeout, coolDown: n.cfg.CoolDown, strikes: n.strikes(), clusterID: [16]byte(randomBytes(16)),
+		drainTimeout: n.cfg.DrainTimeout, coolDown: n.cfg.CoolDown, strikes: n.strikes(), preempt: n.cfg.Preempt, away: n.cfg.StayAway, clusterID: [16]byte(randomBytes(16)),
 		roster: n.log.Roster(),
 	}, epoch)
 	n.pulse.Store(int64(n.clock()))
@@ -355,11 +355,19 @@ func (n *Node) Become(ctx context.Context, s State) error {
 }
 
 func (n *Node) become(ctx context.Context, s State) error {
+	return n.wish(ctx, func(w *wish) input {
+		w.active = s == Active
+		return become{w}
+	})
+}
+
+// wish asks the role machine for something and waits for the answer.
+func (n *Node) wish(ctx context.Context, in func(w *wish) input) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	done := make(chan error, 1)
-	n.log.Post(become{&wish{active: s == Active, reply: done}})
+	n.log.Post(in(&wish{reply: done}))
 	select {
 	case err := <-done:
 		return err

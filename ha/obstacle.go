@@ -34,6 +34,8 @@ const (
 	// ObstacleRecovering: the member was sick. Others are preferred for Config.CoolDown, and for twice as long each time that it
 	// is sick again soon after, eight times at most. Become(Active) on this member ends it.
 	ObstacleRecovering ObstacleKind = "recovering"
+	// ObstacleAway bars: somebody has asked this member to stay away, for the reason in the text ([Node.StayAway]).
+	ObstacleAway ObstacleKind = "away"
 	// ObstacleCallback bars: a callback has not returned, Config.DrainTimeout after its ctx had ended.
 	ObstacleCallback ObstacleKind = "callback"
 	// ObstacleCoolDown bars: OnActive has failed. It lasts for Config.CoolDown, and for twice as long each time that it fails again

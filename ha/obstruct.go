@@ -18,7 +18,8 @@ type obstacle struct {
 // lasts reports whether nobody can say that it will soon be over, so that there is no use in waiting for it.
 func (k ObstacleKind) lasts() bool {
 	switch k {
-	case ObstacleUnborn, ObstacleSick, ObstacleCallback, ObstacleDiskStalled, ObstacleApplyStalled, ObstacleDiskFull, ObstacleObserver, ObstacleJoining:
+	case ObstacleSick, ObstacleAway,
+		ObstacleUnborn, ObstacleCallback, ObstacleDiskStalled, ObstacleApplyStalled, ObstacleDiskFull, ObstacleObserver, ObstacleJoining:
 		return true
 	}
 	return false
@@ -28,7 +29,8 @@ func (k ObstacleKind) lasts() bool {
 // know does not bar.
 func (k ObstacleKind) bars() bool {
 	switch k {
-	case ObstacleUnborn, ObstacleSick, ObstacleCallback, ObstacleCoolDown, ObstacleHandOver, ObstacleRestart, ObstacleDiskStalled, ObstacleApplyStalled,
+	case ObstacleSick, ObstacleAway, ObstacleCoolDown,
+		ObstacleUnborn, ObstacleCallback, ObstacleHandOver, ObstacleRestart, ObstacleDiskStalled, ObstacleApplyStalled,
 		ObstacleLagging, ObstacleLoop, ObstacleSilent, ObstacleObserver, ObstacleJoining:
 		return true
 	}
@@ -92,6 +94,7 @@ func (r *role) obstruct(now time.Duration) {
 		return fmt.Sprintf("%s has not returned, %v after its ctx had ended", r.phase.callback(), drain)
 	})
 	note(ObstacleSick, r.fit.sick != nil, 0, r.fit.sick, errs(r.fit.sick))
+	note(ObstacleAway, r.away != "", 0, nil, words(r.away))
 	note(ObstacleRecovering, r.fit.sick == nil && now < r.fit.rest.until, r.fit.rest.until, nil, func() string {
 		return fmt.Sprintf("its health checks failed until a moment ago; it leaves the role to others for %v", r.fit.rest.length)
 	})

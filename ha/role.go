@@ -22,7 +22,7 @@ import (
 // It stays Active while the first two hold, it is not sick, and nobody asks it to go.
 //
 // Its parts have files of their own: the phase (phase.go), a handover (handover.go), wishes (wish.go), obstacles (obstruct.go),
-// its health (sick.go), the choice of a successor (successor.go). What goes in and out is in input.go.
+// its health (sick.go), staying away (away.go), the choice of a successor (successor.go). What goes in and out is in input.go.
 type role struct {
 	cfg  roleConfig
 	list log.Roster // the members
@@ -38,6 +38,8 @@ type role struct {
 	cool      damper                // after OnActive has failed
 	coolErr   error                 // why
 	fit       fitness
+	away      string // why it was asked to stay away; "": it was not
+	higher    prospect
 	yielded   uint64        // the term in which it has offered the role to others, having been sick a moment ago
 	relieveAt time.Duration // before which it does not hand over again for want of running
 	handing   *handover
@@ -55,6 +57,8 @@ type roleConfig struct {
 	electionTimeout time.Duration
 	drainTimeout    time.Duration // how long a callback may take to return once its ctx is over
 	coolDown        time.Duration // how long a member stays away after a failed OnActive, or after it was sick
+	preempt         time.Duration // how long a member of higher priority must have been well to get the role; 0: it does not
+	away            string        // why it is to stay away from the start on, "" if it is not
 	strikes         int           // failed checks of its health that make it sick; 0: nobody checks
 	clusterID       [16]byte      // proposed for a new cluster
 	roster          log.Roster    // the members at the start
@@ -72,7 +76,7 @@ type leadership struct {
 // of an epoch. The first step begins its standby phase.
 func newRole(cfg roleConfig, epoch log.Epoch) role {
 	r := role{cfg: cfg, list: cfg.roster, others: make(map[uint64][]obstacle), lead: leadership{epoch: epoch}, phase: phase{active: true, ended: true, returned: true}}
-	if cfg.strikes > 0 {
+	if r.away = cfg.away; cfg.strikes > 0 {
 		r.fit.sick = errUnchecked
 	}
 	return r
@@ -110,6 +114,8 @@ func (r *role) step(now time.Duration, view log.View, in input) output {
 		r.retryAt = min(r.retryAt, now) // it may be well again
 	case become:
 		r.wish(now, in.wish)
+	case keepAway:
+		r.stayAway(now, in.reason, in.wish)
 	}
 	r.obstruct(now)
 	r.reconcile(now)
@@ -178,6 +184,7 @@ func (r *role) reconcile(now time.Duration) {
 		return
 	}
 	r.pursueHealth(now)
+	r.pursuePreemption(now)
 	r.pursueRelief(now)
 	r.pursueHandover(now)
 	r.pursueWishes(now)
@@ -224,7 +231,7 @@ func (r *role) pursueRole(now time.Duration) {
 // barred reports whether something keeps this member from being active that it cannot change itself.
 func (r *role) barred() bool {
 	o := &r.obstacles
-	return o.stands(ObstacleCallback) || o.stands(ObstacleCoolDown) || o.stands(ObstacleSick)
+	return o.stands(ObstacleCallback) || o.stands(ObstacleCoolDown) || o.stands(ObstacleSick) || o.stands(ObstacleAway)
 }
 
 // yields reports whether this member, which was sick a moment ago, should offer the role to one that is well, once.
@@ -301,6 +308,9 @@ func (r *role) deadline(now time.Duration) time.Duration {
 	}
 	if r.lead.leading && !r.phase.open() {
 		soonest(r.retryAt)
+	}
+	if r.higher.id != 0 {
+		soonest(r.higher.since + r.cfg.preempt)
 	}
 	if r.phase.ended && !r.phase.returned {
 		soonest(r.phase.endedAt + r.cfg.drainTimeout)

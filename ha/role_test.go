@@ -24,7 +24,7 @@ import (
 //	stopped                                the log has ended
 //	returned [err=], expired               the callback has returned; its ctx was ended beside the loop
 //	become active|standby                  somebody wishes; wishes are numbered
-//	checked [err=]                         a check of its health has ended
+//	checked [err=], away [reason=]         a check of its health has ended; it is asked to stay away, or no longer
 //	unborn [err=], disk-full [err=]        the cluster has not begun; there is no room on the disk
 //	listed [observer]                      the members are others: a is a voter or an observer
 //	sees [late= hold= pressed guard= disk= apply= behind=]
@@ -32,7 +32,8 @@ import (
 //	peers                                  and of the others, a line for each: name [silent=] [behind=] [guarded] [starved]
 //	says id= [kind= until= text=]          another member says what is in its way
 //	wake                                   nothing, but time has passed
-//	config [strikes=]                      the machine begins anew, with checks of its health
+//	config [strikes=] [preempt=] [away=] [priorities=]
+//	                                       the machine begins anew, with this configuration, and priorities of a, b and c
 //
 // Rewrite the outputs with: go test ./ha -run TestRole -rewrite
 func TestRole(t *testing.T) {
@@ -117,6 +118,12 @@ func (s *roleScript) run(t *testing.T, d *datadriven.TestData) string {
 		in = become{s.wishes[len(s.wishes)-1]}
 	case "checked":
 		in = checked{failure()}
+	case "away":
+		w := &wish{}
+		if d.HasArg("reason") {
+			s.wishes = append(s.wishes, w)
+		}
+		in = keepAway{text("reason"), w}
 	case "unborn":
 		in = unborn{failure()}
 	case "disk-full":
@@ -139,7 +146,10 @@ func (s *roleScript) run(t *testing.T, d *datadriven.TestData) string {
 		in = wake{}
 	case "config":
 		cfg := s.config()
-		cfg.strikes = int(number("strikes"))
+		cfg.strikes, cfg.preempt, cfg.away = int(number("strikes")), after("preempt"), text("away")
+		for i, c := range text("priorities") {
+			cfg.roster.Members[i].Priority = int(c - '0')
+		}
 		s.role = newRole(cfg, log.Epoch{})
 		return ""
 	default:

@@ -59,6 +59,9 @@ func t2(seed uint64) simConfig {
 	}
 	cfg.retimed = seed%3 == 0
 	cfg.health = seed%5 < 2
+	if seed%7 < 3 {
+		cfg.priorities, cfg.preempt = []int{0, 2, 1, 1, 0}, time.Second
+	}
 	return cfg
 }
 

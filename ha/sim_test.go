@@ -44,6 +44,8 @@ type simConfig struct {
 	checkpoint      int64         // bytes between two checkpoints
 	births          bool          // members must be born before they take part
 	calm            bool          // callbacks return at once and never fail
+	priorities      []int         // of the members, if they differ
+	preempt         time.Duration // Config.Preempt
 	health          bool          // members check their health, and tell each other how they are
 }
 
@@ -173,7 +175,11 @@ func newSim(cfg simConfig) *simCluster {
 	var members []log.Member
 	for i := range cfg.members {
 		name := string(rune('a' + i))
-		members = append(members, log.Member{ID: memberID(name), Name: name})
+		some := log.Member{ID: memberID(name), Name: name}
+		if cfg.priorities != nil {
+			some.Priority = cfg.priorities[i]
+		}
+		members = append(members, some)
 	}
 	boot := log.Boot(members)
 	for _, m := range members {
@@ -272,7 +278,7 @@ func (m *simMember) start(fresh bool) {
 	}
 	m.role = newRole(roleConfig{
 		name: m.name, cluster: "sim", heartbeat: m.timing.heartbeat, electionTimeout: m.timing.election,
-		drainTimeout: simDrain, coolDown: time.Second, strikes: m.strikes(), clusterID: [16]byte{byte(m.i + 1)}, id: m.id, roster: c.Roster(),
+		drainTimeout: simDrain, coolDown: time.Second, strikes: m.strikes(), preempt: cfg.preempt, clusterID: [16]byte{byte(m.i + 1)}, id: m.id, roster: c.Roster(),
 	}, c.Epoch())
 	switch {
 	case cfg.births && fresh:

@@ -127,7 +127,11 @@ func (k *checker) told(m *simMember, events []log.Event) {
 		if m.working && (m.endedAt == 0 || m.local() < m.endedAt+simDrain) {
 			k.fail("%s hands over, and its OnActive has not returned", m.name)
 		}
-		if to := k.c.byID[t.To]; k.c.cfg.fault == 0 && to.sick && to.known() {
+		to := k.c.byID[t.To]
+		if lag := m.lagOf(to); lag > maxLag {
+			k.fail("%s hands over to %s, which lacks %d entries", m.name, to.name, lag)
+		}
+		if k.c.cfg.fault == 0 && to.sick && to.known() {
 			k.fail("%s hands over to %s, which is sick", m.name, to.name)
 		}
 	}

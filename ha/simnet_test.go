@@ -145,7 +145,9 @@ func (c *simCluster) misfortune1() {
 	o := c.members[w.Rand.IntN(len(c.members))]
 	lasts := time.Duration(w.Rand.ExpFloat64() * float64(c.cfg.election))
 	if c.cfg.health && w.Chance(0.2) {
-		m.fallSick(4 * lasts)
+		if m.fallSick(4 * lasts); o.process.Up() && !o.process.Paused() && w.Chance(0.5) {
+			o.stayAway(4 * lasts)
+		}
 		return
 	}
 	switch w.Rand.IntN(11) {

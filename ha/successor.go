@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -9,7 +10,8 @@ import (
 )
 
 // successor picks the member to which leadership could be handed now: the one wanted if nothing is in its way or, if want is
-// 0, the best. That is one that is well if there is any, of those the one that has most, of those the first by id. One that
+// 0, the best. That is one that is well if there is any, of those one of the highest priority, of those the one that has most, of
+// those the first by id. Health comes before priority: a high priority is no reason to send the role where it will not stay. One that
 // is wanted has asked for itself, so it knows better than what it has said of itself before. It returns 0 where there is
 // none, and what is in the way of each.
 func (r *role) successor(now time.Duration, want uint64) (uint64, map[string][]obstacle) {
@@ -37,7 +39,7 @@ func (r *role) best(now time.Duration, want uint64, well bool) uint64 {
 		if want != 0 && p.ID != want || barred || well && len(obstacles) > 0 {
 			continue
 		}
-		if best.ID == 0 || p.Behind < best.Behind {
+		if best.ID == 0 || cmp.Or(cmp.Compare(r.priority(best.ID), r.priority(p.ID)), cmp.Compare(p.Behind, best.Behind)) < 0 {
 			best = p
 		}
 	}
@@ -80,6 +82,12 @@ func (r *role) obstaclesOf(now time.Duration, p log.PeerView, said bool) (list [
 	return list
 }
 
+// priority is a member's in the list of the members.
+func (r *role) priority(id uint64) int {
+	m, _ := r.list.Known(id)
+	return m.Priority
+}
+
 // silentBeats is how many heartbeats another member may leave unanswered before it may be gone.
 const silentBeats = 4
 
@@ -96,3 +104,30 @@ func (r *role) pursueRelief(now time.Duration) {
 
 // relieveRest is how many election timeouts there are between two hand-overs for want of running.
 const relieveRest = 6
+
+// A prospect is a member of higher priority that is well and has caught up, and since when.
+type prospect struct {
+	id    uint64
+	since time.Duration
+}
+
+// pursuePreemption hands the role over to a member of higher priority that is well and has caught up for as long as the
+// configuration asks: one that comes and goes does not take it.
+func (r *role) pursuePreemption(now time.Duration) {
+	if r.cfg.preempt == 0 {
+		return
+	}
+	to := uint64(0)
+	if r.phase.open() && r.handing == nil {
+		to = r.best(now, 0, true)
+	}
+	switch {
+	case to == 0 || r.priority(to) <= r.priority(r.cfg.id):
+		r.higher = prospect{}
+	case to != r.higher.id:
+		r.higher = prospect{to, now}
+	case now >= r.higher.since+r.cfg.preempt:
+		r.higher = prospect{}
+		r.handOver(now, 0, ErrHandedOver)
+	}
+}
