@@ -275,6 +275,8 @@ func inWords(q wire.Change) string {
 		return fmt.Sprintf("change the address of %q to %s", q.Name, q.Addr)
 	case wire.OpPriority:
 		return fmt.Sprintf("change the priority of %q to %d", q.Name, q.Priority)
+	case wire.OpAdvertise:
+		return fmt.Sprintf("say that the program of %q is reached at %q", q.Name, q.Advertise)
 	}
 	return fmt.Sprintf("change %d of member %q", q.Op, q.Name)
 }

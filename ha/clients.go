@@ -51,12 +51,10 @@ func (n *Node) serveClients() error {
 // cluster is what a client is told of all.
 func (n *Node) cluster() *wire.Cluster {
 	s := n.view(n.clock())
-	r := n.roster()
-	c := &wire.Cluster{From: n.cfg.Name, Epoch: s.Epoch, Active: s.Active, InTouch: s.Leader != "", Version: r.Version}
+	c := &wire.Cluster{From: n.cfg.Name, Epoch: s.Epoch, Active: s.Active, InTouch: s.Leader != "", Version: n.roster().Version}
 	for _, m := range n.Members() {
-		listed, _ := r.Named(m.Name)
 		c.Members = append(c.Members, wire.Member{
-			Name: m.Name, Addr: m.Addr, Advertise: listed.Advertise, Kind: listed.Kind.String(),
+			Name: m.Name, Addr: m.Addr, Advertise: m.Advertise, Kind: m.Kind.String(),
 			State: m.State.String(), Liveness: m.Liveness.String(),
 		})
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/baton-ha/baton/fence"
+	"github.com/baton-ha/baton/internal/wire"
 	"github.com/baton-ha/baton/log"
 	"github.com/baton-ha/baton/transport"
 )
@@ -51,6 +52,11 @@ type Config struct {
 	// where others may be found that know the latest; it need not be right, and one that differs is no error. The first leader writes
 	// their Priority and Advertise into the cluster's list.
 	Members []Member
+
+	// Advertise is where this member's own service is reached, any text of at most 255 bytes, an URL for instance. It travels with
+	// the list of the members: [Status], [NotActiveError], [MemberStatus] and clients name it. Where the list says something else, the member has
+	// it changed once there is a leader. "": it is what the list says.
+	Advertise string
 
 	// Join begins an empty directory as one that waits to be added to a cluster that is there, by AddMember or
 	// ReplaceMember on one of its members ([Joining]). Members then has this member, and some others that are asked who
@@ -265,6 +271,9 @@ func (c Config) Validate() error {
 	}
 	if 2*len(c.FormWithout) >= len(c.Members) && len(c.FormWithout) > 0 {
 		wrong("FormWithout: %d of %d members are no minority", len(c.FormWithout), len(c.Members))
+	}
+	if len(c.Advertise) > wire.MaxChangeText {
+		wrong("Advertise: %d bytes are more than %d", len(c.Advertise), wire.MaxChangeText)
 	}
 	if c.Bind != "" {
 		if addr, err := transport.CheckAddr(c.Bind, true); err != nil {

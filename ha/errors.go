@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,14 +77,16 @@ var (
 // A NotActiveError says who is the Active, so that a client can be sent there.
 type NotActiveError struct {
 	Active string // name of the Active, "" if not known
-	Addr   string // its address as in Config.Members
+	Addr   string // its address in the list of the members
+	// Advertise is where its own service is reached, "" if it has not said so.
+	Advertise string
 }
 
 func (e *NotActiveError) Error() string {
 	if e.Active == "" {
 		return "baton: not active; no active is known"
 	}
-	return fmt.Sprintf("baton: not active; the active is %s at %s", e.Active, e.Addr)
+	return fmt.Sprintf("baton: not active; the active is %s at %s", e.Active, cmp.Or(e.Advertise, e.Addr))
 }
 
 // Is reports a match with [ErrNotActive].

@@ -221,6 +221,9 @@ func (n *Node) open(begin beginning) (err error) {
 	}
 	n.callbacks.Go(n.keepClusterID)
 	n.leaving.Go(func() { n.tend(ctx) })
+	if n.cfg.Advertise != "" {
+		n.leaving.Go(func() { n.announce(ctx) })
+	}
 	n.leaving.Go(n.closePort)
 	n.leaving.Go(n.watchLoop)
 	if n.cfg.Health != nil {
@@ -317,7 +320,7 @@ func (n *Node) notActive() error {
 	if s.State == Failed {
 		return ErrClosed
 	}
-	return &NotActiveError{Active: s.Active, Addr: s.ActiveAddr}
+	return &NotActiveError{Active: s.Active, Addr: s.ActiveAddr, Advertise: s.ActiveAdvertise}
 }
 
 // Subscribe yields the committed records from an index on, 0 meaning 1, and then each new one as it is

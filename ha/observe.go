@@ -186,6 +186,8 @@ func (n *Node) publish(now time.Duration) {
 	// A holder that leads in another term has not become active in it yet, as far as is known here.
 	if e := r.lead.epoch; e.Holder != "" && e.Holder == s.Leader && e.Term == r.lead.term && (s.Leader != n.cfg.Name || s.State == Active) {
 		s.Active, s.ActiveAddr = s.Leader, list.addrOf(s.Leader)
+		holder, _ := list.Named(s.Leader)
+		s.ActiveAdvertise = holder.Advertise
 	}
 	if old := n.status.Load(); old != nil && old.same(s) {
 		return

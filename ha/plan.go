@@ -183,6 +183,16 @@ func (g ground) setPriority(name string, priority int) (c log.MemberChange, err 
 	return c, err
 }
 
+// advertise plans a change of where a member's program is reached.
+func (g ground) advertise(name, where string) (c log.MemberChange, err error) {
+	m, err := g.named(name)
+	if err == nil && m.Advertise != where {
+		m.Advertise = where
+		c.Put = []log.Member{m}
+	}
+	return c, err
+}
+
 // complete makes a change one of the present list, and writes into it the addresses that the list lacks, so that who comes later
 // finds everybody.
 func (g ground) complete(c *log.MemberChange) {

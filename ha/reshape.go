@@ -66,6 +66,8 @@ func (n *Node) reshape(ctx context.Context, q wire.Change) error {
 			return g.changeAddr(q.Name, q.Addr)
 		case wire.OpPriority:
 			return g.setPriority(q.Name, int(q.Priority))
+		case wire.OpAdvertise:
+			return g.advertise(q.Name, q.Advertise)
 		}
 		return log.MemberChange{}, refuse(ErrBadChange, "this member does not know how")
 	})

@@ -57,6 +57,8 @@ type Status struct {
 	// Active is the member that opened Epoch if it still leads, "" if none is known; ActiveAddr is
 	// its address.
 	Active, ActiveAddr string
+	// ActiveAdvertise is where its own service is reached, "" if it has not said so.
+	ActiveAdvertise string
 	// Leader is the member that leads the raft group, "" if none is known. A leader that is not
 	// Active keeps the log alive.
 	Leader string
@@ -82,7 +84,7 @@ type Lag = log.Lag
 // same reports whether two statuses are alike in what the role machine says.
 func (s Status) same(o Status) bool {
 	return s.State == o.State && s.Token == o.Token && s.Epoch == o.Epoch && s.Active == o.Active &&
-		s.ActiveAddr == o.ActiveAddr && s.Leader == o.Leader && sameError(s.Err, o.Err)
+		s.ActiveAddr == o.ActiveAddr && s.ActiveAdvertise == o.ActiveAdvertise && s.Leader == o.Leader && sameError(s.Err, o.Err)
 }
 
 // sameError compares without calling the errors, and without a panic if they cannot be compared.
@@ -106,6 +108,7 @@ func (s Status) MarshalJSON() ([]byte, error) {
 		Epoch      uint64      `json:"epoch"`
 		Active     string      `json:"active"`
 		ActiveAddr string      `json:"active_addr"`
+		Advertise  string      `json:"active_advertise,omitempty"`
 		Leader     string      `json:"leader"`
 		Index      uint64      `json:"index"`
 		Applied    uint64      `json:"applied"`
@@ -115,7 +118,7 @@ func (s Status) MarshalJSON() ([]byte, error) {
 		Err        string      `json:"error,omitempty"`
 		Obstacles  []Obstacle  `json:"obstacles,omitempty"`
 		Problems   []Problem   `json:"problems,omitempty"`
-	}{s.Name, s.State, s.Token, s.Epoch, s.Active, s.ActiveAddr, s.Leader, s.Index, s.Applied, s.Lag.Records, s.Lag.Time.Seconds(), s.Lease.Seconds(), failure, s.Obstacles, s.Problems})
+	}{s.Name, s.State, s.Token, s.Epoch, s.Active, s.ActiveAddr, s.ActiveAdvertise, s.Leader, s.Index, s.Applied, s.Lag.Records, s.Lag.Time.Seconds(), s.Lease.Seconds(), failure, s.Obstacles, s.Problems})
 }
 
 // Status returns the member's present status. It never blocks, and reads the clock: what the loop has said last
@@ -151,11 +154,11 @@ func (n *Node) viewAt(now, heard time.Duration) Status {
 		}
 		if s.Lease <= 0 {
 			s.State, s.Token, s.Lease = Draining, fence.Token{}, 0
-			s.Active, s.ActiveAddr = "", ""
+			s.Active, s.ActiveAddr, s.ActiveAdvertise = "", "", ""
 		}
 	}
 	if s.Leader != "" && (stands || s.Leader != s.Name && now-heard > n.cfg.ElectionTimeout) {
-		s.Leader, s.Active, s.ActiveAddr = "", "", ""
+		s.Leader, s.Active, s.ActiveAddr, s.ActiveAdvertise = "", "", "", ""
 		if s.State == Standby || s.State == Activating {
 			s.State = Electing
 		}

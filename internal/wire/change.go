@@ -26,6 +26,7 @@ const (
 	OpDemote
 	OpAddr
 	OpPriority
+	OpAdvertise
 )
 
 // A ChangeAnswer says what has become of it.
