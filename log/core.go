@@ -22,7 +22,9 @@ type (
 	Event         = core.Event
 	Leadership    = core.Leadership
 	Lease         = core.Lease
+	Succession    = core.Succession
 	EpochStarted  = core.EpochStarted
+	Settled       = core.Settled
 	StartRefused  = core.StartRefused
 	TransferAsked = core.TransferAsked
 	Problem       = core.Problem
@@ -42,6 +44,14 @@ const (
 	KindVoter    = core.KindVoter
 	KindObserver = core.KindObserver
 	KindArbiter  = core.KindArbiter
+)
+
+// How the time of a leader has ended.
+const (
+	EndUnknown  = core.EndUnknown
+	EndSilent   = core.EndSilent
+	EndGone     = core.EndGone
+	EndTransfer = core.EndTransfer
 )
 
 // FullBatch is [core.FullBatch].

@@ -49,7 +49,8 @@ type Core struct {
 	seen              // of raft, when it was last looked at
 	pos      Position // committed up to here
 	members  members
-	changing changing // the change of the members that is under way, if this member leads
+	chain    succession // of leaders
+	changing changing   // the change of the members that is under way, if this member leads
 
 	voter     voter      // waits for a leader
 	promises  promises   // what is owed to others
@@ -282,7 +283,12 @@ func (c *Core) look(now time.Duration) {
 		c.snapshots.stepDown()
 		c.setLease(0)
 	}
-	c.change(Leadership{Leader: c.leader, Term: c.term, Leading: c.state == raft.StateLeader})
+	l := Leadership{Leader: c.leader, Term: c.term, Leading: c.state == raft.StateLeader}
+	if l.Leading {
+		l.After = c.chain.present
+	}
+	c.chain.saw(Reign{c.leader, c.term})
+	c.change(l)
 }
 
 // change tells the observer of a change.

@@ -74,7 +74,7 @@ func TestDrive(t *testing.T) {
 	if writes, changes := drive(); writes != 0 || changes != 0 {
 		t.Errorf("a turn in which nothing happens has %d writes and %d changes", writes, changes)
 	}
-	want := []string{"hello", "core.Leadership", "core.Leadership", "core.Leadership", "core.Problem", "core.Lease", "core.EpochStarted"}
+	want := []string{"hello", "core.Leadership", "core.Leadership", "core.Leadership", "core.Settled", "core.Problem", "core.Lease", "core.EpochStarted"}
 	if !slices.Equal(w.saw, want) {
 		t.Errorf("the observer saw %q, want %q", w.saw, want)
 	}

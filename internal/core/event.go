@@ -114,10 +114,13 @@ type (
 	// Leadership says who leads now; Leader is 0 while nobody is known to.
 	Leadership struct {
 		Leader, Term uint64
-		Leading      bool // this member leads
+		Leading      bool       // this member leads
+		After        Succession // how it came to, if it does
 	}
 	// EpochStarted says that an epoch has started and everything before it has been applied here.
 	EpochStarted struct{ Epoch Epoch }
+	// Settled says that this member leads in a term and that everything before that is applied here.
+	Settled struct{ Term uint64 }
 	// Lease says until when, on this member's clock, nobody else can be elected. Zero: no lease.
 	Lease struct{ Until time.Duration }
 	// TransferAsked says that another member asks this one, the leader, for leadership.
@@ -136,6 +139,7 @@ type (
 
 func (Leadership) change()    {}
 func (EpochStarted) change()  {}
+func (Settled) change()       {}
 func (Lease) change()         {}
 func (TransferAsked) change() {}
 func (StartRefused) change()  {}

@@ -106,6 +106,7 @@ func (c *Core) campaign(now time.Duration) {
 		c.voter.notBefore(c.promises.free())
 		return
 	}
+	c.chain.campaign()
 	_ = c.node.ForgetLeader()
 	c.shelf.scanning, c.shelf.found = true, false
 	_ = c.node.Campaign()
@@ -130,6 +131,7 @@ func (c *Core) gone(now time.Duration, ev Gone) {
 	if c.leader != ev.ID || c.promises.term != c.term || c.state != raft.StateFollower {
 		return
 	}
+	c.chain.gone = Reign{ev.ID, c.term}
 	_ = c.node.ForgetLeader()
 	c.voter.hunt(now, c.members.rank(c.cfg.ID, ev.ID))
 }

@@ -144,6 +144,10 @@ func (c *Core) applied(now time.Duration, a *Apply) {
 	for _, e := range a.epochs {
 		c.change(EpochStarted{Epoch: e})
 	}
+	if c.state == raft.StateLeader && a.Term == c.term && c.chain.settled != c.term {
+		c.chain.settled = c.term
+		c.change(Settled{c.term})
+	}
 }
 
 // install goes on from a leader's checkpoint, which is in force on disk now.

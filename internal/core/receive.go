@@ -37,6 +37,7 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 			return
 		}
 		c.promises.forced = r
+		c.chain.transferred(Reign{from, term})
 	case raftpb.MsgTransferLeader:
 		if c.state == raft.StateLeader && term == c.term { // else it was asked of an earlier leadership
 			c.change(TransferAsked{By: from})

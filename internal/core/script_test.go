@@ -495,7 +495,11 @@ func (a *actor) tell(change Change) {
 	case Leadership:
 		switch {
 		case ch.Leading:
-			s.say("%s: leads in term %d", a.cfg.Name, ch.Term)
+			after := ""
+			if ch.After.Leader != 0 {
+				after = fmt.Sprintf(", after %s in term %d: %v", s.name(ch.After.Leader), ch.After.Term, ch.After.Ended)
+			}
+			s.say("%s: leads in term %d%s", a.cfg.Name, ch.Term, after)
 		case ch.Leader == 0:
 			s.say("%s: follows nobody in term %d", a.cfg.Name, ch.Term)
 		default:
