@@ -3,6 +3,8 @@ package ha_test
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -110,4 +112,109 @@ func TestChange_FromAnyMember(t *testing.T) {
 	if err := asked.RemoveMember(short, other); !errors.As(err, &refused) && !errors.Is(err, ha.ErrUnknown) {
 		t.Errorf("one of two is down, and it was removed: %v", err)
 	}
+}
+
+// TestChange_GrowAndShrink: one member becomes three and then five, and again three, one of which moves, under appends: every one that
+// was acknowledged is there once, on all.
+func TestChange_GrowAndShrink(t *testing.T) {
+	t.Parallel()
+	var c *cluster
+	c = newCluster(t, 5, func(cfg *ha.Config) {
+		if cfg.Join = cfg.Name != "a"; !cfg.Join {
+			cfg.Members = c.members[:1]
+		}
+	})
+	c.start("a")
+	_, first := c.active()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	load := startLoad(t, c.nodes["a"])
+	voters := func(want ...string) {
+		t.Helper()
+		for _, n := range c.nodes {
+			eventually(t, n.Status().Name+" knows the voters", func() bool {
+				var have []string
+				for _, m := range n.Members() {
+					if m.Kind == ha.KindVoter {
+						have = append(have, m.Name)
+					}
+				}
+				return slices.Equal(have, want)
+			})
+		}
+	}
+	for i, m := range c.members[1:] {
+		c.start(m.Name)
+		load.use(c.nodes[m.Name])
+		if err := c.nodes[c.members[i].Name].AddMember(ctx, m); err != nil { // asked of the one before
+			t.Fatalf("add %s: %v", m.Name, err)
+		}
+		voters([]string{"a", "b", "c", "d", "e"}[:i+2]...)
+	}
+	if err := c.nodes["d"].RemoveMember(ctx, "e"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.nodes["b"].RemoveMember(ctx, "d"); err != nil {
+		t.Fatal(err)
+	}
+	c.shut("d")
+	c.shut("e")
+	voters("a", "b", "c")
+	gap := load.stop()
+	_, last := c.active()
+	ledger := load.ledger
+	t.Logf("%d appends were acknowledged, %d refused, %d are unknown; the longest gap was %v; epoch %d, then %d", len(ledger.acked), len(ledger.refused), len(ledger.unknown), gap, first.Epoch, last.Epoch)
+	ledger.check(c)
+}
+
+// A load appends numbers on whichever of its nodes is Active, one at a time, and notes what becomes of them.
+type load struct {
+	ledger *ledger
+	end    context.CancelFunc
+	done   chan struct{}
+	gap    time.Duration // the longest between two that were acknowledged; read after done
+
+	mu    sync.Mutex // guards nodes
+	nodes []*ha.Node
+}
+
+func startLoad(t *testing.T, nodes ...*ha.Node) *load {
+	ctx, end := context.WithCancel(t.Context())
+	l := &load{ledger: newLedger(), end: end, done: make(chan struct{}), nodes: nodes}
+	go func() {
+		defer close(l.done)
+		acked := time.Now()
+		for v := uint64(1); ctx.Err() == nil; {
+			l.mu.Lock()
+			nodes := slices.Clone(l.nodes)
+			l.mu.Unlock()
+			for _, n := range nodes {
+				s := n.Status()
+				if s.State != ha.Active {
+					continue
+				}
+				index, err := n.Append(context.Background(), s.Token, number(v))
+				l.ledger.note(t, v, index, err)
+				if v++; err == nil {
+					l.gap, acked = max(l.gap, time.Since(acked)), time.Now()
+				}
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	return l
+}
+
+// use appends on a node, too.
+func (l *load) use(n *ha.Node) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.nodes = append(l.nodes, n)
+}
+
+// stop ends the load, and returns the longest time in which nothing was acknowledged.
+func (l *load) stop() time.Duration {
+	l.end()
+	<-l.done
+	return l.gap
 }
