@@ -178,6 +178,10 @@ type Config struct {
 	// members that lag. 0: 256 MiB.
 	RetainBytes int64
 
+	// Version is that of the program, as the others list it in [MemberStatus]; what is beyond 128 bytes is cut. "": the version and the
+	// revision of the main module as they were built, if that is known.
+	Version string
+
 	// Logger gets what happens, from a goroutine of its own: one that is slow delays nothing, and loses lines.
 	// Nil: slog.Default().
 	Logger *slog.Logger
@@ -361,6 +365,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.MaxRecord, 4<<20)
 	setDefault(&c.CheckpointBytes, 64<<20)
 	setDefault(&c.RetainBytes, 256<<20)
+	setDefault(&c.Version, builtVersion())
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}

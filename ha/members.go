@@ -61,17 +61,27 @@ type MemberStatus struct {
 	Index, Applied uint64
 	// Lag is how many records that are known to be committed by anyone here were not applied there.
 	Lag uint64
+	// LagTime is in which time records may have been acknowledged that were not applied there, as it said.
+	LagTime time.Duration
+	// Program is the version of its program (Config.Version), Protocol the one that it speaks with the others; "" and 0 as long as
+	// it has not said so.
+	Program  string
+	Protocol int
 	// Heard is when it said something last, zero if it never has, by this member's clock on the wall.
 	Heard time.Time
 	// RoundTrip is how long its last answer took, to its program and back; 0 if that is not known, and of this member.
 	RoundTrip time.Duration
 }
 
-// MarshalJSON writes it with lower-case names; the round trip is in seconds.
+// MarshalJSON writes it with lower-case names; times are in seconds.
 func (m MemberStatus) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Name      string     `json:"name"`
 		Addr      string     `json:"addr"`
+		Advertise string     `json:"advertise,omitempty"`
+		Kind      string     `json:"kind"`
+		Joining   bool       `json:"joining,omitempty"`
+		Priority  int        `json:"priority"`
 		Liveness  Liveness   `json:"liveness"`
 		State     State      `json:"state"`
 		Epoch     uint64     `json:"epoch"`
@@ -79,9 +89,13 @@ func (m MemberStatus) MarshalJSON() ([]byte, error) {
 		Index     uint64     `json:"index"`
 		Applied   uint64     `json:"applied"`
 		Lag       uint64     `json:"lag"`
+		LagTime   float64    `json:"lag_seconds"`
+		Program   string     `json:"program,omitempty"`
+		Protocol  int        `json:"protocol,omitempty"`
 		Heard     time.Time  `json:"heard,omitzero"`
 		RoundTrip float64    `json:"round_trip_seconds,omitempty"`
-	}{m.Name, m.Addr, m.Liveness, m.State, m.Epoch, m.Obstacles, m.Index, m.Applied, m.Lag, m.Heard, m.RoundTrip.Seconds()})
+	}{m.Name, m.Addr, m.Advertise, m.Kind.String(), m.Joining, m.Priority, m.Liveness, m.State, m.Epoch, m.Obstacles, m.Index, m.Applied, m.Lag,
+		m.LagTime.Seconds(), m.Program, m.Protocol, m.Heard, m.RoundTrip.Seconds()})
 }
 
 // Members returns all members that are listed, by name. It never blocks. Each member says how it is to each other one
@@ -101,6 +115,7 @@ func (n *Node) Members() []MemberStatus {
 			own := n.Status()
 			s.Liveness, s.State, s.Epoch, s.Obstacles = Alive, own.State, own.Epoch, own.Obstacles
 			s.Index, s.Applied, s.Heard = own.Index, own.Applied, wall
+			s.LagTime, s.Program, s.Protocol = own.Lag.Time, n.cfg.Version, transport.Version
 			if own.State == Failed {
 				s.Liveness = Dead
 				if own.Err == nil {
@@ -194,7 +209,8 @@ func (h *hearsay) tell(s *MemberStatus, now time.Duration) {
 	if x.at != 0 {
 		since, every = x.at, x.news.every
 		s.Heard, s.RoundTrip = time.Now().Add(x.at-now).Round(0), x.trip
-		s.Epoch, s.Index, s.Applied = x.news.epoch, x.news.index, x.news.applied
+		s.Epoch, s.Index, s.Applied, s.LagTime = x.news.epoch, x.news.index, x.news.applied, x.news.lag
+		s.Program, s.Protocol = x.news.program, int(x.news.protocol)
 	}
 	switch missed := (now - since + every/2) / every; {
 	case x.news.leaving:
@@ -325,6 +341,7 @@ func (n *Node) news() news {
 	s := n.Status()
 	out := news{
 		leaving: s.State == Failed && s.Err == nil, state: s.State, epoch: s.Epoch, index: s.Index, applied: s.Applied, every: n.cfg.ElectionTimeout,
+		newsMore: newsMore{lag: s.Lag.Time, protocol: transport.Version, program: n.cfg.Version},
 	}
 	now := time.Now()
 	for _, o := range s.Obstacles {

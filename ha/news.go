@@ -17,6 +17,14 @@ type news struct {
 	index, applied uint64
 	every          time.Duration // until the next at the latest
 	obstacles      []newsObstacle
+
+	newsMore // which versions of the beginning do not say
+}
+
+type newsMore struct {
+	lag      time.Duration // in which records may have been acknowledged that are not applied there
+	protocol uint16        // the version that it speaks, 0: not known
+	program  string        // the version of its program
 }
 
 type newsObstacle struct {
@@ -33,7 +41,10 @@ const (
 	maxNewsObstacles = 16
 	maxNewsKind      = 32
 	maxNewsText      = 256
-	maxNews          = newsHead + maxNewsObstacles*(1+maxNewsKind+16+2+maxNewsText)
+	maxNewsProgram   = 128
+	newsMoreHead     = 8 + 2 + 1
+	maxNews          = newsHead + maxNewsObstacles*(1+maxNewsKind+16+2+maxNewsText) + newsMoreHead + maxNewsProgram + newsToCome
+	newsToCome       = 1 << 10 // of later versions
 )
 
 const newsLeaving = 1 // flag
@@ -59,7 +70,10 @@ func (s *news) encode(b []byte) []byte {
 		b = binary.BigEndian.AppendUint16(b, uint16(len(text)))
 		b = append(b, text...)
 	}
-	return b
+	program := strings.ToValidUTF8(s.program[:min(len(s.program), maxNewsProgram)], "")
+	b = binary.BigEndian.AppendUint64(b, uint64(s.lag))
+	b = binary.BigEndian.AppendUint16(b, s.protocol)
+	return append(append(b, byte(len(program))), program...)
 }
 
 // errNews is the error of news that are none.
@@ -91,6 +105,14 @@ func decodeNews(b []byte) (s news, err error) {
 		s.obstacles = append(s.obstacles, o)
 		b = b[18+size:]
 	}
+	if len(b) == 0 { // of a version that says no more
+		return s, nil
+	}
+	if len(b) < newsMoreHead || len(b) < newsMoreHead+int(b[10]) || int(b[10]) > maxNewsProgram || time.Duration(word(0)) < 0 {
+		return s, errNews
+	}
+	s.lag, s.protocol = time.Duration(word(0)), binary.BigEndian.Uint16(b[8:])
+	s.program = strings.ToValidUTF8(string(b[newsMoreHead:newsMoreHead+int(b[10])]), "")
 	return s, nil
 }
 

@@ -16,6 +16,7 @@ func sampleNews() news {
 	return news{
 		leaving: true, state: Draining, epoch: 1 << 40, index: 7, applied: 5, every: 500 * time.Millisecond,
 		obstacles: []newsObstacle{{ObstacleCoolDown, "OnActive: sick", time.Second, time.Minute}, {ObstacleStarved, "", 0, 0}},
+		newsMore:  newsMore{lag: 3 * time.Second, protocol: 9, program: "shop v1.2.3"},
 	}
 }
 
@@ -27,18 +28,22 @@ func TestNews_ComeAsTheyWereSaid(t *testing.T) {
 			t.Errorf("%+v, %v; want %+v", got, err, said)
 		}
 	}
+	more := len(b) - newsMoreHead - len(said.program)
+	if got, err := decodeNews(b[:more]); err != nil || got.newsMore != (newsMore{}) || got.index != said.index {
+		t.Errorf("of a version that says no more: %+v, %v", got, err)
+	}
 	for i := range b {
-		if _, err := decodeNews(b[:i]); !errors.Is(err, errNews) {
+		if _, err := decodeNews(b[:i]); i != more && !errors.Is(err, errNews) {
 			t.Errorf("the first %d bytes of %d: %v", i, len(b), err)
 		}
 	}
-	long := news{every: 1}
+	long := news{every: 1, newsMore: newsMore{program: strings.Repeat("p", 1000)}}
 	for range 2 * maxNewsObstacles {
 		long.obstacles = append(long.obstacles, newsObstacle{kind: ObstacleKind(strings.Repeat("k", 100)), text: strings.Repeat("t", 1000)})
 	}
 	b = long.encode(nil)
-	if got, err := decodeNews(b); err != nil || len(b) != maxNews || len(got.obstacles) != maxNewsObstacles {
-		t.Errorf("what is too long makes %d bytes of at most %d, and %d obstacles: %v", len(b), maxNews, len(got.obstacles), err)
+	if got, err := decodeNews(b); err != nil || len(b) != maxNews-newsToCome || len(got.obstacles) != maxNewsObstacles {
+		t.Errorf("what is too long makes %d bytes of at most %d, and %d obstacles: %v", len(b), maxNews-newsToCome, len(got.obstacles), err)
 	}
 	for at, v := range map[int]byte{0: 2, 27: 0xff, 35: maxNewsObstacles + 1, 36: maxNewsKind + 1} {
 		bad := bytes.Clone(b)
