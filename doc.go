@@ -66,7 +66,6 @@
 // peer that is dead, slow or silent delays no other, and a slow subscriber delays nobody.
 //
 // G9, monotonic. Epochs grow for the life of the cluster, through failovers, restarts and snapshots.
-// Condition: the list of the members stays what it was when their directories were made.
 //
 // G11, read what was written. After [ha.Node.ReadBarrier] has returned nil, on whichever member, that member's
 // StateMachine has been given every record that any Append had acknowledged before the call. Condition: that of G4.
