@@ -318,6 +318,39 @@ var contractClauses = []struct {
 		c.ok(c.InstallSnapshot(snapshotAt(500, 2), hardState(2, 1, 500)))
 		c.inForce(500, "leader")
 	}},
+	{"adopts a leader's snapshot of what is in the log as a checkpoint, alone and under another header", func(c *contracted) {
+		c.fill()
+		c.ok(c.SaveSnapshot(snapshotAt(40, 2), text("own")))
+		c.refuses("what is not staged", c.AdoptSnapshot(snapshotAt(70, 2)))
+		c.stage(70, "leader")
+		c.inForce(40, "own")
+		own := snapshotAt(70, 2)
+		own.Data = append(own.GetData(), make([]byte, 3000)...)
+		c.ok(c.AdoptSnapshot(own))
+		for range 2 {
+			snap, r, _, err := c.OpenSnapshot()
+			c.ok(err)
+			c.ok(r.Close())
+			if !bytes.Equal(snap.GetData(), own.GetData()) {
+				c.t.Errorf("the header has %d bytes, want %d", len(snap.GetData()), len(own.GetData()))
+			}
+			c.inForce(70, "leader")
+			c.holds(2, 101)
+			if _, _, _, err := c.OpenFallback(); err == nil {
+				c.t.Error("there is one before it")
+			}
+			c.reopen()
+		}
+		c.ok(c.Save(hardState(2, 1, 110), raftEntries(101, 111, 2)))
+		c.stage(105, "overtaken")
+		c.ok(c.SaveSnapshot(snapshotAt(110, 2), text("newer")))
+		c.ok(c.AdoptSnapshot(snapshotAt(105, 2)))
+		c.inForce(110, "newer")
+		c.ok(c.Compact(1 << 40))
+		c.holds(71, 111)
+		c.reopen()
+		c.holds(71, 111)
+	}},
 	{"lets an open snapshot be read to its end", func(c *contracted) {
 		c.fill()
 		c.ok(c.SaveSnapshot(snapshotAt(50, 2), text("fifty")))

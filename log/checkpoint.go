@@ -20,7 +20,8 @@ type Checkpointer struct {
 	retain  int64  // bytes of entries kept behind a checkpoint, at least
 	machine string // the type of the state machine
 
-	since int64 // bytes applied since the last one was begun; owned by whoever calls Due
+	since    int64      // bytes applied since the last one was begun; owned by whoever calls Due, and with Want guarded by mu
+	adopting sync.Mutex // held by Adopt
 
 	mu     sync.Mutex           // guards everything below
 	busy   bool                 // one is being written, or is to be tried again
@@ -34,6 +35,7 @@ type Checkpointer struct {
 	saved  int64                // last.total at the last one that was written
 	failed error                // why the last one was not written
 	pause  time.Duration
+	wants  bool // of an arbiter: a checkpoint of the leader's
 }
 
 const (
@@ -196,19 +198,8 @@ var errNoEnd = errors.New("the one that is being written does not come to its en
 func (c *Checkpointer) Save(a Place, body io.WriterTo) (err error) {
 	defer core.Catch("checkpoint", &err)
 	var sized *counted
-	point := cutPoint{base: core.Base{Raft: a.pos.Raft, Term: a.term, Index: a.pos.Index}, total: a.total}
-	c.mu.Lock()
-	cut := c.made[0]
-	for _, p := range c.made {
-		behind := point.total - p.total
-		if behind >= c.retain && (c.mayCutLocked(p.base.Raft) || behind > c.retain+pinCheckpoints*c.every+c.size) {
-			cut = p
-		}
-	}
-	c.mu.Unlock()
-	if b := c.store.oldest(); b.Raft > cut.base.Raft {
-		cut.base = b // a leader's snapshot has replaced the log
-	}
+	point := a.cutPoint()
+	cut := c.cutBehind(point.total)
 	latest := c.store.latest().GetMetadata()
 	if latest.GetIndex() < a.pos.Raft { // else a leader's snapshot has overtaken this one
 		header := core.Checkpoint{
@@ -237,12 +228,39 @@ func (c *Checkpointer) Save(a Place, body io.WriterTo) (err error) {
 		c.size = sized.n
 	}
 	c.made = append(c.made, point)
-	for len(c.made) > 1 && c.made[1].base.Raft <= cut.base.Raft {
-		c.made = c.made[1:]
-	}
+	c.forgetBefore(cut)
 	c.busy, c.saved, c.failed, c.pause = false, a.total, nil, 0
 	c.tellLocked()
 	return nil
+}
+
+// cutPoint is the place as one that the log may be cut behind.
+func (a Place) cutPoint() cutPoint {
+	return cutPoint{base: core.Base{Raft: a.pos.Raft, Term: a.term, Index: a.pos.Index}, total: a.total}
+}
+
+// cutBehind returns where the log is to begin once there is a checkpoint after so many bytes.
+func (c *Checkpointer) cutBehind(total int64) cutPoint {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cut := c.made[0]
+	for _, p := range c.made {
+		behind := total - p.total
+		if behind >= c.retain && (c.mayCutLocked(p.base.Raft) || behind > c.retain+pinCheckpoints*c.every+c.size) {
+			cut = p
+		}
+	}
+	if b := c.store.oldest(); b.Raft > cut.base.Raft {
+		cut.base = b // a leader's snapshot has replaced the log
+	}
+	return cut
+}
+
+// forgetBefore forgets the candidates that the log does not reach back to. c.mu is held.
+func (c *Checkpointer) forgetBefore(cut cutPoint) {
+	for len(c.made) > 1 && c.made[1].base.Raft <= cut.base.Raft {
+		c.made = c.made[1:]
+	}
 }
 
 // counted counts the bytes of a body.

@@ -28,6 +28,9 @@ type Config struct {
 	// has stood still.
 	Wall         func() time.Duration
 	StateMachine StateMachine // optional
+	// Arbiter: this member keeps the states of state machines without understanding them, and makes none itself. It has no
+	// StateMachine, and the others may have one or none.
+	Arbiter bool
 
 	MaxRecord       int   // bytes of one record
 	MaxPending      int64 // bytes of appends whose fate is unknown; more get [ErrBusy]
@@ -280,13 +283,18 @@ func (l *Log) ReceiveSnapshot(m *raftpb.Message, size int64, r io.Reader) (err e
 	if err != nil {
 		return err
 	}
-	if err := cp.Fits(l.cfg.StateMachine != nil, size); err != nil {
+	if err := l.takes(&cp, size); err != nil {
 		l.misfit.Store(true)
 		l.Post(Problem{Kind: problemSnapshot, Err: err})
 		return err
 	}
 	if err := l.store.StageSnapshot(m.GetSnapshot(), r); err != nil {
 		return err
+	}
+	if l.cfg.Arbiter {
+		if err := l.adopt(m.GetSnapshot(), size); err != nil {
+			return err
+		}
 	}
 	l.Post(core.Receive{Message: m, At: l.cfg.Clock()})
 	return nil

@@ -64,7 +64,7 @@ func (l *Log) restoreFrom(snap *raftpb.Snapshot, body io.Reader, size int64) (cp
 		return cp, err
 	}
 	sm := l.cfg.StateMachine
-	if err := cp.Fits(sm != nil, size); err != nil {
+	if err := l.takes(&cp, size); err != nil {
 		return cp, err
 	}
 	// Where a header of version 1 is followed by nothing, it cannot be known whether there was a state

@@ -45,6 +45,11 @@ type Storage interface {
 	// holds the very entry that it ends with, of everything after it. It refuses one that is not staged
 	// and one that is older than the one in force. After an error the member stops.
 	InstallSnapshot(*raftpb.Snapshot, *raftpb.HardState) error
+	// AdoptSnapshot brings a staged one into force as this member's own checkpoint, under a header that this member has made: one of
+	// the same index and term, and the body stays what it is. The entry that it stands after is in the log and committed; the log stays. It
+	// takes the place of all before it. If a newer one is in force, nothing happens, which is no error. It refuses one that is not
+	// staged. After an error it is not staged any more, and nothing else has changed. Any goroutine may call it.
+	AdoptSnapshot(*raftpb.Snapshot) error
 	// OpenSnapshot opens the newest one in force. It stays readable when others take its place.
 	OpenSnapshot() (*raftpb.Snapshot, io.ReadCloser, int64, error)
 	// OpenFallback opens the one before it, which with the log between the two stands in for it. The newest one

@@ -374,6 +374,13 @@ func (w *Store) termsUpTo(b core.Base, raftIndex uint64) []core.TermRun {
 	return slices.Clone(terms[:i])
 }
 
+// position returns how far the log is known to be committed.
+func (w *Store) position() core.Position {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return w.pos
+}
+
 // oldest returns where the log that is kept begins.
 func (w *Store) oldest() core.Base {
 	w.mu.RLock()

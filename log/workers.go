@@ -138,8 +138,15 @@ func (l *Log) applyDone(a *core.Apply) error {
 	if l.misfit.Load() && l.misfit.Swap(false) {
 		l.Post(Problem{Kind: problemSnapshot})
 	}
-	if at, due := l.check.Due(a); due {
-		l.checkpoint(at)
+	switch {
+	case l.cfg.Arbiter:
+		if from, due := l.check.Want(a); due {
+			l.Post(core.Want{From: from})
+		}
+	default:
+		if at, due := l.check.Due(a); due {
+			l.checkpoint(at)
+		}
 	}
 	if err := l.check.full(); err != nil && l.judgeRoom() {
 		l.Post(Problem{Kind: problemCheckpoint, Err: err})

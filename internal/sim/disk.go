@@ -257,6 +257,22 @@ func (d *Disk) InstallSnapshot(snap *raftpb.Snapshot, hard *raftpb.HardState) er
 	return nil
 }
 
+// AdoptSnapshot implements log.Storage.
+func (d *Disk) AdoptSnapshot(snap *raftpb.Snapshot) error {
+	c, own := d.staged[snap.GetMetadata().GetIndex()], checkpoint{snap: snap}
+	switch t, ok := d.term(own.index()); {
+	case own.index() < d.snaps[0].index():
+		return nil // overtaken
+	case c.snap == nil || c.term() != own.term():
+		return fmt.Errorf("sim: snapshot %d is not staged", own.index())
+	case !ok || t != own.term():
+		return fmt.Errorf("sim: entry %d of term %d is not in the log", own.index(), own.term())
+	}
+	own.body = c.body
+	d.bringIntoForce(own, nil)
+	return nil
+}
+
 // OpenSnapshot implements log.Storage.
 func (d *Disk) OpenSnapshot() (*raftpb.Snapshot, io.ReadCloser, int64, error) {
 	c := d.snaps[0]
