@@ -62,6 +62,8 @@ const (
 	ObstacleJoining ObstacleKind = "joining"
 	// ObstacleObserver bars: the member has no vote.
 	ObstacleObserver ObstacleKind = "observer"
+	// ObstacleArbiter bars: the member votes and keeps the log, and is never Active.
+	ObstacleArbiter ObstacleKind = "arbiter"
 	// ObstacleDiskFull: the disk is nearly full, and the member takes no appends ([ErrNoRoom]).
 	ObstacleDiskFull ObstacleKind = "disk-full"
 )

@@ -19,7 +19,7 @@ type obstacle struct {
 func (k ObstacleKind) lasts() bool {
 	switch k {
 	case ObstacleSick, ObstacleAway,
-		ObstacleUnborn, ObstacleCallback, ObstacleDiskStalled, ObstacleApplyStalled, ObstacleDiskFull, ObstacleObserver, ObstacleJoining:
+		ObstacleUnborn, ObstacleCallback, ObstacleDiskStalled, ObstacleApplyStalled, ObstacleDiskFull, ObstacleObserver, ObstacleJoining, ObstacleArbiter:
 		return true
 	}
 	return false
@@ -31,7 +31,7 @@ func (k ObstacleKind) bars() bool {
 	switch k {
 	case ObstacleSick, ObstacleAway, ObstacleCoolDown,
 		ObstacleUnborn, ObstacleCallback, ObstacleHandOver, ObstacleRestart, ObstacleDiskStalled, ObstacleApplyStalled,
-		ObstacleLagging, ObstacleLoop, ObstacleSilent, ObstacleObserver, ObstacleJoining:
+		ObstacleLagging, ObstacleLoop, ObstacleSilent, ObstacleObserver, ObstacleJoining, ObstacleArbiter:
 		return true
 	}
 	return false
@@ -90,6 +90,7 @@ func (r *role) obstruct(now time.Duration) {
 	_, listed := r.list.Known(r.cfg.id)
 	note(ObstacleJoining, !listed, 0, nil, words("it waits for its cluster to add it: AddMember or ReplaceMember, called on one of the members"))
 	note(ObstacleObserver, r.observes(), 0, nil, words("it has no vote"))
+	note(ObstacleArbiter, r.arbitrates(), 0, nil, words("it votes, and is never active"))
 	note(ObstacleCallback, r.phase.hung(now, drain), 0, nil, func() string {
 		return fmt.Sprintf("%s has not returned, %v after its ctx had ended", r.phase.callback(), drain)
 	})

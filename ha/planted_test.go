@@ -42,6 +42,7 @@ var hunted = []struct {
 	{"mixed timing with a restart", func(seed uint64) *simCluster { return mixedTiming(seed, true) }},
 	{"readers", readers},
 	{"reshaped", reshaped},
+	{"arbitrated", arbitrated},
 	{"members", func(seed uint64) *simCluster { return memberChanges(seed, 20*time.Second) }},
 	{"T4 with a restart", func(seed uint64) *simCluster { return t4(seed, 50, true) }},
 }

@@ -59,6 +59,7 @@ type roleConfig struct {
 	coolDown        time.Duration // how long a member stays away after a failed OnActive, or after it was sick
 	preempt         time.Duration // how long a member of higher priority must have been well to get the role; 0: it does not
 	away            string        // why it is to stay away from the start on, "" if it is not
+	arbiter         bool          // this member never has the role
 	strikes         int           // failed checks of its health that make it sick; 0: nobody checks
 	clusterID       [16]byte      // proposed for a new cluster
 	roster          log.Roster    // the members at the start
@@ -204,6 +205,9 @@ func (r *role) pursueRole(now time.Duration) {
 		// Leading without being able to be active: keep the log alive, and hand leadership on.
 		if now >= r.retryAt {
 			r.retryAt = now + r.cfg.electionTimeout
+			if r.arbitrates() {
+				r.retryAt = now + r.cfg.heartbeat // nobody is active before
+			}
 			r.handOver(now, 0, nil)
 			r.pursueHandover(now)
 		}
@@ -231,7 +235,8 @@ func (r *role) pursueRole(now time.Duration) {
 // barred reports whether something keeps this member from being active that it cannot change itself.
 func (r *role) barred() bool {
 	o := &r.obstacles
-	return o.stands(ObstacleCallback) || o.stands(ObstacleCoolDown) || o.stands(ObstacleSick) || o.stands(ObstacleAway)
+	return r.arbitrates() ||
+		o.stands(ObstacleCallback) || o.stands(ObstacleCoolDown) || o.stands(ObstacleSick) || o.stands(ObstacleAway)
 }
 
 // yields reports whether this member, which was sick a moment ago, should offer the role to one that is well, once.
@@ -333,6 +338,12 @@ func (r *role) joins() bool {
 	return !ok && !r.list.Gone(r.cfg.id) || m.Joining
 }
 
+// arbitrates reports whether this member votes and is never active: as it is configured, or as the list says.
+func (r *role) arbitrates() bool {
+	m, ok := r.list.Find(r.cfg.id)
+	return r.cfg.arbiter || ok && m.Kind == log.KindArbiter
+}
+
 // nameOf returns the name of a member, "" if it is none.
 func (r *role) nameOf(id uint64) string {
 	m, _ := r.list.Known(id)
@@ -352,6 +363,8 @@ func (r *role) state(now time.Duration) State {
 		return Joining
 	case r.observes():
 		return Observer
+	case r.arbitrates():
+		return Arbiter
 	case r.lead.leading && !r.barred():
 		return Activating
 	case r.lead.leader != 0:

@@ -26,7 +26,7 @@ import (
 //	become active|standby                  somebody wishes; wishes are numbered
 //	checked [err=], away [reason=]         a check of its health has ended; it is asked to stay away, or no longer
 //	unborn [err=], disk-full [err=]        the cluster has not begun; there is no room on the disk
-//	listed [observer]                      the members are others: a is a voter or an observer
+//	listed [observer] [arbiter]            the members are others: a is a voter, an observer or an arbiter
 //	sees [late= hold= pressed guard= disk= apply= behind=]
 //	                                       what the log knows of this member from now on
 //	peers                                  and of the others, a line for each: name [silent=] [behind=] [guarded] [starved]
@@ -101,6 +101,9 @@ func (s *roleScript) run(t *testing.T, d *datadriven.TestData) string {
 		list.Members = slices.Clone(list.Members)
 		if d.HasArg("observer") {
 			list.Members[0].Kind = log.KindObserver
+		}
+		if d.HasArg("arbiter") {
+			list.Members[0].Kind = log.KindArbiter
 		}
 		in = reported{log.RosterChanged{Roster: list}}
 	case "refused":

@@ -40,6 +40,7 @@ type simConfig struct {
 	appendEvery     time.Duration // mean time between two appends of an active, 0: none
 	slowApply       time.Duration // of a batch, at most
 	transfer        time.Duration // of a snapshot, at most
+	arbiters        int           // of the members, the last ones
 	damage          float64       // chance that the newest snapshot is damaged at a crash
 	checkpoint      int64         // bytes between two checkpoints
 	births          bool          // members must be born before they take part
@@ -179,11 +180,14 @@ func newSim(cfg simConfig) *simCluster {
 		if cfg.priorities != nil {
 			some.Priority = cfg.priorities[i]
 		}
+		if i >= cfg.members-cfg.arbiters {
+			some.Kind = log.KindArbiter
+		}
 		members = append(members, some)
 	}
 	boot := log.Boot(members)
 	for _, m := range members {
-		c.addMember(m.Name, m.ID, sim.NewDisk(boot))
+		c.addMember(m.Name, m.ID, sim.NewDisk(boot)).arbiter = m.Kind == log.KindArbiter
 	}
 	for _, m := range c.members {
 		c.w.After(c.w.Between(0, 20*time.Millisecond), func() { m.start(true) })
@@ -278,7 +282,7 @@ func (m *simMember) start(fresh bool) {
 	}
 	m.role = newRole(roleConfig{
 		name: m.name, cluster: "sim", heartbeat: m.timing.heartbeat, electionTimeout: m.timing.election,
-		drainTimeout: simDrain, coolDown: time.Second, strikes: m.strikes(), preempt: cfg.preempt, clusterID: [16]byte{byte(m.i + 1)}, id: m.id, roster: c.Roster(),
+		drainTimeout: simDrain, coolDown: time.Second, strikes: m.strikes(), preempt: cfg.preempt, arbiter: m.arbiter, clusterID: [16]byte{byte(m.i + 1)}, id: m.id, roster: c.Roster(),
 	}, c.Epoch())
 	switch {
 	case cfg.births && fresh:
@@ -597,7 +601,11 @@ func (m *simMember) apply() {
 			m.sm.apply(e)
 			answers = append(answers, m.sm.answer(e))
 		}
-		if at, due := m.checks.Due(a); due {
+		if m.arbiter {
+			if from, due := m.checks.Want(a); due {
+				m.post(core.Want{From: from})
+			}
+		} else if at, due := m.checks.Due(a); due {
 			capture := *m.sm
 			m.after(m.c.w.Between(0, 20*time.Millisecond), func() {
 				if err := m.checks.Save(at, capture); err != nil {

@@ -29,6 +29,7 @@ type checker struct {
 	newest    fence.Token // of the latest OnActive
 	tenures   int
 	snapshots int // installed
+	adopted   int // checkpoints of leaders, by arbiters that have cut their log
 }
 
 func (k *checker) init(c *simCluster) {
@@ -147,6 +148,9 @@ func (k *checker) refused(v uint64, err error) {
 // active sees OnActive being called.
 func (k *checker) active(m *simMember, t fence.Token) {
 	k.tenures++
+	if m.arbiter {
+		k.fail("%s becomes active with %v, and is an arbiter", m.name, t)
+	}
 	for _, o := range k.c.members {
 		if o != m && o.process.Up() && o.tenure != nil && o.tenure.open {
 			k.fail("%s becomes active with %v while %s is, with %v and a lease until %v from now (G4)",

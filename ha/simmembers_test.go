@@ -18,6 +18,7 @@ import (
 type simMembership struct {
 	left    bool          // it was removed or has lost its directory, and does not come back under this id
 	wiped   bool          // it has lost its directory
+	arbiter bool          // its process is an arbiter's
 	number  uint64        // of its directory
 	readsAt time.Duration // before which its disk reads no old entries
 }
@@ -59,21 +60,25 @@ func (c *simCluster) change(l *simMember) {
 				change.Remove = append(change.Remove, old.ID)
 			}
 		}
-		some.Kind, some.Joining = log.KindVoter, false
+		some.Kind, some.Joining, some.Becomes = some.Becomes, false, log.KindVoter
 		change.Put = append(change.Put, some)
-	case some.Kind == log.KindVoter && c.byID[some.ID].wiped: // its successor
+	case some.Kind.Votes() && c.byID[some.ID].wiped: // its successor
 		if slices.ContainsFunc(r.Members, func(m log.Member) bool { return m.Name == some.Name && m.ID != some.ID }) {
 			return
 		}
-		change.Put = append(change.Put, c.newcomer(some.Name, true))
+		change.Put = append(change.Put, c.newcomer(some.Name, true, some.Kind))
 	case some.Kind == log.KindVoter && pick == 0 && voters > 3 && !lost:
 		some.Kind = log.KindObserver
 		change.Put = append(change.Put, some)
 	case pick == 1 && (voters > 3 && !lost || some.Kind == log.KindObserver):
 		change.Remove = append(change.Remove, some.ID)
 	case pick == 2 && len(r.Members) < 6:
-		change.Put = append(change.Put, c.newcomer(fmt.Sprintf("n%d", len(c.members)), c.w.Chance(0.7)))
-	case pick == 3 && !lost && !r.Joint() && some.Kind == log.KindVoter: // loses its directory
+		becomes := log.KindVoter
+		if c.cfg.arbiters > 0 && c.w.Chance(0.5) {
+			becomes = log.KindArbiter
+		}
+		change.Put = append(change.Put, c.newcomer(fmt.Sprintf("n%d", len(c.members)), c.w.Chance(0.7), becomes))
+	case pick == 3 && !lost && !r.Joint() && some.Kind.Votes(): // loses its directory
 		m := c.byID[some.ID]
 		m.crash()
 		m.left, m.wiped = true, true
@@ -107,13 +112,17 @@ func (c *simCluster) caughtUp(o log.Member, l *simMember) bool {
 }
 
 // newcomer starts a member with an empty directory, and returns how the others shall know it.
-func (c *simCluster) newcomer(name string, joining bool) log.Member {
+func (c *simCluster) newcomer(name string, joining bool, becomes log.Kind) log.Member {
 	number := uint64(len(c.members) + 1)
 	id := memberID(fmt.Sprintf("%s\x00%d", name, number))
 	m := c.addMember(name, id, sim.NewDisk(core.Nobody()))
-	m.number = number
+	m.number, m.arbiter = number, becomes == log.KindArbiter
 	m.start(false)
-	return log.Member{ID: id, Name: name, Incarnation: number, Kind: log.KindObserver, Joining: joining}
+	o := log.Member{ID: id, Name: name, Incarnation: number, Kind: log.KindObserver, Joining: joining}
+	if joining {
+		o.Becomes = becomes
+	}
+	return o
 }
 
 // rosterChanged is what a member does when the list changes: one that was removed stops.
@@ -159,7 +168,7 @@ func (c *simCluster) removed(m *simMember) bool {
 
 // durable reports whether a record is on the disks of a majority, of those whose majority may have decided it.
 func (k *checker) durable(r core.Roster, has func(m *simMember) bool) bool {
-	halves := [][]log.Member{slices.DeleteFunc(slices.Clone(r.Members), func(m log.Member) bool { return m.Kind != log.KindVoter }), r.Outgoing}
+	halves := [][]log.Member{slices.DeleteFunc(slices.Clone(r.Members), func(m log.Member) bool { return !m.Kind.Votes() }), r.Outgoing}
 	for _, half := range halves {
 		have := 0
 		for _, v := range half {
@@ -181,6 +190,7 @@ func memberChanges(seed uint64, d time.Duration) *simCluster {
 	cfg.retimed = false
 	cfg.drop /= 3
 	cfg.changes = 300*time.Millisecond + time.Duration(seed%7)*200*time.Millisecond
+	cfg.arbiters = int(seed / 3 % 3 % 2)
 	c := newSim(cfg)
 	c.w.Run(d, func() bool { return len(c.check.faults) > 0 })
 	c.finish()
@@ -221,7 +231,7 @@ func reshaped(seed uint64) *simCluster {
 		return c
 	}
 	for _, name := range []string{"d", "e"} {
-		if !c.settle("observer "+name, core.MemberChange{Put: []log.Member{c.newcomer(name, true)}}) {
+		if !c.settle("observer "+name, core.MemberChange{Put: []log.Member{c.newcomer(name, true, log.KindVoter)}}) {
 			return c
 		}
 	}

@@ -79,6 +79,9 @@ func (c *simCluster) transfer(from, to *simMember, msg *raftpb.Message) {
 		delete(from.sending, to.i)
 		ok := have.GetMetadata().GetIndex() == index && !c.cut[from.i][to.i] && to.process.Up() && !(c.cfg.births && !to.meets(from))
 		ok = ok && to.store.StageSnapshot(msg.GetSnapshot(), bytes.NewReader(b)) == nil
+		if ok && to.arbiter {
+			to.adopt(msg.GetSnapshot(), int64(len(b)))
+		}
 		from.post(core.SnapshotSent{Message: msg, OK: ok})
 		if ok {
 			to.after(c.w.Between(0, to.starved), func() { to.post(core.Receive{Message: msg, At: to.local()}) })

@@ -32,9 +32,11 @@ const (
 	Observer
 	// Joining: this member waits until its cluster has added it, and then until it has caught up and may vote, if it is to.
 	Joining
+	// Arbiter: this member votes and keeps the log, without understanding it. It is never Active.
+	Arbiter
 )
 
-var stateNames = [...]string{"Unknown", "Electing", "Standby", "Activating", "Active", "Draining", "Failed", "Observer", "Joining"}
+var stateNames = [...]string{"Unknown", "Electing", "Standby", "Activating", "Active", "Draining", "Failed", "Observer", "Joining", "Arbiter"}
 
 func (s State) String() string {
 	if int(s) < len(stateNames) {

@@ -44,6 +44,9 @@ func (l *Log) Backup(ctx context.Context, cluster string, w io.Writer) (BackupIn
 	if l.reentrant() {
 		return BackupInfo{}, ErrReentrant
 	}
+	if l.cfg.Arbiter {
+		return BackupInfo{}, fmt.Errorf("%w: this member is an arbiter, and makes no checkpoints", ErrNothing)
+	}
 	if err := l.freshen(ctx); err != nil {
 		return BackupInfo{}, err
 	}
