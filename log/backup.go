@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/baton-ha/baton/internal/core"
@@ -91,13 +92,19 @@ func (l *Log) Backup(ctx context.Context, cluster string, w io.Writer) (BackupIn
 			out.fail(err)
 			break
 		}
+		at += uint64(len(ents))
 		for i, e := range ents {
-			if ents[i], err = l.store.sound(e, "when they are backed up"); err != nil {
+			own, err := l.store.sound(e, "when they are backed up")
+			if err != nil {
 				out.fail(err)
+				break
+			}
+			if own != e { // the slice is the store's
+				ents = slices.Clone(ents)
+				ents[i] = own
 			}
 		}
 		out.entries(ents)
-		at += uint64(len(ents))
 	}
 	out.end()
 	if out.err != nil {
