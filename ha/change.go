@@ -277,6 +277,8 @@ func inWords(q wire.Change) string {
 		return fmt.Sprintf("change the priority of %q to %d", q.Name, q.Priority)
 	case wire.OpAdvertise:
 		return fmt.Sprintf("say that the program of %q is reached at %q", q.Name, q.Advertise)
+	case wire.OpReplace:
+		return fmt.Sprintf("replace member %q", q.Name)
 	}
 	return fmt.Sprintf("change %d of member %q", q.Op, q.Name)
 }

@@ -58,23 +58,25 @@ func (n *Node) sayList(h *transport.Hello) {
 	}
 }
 
-// believe takes note of a list of the members that another has. If it is later than what is known here and this member is on it, it says from
-// now on where the others are, until the log does.
+// believe takes note of a list of the members that another has, and reports whether it is later than the one that is in force here. If this member is
+// on it, it says from now on where the others are, until the log does.
 func (n *Node) believe(h transport.Hello) (later bool) {
+	if h.Roster <= n.roster().Version {
+		return false
+	}
 	e := &n.elsewhere
 	e.mu.Lock()
-	known := max(n.roster().Version, e.version)
-	if later = h.Roster > known; later && slices.ContainsFunc(h.List, func(p transport.Peer) bool { return p.ID == n.self.ID }) {
+	news := h.Roster > e.version && slices.ContainsFunc(h.List, func(p transport.Peer) bool { return p.ID == n.self.ID })
+	if news {
 		e.version, e.list = h.Roster, h.List
 	}
-	believed := later && e.version == h.Roster
 	e.mu.Unlock()
-	if believed {
+	if news {
 		if _, err := n.setPeers(); err != nil {
 			n.cfg.Logger.Warn("another member's list of the members is of no use", "member", n.cfg.Name, "from", h.Name, "err", err)
 		}
 	}
-	return later
+	return true
 }
 
 // setPeers tells the transport whom this member talks to, and returns them.
@@ -107,6 +109,9 @@ func (n *Node) expect(h transport.Hello) {
 		return
 	}
 	e.waiting[h.Name] = newcomer{h, n.clock()}
+	if h.Heal {
+		poke(n.arrived)
+	}
 }
 
 // maxWaiting bounds the newcomers that are remembered.

@@ -51,6 +51,7 @@ type Node struct {
 	relisted   chan struct{} // size 1: a token says that the list of the members is another
 	elsewhere  elsewhere
 	reshaping  chan struct{} // size 1: a token is in it while this member changes the list
+	arrived    chan struct{} // size 1: a token says that a member waits to take the place of what it was
 	hearsay    hearsay
 	rounds     rounds
 	readers    chan struct{}      // size 1: a token says that somebody waits for a round
@@ -106,7 +107,7 @@ func Open(cfg Config) (*Node, error) {
 
 // newNode returns a node of which nothing has been opened yet.
 func newNode(cfg Config, queue *lines) *Node {
-	n := &Node{cfg: cfg, lines: queue, clock: bootTime, founded: make(chan struct{}, 1), readers: make(chan struct{}, 1), relisted: make(chan struct{}, 1), reshaping: make(chan struct{}, 1), hurry: make(chan struct{}), ended: make(chan struct{}), closed: make(chan struct{})}
+	n := &Node{cfg: cfg, lines: queue, clock: bootTime, founded: make(chan struct{}, 1), readers: make(chan struct{}, 1), relisted: make(chan struct{}, 1), arrived: make(chan struct{}, 1), reshaping: make(chan struct{}, 1), hurry: make(chan struct{}), ended: make(chan struct{}), closed: make(chan struct{})}
 	n.changed.Store(new(make(chan struct{})))
 	return n
 }
@@ -214,6 +215,7 @@ func (n *Node) open(begin beginning) (err error) {
 	}
 	n.leaving.Go(func() { n.seek(ctx) })
 	if n.cfg.Heal {
+		n.leaving.Go(func() { n.mend(ctx) })
 		n.leaving.Go(n.condemn)
 	}
 	if keep > n.cfg.ElectionTimeout {

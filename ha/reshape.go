@@ -49,7 +49,11 @@ func (n *Node) ground(ctx context.Context) (ground, error) {
 func (n *Node) reshape(ctx context.Context, q wire.Change) error {
 	var h transport.Hello
 	var failure error
-	if q.Op == wire.OpAdd {
+	switch q.Op {
+	case wire.OpReplace:
+		q.Addr = n.roster().addrOf(q.Name)
+		fallthrough
+	case wire.OpAdd:
 		h, failure = n.newcomer(ctx, q)
 	}
 	return n.reshapeBy(ctx, inWords(q), func(g ground) (log.MemberChange, error) {
@@ -68,6 +72,8 @@ func (n *Node) reshape(ctx context.Context, q wire.Change) error {
 			return g.setPriority(q.Name, int(q.Priority))
 		case wire.OpAdvertise:
 			return g.advertise(q.Name, q.Advertise)
+		case wire.OpReplace:
+			return g.replace(q.Name, h, failure)
 		}
 		return log.MemberChange{}, refuse(ErrBadChange, "this member does not know how")
 	})

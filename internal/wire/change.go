@@ -27,6 +27,7 @@ const (
 	OpAddr
 	OpPriority
 	OpAdvertise
+	OpReplace
 )
 
 // A ChangeAnswer says what has become of it.
