@@ -27,14 +27,23 @@ type witness struct {
 	firstAt time.Time
 	settled map[string]bool
 	holders map[uint64]string // by epoch
+	times   []int64           // of all acknowledgements
+	pace    time.Duration     // of the writers
+	made    string            // the member that was replaced last
 }
 
 type line struct{ from, text string }
+
+func newWitness(t *testing.T) *witness {
+	return &witness{T: t, ledger: newLedger(), running: map[string]*process{}, lines: make(chan line), settled: map[string]bool{}, holders: map[uint64]string{}}
+}
 
 // take takes note of one line.
 func (w *witness) take(l line) {
 	var a, b, c uint64
 	switch n, _ := fmt.Sscanf(l.text[1:], " %d %d %d", &a, &b, &c); {
+	case l.text[0] == 'M':
+		w.made = l.text[2:]
 	case l.text[0] == 'R' && n == 1:
 		if other := w.holders[a]; other != "" {
 			w.Errorf("%s and %s were active in epoch %d", other, l.from, a)
@@ -46,6 +55,7 @@ func (w *witness) take(l line) {
 	case l.text[0] == 'A' && n == 3:
 		w.ledger.note(w.T, b, a, nil)
 		w.last = max(w.last, a)
+		w.times = append(w.times, int64(c))
 		if b>>40 == w.epoch {
 			if w.acks++; w.acks == 1 {
 				w.firstAt = time.Unix(0, int64(c))
@@ -81,7 +91,8 @@ func (w *witness) start(c *cluster, name string) {
 	cfg := c.config(name)
 	p := spawn(w.T, child{
 		Name: cfg.Name, Dir: cfg.Dir, Cluster: cfg.Cluster, Members: cfg.Members,
-		Heartbeat: cfg.Heartbeat, ElectionTimeout: cfg.ElectionTimeout, Writers: *killWriters, CatchUp: w.last,
+		Heartbeat: cfg.Heartbeat, ElectionTimeout: cfg.ElectionTimeout, Writers: *killWriters, Pace: w.pace, CatchUp: w.last,
+		Join: cfg.Join, Heal: cfg.Heal,
 	})
 	w.running[name] = p
 	go func() {
@@ -123,7 +134,7 @@ func (w *witness) kill(names ...string) (at time.Time) {
 //	go test ./ha -run T16 -v -kill.rounds=20
 func TestT16_SigkillLoop(t *testing.T) {
 	c := newCluster(t, 3, nil)
-	w := &witness{T: t, ledger: newLedger(), running: map[string]*process{}, lines: make(chan line), settled: map[string]bool{}, holders: map[uint64]string{}}
+	w := newWitness(t)
 	for _, m := range c.members {
 		w.start(c, m.Name)
 	}

@@ -32,9 +32,11 @@ type child struct {
 	Name, Dir, Cluster, Bind   string
 	Members                    []ha.Member
 	Heartbeat, ElectionTimeout time.Duration
-	Writers                    int    // that append while it is the Active
-	CatchUp                    uint64 // report when this record is known here
-	OpenOnly                   bool   // report how Open ends, and end
+	Writers                    int           // that append while it is the Active
+	Pace                       time.Duration // between two appends of a writer; 0: as fast as it can
+	CatchUp                    uint64        // report when it works and this record is known here
+	Join, Heal                 bool
+	OpenOnly                   bool // report how Open ends, and end
 }
 
 // opened is what an OpenOnly child reports.
@@ -63,14 +65,15 @@ func TestMain(m *testing.M) {
 func (c child) config() ha.Config {
 	return ha.Config{
 		Name: c.Name, Dir: c.Dir, Cluster: c.Cluster, Bind: c.Bind, Members: c.Members,
-		Heartbeat: c.Heartbeat, ElectionTimeout: c.ElectionTimeout, Logger: slog.New(slog.DiscardHandler),
+		Heartbeat: c.Heartbeat, ElectionTimeout: c.ElectionTimeout, Join: c.Join, Heal: c.Heal, Logger: slog.New(slog.DiscardHandler),
 	}
 }
 
 // run is the child's main. It ends with its standard input, so that it does not outlive the test.
 //
-// It prints "C" when it has caught up, "R epoch" when it is the Active, "A index value nanoseconds" for
-// each acknowledged append, "D value" for a definite error and "U value" for an unknown outcome.
+// It prints "C" when it has caught up and may vote, "R epoch" when it is the Active, "A index value nanoseconds" for
+// each acknowledged append, "D value" for a definite error and "U value" for an unknown outcome. On its input it takes the lines "close",
+// and "replace name", which it answers with "M name" once that is done.
 func (c child) run() {
 	var mu sync.Mutex
 	say := func(format string, args ...any) {
@@ -103,6 +106,7 @@ func (c child) run() {
 		for w := range c.Writers {
 			all.Go(func() {
 				for i := uint64(1); ctx.Err() == nil; i++ {
+					time.Sleep(c.Pace)
 					v := token.Epoch<<40 | uint64(w)<<32 | i
 					switch index, err := n.Append(context.Background(), token, number(v)); {
 					case err == nil:
@@ -127,12 +131,23 @@ func (c child) run() {
 	}
 	ready <- n
 	go func() {
-		for n.Status().Index < c.CatchUp {
+		for s := n.Status(); s.Index < c.CatchUp || s.State != ha.Standby && s.State != ha.Active; s = n.Status() {
 			time.Sleep(time.Millisecond)
 		}
 		say("C")
 	}()
-	io.Copy(io.Discard, os.Stdin)
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		switch command, name, _ := strings.Cut(lines.Text(), " "); command {
+		case "close":
+			n.Close()
+			return
+		case "replace":
+			for n.ReplaceMember(context.Background(), name) != nil {
+				time.Sleep(time.Millisecond)
+			}
+			say("M %s", name)
+		}
+	}
 }
 
 // A process is a running child.
@@ -140,7 +155,7 @@ type process struct {
 	cmd   *exec.Cmd
 	lines chan string   // what it prints; closed at its end
 	stop  chan struct{} // closed when nobody reads lines any more
-	stdin io.Closer
+	stdin io.WriteCloser
 }
 
 // spawn starts a child, which is killed at the end of the test at the latest.
