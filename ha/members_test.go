@@ -3,8 +3,8 @@ package ha_test
 import (
 	"errors"
 	"os"
+	"slices"
 	"testing"
-	"time"
 
 	"github.com/baton-ha/baton/ha"
 	"github.com/baton-ha/baton/transport"
@@ -22,11 +22,14 @@ func TestT13_MemberListGrown(t *testing.T) {
 	c.stop("a")
 	c.members = all
 	c.start("b", "c") // nobody is there to ask
-	time.Sleep(1500 * time.Millisecond)
 	c.start("a")
 	c.put(number(1))
 	for _, name := range []string{"b", "c"} {
-		if s := c.nodes[name].Status(); s.State != ha.Electing || len(s.Obstacles) == 0 || s.Obstacles[0].Kind != ha.ObstacleUnborn {
+		n := c.nodes[name]
+		eventually(t, name+" says what it waits for", func() bool {
+			return slices.ContainsFunc(n.Status().Obstacles, func(o ha.Obstacle) bool { return o.Kind == ha.ObstacleUnborn })
+		})
+		if s := n.Status(); s.State != ha.Electing {
 			t.Errorf("%s is %+v", name, s)
 		}
 		c.stop(name)
