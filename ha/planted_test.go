@@ -41,6 +41,7 @@ var hunted = []struct {
 	{"mixed timing", func(seed uint64) *simCluster { return mixedTiming(seed, false) }},
 	{"mixed timing with a restart", func(seed uint64) *simCluster { return mixedTiming(seed, true) }},
 	{"readers", readers},
+	{"callers", callers},
 	{"reshaped", reshaped},
 	{"arbitrated", arbitrated},
 	{"members", func(seed uint64) *simCluster { return memberChanges(seed, 20*time.Second) }},

@@ -35,6 +35,7 @@ type simConfig struct {
 	drop, dup, late float64       // chances of each message; late ones take up to two seconds
 	delay           time.Duration // of a message, at most
 	fault           time.Duration // mean time between two faults, 0: none
+	calls           time.Duration // mean time between two things that a caller does, 0: there are none
 	reads           time.Duration // mean time between two reads, 0: none
 	changes         time.Duration // mean time between two changes of the members, 0: none
 	appendEvery     time.Duration // mean time between two appends of an active, 0: none
@@ -117,6 +118,7 @@ type simMember struct {
 	simMembership
 	simHealth
 	reads simReads
+	asks  []simAsk // of callers
 
 	applyEvery time.Duration // the least time that an apply takes
 
@@ -195,6 +197,9 @@ func newSim(cfg simConfig) *simCluster {
 	if cfg.fault > 0 {
 		c.w.After(c.w.Between(0, cfg.fault), c.misfortune)
 	}
+	if cfg.calls > 0 {
+		c.callers(5)
+	}
 	if cfg.reads > 0 {
 		c.reader()
 	}
@@ -249,7 +254,7 @@ func (m *simMember) start(fresh bool) {
 	m.scheduled, m.alarm, m.wakeAt = false, 0, 0
 	m.turns = m.step
 	m.writes, m.writing, m.applies, m.applying = nil, nil, nil, false
-	m.fetches, m.fetching, m.reads = nil, false, simReads{}
+	m.fetches, m.fetching, m.reads, m.asks = nil, false, simReads{}, nil
 	m.asked, m.tenure, m.sending = nil, nil, map[int]*raftpb.Message{}
 	m.problems = map[uint64]error{}
 	m.retime()
@@ -276,6 +281,7 @@ func (m *simMember) start(fresh bool) {
 		}
 	}
 	m.checks = log.NewCheckpointer(store, cfg.checkpoint, 2*cfg.checkpoint)
+	m.checks.Sessions = m.loop.Sessions
 	m.sm = new(simMachine)
 	if err := m.restore(nil); err != nil {
 		m.c.check.fail("%s: restore: %v", m.name, err)
@@ -298,6 +304,9 @@ func (m *simMember) start(fresh bool) {
 // restore brings the state machine to the newest snapshot in force, which must be the one wanted, if any is.
 func (m *simMember) restore(want *raftpb.Snapshot) error {
 	have, body, size, err := m.disk.OpenSnapshot()
+	if err == nil && want == nil {
+		err = m.loop.Restore(have)
+	}
 	if err != nil || size == 0 {
 		return err
 	}
@@ -601,11 +610,14 @@ func (m *simMember) apply() {
 			m.sm.apply(e)
 			answers = append(answers, m.sm.answer(e))
 		}
+		if err := m.loop.Applied(a, answers); err != nil { // as the applier does: the appenders do not wait for the loop
+			m.c.check.fail("%s: apply: %v", m.name, err)
+		}
 		if m.arbiter {
 			if from, due := m.checks.Want(a); due {
 				m.post(core.Want{From: from})
 			}
-		} else if at, due := m.checks.Due(a); due {
+		} else if at, due := m.checks.Due(a, nil); due {
 			capture := *m.sm
 			m.after(m.c.w.Between(0, 20*time.Millisecond), func() {
 				if err := m.checks.Save(at, capture); err != nil {
@@ -613,9 +625,9 @@ func (m *simMember) apply() {
 				}
 			})
 		}
-		m.loop.Applied(a, answers) // as the applier does: the appenders do not wait for the loop
 		m.answer()
 		m.readOn()
+		m.answerCalls()
 		m.post(core.Applied{Apply: a})
 		m.apply()
 	})
@@ -667,7 +679,7 @@ func (m *simMember) answer() {
 	left := m.asked[:0]
 	for asked := m.asked; len(asked) > 0; {
 		n := 1
-		for n < len(asked) && asked[n].Batch() == asked[0].Batch() {
+		for n < len(asked) && asked[n].Batch() == asked[0].Batch() && m.c.cfg.calls == 0 { // callers' records may be between them
 			n++
 		}
 		first, known, err := asked[0].Fate()

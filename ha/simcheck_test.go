@@ -25,6 +25,7 @@ type checker struct {
 	highest   uint64 // the last record acked
 	acks      int
 	reads     int
+	answers   int         // to callers
 	unread    int         // reads that nobody answered
 	newest    fence.Token // of the latest OnActive
 	tenures   int

@@ -94,6 +94,7 @@ type Pending struct {
 	log       *Log
 	b         *pending
 	at, count int
+	known     *core.Outcome // of a request that had taken effect before; b is nil then
 }
 
 // AppendAsync begins to append copies of records, in an epoch, and returns at once. The records are in the log together or not at all,
@@ -115,7 +116,7 @@ func (l *Log) begin(epoch uint64, records ...[]byte) (Pending, error) {
 		return Pending{}, ErrReentrant
 	}
 	b, at, err := l.add(epoch, records...)
-	return Pending{l, b, at, len(records)}, err
+	return Pending{log: l, b: b, at: at, count: len(records)}, err
 }
 
 // fits reports whether records may be one append. Of several, each takes memory beside its data, wherever the log is read.
@@ -134,7 +135,7 @@ func (l *Log) fits(records [][]byte) error {
 }
 
 // Done is closed when Wait returns at once.
-func (p Pending) Done() <-chan struct{} { return p.b.done }
+func (p Pending) Done() <-chan struct{} { return p.done() }
 
 // Wait waits for the fate, and returns what Append does, with the answers. With [ErrAnswerLost] the result holds but for them. When ctx
 // ends before, the error is [ErrUnknown] with its cause, and it may be waited for again.
@@ -142,7 +143,7 @@ func (p Pending) Wait(ctx context.Context) (Result, error) {
 	err := p.await(ctx)
 	var r Result
 	if err == nil {
-		r, err = p.b.result(p.at, p.count)
+		r, err = p.result()
 	}
 	if err != nil && err != ErrAnswerLost {
 		p.log.counts.outcome(err)
@@ -152,13 +153,14 @@ func (p Pending) Wait(ctx context.Context) (Result, error) {
 
 // await waits until the fate is known, or ctx ends.
 func (p Pending) await(ctx context.Context) error {
+	done := p.done()
 	select {
-	case <-p.b.done:
+	case <-done:
 		return nil
 	default:
 	}
 	select {
-	case <-p.b.done:
+	case <-done:
 		return nil
 	case <-ctx.Done():
 		p.log.counts.abandoned.Add(1)

@@ -20,6 +20,8 @@ type Checkpointer struct {
 	retain  int64  // bytes of entries kept behind a checkpoint, at least
 	machine string // the type of the state machine
 
+	Sessions func() []byte // tells the table of sessions after the last apply; nil: there is none. Set before the first apply
+
 	since    int64      // bytes applied since the last one was begun; owned by whoever calls Due, and with Want guarded by mu
 	adopting sync.Mutex // held by Adopt
 
@@ -56,6 +58,8 @@ type Place struct {
 	pos   core.Position
 	term  uint64 // of the raft entry at pos
 	total int64  // bytes applied up to here since the start
+
+	sessions []byte // their table; only where a checkpoint is made
 }
 
 // A cutPoint is a checkpoint that the log may be cut behind.
@@ -102,7 +106,16 @@ func (c *Checkpointer) wanted() (Place, bool) {
 		return Place{}, false
 	}
 	c.busy, c.retry, c.asked, c.since = true, false, false, 0
-	return c.last, true
+	return c.hereLocked(), true
+}
+
+// hereLocked is the place after the last apply, with what belongs to a checkpoint there.
+func (c *Checkpointer) hereLocked() Place {
+	at := c.last
+	if c.Sessions != nil {
+		at.sessions = c.Sessions()
+	}
+	return at
 }
 
 // hold keeps the log behind a raft index for somebody who reads it, as it is kept for members that catch up, until it is released.
@@ -129,10 +142,14 @@ func (c *Checkpointer) mayCutLocked(raftIndex uint64) bool {
 }
 
 // Due counts an apply and reports whether a checkpoint is to be made after it, and where that is. If so the caller must
-// capture the state machine before the next apply, and then call Save, from any goroutine.
-func (c *Checkpointer) Due(a *core.Apply) (Place, bool) {
+// capture the state machine before the next apply, and then call Save, from any goroutine. note, if not nil, changes what
+// Sessions tells to what it is after the apply.
+func (c *Checkpointer) Due(a *core.Apply, note func()) (Place, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if note != nil {
+		note()
+	}
 	c.since += int64(a.Bytes)
 	c.last = Place{pos: a.Position, term: a.Term, total: c.last.total + int64(a.Bytes)}
 	if a.Snapshot != nil {
@@ -142,7 +159,7 @@ func (c *Checkpointer) Due(a *core.Apply) (Place, bool) {
 		return Place{}, false
 	}
 	c.busy, c.since = true, 0
-	return c.last, true
+	return c.hereLocked(), true
 }
 
 // fail takes note of why a checkpoint was not written, and returns when to try again.
@@ -204,7 +221,7 @@ func (c *Checkpointer) Save(a Place, body io.WriterTo) (err error) {
 	if latest.GetIndex() < a.pos.Raft { // else a leader's snapshot has overtaken this one
 		header := core.Checkpoint{
 			Version: core.CheckpointVersion, Position: a.pos.Since(cut.base.Raft), Base: cut.base, Terms: c.store.termsUpTo(cut.base, a.pos.Raft),
-			State: core.StateOf, Machine: c.machine,
+			State: core.StateOf, Machine: c.machine, Sessions: a.sessions,
 		}
 		if body == nil {
 			header.State = core.StateNone

@@ -36,6 +36,9 @@ type (
 	Lapsed        = core.Lapsed
 	Read          = core.Read
 
+	SessionID = core.SessionID
+	RequestID = core.RequestID
+
 	ChecksumError = core.ChecksumError
 )
 
@@ -62,6 +65,8 @@ var (
 	RosterOf    = core.RosterOf
 	Guard       = core.Guard
 	LeaseLength = core.LeaseLength
+
+	ErrSessionExpired = core.ErrSessionExpired
 
 	ErrFenced       = core.ErrFenced
 	ErrNotActive    = core.ErrNotActive

@@ -215,7 +215,7 @@ func TestCheckpointMeetsLeadersSnapshot(t *testing.T) {
 	c := cutCore(t, disk)
 	check := NewCheckpointer(c.store, 1, 1)
 	for i := uint64(50); i <= 90; i += 40 {
-		place, due := check.Due(&core.Apply{Position: at(c, i), Term: 2, Bytes: 100})
+		place, due := check.Due(&core.Apply{Position: at(c, i), Term: 2, Bytes: 100}, nil)
 		if !due {
 			t.Fatal("not due")
 		}
@@ -235,7 +235,7 @@ func TestCheckpointMeetsLeadersSnapshot(t *testing.T) {
 	if err := c.store.Persist([]*core.Write{{Entries: []*raftpb.Entry{{Index: new(uint64(201)), Term: new(uint64(2))}}}}); err != nil {
 		t.Fatal(err)
 	}
-	place, due := check.Due(&core.Apply{Position: at(c, 201), Term: 2, Bytes: 100})
+	place, due := check.Due(&core.Apply{Position: at(c, 201), Term: 2, Bytes: 100}, nil)
 	if !due {
 		t.Fatal("not due")
 	}
@@ -270,7 +270,7 @@ func TestFallbackToOlderCheckpoint(t *testing.T) {
 	}
 	// Checkpoints that are older than the damaged one are made, and are honest.
 	check := NewCheckpointer(c.store, 1, 1<<40)
-	place, _ := check.Due(&core.Apply{Position: at(c, 70), Term: 2, Bytes: 100})
+	place, _ := check.Due(&core.Apply{Position: at(c, 70), Term: 2, Bytes: 100}, nil)
 	if err := check.Save(place, nil); err != nil {
 		t.Fatal(err)
 	}

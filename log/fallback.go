@@ -27,7 +27,10 @@ type Verifier interface {
 // log between the two.
 func (l *Log) restoreAny(newest *raftpb.Snapshot) error {
 	err := l.restore(newest)
-	if err == nil || l.cfg.StateMachine == nil || errors.Is(err, ErrStateMachine) {
+	if err == nil {
+		return l.desk.restore(newest)
+	}
+	if l.cfg.StateMachine == nil || errors.Is(err, ErrStateMachine) {
 		return err
 	}
 	older, oerr := l.restoreOlder(newest)
@@ -59,6 +62,9 @@ func (l *Log) restoreOlder(newest *raftpb.Snapshot) (record uint64, err error) {
 	if cp.State != core.StateOf && cp.Position.Index == 0 {
 		return 0, errors.New("it holds no state that could replace what Restore has left behind")
 	}
+	if err := l.desk.restore(snap); err != nil {
+		return 0, err
+	}
 	at := cp.Position
 	for at.Raft < end.Position.Raft {
 		ents, err := l.cfg.Storage.Entries(at.Raft+1, end.Position.Raft+1, applyBytes)
@@ -77,19 +83,22 @@ func (l *Log) restoreOlder(newest *raftpb.Snapshot) (record uint64, err error) {
 		}
 		for rest := accepted; len(rest) > 0; {
 			records, n := core.RecordsOf(rest, applyBytes)
+			var given [][]byte
 			apply := func() error { return l.cfg.StateMachine.Apply(records) }
 			if l.answerer != nil {
-				apply = func() error { _, err := answer(l.answerer, records); return err }
+				apply = func() (err error) { given, err = answer(l.answerer, records); return err }
 			}
 			if err := l.do("StateMachine.Apply", apply); err != nil {
 				return 0, fmt.Errorf("state machine: apply records from %d on: %w", records[0].Index, err)
 			}
+			l.desk.took(rest[:n], given)
 			rest = rest[n:]
 		}
 	}
 	if at.Index != end.Position.Index {
 		return 0, fmt.Errorf("%w: the log leads to record %d, and the newest snapshot is at %d", ErrFormat, at.Index, end.Position.Index)
 	}
+	l.desk.begin(at.Epoch().Epoch)
 	return cp.Position.Index, nil
 }
 

@@ -18,6 +18,8 @@ type gatherer struct {
 	closed  atomic.Pointer[error]
 	refused atomic.Pointer[error] // why nothing is taken for the time being: one of refusal
 
+	requests sync.Map // those whose fate is unknown: their requestKey to the last *place that they were given
+
 	alone atomic.Pointer[pending] // those of large records, newest first, on their way to large
 
 	mu      sync.Mutex // guards everything below
@@ -38,6 +40,8 @@ type pending struct {
 	err     error         // the fate, likewise
 	settled atomic.Bool   // done is closed, or about to be
 	next    *pending      // in gatherer.alone
+
+	requests []*place // of those that are in it
 
 	began    time.Time // when its first record came
 	proposed time.Time // zero: it was not
@@ -85,6 +89,9 @@ func (b *pending) Settle(err error) {
 	b.gather.counts.settled(b, err)
 	b.err = err
 	close(b.done)
+	for _, p := range b.requests {
+		b.gather.requests.CompareAndDelete(p.key, p)
+	}
 }
 
 // fate returns the index of the at-th record, once done is closed, or why it has none.
@@ -107,9 +114,17 @@ const largeRecord = 4 << 10
 // add puts a copy of records, one or more, into the batch that is being filled, the first of them as its at-th. first reports
 // whether the loop may be asleep: the batch is new. The batch's done channel tells when its fate is known.
 func (g *gatherer) add(epoch uint64, records ...[]byte) (b *pending, at int, first bool, err error) {
+	return g.put(epoch, nil, records)
+}
+
+// put is add for the records of a request, if there is one.
+func (g *gatherer) put(epoch uint64, of *core.RequestID, records [][]byte) (b *pending, at int, first bool, err error) {
 	size := sizeOf(records)
+	if of != nil {
+		size += core.RequestSize
+	}
 	if size >= FullBatch+core.RecordHeader {
-		return g.addAlone(epoch, size, records)
+		return g.addAlone(epoch, size, of, records)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -128,10 +143,21 @@ func (g *gatherer) add(epoch uint64, records ...[]byte) (b *pending, at int, fir
 		l.queue = append(l.queue, b)
 	}
 	at = b.Count
+	b.put(of, records)
+	return b, at, first, nil
+}
+
+// put adds records, those of a request if there is one.
+func (b *pending) put(of *core.RequestID, records [][]byte) {
+	at := b.Count
+	if of != nil {
+		b.AddRequest(*of, records)
+		b.await(of, at, len(records))
+		return
+	}
 	for _, r := range records {
 		b.Add(r)
 	}
-	return b, at, first, nil
 }
 
 // sizeOf is how many bytes of a batch records take.
@@ -145,14 +171,12 @@ func sizeOf(records [][]byte) (size int) {
 // addAlone is add for records that fill a batch. It takes no lock that the loop takes, too: those who append
 // such records work for so long between two locks that a loop that waits in a row with them would not get to its
 // heartbeats.
-func (g *gatherer) addAlone(epoch uint64, size int, records [][]byte) (*pending, int, bool, error) {
+func (g *gatherer) addAlone(epoch uint64, size int, of *core.RequestID, records [][]byte) (*pending, int, bool, error) {
 	if err := g.reserve(size); err != nil {
 		return nil, 0, false, err
 	}
 	b := g.newPending(epoch, size)
-	for _, r := range records {
-		b.Add(r)
-	}
+	b.put(of, records)
 	for {
 		b.next = g.alone.Load()
 		if g.alone.CompareAndSwap(b.next, b) {

@@ -111,6 +111,7 @@ func Open(cfg Config) (*Log, error) {
 	l.wall.clock = cfg.Wall
 	l.check = NewCheckpointer(store, cfg.CheckpointBytes, cfg.RetainBytes)
 	l.check.machine = machineName(cfg.StateMachine)
+	l.check.Sessions = l.desk.encode
 	l.answerer, _ = cfg.StateMachine.(Answerer)
 	if err := l.restoreAny(store.latest()); err != nil {
 		return nil, err

@@ -42,7 +42,10 @@ func (l *Log) dispatch(eff core.Effects) (done []Mail) {
 		l.applies.put(eff.Applies...)
 	} else {
 		for _, a := range eff.Applies {
-			_ = l.applyDone(a) // without a state machine nothing can fail
+			if err := l.applyDone(a, nil); err != nil {
+				l.Fail(err)
+				return done
+			}
 			done = append(done, core.Applied{Apply: a})
 		}
 	}

@@ -68,7 +68,7 @@ func TestStateOfZeroBytes(t *testing.T) {
 		{name: "version 1, no record", version: 1},
 		{name: "version 1, opened without", version: 1, index: 7, bare: true},
 		{name: "version 1, a state, opened without", version: 1, body: "x", index: 7, bare: true, want: ErrStateMachine},
-		{name: "a newer version", version: 4, index: 7, want: ErrFormat},
+		{name: "a newer version", version: core.CheckpointVersion + 1, index: 7, want: ErrFormat},
 		{name: "a newer kind", version: 2, kind: 3, index: 7, want: ErrFormat},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -117,7 +117,7 @@ func TestCheckpointSaysWhatFollows(t *testing.T) {
 	}{{nil, core.StateNone}, {emptyState{}, core.StateOf}, {strings.NewReader("x"), core.StateOf}} {
 		c := cutCore(t, sim.NewDisk(Boot(cutMembers)))
 		check := NewCheckpointer(c.store, 1, 1)
-		place, _ := check.Due(&core.Apply{Position: at(c, 50), Term: 2, Bytes: 100})
+		place, _ := check.Due(&core.Apply{Position: at(c, 50), Term: 2, Bytes: 100}, nil)
 		if err := check.Save(place, test.body); err != nil {
 			t.Fatal(err)
 		}

@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.etcd.io/raft/v3/raftpb"
+
 	"github.com/baton-ha/baton/internal/core"
 )
 
@@ -23,6 +25,7 @@ type driver struct {
 	gather  gatherer
 	wall    wall
 	fresh   freshness
+	desk    desk
 	applied progressMark // the last record that the state machine was given
 	heard   atomic.Int64 // when the leader last showed that it is alive
 
@@ -202,27 +205,56 @@ func (l *Loop) Post(mail Mail) { l.d.inbox.post(mail, 0) }
 // Append is [Log.AppendAsync].
 func (l *Loop) Append(epoch uint64, records ...[]byte) (Appended, error) {
 	b, at, err := l.d.add(epoch, records...)
-	return Appended{b, at, len(records)}, err
+	return Appended{b, at, len(records), nil}, err
 }
 
 // Applied takes note of an apply, and settles the appends of this member that it is the fate of, with the state machine's answers to its records, nil if
 // it gives none.
-func (l *Loop) Applied(a *core.Apply, given [][]byte) {
+func (l *Loop) Applied(a *core.Apply, given [][]byte) error {
+	if err := l.d.desk.applied(a, given); err != nil {
+		return err
+	}
 	l.d.applied.move(a.Position.Index)
 	settle(a, given, given != nil)
+	return nil
+}
+
+// Restore goes on from what a checkpoint says of sessions.
+func (l *Loop) Restore(snap *raftpb.Snapshot) error { return l.d.desk.restore(snap) }
+
+// Sessions is what a checkpoint says of them.
+func (l *Loop) Sessions() []byte { return l.d.desk.encode() }
+
+// OpenSession is [Log.OpenSession].
+func (l *Loop) OpenSession(epoch uint64) (core.SessionID, error) { return l.d.desk.open(epoch) }
+
+// AppendOnce is [Log.AppendOnce].
+func (l *Loop) AppendOnce(epoch uint64, id core.RequestID, records ...[]byte) (Appended, error) {
+	at, known, err := l.d.ask(epoch, id, records)
+	return Appended{at.b, at.at, at.count, known}, err
 }
 
 // Appended is an append whose fate is on its way.
 type Appended struct {
-	b         *pending
+	b         *pending // nil: known
 	at, count int
+	known     *core.Outcome
 }
 
-// Batch is the batch that the record is in.
-func (a Appended) Batch() *core.Batch { return &a.b.Batch }
+// Batch is the batch that the record is in, nil if it is a request that had taken effect before.
+func (a Appended) Batch() *core.Batch {
+	if a.b == nil {
+		return nil
+	}
+	return &a.b.Batch
+}
 
 // Fate returns what [Pending.Wait] returns, once it is known.
 func (a Appended) Fate() (result Result, known bool, err error) {
+	if a.known != nil {
+		result, err = resultOf(a.known)
+		return result, true, err
+	}
 	select {
 	case <-a.b.done:
 		result, err = a.b.result(a.at, a.count)

@@ -105,7 +105,7 @@ func (l *Log) runApplier() {
 const applyBytes = 1 << 20
 
 // apply does one apply, and a checkpoint after it if one is due. It returns the answers to its records if somebody here waits
-// for them.
+// for them, or some belong to requests.
 func (l *Log) apply(caller calls.Caller, a *core.Apply) (answers [][]byte, err error) {
 	defer core.Catch("state machine", &err)
 	if a.Snapshot != nil {
@@ -119,7 +119,7 @@ func (l *Log) apply(caller calls.Caller, a *core.Apply) (answers [][]byte, err e
 		if err != nil {
 			return nil, fmt.Errorf("state machine: apply records %d to %d: %w", records[0].Index, records[len(records)-1].Index, err)
 		}
-		if len(a.Batches) > 0 {
+		if len(a.Batches) > 0 || a.Requests() {
 			answers = append(answers, given...)
 		}
 		for _, e := range rest[:n] {
@@ -129,11 +129,22 @@ func (l *Log) apply(caller calls.Caller, a *core.Apply) (answers [][]byte, err e
 		}
 		rest = rest[n:]
 	}
-	return answers, l.applyDone(a)
+	return answers, l.applyDone(a, answers)
 }
 
-// applyDone notes an apply, and begins a checkpoint after it if one is due.
-func (l *Log) applyDone(a *core.Apply) error {
+// applyDone notes an apply, with the answers to its records, and begins a checkpoint after it if one is due.
+func (l *Log) applyDone(a *core.Apply, answers [][]byte) (err error) {
+	var at Place
+	var due bool
+	note := func() { err = l.desk.applied(a, answers) }
+	if l.cfg.Arbiter {
+		note()
+	} else {
+		at, due = l.check.Due(a, note)
+	}
+	if err != nil {
+		return err
+	}
 	l.applied.move(a.Position.Index)
 	if l.misfit.Load() && l.misfit.Swap(false) {
 		l.Post(Problem{Kind: problemSnapshot})
@@ -143,10 +154,8 @@ func (l *Log) applyDone(a *core.Apply) error {
 		if from, due := l.check.Want(a); due {
 			l.Post(core.Want{From: from})
 		}
-	default:
-		if at, due := l.check.Due(a); due {
-			l.checkpoint(at)
-		}
+	case due:
+		l.checkpoint(at)
 	}
 	if err := l.check.full(); err != nil && l.judgeRoom() {
 		l.Post(Problem{Kind: problemCheckpoint, Err: err})

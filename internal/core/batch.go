@@ -16,6 +16,7 @@ type Batch struct {
 
 	data     []byte // header (room for it until proposed) and records; nil once proposed
 	size     int    // of data
+	requests bool   // some of the records belong to requests
 	proposed time.Duration
 }
 
@@ -36,8 +37,15 @@ func (b *Batch) Free() []byte {
 }
 
 // Add appends a copy of one record.
-func (b *Batch) Add(record []byte) {
-	b.data = binary.LittleEndian.AppendUint32(b.data, uint32(len(record)))
+func (b *Batch) Add(record []byte) { b.add(nil, record) }
+
+// add appends a record, and before it the request that begins with it.
+func (b *Batch) add(request, record []byte) {
+	length := uint32(len(record))
+	if request != nil {
+		length |= requestFlag
+	}
+	b.data = append(binary.LittleEndian.AppendUint32(b.data, length), request...)
 	for len(record) > copyAtOnce { // a copy cannot be preempted, and the loop may be waiting for the processor
 		b.data, record = append(b.data, record[:copyAtOnce]...), record[copyAtOnce:]
 	}
@@ -57,7 +65,11 @@ func (b *Batch) Seal(first uint64) []byte {
 	b.data[0] = kindBatch
 	binary.LittleEndian.PutUint64(b.data[5:], b.Epoch)
 	binary.LittleEndian.PutUint64(b.data[13:], first)
-	binary.LittleEndian.PutUint32(b.data[21:], uint32(b.Count))
+	count := uint32(b.Count)
+	if b.requests {
+		count |= requestFlag
+	}
+	binary.LittleEndian.PutUint32(b.data[21:], count)
 	binary.LittleEndian.PutUint32(b.data[1:], checksum(b.data))
 	return b.data
 }

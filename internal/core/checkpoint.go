@@ -16,6 +16,7 @@ type Checkpoint struct {
 	Terms    []TermRun `codec:"t"`           // the terms of the entries between Base and Position
 	Members  []Member  `codec:"m,omitempty"` // the voters, by id, in versions before the third; now they are in Position
 	State    StateKind `codec:"s"`           // whether a state machine's bytes follow
+	Sessions []byte    `codec:"q,omitempty"` // the table of them ([Sessions]), part of the state
 	Machine  string    `codec:"w"`           // the Go type of the state machine that wrote them, for people
 }
 
@@ -46,9 +47,10 @@ type TermRun struct {
 // opened without, or the other way. A leader's snapshot that does not fit in this way is refused with it.
 var ErrStateMachine = errors.New("baton: all members must have a state machine, or none of them")
 
-// Versions of the header. The first did not say whether a state follows, the second knew voters only, which never changed.
+// Versions of the header. The first did not say whether a state follows, the second knew voters only, which never changed,
+// the third no sessions.
 const (
-	CheckpointVersion    = 3
+	CheckpointVersion    = 4
 	minCheckpointVersion = 1
 )
 

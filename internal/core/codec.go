@@ -26,8 +26,10 @@ const (
 //	1   CRC32C of what follows, 4 bytes, little endian, as all numbers here
 //	5   epoch, 8 bytes
 //	13  index of the first record, 8 bytes
-//	21  number of records, 4 bytes
-//	25  per record: length, 4 bytes; payload
+//	21  number of records, 4 bytes; 2³¹ is added where some belong to requests
+//	25  per record: length, 4 bytes, to which 2³¹ is added where a request begins with it; then the request: epoch and number of
+//	    its session, its number, below which number all answers are known, 8 bytes each, and of how many records it is, 4
+//	    bytes; payload
 //
 // An old one is the same without the checksum. Who proposes a batch computes it, once and for all: whoever
 // stores, applies, sends or reads the batch later can tell whether it still is what was appended.
@@ -35,6 +37,9 @@ const (
 	BatchHeader  = 25 // bytes before the first record
 	checksumSize = 4  // of those
 	RecordHeader = 4  // bytes before each record's data
+
+	requestFlag = 1 << 31
+	requestSize = 4*8 + 4 // of what stands before the first record of a request
 )
 
 // RecordSize is how many bytes an [Entry] takes beside its data: of a small record, most of all.
@@ -49,7 +54,8 @@ func isBatch(data []byte) bool {
 type Header struct {
 	Epoch, First uint64
 	Count        uint32
-	size         int // of the header
+	Requests     bool // some of the records belong to requests
+	size         int  // of the header
 }
 
 func ParseHeader(data []byte) (Header, error) {
@@ -64,6 +70,7 @@ func ParseHeader(data []byte) (Header, error) {
 	h.Epoch = binary.LittleEndian.Uint64(numbers)
 	h.First = binary.LittleEndian.Uint64(numbers[8:])
 	h.Count = binary.LittleEndian.Uint32(numbers[16:])
+	h.Requests, h.Count = h.Count&requestFlag != 0, h.Count&^requestFlag
 	if h.Epoch == 0 || h.First == 0 || h.Count == 0 || uint64(h.Count) > uint64(len(data)-h.size)/RecordHeader {
 		return Header{}, fmt.Errorf("%w: batch of %d bytes says epoch %d, first %d, count %d", ErrFormat, len(data), h.Epoch, h.First, h.Count)
 	}
@@ -78,7 +85,15 @@ func CheckRecords(h Header, data []byte) error {
 			return fmt.Errorf("%w: batch ends within record %d", ErrFormat, h.First+i)
 		}
 		n := uint64(binary.LittleEndian.Uint32(rest))
-		if rest = rest[RecordHeader:]; n > uint64(len(rest)) {
+		rest = rest[RecordHeader:]
+		if h.Requests && n&requestFlag != 0 {
+			n &^= requestFlag
+			if len(rest) < requestSize || requestOf(rest).count == 0 || uint64(requestOf(rest).count) > uint64(h.Count)-i {
+				return fmt.Errorf("%w: the request of record %d", ErrFormat, h.First+i)
+			}
+			rest = rest[requestSize:]
+		}
+		if n > uint64(len(rest)) {
 			return fmt.Errorf("%w: batch ends within record %d", ErrFormat, h.First+i)
 		}
 		rest = rest[n:]
@@ -95,6 +110,10 @@ func AppendRecords(dst []Entry, h Header, data []byte) []Entry {
 	dst = slices.Grow(dst, int(h.Count))
 	for i := range uint64(h.Count) {
 		n := RecordHeader + uint64(binary.LittleEndian.Uint32(rest))
+		if h.Requests && n >= requestFlag {
+			n -= requestFlag
+			rest = rest[requestSize:]
+		}
 		dst = append(dst, Entry{Index: h.First + i, Epoch: h.Epoch, Data: rest[RecordHeader:n:n]})
 		rest = rest[n:]
 	}

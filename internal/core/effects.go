@@ -68,6 +68,7 @@ type Apply struct {
 	Term     uint64          // of the raft entry at Position
 	Batches  []*Batch        // of this member, accepted in it
 
+	requests  bool    // some records belong to requests
 	epochs    []Epoch // started in it
 	responses []*raftpb.Message
 

@@ -86,7 +86,7 @@ func (c *Core) commit(now time.Duration, m *raftpb.Message) error {
 		a.Bytes += len(e.GetData())
 		a.Term = e.GetTerm()
 		if moved.Count > 0 {
-			a.Accepted = append(a.Accepted, e)
+			a.Accepted, a.requests = append(a.Accepted, e), a.requests || moved.Requests
 			if b := c.fate.committed(moved.Header); b != nil {
 				c.pace.end(b)
 				c.pace.committed(now, now-b.proposed, len(c.flows) == 0)

@@ -1,0 +1,222 @@
+package log
+
+import (
+	"fmt"
+	"sync"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/baton-ha/baton/internal/core"
+)
+
+// This file is where requests that have an id take effect once (G10): the table of sessions as far as it is applied here, and
+// the decision whether a request is new.
+
+// A desk decides about requests.
+type desk struct {
+	mu    sync.Mutex // guards everything below
+	table core.Sessions
+	epoch uint64 // in force after what is applied here
+	given uint64 // sessions that this member has given out in that epoch
+}
+
+type requestKey struct {
+	session core.SessionID
+	number  uint64
+}
+
+// A place is where the records of a request are, whose fate is unknown.
+type place struct {
+	key       requestKey
+	b         *pending
+	at, count int
+}
+
+// await takes note of a request that is put into the batch. It happens before the batch can be settled, which takes the note away.
+func (b *pending) await(of *core.RequestID, at, count int) {
+	p := &place{requestKey{of.Session, of.Number}, b, at, count}
+	b.requests = append(b.requests, p)
+	b.gather.requests.Store(p.key, p)
+}
+
+// append appends the records of a request, unless it is found to have been appended before: then where is it, or what has become of it.
+//
+// Invariant: it is decided with everything of earlier epochs applied, or not at all; what this member has proposed in this epoch is
+// either in the table or among the gatherer's requests, in this order; and what it has proposed in an earlier epoch is in the table or
+// will never be in the log. So whoever is new is new.
+func (d *desk) append(g *gatherer, epoch uint64, id core.RequestID, records [][]byte) (at place, first bool, known *core.Outcome, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch s := id.Session; {
+	case epoch == 0, epoch > d.epoch:
+		return at, false, nil, ErrNotActive // the epoch has not begun here
+	case epoch < d.epoch:
+		return at, false, nil, ErrFenced
+	case s.Epoch > epoch, s.Epoch == epoch && s.Number > d.given:
+		return at, false, nil, ErrNotActive // who has given it out knows more
+	case s == core.SessionID{}, id.Done > id.Number:
+		return at, false, nil, fmt.Errorf("%w: nobody gives out such a one", ErrSessionExpired)
+	}
+	out, done, err := d.table.Look(id)
+	if err != nil || done {
+		return at, false, &out, err
+	}
+	if p, ok := g.requests.Load(requestKey{id.Session, id.Number}); ok {
+		if p := p.(*place); p.b.Epoch == epoch {
+			return *p, false, nil, nil
+		}
+	}
+	b, n, first, err := g.put(epoch, &id, records)
+	return place{b: b, at: n, count: len(records)}, first, nil, err
+}
+
+// open gives out a session.
+func (d *desk) open(epoch uint64) (core.SessionID, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case epoch == 0, epoch > d.epoch:
+		return core.SessionID{}, ErrNotActive
+	case epoch < d.epoch:
+		return core.SessionID{}, ErrFenced
+	}
+	d.given++
+	return core.SessionID{Epoch: epoch, Number: d.given}, nil
+}
+
+// look returns what is known of a request.
+func (d *desk) look(epoch uint64, id core.RequestID) (out core.Outcome, known bool, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if epoch != d.epoch {
+		return out, false, ErrFenced
+	}
+	return d.table.Look(id)
+}
+
+// applied takes note of what an apply has done, before anybody is told.
+func (d *desk) applied(a *core.Apply, given [][]byte) error {
+	if a.Snapshot == nil && !a.Requests() && a.Position.Epoch().Epoch == d.epoch { // it is this goroutine that changes it
+		return nil
+	}
+	if a.Snapshot != nil {
+		if err := d.restore(a.Snapshot); err != nil {
+			return err
+		}
+	}
+	d.took(a.Accepted, given)
+	d.begin(a.Position.Epoch().Epoch)
+	return nil
+}
+
+// took takes note of the requests in accepted entries.
+func (d *desk) took(accepted []*raftpb.Entry, given [][]byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.table.ApplyRequests(accepted, given)
+}
+
+// restore goes on from a checkpoint.
+func (d *desk) restore(snap *raftpb.Snapshot) error {
+	cp, err := core.ParseCheckpoint(snap)
+	if err != nil {
+		return err
+	}
+	table, err := core.DecodeSessions(cp.Sessions)
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	d.table = table
+	d.mu.Unlock()
+	d.begin(cp.Position.Epoch().Epoch)
+	return nil
+}
+
+// begin says which epoch is in force, with everything before it applied.
+func (d *desk) begin(epoch uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if epoch != d.epoch {
+		d.epoch, d.given = epoch, 0
+	}
+}
+
+// encode returns the table as it is in a checkpoint.
+func (d *desk) encode() []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.table.Encode()
+}
+
+// OpenSession gives out a session for requests that take effect once. Only the Active of the epoch may ask for one, since each process
+// counts those that it has given out. It costs nothing until a request of it is appended. The error is [ErrFenced] or [ErrNotActive].
+func (l *Log) OpenSession(epoch uint64) (SessionID, error) { return l.desk.open(epoch) }
+
+// AppendOnce is [Log.AppendAsync] for a request that has an id: where one of that id was appended before, in whichever epoch, nothing is
+// appended, and what is returned is the fate of that one. An error that matches [ErrSessionExpired] means that it is not known, and
+// will not be known, whether it was.
+func (l *Log) AppendOnce(epoch uint64, id RequestID, records ...[]byte) (Pending, error) {
+	p, err := l.beginOnce(epoch, id, records)
+	if err != nil {
+		l.counts.outcome(err)
+	}
+	return p, err
+}
+
+func (l *Log) beginOnce(epoch uint64, id RequestID, records [][]byte) (Pending, error) {
+	if err := l.fits(records); err != nil {
+		return Pending{}, err
+	}
+	if l.reentrant() {
+		return Pending{}, ErrReentrant
+	}
+	at, known, err := l.ask(epoch, id, records)
+	return Pending{log: l, b: at.b, at: at.at, count: at.count, known: known}, err
+}
+
+// Known returns what became of a request, if it has taken effect and everything before the epoch is applied here, which must be the one in force.
+func (l *Log) Known(epoch uint64, id RequestID) (r Result, known bool, err error) {
+	out, known, err := l.desk.look(epoch, id)
+	if !known {
+		return Result{}, false, err
+	}
+	r, err = resultOf(&out)
+	return r, true, err
+}
+
+// ask gives a request to the desk.
+func (d *driver) ask(epoch uint64, id core.RequestID, records [][]byte) (at place, known *core.Outcome, err error) {
+	at, first, known, err := d.desk.append(&d.gather, epoch, id, records)
+	if first {
+		d.inbox.poke()
+	}
+	return at, known, err
+}
+
+// resultOf is what the append of a request gets that had taken effect before.
+func resultOf(out *core.Outcome) (Result, error) {
+	if out.Lost {
+		return Result{Index: out.Index}, ErrAnswerLost
+	}
+	return Result{out.Index, out.Answers}, nil
+}
+
+// settledAlready is closed.
+var settledAlready = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// done is closed when the fate is known.
+func (p Pending) done() <-chan struct{} {
+	if p.known != nil {
+		return settledAlready
+	}
+	return p.b.done
+}
+
+// result is the fate, once it is known.
+func (p Pending) result() (Result, error) {
+	if p.known != nil {
+		return resultOf(p.known)
+	}
+	return p.b.result(p.at, p.count)
+}
