@@ -45,6 +45,7 @@ var hunted = []struct {
 	{"reshaped", reshaped},
 	{"arbitrated", arbitrated},
 	{"members", func(seed uint64) *simCluster { return memberChanges(seed, 20*time.Second) }},
+	{"heard late", heardLate},
 	{"T4 with a restart", func(seed uint64) *simCluster { return t4(seed, 50, true) }},
 }
 

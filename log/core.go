@@ -33,6 +33,7 @@ type (
 	StartEpoch    = core.StartEpoch
 	Transfer      = core.Transfer
 	AskTransfer   = core.AskTransfer
+	Reluctant     = core.Reluctant
 	Lapsed        = core.Lapsed
 	Read          = core.Read
 

@@ -128,7 +128,7 @@ func New(cfg Config, source Source, now time.Duration) (c *Core, err error) {
 		c.voter.unborn, c.voter.electAt = true, now+never
 	default:
 		c.promises.guard = now + max(cfg.Guard, cfg.ElectionTimeout)
-		c.voter.electAt = c.promises.guard + c.voter.random(cfg.ElectionTimeout) + c.voter.behind()
+		c.voter.electAt = c.promises.guard + c.voter.turn(c.rank())
 	}
 	return c, nil
 }
@@ -215,7 +215,7 @@ func (c *Core) handle(now time.Duration, ev Event) error {
 	case Born:
 		if c.voter.unborn {
 			c.voter.unborn = false
-			c.voter.soon(now)
+			c.voter.soon(now, c.rank())
 		}
 	case Propose:
 		c.propose(now, ev.Batch)
@@ -243,6 +243,8 @@ func (c *Core) handle(now time.Duration, ev Event) error {
 		c.stall.full = ev.Out
 	case Want:
 		c.snapshots.wants = ev.From
+	case Reluctant:
+		c.voter.reluctant = ev.Yes
 	case Unreachable:
 		c.node.ReportUnreachable(ev.ID)
 	case Gone:
@@ -273,6 +275,7 @@ func (c *Core) look(now time.Duration) {
 	if was {
 		c.endReads(ErrNotLeader) // of this leadership
 	}
+	c.voter.deaf = false
 	c.seen = seen{leader: st.Lead, term: st.HardState.GetTerm(), state: st.RaftState}
 	c.progress.end(c.members.voters, c.leader != 0 && c.leader != c.cfg.ID)
 	c.report(c.progress.take())

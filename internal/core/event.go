@@ -46,6 +46,8 @@ type (
 	Transfer struct{ To uint64 }
 	// AskTransfer asks the leader, through a message, to hand leadership to this member.
 	AskTransfer struct{}
+	// Reluctant says whether this member had better not lead. Then it lets all others campaign first.
+	Reluctant struct{ Yes bool }
 	// Unreachable says that messages to a member were lost.
 	Unreachable struct{ ID uint64 }
 	// Gone says that the process that was a member at a time on this member's clock has ended: its
@@ -81,6 +83,7 @@ func (Applied) event()      {}
 func (Doubt) event()        {}
 func (Transfer) event()     {}
 func (AskTransfer) event()  {}
+func (Reluctant) event()    {}
 func (Unreachable) event()  {}
 func (Gone) event()         {}
 func (DiskOut) event()      {}
@@ -101,6 +104,7 @@ func (Applied) Mail()      {}
 func (Doubt) Mail()        {}
 func (Transfer) Mail()     {}
 func (AskTransfer) Mail()  {}
+func (Reluctant) Mail()    {}
 func (Unreachable) Mail()  {}
 func (Gone) Mail()         {}
 func (DiskOut) Mail()      {}

@@ -16,8 +16,7 @@ func (c *Core) tick(now time.Duration) {
 	case c.state == raft.StateLeader:
 		c.lead(now)
 	case c.voter.due(now, c.starving.starved()):
-		c.wait(now)
-		c.voter.again(now, len(c.members.voters.all()))
+		c.voter.again(now, c.starving.wait(), len(c.members.voters.all()))
 		if c.members.votes(c.cfg.ID) && !c.stall.stalled(now) {
 			c.campaign(now)
 		}
@@ -43,9 +42,11 @@ func (c *Core) lead(now time.Duration) {
 			c.giveWay(now)
 			return
 		}
-		l.round(now, c.cfg.ID)
 		c.told = Heard{c.pos.Index, now}
-		c.promises.owe(promise{leader: c.cfg.ID, term: c.term, stamp: l.stamp, until: now + c.cfg.ElectionTimeout})
+		if l.round(now, c.cfg.ID) {
+			c.promises.owe(promise{leader: c.cfg.ID, term: c.term, stamp: l.stamp, until: now + c.cfg.ElectionTimeout})
+		}
+		l.answer(now, c.members.voters) // where it is the only one
 	}
 	c.node.Tick()
 }
@@ -98,7 +99,10 @@ func (c *Core) setLease(until time.Duration) {
 }
 
 // wait starts the wait for the leader's next sign of life anew.
-func (c *Core) wait(now time.Duration) { c.voter.wait(now, c.starving.wait()) }
+func (c *Core) wait(now time.Duration) { c.voter.wait(now, c.starving.wait(), c.rank()) }
+
+// rank is this member's among those who would replace the leader.
+func (c *Core) rank() int { return c.members.rank(c.cfg.ID, c.leader) }
 
 // campaign asks for votes, of which its own is the first: so it waits as long as that would break a promise.
 func (c *Core) campaign(now time.Duration) {

@@ -13,6 +13,10 @@ import (
 // Cheriton's leases; raft's own check of its quorum is no lease, since a voter forgets its leader as soon as it
 // hears of a higher term).
 //
+// A leader that does not hear a quorum any more is over, and whoever still hears it should know: else they wait until it
+// gives up, and only then begin to wait for an election timeout. So a heartbeat says whether the last rounds were answered in
+// the time that this usually takes (deaf). If they were not, it is no sign of life, and its echo no promise.
+//
 // No timing value of the leader's own configuration is part of this but the drift, and of that the larger of
 // both is taken. So the members' values may differ.
 
@@ -20,27 +24,37 @@ import (
 type lease struct {
 	timing
 	stamp    int64 // of the last stamped round
+	rests    bool  // the lease may rest on it
 	released int64 // nothing rests on stamps up to this one
 	echoes   map[uint64]echo
 	until    time.Duration // 0: none
+
+	answered time.Duration // the last stamp that a quorum has echoed, or the first of this leadership
+	rounds   int           // since then
+	takes    time.Duration // until a quorum has echoed a stamp, on average
 
 	beatAt       time.Duration // when the next round of heartbeats is due
 	beatenAt     time.Duration // when the last one was
 	transferring time.Duration // until when a transfer may be under way, for which the lease was given up; 0: none
 }
 
-// An echo is the last promise of a voter.
+// An echo is what a voter has said last, and the last promise of it.
 type echo struct {
-	stamp   int64
-	length  time.Duration // drift taken off
+	stamp   int64         // that it has answered
+	vowed   int64         // the stamp on which its promise rests
+	length  time.Duration // of the promise, drift taken off
 	guarded bool          // it cannot help in a hand-over yet
 	starved bool          // it does not get to run in time
 }
 
 // heard takes an echo of a voter.
 func (l *lease) heard(id uint64, e echo) {
-	if e.stamp > l.stamp || e.stamp <= l.echoes[id].stamp {
+	was := l.echoes[id]
+	if e.stamp > l.stamp || e.stamp <= was.stamp {
 		return // not of this leadership, or late
+	}
+	if e.vowed == 0 {
+		e.vowed, e.length = was.vowed, was.length
 	}
 	if l.echoes == nil {
 		l.echoes = make(map[uint64]echo, 8)
@@ -48,8 +62,30 @@ func (l *lease) heard(id uint64, e echo) {
 	l.echoes[id] = e
 }
 
+// answer takes note of what a quorum has echoed, and reports whether the leader hears it again that was deaf.
+func (l *lease) answer(now time.Duration, voters quorum) (again bool) {
+	stamp := voters.agreed(func(id uint64) time.Duration { return time.Duration(l.echoes[id].stamp) })
+	if stamp <= l.answered {
+		return false
+	}
+	again = !l.rests
+	smooth(&l.takes, now-stamp)
+	l.answered, l.rounds = stamp, 0
+	return again
+}
+
+// deaf reports whether this leader has not heard a quorum for longer than it takes, and did ask.
+func (l *lease) deaf(now time.Duration) bool {
+	return l.rounds >= deafRounds && now-l.answered > deafRounds*l.heartbeat+l.heartbeat/2+2*l.takes
+}
+
+// deafRounds is how many rounds of heartbeats in a row are not answered when a leader counts as deaf.
+const deafRounds = 2
+
 // forget ends a leadership, or what one rested on that ends. What was released stays so.
-func (l *lease) forget() { l.stamp, l.echoes, l.transferring = 0, nil, 0 }
+func (l *lease) forget() {
+	l.stamp, l.echoes, l.transferring, l.answered, l.rounds = 0, nil, 0, 0, 0
+}
 
 // giveUp gives up the lease: nothing rests on what was promised up to now.
 func (l *lease) giveUp() { l.released = max(l.released, l.stamp, 1) }
@@ -58,15 +94,26 @@ func (l *lease) giveUp() { l.released = max(l.released, l.stamp, 1) }
 func (l *lease) transfer(now time.Duration) {
 	l.giveUp()
 	l.transferring = now + l.election + 2*l.heartbeat
+	l.answered, l.rounds = 0, 0
 }
 
 // stamps reports whether heartbeats carry stamps.
 func (l *lease) stamps() bool { return l.transferring == 0 && l.stamp > 0 }
 
-// round begins a round of heartbeats that the lease may rest on. The leader promises to itself as a voter does.
-func (l *lease) round(now time.Duration, id uint64) {
-	l.stamp = int64(now)
-	l.heard(id, l.echoOf(vow{stamp: l.stamp, length: l.election}))
+// round begins a round of heartbeats that the lease may rest on, and reports whether it does: then the leader promises to itself
+// as a voter does.
+func (l *lease) round(now time.Duration, id uint64) (rests bool) {
+	if l.answered == 0 {
+		l.answered = now
+	}
+	v := vow{stamp: int64(now), length: l.election}
+	if rests = !l.deaf(now); !rests {
+		v.length = 0
+	}
+	l.stamp, l.rests = v.stamp, rests
+	l.rounds++
+	l.heard(id, l.echoOf(v))
+	return rests
 }
 
 // alive reports whether a voter has echoed a stamp that is not older than a while.
@@ -98,8 +145,8 @@ func (l *lease) end(voters quorum) time.Duration {
 // supported is until when no quorum of the voters can elect anybody else, 0 if that is not known.
 func (l *lease) supported(voters quorum) time.Duration {
 	return voters.agreed(func(id uint64) time.Duration {
-		if e := l.echoes[id]; e.stamp > l.released {
-			return time.Duration(e.stamp) + e.length
+		if e := l.echoes[id]; e.vowed > l.released {
+			return time.Duration(e.vowed) + e.length
 		}
 		return 0
 	})
@@ -142,5 +189,9 @@ func (l *lease) echoOf(v vow) echo {
 	if !(v.drift >= 0 && v.drift < 1) || v.length < 0 || v.length > math.MaxInt64/2 {
 		return echo{} // nothing that can be counted on
 	}
-	return echo{stamp: v.stamp, length: afterDrift(v.length, max(v.drift, l.drift)), guarded: v.guarded, starved: v.starved}
+	e := echo{stamp: v.stamp, guarded: v.guarded, starved: v.starved}
+	if v.length > 0 {
+		e.vowed, e.length = v.stamp, afterDrift(v.length, max(v.drift, l.drift))
+	}
+	return e
 }

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -25,24 +26,30 @@ func (m *members) votes(id uint64) bool {
 
 // arbiter reports whether a member is one, or was until the change that is under way.
 func (m *members) arbiter(id uint64) bool {
-	for _, list := range [][]Member{m.roster.Members, m.roster.Outgoing} {
-		if i, ok := slices.BinarySearchFunc(list, id, byID); ok {
-			return list[i].Kind == KindArbiter
-		}
-	}
-	return false
+	member, _ := m.roster.Known(id)
+	return member.Kind == KindArbiter
 }
 
-// rank is the place of a voter among those that are left without another one, from 0 on: arbiters come behind the others.
+// rank is the place of a voter among those that are left without another one, from 0 on: by priority, then by id, arbiters
+// behind the others.
 func (m *members) rank(of, without uint64) int {
-	rank, last := 0, m.arbiter(of)
+	rank := 0
 	for _, id := range m.voters.all() {
-		arbiter := m.arbiter(id)
-		if id != without && (last && !arbiter || last == arbiter && id < of) {
+		if id != without && id != of && m.before(id, of) {
 			rank++
 		}
 	}
 	return rank
+}
+
+// before reports whether a campaigns before b.
+func (m *members) before(a, b uint64) bool {
+	if arbiter := m.arbiter(b); m.arbiter(a) != arbiter {
+		return arbiter
+	}
+	x, _ := m.roster.Known(a)
+	y, _ := m.roster.Known(b)
+	return cmp.Or(cmp.Compare(y.Priority, x.Priority), cmp.Compare(a, b)) < 0
 }
 
 // names lists members for people.

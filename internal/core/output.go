@@ -81,11 +81,16 @@ func (c *Core) send(now time.Duration, m *raftpb.Message) {
 		}
 		m.Context = nil
 		if c.lease.stamps() {
-			m.Context = beat(c.lease.stamp, c.cfg.NoCrashEvidence, c.pos.Index)
+			m.Context = beat(c.lease.stamp, c.cfg.NoCrashEvidence, !c.lease.rests)
+			m.Index = new(c.pos.Index)
 		}
 	case raftpb.MsgHeartbeatResp:
 		if stamp := stampOf(m); stamp > 0 {
-			m.Context = vow{stamp, c.cfg.ElectionTimeout, c.cfg.MaxClockDrift, c.promises.guarded(now), c.starving.starved(), c.snapshots.wants}.encode()
+			v := vow{stamp, c.cfg.ElectionTimeout, c.cfg.MaxClockDrift, c.promises.guarded(now), c.starving.starved(), c.snapshots.wants}
+			if ofDeaf(m) {
+				v.length = 0
+			}
+			m.Context = v.encode()
 		}
 	case raftpb.MsgTimeoutNow:
 		m.Context = withStamp(nil, c.lease.released)

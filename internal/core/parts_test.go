@@ -119,16 +119,16 @@ var parts = map[string]func() func(l line) (answer string, ok bool){
 				due := v.due(now, l.d.HasArg("starved"))
 				return fmt.Sprintf("due: %v; campaigns at %v", due, v.electAt), true
 			case "wait":
-				v.wait(now, l.time("debt"))
+				v.wait(now, l.time("debt"), int(l.number("rank")))
 			case "soon":
-				v.soon(now)
+				v.soon(now, int(l.number("rank")))
 			case "heard":
 				v.heard(l.time("at"))
 				return fmt.Sprintf("heard at %v", v.heardAt), true
 			case "hunt":
 				v.hunt(now, int(l.number("rank")))
 			case "again":
-				v.again(now, int(l.number("voters")))
+				v.again(now, l.time("debt"), int(l.number("voters")))
 			case "not-before":
 				v.notBefore(l.time("free"))
 			case "stand-aside":
@@ -165,11 +165,16 @@ var parts = map[string]func() func(l line) (answer string, ok bool){
 	"lease": func() func(line) (string, bool) {
 		le := lease{timing: partTiming}
 		return func(l line) (string, bool) {
+			q := quorum{{1, 2, 3}}
+			if l.d.HasArg("voters") {
+				q = l.quorum()
+			}
 			switch l.d.Cmd {
 			case "round":
 				le.round(l.time("now"), 1)
 			case "echo":
 				le.heard(l.number("of"), le.echoOf(vow{stamp: int64(l.time("stamp")), length: l.time("promises"), drift: 0.01}))
+				le.answer(max(l.time("now"), l.time("stamp")), q)
 			case "give-up":
 				le.giveUp()
 			case "transfer":
@@ -181,11 +186,7 @@ var parts = map[string]func() func(l line) (answer string, ok bool){
 			default:
 				return "", false
 			}
-			q := quorum{{1, 2, 3}}
-			if l.d.HasArg("voters") {
-				q = l.quorum()
-			}
-			return fmt.Sprintf("lease until %v, a heartbeat each %v, with stamps: %v", le.end(q), le.interval(le.supported(q) != 0), le.stamps()), true
+			return fmt.Sprintf("lease until %v, a heartbeat each %v, with stamps: %v, deaf: %v", le.end(q), le.interval(le.supported(q) != 0), le.stamps(), !le.rests), true
 		}
 	},
 	"pace": func() func(line) (string, bool) {

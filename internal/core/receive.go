@@ -62,6 +62,9 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 			}
 			c.provide(now, from, v.wants)
 			c.lease.beatAt = min(c.lease.beatAt, c.lease.beatenAt+c.interval())
+			if c.lease.answer(now, c.members.voters) {
+				c.lease.beatAt = now
+			}
 		}
 		// Raft would take the stamp for one of its own read requests.
 		m = &raftpb.Message{Type: m.Type, To: m.To, From: m.From, Term: m.Term}
@@ -77,9 +80,17 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 			return
 		}
 		c.voter.heard(ev.At)
+		stamp := int64(0)
+		if m.GetType() == raftpb.MsgHeartbeat {
+			stamp = stampOf(m)
+			c.voter.deaf = stamp > 0 && ofDeaf(m)
+		}
+		if c.voter.deaf {
+			return
+		}
 		c.wait(now)
-		if stamp := stampOf(m); m.GetType() == raftpb.MsgHeartbeat && stamp > 0 {
-			c.told = Heard{indexOf(m), ev.At}
+		if stamp > 0 {
+			c.told = Heard{m.GetIndex(), ev.At}
 			c.promises.owe(promise{
 				leader: from, term: term, stamp: stamp, until: now + c.cfg.ElectionTimeout, firm: deniesEvidence(m),
 			})

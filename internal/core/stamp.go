@@ -31,28 +31,34 @@ func stampOf(m *raftpb.Message) int64 {
 
 const (
 	stampBytes = 8
-	beatBytes  = stampBytes + 1 + 8 // of a heartbeat
+	beatBytes  = stampBytes + 1 // of a heartbeat
 )
 
-// beat makes the Context of a heartbeat: the stamp, whether crash evidence against the leader counts, and the last record that the
-// leader has moved over.
-func beat(stamp int64, denies bool, index uint64) []byte {
+// beat makes the Context of a heartbeat: the stamp, whether crash evidence against the leader counts, and whether it hears
+// nobody, so that this is no sign of life.
+func beat(stamp int64, denies, deaf bool) []byte {
 	flags := byte(0)
 	if denies {
-		flags = noEvidence
+		flags |= noEvidence
 	}
-	return binary.LittleEndian.AppendUint64(append(withStamp(make([]byte, 0, beatBytes), stamp), flags), index)
+	if deaf {
+		flags |= deafLeader
+	}
+	return append(withStamp(make([]byte, 0, beatBytes), stamp), flags)
 }
 
-const noEvidence = 1 // flag of a heartbeat
+// Flags of a heartbeat.
+const (
+	noEvidence = 1 << iota
+	deafLeader
+)
 
 // deniesEvidence reports whether a stamped heartbeat says that a refused connection says nothing about its sender.
 func deniesEvidence(m *raftpb.Message) bool { return m.GetContext()[stampBytes]&noEvidence != 0 }
 
-// indexOf returns the last record that the sender of a stamped heartbeat had moved over.
-func indexOf(m *raftpb.Message) uint64 {
-	return binary.LittleEndian.Uint64(m.GetContext()[stampBytes+1:])
-}
+// ofDeaf reports whether a stamped heartbeat, or the echo of one that has not been answered yet, is that of a leader who hears
+// no quorum.
+func ofDeaf(m *raftpb.Message) bool { return m.GetContext()[stampBytes]&deafLeader != 0 }
 
 // releasedBy returns up to which stamp the sender of TimeoutNow, or of a forced vote, is released.
 func releasedBy(m *raftpb.Message) int64 {
