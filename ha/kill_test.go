@@ -3,6 +3,7 @@ package ha_test
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -27,6 +28,7 @@ type witness struct {
 	firstAt time.Time
 	settled map[string]bool
 	holders map[uint64]string // by epoch
+	terms   map[uint64]term   // by epoch
 	times   []int64           // of all acknowledgements
 	pace    time.Duration     // of the writers
 	made    string            // the member that was replaced last
@@ -34,8 +36,26 @@ type witness struct {
 
 type line struct{ from, text string }
 
+// A term is when somebody was active: nanoseconds of this machine's clock. until is 0 if it was killed.
+type term struct{ from, until int64 }
+
+// noOverlap checks that nobody became active before all others that did not die had ceased to be.
+func (w *witness) noOverlap() {
+	w.Helper()
+	last, by := int64(0), uint64(0)
+	for _, epoch := range slices.Sorted(maps.Keys(w.terms)) {
+		t := w.terms[epoch]
+		if t.from < last {
+			w.Errorf("the active of epoch %d began %v before that of epoch %d had ended", epoch, time.Duration(last-t.from), by)
+		}
+		if t.until > last {
+			last, by = t.until, epoch
+		}
+	}
+}
+
 func newWitness(t *testing.T) *witness {
-	return &witness{T: t, ledger: newLedger(), running: map[string]*process{}, lines: make(chan line), settled: map[string]bool{}, holders: map[uint64]string{}}
+	return &witness{T: t, ledger: newLedger(), running: map[string]*process{}, lines: make(chan line), settled: map[string]bool{}, holders: map[uint64]string{}, terms: map[uint64]term{}}
 }
 
 // take takes note of one line.
@@ -44,7 +64,10 @@ func (w *witness) take(l line) {
 	switch n, _ := fmt.Sscanf(l.text[1:], " %d %d %d", &a, &b, &c); {
 	case l.text[0] == 'M':
 		w.made = l.text[2:]
-	case l.text[0] == 'R' && n == 1:
+	case l.text[0] == 'E' && n == 2:
+		w.terms[a] = term{w.terms[a].from, int64(b)}
+	case l.text[0] == 'R' && n == 2:
+		w.terms[a] = term{int64(b), w.terms[a].until}
 		if other := w.holders[a]; other != "" {
 			w.Errorf("%s and %s were active in epoch %d", other, l.from, a)
 		}
@@ -85,7 +108,7 @@ func (w *witness) until(what string, ok func() bool) {
 	}
 }
 
-// start starts a member, and listens to it until its last line.
+// start starts a member, and listens to it.
 func (w *witness) start(c *cluster, name string) {
 	delete(w.settled, name)
 	cfg := c.config(name)
@@ -94,6 +117,11 @@ func (w *witness) start(c *cluster, name string) {
 		Heartbeat: cfg.Heartbeat, ElectionTimeout: cfg.ElectionTimeout, Writers: *killWriters, Pace: w.pace, CatchUp: w.last,
 		Join: cfg.Join, Heal: cfg.Heal,
 	})
+	w.listen(name, p)
+}
+
+// listen listens to a member that was started, until its last line.
+func (w *witness) listen(name string, p *process) {
 	w.running[name] = p
 	go func() {
 		for text := range p.lines {

@@ -36,7 +36,8 @@ type child struct {
 	Pace                       time.Duration // between two appends of a writer; 0: as fast as it can
 	CatchUp                    uint64        // report when it works and this record is known here
 	Join, Heal                 bool
-	OpenOnly                   bool // report how Open ends, and end
+	Host                       string // the network namespace to run in; "": this one
+	OpenOnly                   bool   // report how Open ends, and end
 }
 
 // opened is what an OpenOnly child reports.
@@ -71,7 +72,7 @@ func (c child) config() ha.Config {
 
 // run is the child's main. It ends with its standard input, so that it does not outlive the test.
 //
-// It prints "C" when it has caught up and may vote, "R epoch" when it is the Active, "A index value nanoseconds" for
+// It prints "C" when it has caught up and may vote, "R epoch nanoseconds" when it is the Active, "E epoch nanoseconds" when its time is over, "A index value nanoseconds" for
 // each acknowledged append, "D value" for a definite error and "U value" for an unknown outcome. On its input it takes the lines "close",
 // and "replace name", which it answers with "M name" once that is done.
 func (c child) run() {
@@ -101,7 +102,8 @@ func (c child) run() {
 	cfg.OnActive = func(ctx context.Context, token fence.Token) error {
 		n := <-ready
 		ready <- n
-		say("R %d", token.Epoch)
+		say("R %d %d", token.Epoch, time.Now().UnixNano())
+		context.AfterFunc(ctx, func() { say("E %d %d", token.Epoch, time.Now().UnixNano()) })
 		var all sync.WaitGroup
 		for w := range c.Writers {
 			all.Go(func() {
@@ -165,7 +167,11 @@ func spawn(t *testing.T, c child) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{cmd: exec.Command(os.Args[0], "-test.run=^$"), lines: make(chan string), stop: make(chan struct{})}
+	args := []string{os.Args[0], "-test.run=^$"}
+	if c.Host != "" {
+		args = append([]string{"ip", "netns", "exec", c.Host}, args...)
+	}
+	p := &process{cmd: exec.Command(args[0], args[1:]...), lines: make(chan string), stop: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), childVariable+"="+string(text))
 	p.cmd.Stderr = os.Stderr
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
