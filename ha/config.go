@@ -29,7 +29,9 @@ type Member struct {
 	Addr string
 	// Advertise is where the program's own service is reached, for the others to name; "": nowhere.
 	Advertise string
-	// Kind says what it is there for. The members of a new cluster are voters.
+	// Kind says what it is there for. The members of a new cluster are voters and arbiters, at least one of them a voter. That of a
+	// member itself, in its own configuration, must stay right: as [KindArbiter] its process keeps states that it need not
+	// understand, has neither StateMachine nor OnActive, and is never Active.
 	Kind Kind
 	// Priority says to whom the role goes: of those that are well and caught up to one of the highest. What is beyond a
 	// million, or its negative, counts as that.
@@ -50,7 +52,7 @@ type Config struct {
 	// enough for development, or to begin with. Two survive nothing; an even number survives no more than one less.
 	// Once the cluster has begun, the list is in its log, changed by [Node.AddMember] and the like, and this one says where this member is and
 	// where others may be found that know the latest; it need not be right, and one that differs is no error. The first leader writes
-	// their Priority and Advertise into the cluster's list.
+	// their Priority and Advertise, and who is an arbiter, into the cluster's list.
 	Members []Member
 
 	// Advertise is where this member's own service is reached, any text of at most 255 bytes, an URL for instance. It travels with
@@ -252,9 +254,6 @@ func (c Config) Validate() error {
 		} else if other, taken := addrs[addr]; taken {
 			wrong("Members[%d].Addr: %q is that of %q too", i, m.Addr, other)
 		}
-		if m.Kind != KindVoter {
-			wrong("Members[%d].Kind: the members of a new cluster are voters; add %v %q to it", i, m.Kind, m.Name)
-		}
 		names[m.Name], ids[memberID(m.Name)], addrs[addr] = true, m.Name, m.Name
 	}
 	switch {
@@ -263,6 +262,7 @@ func (c Config) Validate() error {
 	case !names[c.Name]:
 		wrong("Name: %q is none of Members", c.Name)
 	}
+	c.checkKinds(wrong)
 	for i, name := range c.FormWithout {
 		switch {
 		case !names[name]:

@@ -167,7 +167,7 @@ func (n *Node) open(begin beginning) (err error) {
 			MessageBytes: b.message, InflightBytes: b.inflight, ApplyingBytes: b.applying,
 			UncommittedBytes: 2*uint64(min(n.cfg.MaxPending, math.MaxInt64/4)) + uint64(n.cfg.MaxRecord) + log.FullBatch, // MaxPending comes first
 		},
-		Logger: n.cfg.Logger, Storage: n.disk, Observer: observer{n}, Clock: n.clock, Wall: wallTime, StateMachine: n.cfg.StateMachine,
+		Logger: n.cfg.Logger, Storage: n.disk, Observer: observer{n}, Clock: n.clock, Wall: wallTime, StateMachine: n.cfg.StateMachine, Arbiter: n.cfg.arbiter(),
 		MaxRecord: n.cfg.MaxRecord, MaxPending: n.cfg.MaxPending, CacheBytes: n.cfg.CacheBytes,
 		InboxBytes: b.inbox, ReadBytes: b.subscribe,
 		CheckpointBytes: n.cfg.CheckpointBytes, RetainBytes: n.cfg.RetainBytes,
@@ -182,7 +182,7 @@ func (n *Node) open(begin beginning) (err error) {
 	_, epoch := n.log.Position()
 	n.role = newRole(roleConfig{
 		id: n.self.ID, name: n.cfg.Name, cluster: n.cfg.Cluster, heartbeat: n.cfg.Heartbeat, electionTimeout: n.cfg.ElectionTimeout,
-		drainTimeout: n.cfg.DrainTimeout, coolDown: n.cfg.CoolDown, strikes: n.strikes(), preempt: n.cfg.Preempt, away: n.cfg.StayAway, clusterID: [16]byte(randomBytes(16)),
+		drainTimeout: n.cfg.DrainTimeout, coolDown: n.cfg.CoolDown, strikes: n.strikes(), arbiter: n.cfg.arbiter(), preempt: n.cfg.Preempt, away: n.cfg.StayAway, clusterID: [16]byte(randomBytes(16)),
 		roster: n.log.Roster(),
 	}, epoch)
 	n.pulse.Store(int64(n.clock()))

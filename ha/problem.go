@@ -32,6 +32,7 @@ func (p Problem) MarshalJSON() ([]byte, error) {
 const (
 	problemIdentity  = "identity"  // of the cluster: it cannot be kept
 	problemPeers     = "peers"     // the list of the members has some that cannot be talked to
+	problemKind      = "kind"      // the list has this member as what its process is not
 	problemAdvertise = "advertise" // the list does not say where this member's program is reached
 	problemPromotion = "promotion" // of a member that has caught up: it is refused
 )

@@ -98,6 +98,7 @@ func (n *Node) followRoster(ctx context.Context) {
 		} else {
 			n.problem("", problemPeers, nil)
 		}
+		n.checkKind(n.roster())
 		present := make(map[string]bool)
 		for _, p := range peers {
 			present[p.Name] = true

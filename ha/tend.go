@@ -89,7 +89,10 @@ func firstWords(r *roster) (put []log.Member) {
 	}
 	for _, m := range r.Members {
 		i := slices.IndexFunc(r.hints, func(h Member) bool { return h.Name == m.Name })
-		if i >= 0 && (r.hints[i].Priority != 0 || r.hints[i].Advertise != "") {
+		if i >= 0 && (r.hints[i].Priority != 0 || r.hints[i].Advertise != "" || r.hints[i].Kind == KindArbiter) {
+			if r.hints[i].Kind == KindArbiter {
+				m.Kind = KindArbiter
+			}
 			m.Priority, m.Advertise = int(priorityOf(r.hints[i].Priority)), r.hints[i].Advertise
 			put = append(put, m)
 		}
