@@ -38,7 +38,9 @@ func (k ObstacleKind) bars() bool {
 }
 
 // quiet reports whether it is part of the ordinary course of things, and the log need not tell of it.
-func (k ObstacleKind) quiet() bool { return k == ObstacleHandOver || k == ObstacleRestart || k == ObstacleArbiter }
+func (k ObstacleKind) quiet() bool {
+	return k == ObstacleHandOver || k == ObstacleRestart || k == ObstacleArbiter
+}
 
 // obstacles are those of a member that stand, in the order in which they began.
 type obstacles struct {
