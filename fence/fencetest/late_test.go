@@ -1,282 +1,301 @@
 package fencetest
 
 import (
-	"bufio"
-	"context"
-	"database/sql"
-	"errors"
 	"flag"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
-	"github.com/baton-ha/baton/fence"
-	"github.com/baton-ha/baton/fence/httpfence"
-	"github.com/baton-ha/baton/fence/redisfence"
-	"github.com/baton-ha/baton/fence/sqlfence"
+	"github.com/baton-ha/baton/fence/filefence"
+	"github.com/baton-ha/baton/ha"
 )
 
 var (
-	lateRounds = flag.Int("late.rounds", 5, "rounds of TestLate for each guard")
-	lateLease  = flag.Duration("late.lease", 100*time.Millisecond, "TestLate stops the writer for three of these")
+	raceTimes  = flag.Int("race.times", 1000, "how often the writers of TestS3_Race write")
+	lateRounds = flag.Int("late.rounds", 4, "how often TestT3 stops the Active")
 )
 
-// lateWriter makes the test's binary a writer: guard, where, resource, token, in this variable.
-const lateWriter = "FENCE_LATE_WRITER"
+const (
+	lease    = 500 * time.Millisecond // the default election timeout, which is longer than any lease
+	patience = 2 * time.Minute
+)
 
-func TestMain(m *testing.M) {
-	if job := os.Getenv(lateWriter); job != "" {
-		writeOn(strings.Split(job, "|"))
+// TestT3_PausedActive is T3: three members, real processes, of which the Active writes through every guard all the time. It is
+// stopped by SIGSTOP for three leases and more, until the next one has written through every guard; one guard's owner after the other is
+// restarted meanwhile, by kill -9. Then it goes on and does not know that its role has ended. Nothing that it writes then takes effect; and
+// without the guards it does. For the real thing:
+//
+//	fence/fencetest/servers.sh run go -C fence/fencetest test -run T3 -v -late.rounds=100 -timeout 1h
+func TestT3_PausedActive(t *testing.T) {
+	c := newLateCluster(t)
+	for round := range *lateRounds {
+		c.round(round)
 	}
-	flag.Parse()
-	os.Exit(m.Run())
-}
-
-// writeOn writes with its token for ever, whatever the answers are, as an Active that does not know that
-// it is deposed. It prints the outcome of each write.
-func writeOn(job []string) {
-	guard, where, resource := job[0], job[1], job[2]
-	tok, err := fence.Parse(job[3])
-	var write func(context.Context, fence.Token) error
-	if err == nil {
-		write, err = writer(guard, where, resource)
+	for _, m := range c.members {
+		m.kill()
 	}
-	for err == nil {
-		switch e := write(context.Background(), tok); {
-		case e == nil:
-			_, err = fmt.Println("done")
-		default:
-			var stale *fence.StaleError
-			_, err = fmt.Println("refused", errors.As(e, &stale), strconv.Quote(e.Error()))
+	for guard, epochs := range c.journals {
+		list, err := epochs()
+		n := late(list)
+		if name, isBare := strings.CutPrefix(guard, bare); err != nil || len(list) == 0 {
+			t.Errorf("the journal of %s has %d writes, %v", guard, len(list), err)
+		} else if isBare && n == 0 {
+			t.Errorf("without %s no write was late: this test shows nothing", name)
+		} else if !isBare && n > 0 {
+			t.Errorf("%s: %d of %d writes were late", guard, n, len(list))
+		} else {
+			t.Logf("%s: %d of %d writes were late", guard, n, len(list))
 		}
 	}
-	fmt.Fprintln(os.Stderr, err)
-	os.Exit(1)
+	for guard, n := range c.found {
+		if guard == "s3" {
+			t.Errorf("%s: something late was found %d times", guard, n)
+		}
+	}
+	if c.found[bare+"s3"] == 0 {
+		t.Error("without s3 nothing late was found: this test shows nothing")
+	}
 }
 
-// writer returns how to write the token's epoch into a journal through a guard. A name that begins with "bare-"
-// is the same without the guard.
-func writer(guard, where, resource string) (func(context.Context, fence.Token) error, error) {
-	name, bare := strings.CutPrefix(guard, "bare-")
-	switch name {
-	case "http":
-		return func(_ context.Context, t fence.Token) error {
-			resp, err := (&http.Client{Transport: &httpfence.Transport{Token: t}}).Post(where, "text/plain", strings.NewReader("x"))
-			if err != nil {
-				return err
-			}
-			defer resp.Body.Close()
-			return httpfence.Check(resp)
-		}, nil
-	case "redis":
-		client := redis.NewClient(&redis.Options{Addr: where})
-		f, err := redisfence.New(func(ctx context.Context, script string, keys []string, args ...any) (any, error) {
-			return client.Eval(ctx, script, keys, args...).Result()
-		}, resource+":token")
-		return func(ctx context.Context, t fence.Token) error {
-			if bare {
-				return client.RPush(ctx, resource+":journal", t.Epoch).Err()
-			}
-			_, err := f.Do(ctx, t, push, []string{resource + ":journal"}, t.Epoch)
-			return err
-		}, err
+// A lateCluster is three members, the owners of the guards, and what the members have said.
+type lateCluster struct {
+	*testing.T
+	members  map[string]*process
+	targets  map[string]target
+	journals map[string]func() ([]uint64, error)
+	owners   []func() // restart one each
+	lines    chan [2]string
+
+	epoch   uint64            // the highest
+	active  string            // whose it is
+	wrote   map[string]uint64 // by guard: the highest epoch of which a write was done
+	refused map[string]bool   // "EPOCH GUARD", by which a writer has ended
+	said    map[uint64]bool   // epochs whose late append was refused
+	found   map[string]int    // late writes that a writer has found
+}
+
+func newLateCluster(t *testing.T) *lateCluster {
+	c := &lateCluster{
+		T: t, members: map[string]*process{}, targets: map[string]target{}, journals: map[string]func() ([]uint64, error){},
+		lines: make(chan [2]string), wrote: map[string]uint64{}, refused: map[string]bool{}, said: map[uint64]bool{}, found: map[string]int{},
 	}
-	for _, d := range databases {
-		if d.name != name {
-			continue
+	c.serve()
+	c.databases()
+	var list []ha.Member
+	for _, name := range []string{"a", "b", "c"} {
+		list = append(list, ha.Member{Name: name, Addr: freeAddr(t)})
+	}
+	dir := t.TempDir()
+	for _, m := range list {
+		p := spawn(t, child{Member: &member{Name: m.Name, Dir: filepath.Join(dir, m.Name), Members: list, Targets: c.targets}})
+		c.members[m.Name] = p
+		go func() {
+			for text := range p.lines {
+				select {
+				case c.lines <- [2]string{m.Name, text}:
+				case <-t.Context().Done():
+				}
+			}
+		}()
+	}
+	return c
+}
+
+// serve starts the owners that are our own: HTTP, gRPC, S3; and adds files, which have none.
+func (c *lateCluster) serve() {
+	dir := c.TempDir()
+	o := &owner{Dir: dir}
+	start := func() *process {
+		p := spawn(c.T, child{Owner: o})
+		go func() {
+			for range p.lines {
+			}
+		}()
+		for _, name := range []string{"http", "grpc", bare + "grpc"} {
+			await(c.T, o.socket(name))
 		}
-		db, err := sql.Open(d.driver, where)
+		return p
+	}
+	own := start()
+	s, store := startS3(c.T)
+	c.owners = append(c.owners, func() { own.kill(); own = start() }, func() { store.kill(); store = s.start(c.T) })
+	for _, name := range []string{"http", bare + "http", "grpc", bare + "grpc"} {
+		socket := o.socket(name)
+		if name == bare+"http" {
+			socket = o.socket("http")
+		}
+		c.targets[name] = target{Where: socket}
+		c.journals[name] = func() ([]uint64, error) { return readEpochs(o.journal(name)) }
+	}
+	c.targets["s3"], c.targets[bare+"s3"] = target{s.Socket, "fenced"}, target{s.Socket, "bare"}
+	plain := filepath.Join(dir, "plain")
+	c.targets[bare+"file"] = target{Where: plain}
+	c.journals[bare+"file"] = func() ([]uint64, error) { return readEpochs(plain) }
+	fenced := filepath.Join(dir, "fenced")
+	c.targets["file"] = target{Where: fenced}
+	c.journals["file"] = func() (epochs []uint64, err error) {
+		j, err := filefence.NewJournal(fenced)
 		if err != nil {
 			return nil, err
 		}
-		f, err := sqlfence.New(sqlfence.Config{DB: db, Dialect: d.dialect, Resource: resource})
-		j := journal{d, resource}
-		return func(ctx context.Context, t fence.Token) error {
-			if bare {
-				return j.write(ctx, db, t.Epoch)
+		for r, err := range j.Records(c.Context(), 0) {
+			var epoch uint64
+			if err == nil {
+				_, err = fmt.Sscan(string(r.Data), &epoch)
 			}
-			return f.Tx(ctx, t, func(tx *sql.Tx) error { return j.write(ctx, tx, t.Epoch) })
-		}, err
-	}
-	return nil, fmt.Errorf("no guard %q", guard)
-}
-
-// TestLate is T3 at the guards: a real process writes in a loop, is stopped by SIGSTOP for three leases while the
-// next one writes, and goes on. Nothing it writes then takes effect, at any guard, also where the guard's
-// owner was restarted in between; and without the guard it does.
-//
-//	fence/fencetest/servers.sh run go -C fence/fencetest test -run TestLate -late.rounds=100 -timeout 1h
-func TestLate(t *testing.T) {
-	for _, d := range databases[:3] {
-		timeout := map[string]string{"postgres": "idle_in_transaction_session_timeout=100", "mariadb": "idle_transaction_timeout=1"}[d.name]
-		late3(t, d.name, func(t *testing.T) lateGuard {
-			source := d.source(t)
-			db := open(t, d.driver, source)
-			_, j := fenced(t, d, db, sql.LevelDefault)
-			if timeout != "" {
-				source = with(source, timeout)
-			}
-			return lateGuard{source, j.table, func() []uint64 { return j.epochs(t, db) }, func() {}}
-		})
-	}
-	late3(t, "redis", func(t *testing.T) lateGuard {
-		_, client, j := redisFence(t)
-		return lateGuard{server(t, "FENCE_REDIS"), strings.TrimSuffix(j, ":journal"), func() []uint64 { return redisEpochs(t, client, j) }, func() {}}
-	})
-	late3(t, "http", httpLate)
-}
-
-// A lateGuard is a journal behind a guard.
-type lateGuard struct {
-	where, resource string
-	epochs          func() []uint64
-	restart         func() // of the guard's owner
-}
-
-// httpLate is a service whose guard can be restarted at its address.
-func httpLate(t *testing.T) lateGuard {
-	var mu sync.Mutex // guards what follows
-	var epochs []uint64
-	var store *fence.FileStore
-	var guarded http.Handler
-	path := filepath.Join(t.TempDir(), "token")
-	next := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		tok, err := fence.Parse(r.Header.Get(httpfence.Header))
-		if err != nil {
-			t.Error(err)
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		epochs = append(epochs, tok.Epoch)
-		w.WriteHeader(http.StatusNoContent)
-	})
-	restart := func() {
-		mu.Lock()
-		defer mu.Unlock()
-		if store != nil {
-			store.Close()
-		}
-		var err error
-		if store, err = fence.OpenFileStore(path); err != nil {
-			t.Error(err)
-			return
-		}
-		guarded = &httpfence.Handler{Guard: fence.NewGuard("jobs", store), Next: next}
-	}
-	restart()
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		mu.Lock()
-		h := guarded
-		mu.Unlock()
-		if strings.HasPrefix(r.URL.Path, "/bare") {
-			h = next
-		}
-		h.ServeHTTP(w, r)
-	}))
-	t.Cleanup(s.Close)
-	where := s.URL
-	if strings.Contains(t.Name(), "bare-") {
-		where += "/bare"
-	}
-	return lateGuard{where, "-", func() []uint64 { mu.Lock(); defer mu.Unlock(); return append([]uint64(nil), epochs...) }, restart}
-}
-
-// late3 runs the rounds of one guard, and of the same without it.
-func late3(t *testing.T, name string, start func(t *testing.T) lateGuard) {
-	for _, name := range []string{name, "bare-" + name} {
-		t.Run(name, func(t *testing.T) {
-			g := start(t)
-			next, err := writer(name, g.where, g.resource)
 			if err != nil {
-				t.Fatal(err)
+				return nil, err
 			}
-			bare := strings.HasPrefix(name, "bare-")
-			for round := range *lateRounds {
-				lateRound(t, name, g, next, uint64(2*round+1), bare)
-			}
-			if n := late(g.epochs()); !bare && n > 0 {
-				t.Errorf("%d writes were late", n)
-			} else if bare && n == 0 {
-				t.Error("without the guard no write was late: this test shows nothing")
-			}
-		})
+			epochs = append(epochs, epoch)
+		}
+		return epochs, nil
 	}
 }
 
-func lateRound(t *testing.T, name string, g lateGuard, next func(context.Context, fence.Token) error, epoch uint64, bare bool) {
-	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	old := exec.Command(exe)
-	old.Env = append(os.Environ(), lateWriter+"="+strings.Join([]string{name, g.where, g.resource, token(epoch).String()}, "|"))
-	old.Stderr = os.Stderr
-	out, err := old.StdoutPipe()
-	if err == nil {
-		err = old.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer old.Wait()
-	defer old.Process.Kill()
-	lines := bufio.NewScanner(out)
-	for range 20 { // in the middle of its work
-		if !lines.Scan() || lines.Text() != "done" {
-			t.Fatalf("the first writer says %q", lines.Text())
+// databases adds those that are there. A writer that sleeps in its transaction is put out by them, but for SQLite.
+func (c *lateCluster) databases() {
+	timeouts := map[string]string{"postgres": "idle_in_transaction_session_timeout=100", "mariadb": "idle_transaction_timeout=1"}
+	for _, d := range databases[:3] {
+		if variable := "FENCE_" + strings.ToUpper(d.name); timeouts[d.name] != "" && os.Getenv(variable) == "" {
+			c.without(variable)
+			continue
+		}
+		source := d.source(c.T)
+		db := open(c.T, d.driver, source)
+		for _, prefix := range []string{"", bare} {
+			_, j := fenced(c.T, d, db, 0)
+			c.journals[prefix+d.name] = func() ([]uint64, error) { return j.epochs(c.T, db), nil }
+			at := target{source, j.table}
+			if timeouts[d.name] != "" {
+				at.Where = with(source, timeouts[d.name])
+			}
+			c.targets[prefix+d.name] = at
+		}
+		if timeouts[d.name] != "" {
+			c.owners = append(c.owners, c.restart(d.name))
 		}
 	}
-	if err := old.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
+	if os.Getenv("FENCE_REDIS") == "" {
+		c.without("FENCE_REDIS")
+		return
+	}
+	for _, prefix := range []string{"", bare} {
+		_, client, j := redisFence(c.T)
+		c.targets[prefix+"redis"] = target{os.Getenv("FENCE_REDIS"), strings.TrimSuffix(j, ":journal")}
+		c.journals[prefix+"redis"] = func() ([]uint64, error) { return redisEpochs(c.T, client, j), nil }
+	}
+	c.owners = append(c.owners, c.restart("redis"))
+}
+
+// without says that a server is missing.
+func (c *lateCluster) without(variable string) {
+	if os.Getenv("FENCE_NEEDED") != "" {
+		c.Fatalf("%s is not set", variable)
+	}
+	c.Logf("%s is not set: the test goes on without it. See servers.sh", variable)
+}
+
+// restart returns how to restart one of the servers of servers.sh.
+func (c *lateCluster) restart(name string) func() {
+	return func() {
+		if out, err := exec.Command("./servers.sh", "restart", name).CombinedOutput(); err != nil {
+			c.Fatalf("restart %s: %v\n%s", name, err, out)
+		}
+	}
+}
+
+// take takes note of a line.
+func (c *lateCluster) take(from, text string) {
+	var epoch uint64
+	fields := append(strings.Fields(text), "", "", "")
+	if _, err := fmt.Sscan(fields[1], &epoch); err != nil {
+		c.Fatalf("%s says %q", from, text)
+	}
+	switch guard := fields[2]; fields[0] {
+	case "R":
+		if epoch > c.epoch {
+			c.epoch, c.active = epoch, from
+		}
+	case "W":
+		c.wrote[guard] = max(c.wrote[guard], epoch)
+	case "S", "X":
+		c.refused[fmt.Sprint(epoch, " ", guard)] = true
+	case "L":
+		c.found[guard]++
+	case "A":
+		if guard != "refused" {
+			c.Errorf("an append with the token of epoch %d was %s after its role had ended", epoch, guard)
+		}
+		c.said[epoch] = true
+	default:
+		c.Fatalf("%s says %q", from, text)
+	}
+}
+
+// until takes note of what is said until ok.
+func (c *lateCluster) until(what string, ok func() bool) {
+	c.Helper()
+	deadline := time.After(patience)
+	for !ok() {
+		select {
+		case l := <-c.lines:
+			c.take(l[0], l[1])
+		case <-deadline:
+			c.Fatalf("not within %v: %s; epoch %d of %s, written %v, ended %v", patience, what, c.epoch, c.active, c.wrote, c.refused)
+		}
+	}
+}
+
+// written reports whether writes of an epoch or a later one were done through all guards, but for some.
+func (c *lateCluster) written(epoch uint64, but ...string) bool {
+	for guard := range c.targets {
+		if c.wrote[guard] < epoch && !strings.Contains(" "+strings.Join(but, " ")+" ", " "+guard+" ") {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *lateCluster) round(n int) {
+	c.until("the Active writes everywhere", func() bool { return c.epoch > 0 && c.written(c.epoch) })
+	old, victim := c.epoch, c.members[c.active]
+	if err := victim.Process.Signal(syscall.SIGSTOP); err != nil {
+		c.Fatal(err)
 	}
 	stopped := time.Now()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	wrote := make(chan error, 1)
-	go func() { wrote <- next(ctx, token(epoch+1)) }()
-	wait := 30 * time.Second
-	if strings.HasSuffix(name, "sqlite") {
-		wait = 3 * *lateLease // nobody ends a transaction that sleeps: the next writer may have to wait for it
+	// If it sleeps in a transaction of SQLite, that has its lock.
+	c.until("the next one writes everywhere", func() bool { return c.written(old+1, "sqlite", bare+"sqlite") })
+	c.owners[n%len(c.owners)]()
+	time.Sleep(time.Until(stopped.Add(3 * lease)))
+	if err := victim.Process.Signal(syscall.SIGCONT); err != nil {
+		c.Fatal(err)
 	}
-	select {
-	case err := <-wrote:
-		wrote <- err
-	case <-time.After(wait):
-	}
-	g.restart()
-	time.Sleep(max(0, 3**lateLease-time.Since(stopped)))
-	if err := old.Process.Signal(syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-wrote; err != nil {
-		t.Fatalf("the next writer: %v", err)
-	}
-	// What it printed before is still in the pipe, of which it may be full: go on until it has heard that it is
-	// deposed.
-	for n := 0; ; n++ {
-		if !lines.Scan() {
-			t.Fatal("the first writer has ended")
-		}
-		switch {
-		case strings.HasPrefix(lines.Text(), "refused true"), bare && n > 20 && late(g.epochs()) > 0:
-			return
-		case n == 50000:
-			if !bare {
-				t.Error("the first writer is not refused")
+	c.until("the old one has heard from everywhere that it is deposed", func() bool {
+		for guard := range c.targets {
+			if !c.refused[fmt.Sprint(old, " ", guard)] {
+				return false
 			}
-			return
+		}
+		return c.said[old]
+	})
+}
+
+// freeAddr returns an address below the range from which outgoing connections take their ports.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	for range 1000 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+(uint64(os.Getpid())*151+resources.Add(1))%10_000)
+		if l, err := net.Listen("tcp", addr); err == nil {
+			l.Close()
+			return addr
 		}
 	}
+	t.Fatal("no free port")
+	return ""
 }
