@@ -29,6 +29,7 @@ var arrows = map[string][]string{
 	"fence/redisfence": {"fence"},
 	"log":              {"fence", "internal/calls", "internal/core", "internal/stats"},
 	"ha":               {"log", "fence", "storage", "transport", "internal/calls", "internal/stats", "internal/wire"},
+	"ha/activehttp":    {"ha", "fence", "fence/httpfence"},
 	"ha/client":        {"fence", "internal/session", "internal/wire"},
 	"storage":          {"internal/stats", "internal/vfs"},
 	"transport":        {"internal/session", "internal/stats"},
@@ -41,7 +42,7 @@ var arrows = map[string][]string{
 	"internal/stats":   nil,
 	"internal/vfs":     nil,
 	"internal/wire":    nil,
-	"examples/...":     {"ha", "fence", "examples/internal/..."},
+	"examples/...":     {"ha", "ha/activehttp", "fence", "examples/internal/..."},
 }
 
 // testArrows says what the tests of a package may import of ours besides.

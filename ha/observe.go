@@ -15,7 +15,8 @@ import (
 // beside it, so that a loop that hangs cannot keep an Active alive.
 type tenure struct {
 	token  fence.Token
-	until  atomic.Int64 // end of the lease on the node's clock
+	ctx    context.Context // OnActive's, which ends with it
+	until  atomic.Int64    // end of the lease on the node's clock
 	cancel context.CancelCauseFunc
 	timer  *time.Timer
 }
@@ -131,7 +132,7 @@ func (n *Node) run(p phase) {
 	call := func() error { return nil }
 	switch {
 	case p.active:
-		t := &tenure{token: p.token, cancel: cancel}
+		t := &tenure{token: p.token, ctx: ctx, cancel: cancel}
 		t.until.Store(int64(n.role.lead.lease))
 		t.timer = time.AfterFunc(time.Hour, func() { n.watchLease(t) })
 		t.timer.Reset(n.role.lead.lease - n.clock()) // only now: it uses itself
