@@ -14,9 +14,11 @@ import (
 
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/ha/activehttp"
 )
 
-// A server is what one member serves:
+// A server is what one member serves. What changes something comes to the Active, wherever it was sent: activehttp
+// sees to that.
 //
 //	POST /add?n=5        add 5, or 1 without n; &id=client/sequence makes it safe to repeat; with
 //	                     &token=… only in the epoch of that token
@@ -25,7 +27,6 @@ import (
 //	POST /handover       let another member be Active
 type server struct {
 	name  string
-	web   map[string]string // where each member serves HTTP
 	node  *ha.Node
 	count *counter
 }
@@ -36,7 +37,13 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("GET /value", s.value)
 	mux.HandleFunc("GET /status", s.status)
 	mux.HandleFunc("POST /handover", s.handover)
-	return mux
+	return &activehttp.Handler{Node: s.node, Next: mux, Anywhere: anywhere}
+}
+
+// anywhere says which requests any member may serve: those that only read, and those that bring the token in whose name they are to
+// be carried out, which is judged wherever they come to.
+func anywhere(r *http.Request) bool {
+	return r.Method == http.MethodGet || r.URL.Query().Has("token")
 }
 
 // patience bounds an append. A client that hears nothing definite repeats its request, with its id.
@@ -45,7 +52,7 @@ const patience = 5 * time.Second
 func (s *server) add(w http.ResponseWriter, r *http.Request) {
 	// The token says in whose name the record is written. It is taken once, before anything is decided,
 	// so that everything that this request does is part of one epoch or is refused.
-	token := s.node.Status().Token
+	token := activehttp.Token(r.Context())
 	in, err := parseAdd(r.URL.Query())
 	if text := r.URL.Query().Get("token"); text != "" && err == nil {
 		token, err = fence.Parse(text)
@@ -58,7 +65,7 @@ func (s *server) add(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	index, err := s.node.Append(ctx, token, in.encode())
 	if err != nil {
-		s.refuse(w, r, err)
+		refuse(w, err)
 		return
 	}
 	reply(w, http.StatusOK, struct {
@@ -104,12 +111,9 @@ func (s *server) status(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *server) handover(w http.ResponseWriter, r *http.Request) {
-	if err := s.node.Check(s.node.Status().Token); err != nil {
-		s.refuse(w, r, err)
-		return
-	}
-	if err := s.node.Become(r.Context(), ha.Standby); err != nil {
-		s.refuse(w, r, err)
+	ctx := context.WithoutCancel(r.Context()) // which ends with the role
+	if err := s.node.Become(ctx, ha.Standby); err != nil {
+		refuse(w, err)
 		return
 	}
 	reply(w, http.StatusOK, struct {
@@ -122,9 +126,8 @@ type failure struct {
 }
 
 // refuse says why a request was not carried out. All of it is definite but the timeout.
-func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	code := http.StatusServiceUnavailable // ErrBusy, ErrClosed, no Active: try again
-	var not *ha.NotActiveError
+func refuse(w http.ResponseWriter, err error) {
+	code := http.StatusServiceUnavailable // ErrBusy, ErrClosed, no Active any more: try again
 	switch {
 	case errors.Is(err, ha.ErrFenced):
 		code = http.StatusConflict
@@ -132,9 +135,6 @@ func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		code = http.StatusGatewayTimeout
 	case errors.Is(err, ha.ErrTooLarge):
 		code = http.StatusRequestEntityTooLarge
-	case errors.As(err, &not) && not.Active != "" && not.Active != s.name:
-		w.Header().Set("Location", "http://"+s.web[not.Active]+r.URL.RequestURI())
-		code = http.StatusTemporaryRedirect
 	}
 	reply(w, code, failure{err.Error()})
 }

@@ -15,9 +15,11 @@ import (
 
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/ha/activehttp"
 )
 
-// A server is what one member serves:
+// A server is what one member serves. What changes something comes to the Active, wherever it was sent: activehttp
+// sees to that.
 //
 //	POST /push           the body is a job, as text; ?key=… makes it safe to repeat
 //	POST /take           ?worker=…, &lease=30s how long it may work, &wait=10s for a job to come:
@@ -29,7 +31,6 @@ import (
 //	GET  /status         this member's view of the cluster
 type server struct {
 	name     string
-	web      map[string]string // where each member serves HTTP
 	attempts int
 	queue    *queue
 	node     *ha.Node
@@ -44,7 +45,7 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("POST /retry", s.retry)
 	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.queue.stats()) })
 	mux.HandleFunc("GET /status", s.status)
-	return mux
+	return &activehttp.Handler{Node: s.node, Next: mux, Anywhere: func(r *http.Request) bool { return r.Method == http.MethodGet }}
 }
 
 const (
@@ -78,7 +79,7 @@ func (s *server) takeBack(ctx context.Context, token fence.Token) error {
 }
 
 func (s *server) push(w http.ResponseWriter, r *http.Request) {
-	token := s.node.Status().Token // once, before anything is decided
+	token := activehttp.Token(r.Context()) // once, before anything is decided
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	key := r.URL.Query().Get("key")
 	switch {
@@ -89,12 +90,12 @@ func (s *server) push(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusBadRequest, failure{fmt.Sprintf("a job is text, a key is at most %d bytes", maxKey)})
 		return
 	case s.queue.size() >= maxJobs:
-		s.refuse(w, r, cmp.Or(s.node.Check(token), errFull))
+		refuse(w, cmp.Or(s.node.Check(token), errFull))
 		return
 	}
 	index, err := s.append(r, token, command{Op: "push", Key: key, Body: string(body)})
 	if err != nil {
-		s.refuse(w, r, err)
+		refuse(w, err)
 		return
 	}
 	reply(w, http.StatusOK, struct {
@@ -107,7 +108,7 @@ func (s *server) push(w http.ResponseWriter, r *http.Request) {
 var errFull = errors.New("the queue is full")
 
 func (s *server) take(w http.ResponseWriter, r *http.Request) {
-	token := s.node.Status().Token
+	token := activehttp.Token(r.Context())
 	lease, err1 := time.ParseDuration(cmp.Or(r.URL.Query().Get("lease"), "30s"))
 	wait, err2 := time.ParseDuration(cmp.Or(r.URL.Query().Get("wait"), "0s"))
 	worker := r.URL.Query().Get("worker")
@@ -121,7 +122,7 @@ func (s *server) take(w http.ResponseWriter, r *http.Request) {
 		// Look first: a queue without jobs should not fill the log with attempts to take one.
 		ready, changed := s.queue.poll(time.Now().UnixMilli())
 		if err := s.node.Check(token); err != nil {
-			s.refuse(w, r, err)
+			refuse(w, err)
 			return
 		}
 		if ready {
@@ -129,7 +130,7 @@ func (s *server) take(w http.ResponseWriter, r *http.Request) {
 				Op: "take", Now: time.Now().UnixMilli(), For: lease.Milliseconds(), Max: s.attempts, Worker: worker,
 			})
 			if err != nil {
-				s.refuse(w, r, err)
+				refuse(w, err)
 				return
 			}
 			if j, ok := s.queue.taken(index); ok {
@@ -143,7 +144,8 @@ func (s *server) take(w http.ResponseWriter, r *http.Request) {
 		case <-timer.C:
 			w.WriteHeader(http.StatusNoContent)
 			return
-		case <-r.Context().Done():
+		case <-r.Context().Done(): // the role has ended, or nobody waits any more
+			refuse(w, context.Cause(r.Context()))
 			return
 		}
 	}
@@ -168,7 +170,7 @@ func (s *server) retry(w http.ResponseWriter, r *http.Request) {
 
 // settle appends a command about one job and answers with its outcome.
 func (s *server) settle(w http.ResponseWriter, r *http.Request, op string, outcome func(command) (int, any)) {
-	token := s.node.Status().Token
+	token := activehttp.Token(r.Context())
 	id, err1 := strconv.ParseUint(r.URL.Query().Get("id"), 10, 64)
 	lease, err2 := strconv.ParseUint(cmp.Or(r.URL.Query().Get("lease"), "0"), 10, 64)
 	if err := errors.Join(err1, err2); err != nil {
@@ -177,7 +179,7 @@ func (s *server) settle(w http.ResponseWriter, r *http.Request, op string, outco
 	}
 	c := command{Op: op, Job: id, Lease: lease}
 	if _, err := s.append(r, token, c); err != nil {
-		s.refuse(w, r, err)
+		refuse(w, err)
 		return
 	}
 	code, body := outcome(c)
@@ -200,9 +202,8 @@ type failure struct {
 }
 
 // refuse says why a request was not carried out. All of it is definite but the timeout.
-func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	code := http.StatusServiceUnavailable // ErrBusy, ErrClosed, errFull, no Active: try again
-	var not *ha.NotActiveError
+func refuse(w http.ResponseWriter, err error) {
+	code := http.StatusServiceUnavailable // ErrBusy, ErrClosed, errFull, no Active any more: try again
 	switch {
 	case errors.Is(err, ha.ErrFenced):
 		code = http.StatusConflict
@@ -210,9 +211,6 @@ func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		code = http.StatusGatewayTimeout
 	case errors.Is(err, ha.ErrTooLarge):
 		code = http.StatusRequestEntityTooLarge
-	case errors.As(err, &not) && not.Active != "" && not.Active != s.name:
-		w.Header().Set("Location", "http://"+s.web[not.Active]+r.URL.RequestURI())
-		code = http.StatusTemporaryRedirect
 	}
 	reply(w, code, failure{err.Error()})
 }

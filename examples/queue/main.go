@@ -33,6 +33,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -72,12 +73,9 @@ func main() {
 	if *supervised {
 		go func() { io.Copy(io.Discard, os.Stdin); stop() }()
 	}
-	web, err := parseMembers(*members, &cfg)
+	err := parseMembers(*members, &cfg)
 	if err == nil {
-		if *listen == "" {
-			*listen = web[cfg.Name]
-		}
-		err = runMember(ctx, cfg, web, *listen, *attempts)
+		err = runMember(ctx, cfg, cmp.Or(*listen, strings.TrimPrefix(cfg.Advertise, "http://")), *attempts)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "queue:", err)
@@ -85,29 +83,30 @@ func main() {
 	}
 }
 
-// parseMembers reads -members into the configuration. It returns where each member serves HTTP.
-func parseMembers(list string, cfg *ha.Config) (web map[string]string, err error) {
-	web = make(map[string]string)
+// parseMembers reads -members into the configuration.
+func parseMembers(list string, cfg *ha.Config) error {
 	for m := range strings.SplitSeq(list, ",") {
 		name, addrs, ok1 := strings.Cut(m, "=")
 		addr, httpAddr, ok2 := strings.Cut(addrs, "@")
 		if !ok1 || !ok2 {
-			return nil, fmt.Errorf("-members: %q is not name=host:port@host:port", m)
+			return fmt.Errorf("-members: %q is not name=host:port@host:port", m)
 		}
 		cfg.Members = append(cfg.Members, ha.Member{Name: name, Addr: addr})
-		web[name] = httpAddr
+		if name == cfg.Name {
+			cfg.Advertise = "http://" + httpAddr
+		}
 	}
-	return web, nil // Open checks the rest
+	return nil // Open checks the rest
 }
 
 // runMember runs this process's member until ctx ends or the member fails.
-func runMember(ctx context.Context, cfg ha.Config, web map[string]string, listen string, attempts int) error {
+func runMember(ctx context.Context, cfg ha.Config, listen string, attempts int) error {
 	l, err := net.Listen("tcp", listen)
 	if err != nil {
 		return err
 	}
 	defer l.Close()
-	s := &server{name: cfg.Name, web: web, attempts: attempts, queue: newQueue()}
+	s := &server{name: cfg.Name, attempts: attempts, queue: newQueue()}
 	cfg.StateMachine = s.queue
 	cfg.OnActive = s.takeBack
 	s.node, err = ha.Open(cfg)

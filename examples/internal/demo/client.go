@@ -120,7 +120,8 @@ func (c *Client) do(req *http.Request, out any) (int, http.Header, error) {
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20)) // to the end, so that the connection is used again
-	if err == nil && len(b) > 0 && out != nil {
+	// What is not JSON comes from what is in front of the service: there is no Active.
+	if err == nil && len(b) > 0 && out != nil && resp.Header.Get("Content-Type") == "application/json" {
 		err = json.Unmarshal(b, out)
 	}
 	return resp.StatusCode, resp.Header, err
