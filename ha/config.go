@@ -179,6 +179,10 @@ type Config struct {
 	// RetainBytes is how much log is kept behind a checkpoint, at least, for subscribers and for
 	// members that lag. 0: 256 MiB.
 	RetainBytes int64
+	// RetainFor is how long log is kept besides, however much that is, for subscribers that come back later: no record is given up that
+	// was committed here less than so long ago, or before the last start, if that is later. While the disk is nearly full only RetainBytes
+	// count. 0: only RetainBytes count.
+	RetainFor time.Duration
 
 	// Version is that of the program, as the others list it in [MemberStatus]; what is beyond 128 bytes is cut. "": the version and the
 	// revision of the main module as they were built, if that is known.
@@ -308,6 +312,9 @@ func (c Config) Validate() error {
 	}
 	if d.DialTimeout < 0 || d.DialTimeout > time.Minute {
 		wrong("DialTimeout: %v is not 0 to 1m", c.DialTimeout)
+	}
+	if d.RetainFor < 0 {
+		wrong("RetainFor: %v is negative", c.RetainFor)
 	}
 	if d.DrainTimeout < 0 {
 		wrong("DrainTimeout: %v is negative", c.DrainTimeout)

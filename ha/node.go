@@ -170,7 +170,7 @@ func (n *Node) open(begin beginning) (err error) {
 		Logger: n.cfg.Logger, Storage: n.disk, Observer: observer{n}, Clock: n.clock, Wall: wallTime, StateMachine: n.cfg.StateMachine, Arbiter: n.cfg.arbiter(),
 		MaxRecord: n.cfg.MaxRecord, MaxPending: n.cfg.MaxPending, CacheBytes: n.cfg.CacheBytes,
 		InboxBytes: b.inbox, ReadBytes: b.subscribe,
-		CheckpointBytes: n.cfg.CheckpointBytes, RetainBytes: n.cfg.RetainBytes,
+		CheckpointBytes: n.cfg.CheckpointBytes, RetainBytes: n.cfg.RetainBytes, RetainFor: n.cfg.RetainFor,
 	})
 	if err != nil {
 		return errors.Join(fmt.Errorf("baton: open %s: %w", n.cfg.Dir, err), n.net.Close(), n.disk.Close())

@@ -15,10 +15,12 @@ import (
 // instead, up to a bound, and it is tried again.
 type Checkpointer struct {
 	store   *Store
-	every   int64  // bytes of entries between two checkpoints
-	bound   int64  // bytes of entries that are kept without a checkpoint while it fails
-	retain  int64  // bytes of entries kept behind a checkpoint, at least
-	machine string // the type of the state machine
+	every   int64                // bytes of entries between two checkpoints
+	bound   int64                // bytes of entries that are kept without a checkpoint while it fails
+	retain  int64                // bytes of entries kept behind a checkpoint, at least
+	keepFor time.Duration        // how long log is kept behind a checkpoint, at least, where there is room
+	clock   func() time.Duration // by which that is told; nil: nothing is kept for its age
+	machine string               // the type of the state machine
 
 	Sessions func() []byte // tells the table of sessions after the last apply; nil: there is none. Set before the first apply
 
@@ -32,6 +34,7 @@ type Checkpointer struct {
 	ended  chan struct{}        // closed and replaced when one was written or has failed
 	holds  map[*uint64]struct{} // raft indexes behind which the log is being read
 	made   []cutPoint           // candidates for the log's new base, oldest first
+	scarce bool                 // there is little room on the disk: log is not kept for its age
 	size   int64                // bytes of the last state that was written
 	last   Place                // after the last apply
 	saved  int64                // last.total at the last one that was written
@@ -66,6 +69,7 @@ type Place struct {
 type cutPoint struct {
 	base  core.Base
 	total int64
+	at    time.Duration // when the log had come there
 }
 
 // NewCheckpointer returns the checkpointer of a log.
@@ -244,7 +248,7 @@ func (c *Checkpointer) Save(a Place, body io.WriterTo) (err error) {
 	if sized != nil {
 		c.size = sized.n
 	}
-	c.made = append(c.made, point)
+	c.candidateLocked(point)
 	c.forgetBefore(cut)
 	c.busy, c.saved, c.failed, c.pause = false, a.total, nil, 0
 	c.tellLocked()
@@ -263,7 +267,7 @@ func (c *Checkpointer) cutBehind(total int64) cutPoint {
 	cut := c.made[0]
 	for _, p := range c.made {
 		behind := total - p.total
-		if behind >= c.retain && (c.mayCutLocked(p.base.Raft) || behind > c.retain+pinCheckpoints*c.every+c.size) {
+		if behind >= c.retain && c.oldLocked(p) && (c.mayCutLocked(p.base.Raft) || behind > c.retain+pinCheckpoints*c.every+c.size) {
 			cut = p
 		}
 	}
@@ -272,6 +276,42 @@ func (c *Checkpointer) cutBehind(total int64) cutPoint {
 	}
 	return cut
 }
+
+// oldLocked reports whether all that is cut off at a candidate is older than it must be kept. After a start it is told from then on.
+func (c *Checkpointer) oldLocked(p cutPoint) bool {
+	return c.clock == nil || c.scarce || p.at == 0 || c.clock()-p.at >= c.keepFor
+}
+
+// keep keeps log for a time, by a clock, where there is room on the disk. It is called before the first apply.
+func (c *Checkpointer) keep(d time.Duration, clock func() time.Duration) {
+	if d > 0 {
+		c.keepFor, c.clock = d, clock
+	}
+}
+
+// short takes note of whether there is little room on the disk.
+func (c *Checkpointer) short(scarce bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.scarce = scarce
+}
+
+// candidateLocked adds a candidate. Of very many that are kept for their age every second one will do.
+func (c *Checkpointer) candidateLocked(p cutPoint) {
+	if c.clock != nil {
+		p.at = c.clock()
+	}
+	if c.made = append(c.made, p); len(c.made) < maxCandidates {
+		return
+	}
+	for i := range maxCandidates / 2 {
+		c.made[i] = c.made[2*i]
+	}
+	c.made = c.made[:maxCandidates/2]
+}
+
+// maxCandidates bounds the candidates. Even.
+const maxCandidates = 2048
 
 // forgetBefore forgets the candidates that the log does not reach back to. c.mu is held.
 func (c *Checkpointer) forgetBefore(cut cutPoint) {

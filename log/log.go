@@ -32,13 +32,14 @@ type Config struct {
 	// StateMachine, and the others may have one or none.
 	Arbiter bool
 
-	MaxRecord       int   // bytes of one record
-	MaxPending      int64 // bytes of appends whose fate is unknown; more get [ErrBusy]
-	CacheBytes      int   // bytes of recent entries kept in memory
-	InboxBytes      int   // bytes of entries that wait to be stepped; 0: 64 MiB
-	ReadBytes       int   // bytes that a subscriber reads at a time; 0: 1 MiB
-	CheckpointBytes int64 // bytes of entries applied between two checkpoints
-	RetainBytes     int64 // bytes of entries kept behind a checkpoint, at least
+	MaxRecord       int           // bytes of one record
+	MaxPending      int64         // bytes of appends whose fate is unknown; more get [ErrBusy]
+	CacheBytes      int           // bytes of recent entries kept in memory
+	InboxBytes      int           // bytes of entries that wait to be stepped; 0: 64 MiB
+	ReadBytes       int           // bytes that a subscriber reads at a time; 0: 1 MiB
+	CheckpointBytes int64         // bytes of entries applied between two checkpoints
+	RetainBytes     int64         // bytes of entries kept behind a checkpoint, at least
+	RetainFor       time.Duration // how long they are kept besides, where there is room on the disk; 0: no longer
 }
 
 // Stopped is what the [Observer] sees, last, when the log has stopped: Err is nil after Close, and
@@ -110,6 +111,7 @@ func Open(cfg Config) (*Log, error) {
 	l.store.damaged = l.damaged
 	l.wall.clock = cfg.Wall
 	l.check = NewCheckpointer(store, cfg.CheckpointBytes, cfg.RetainBytes)
+	l.check.keep(cfg.RetainFor, cfg.Clock)
 	l.check.machine = machineName(cfg.StateMachine)
 	l.check.Sessions = l.desk.encode
 	l.answerer, _ = cfg.StateMachine.(Answerer)

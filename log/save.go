@@ -88,6 +88,7 @@ func (l *Log) Room(refuse error, out bool) {
 	if refuse != nil {
 		refuse = fmt.Errorf("%w: %w", ErrNoRoom, refuse)
 	}
+	l.check.short(refuse != nil)
 	l.Post(core.DiskOut{Out: out})
 	l.Post(NoRoom{refuse})
 	l.refuse(refusedDisk, refuse)
