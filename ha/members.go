@@ -212,19 +212,14 @@ func (h *hearsay) tell(s *MemberStatus, now time.Duration) {
 		s.Epoch, s.Index, s.Applied, s.LagTime = x.news.epoch, x.news.index, x.news.applied, x.news.lag
 		s.Program, s.Protocol = x.news.program, int(x.news.protocol)
 	}
-	switch missed := (now - since + every/2) / every; {
+	switch s.Liveness = livenessOf(now-since, every, x.stream != nil); {
 	case x.news.leaving:
 		s.Liveness, s.State = Left, Failed
 		return
-	case x.news.state == Failed, missed > 3:
+	case x.news.state == Failed:
 		s.Liveness = Dead
-		return
-	case missed > 1, x.stream == nil:
-		s.Liveness = Suspect
-	default:
-		s.Liveness = Alive
 	}
-	if x.at == 0 {
+	if x.at == 0 || s.Liveness == Dead {
 		return
 	}
 	s.State = x.news.state
@@ -233,6 +228,17 @@ func (h *hearsay) tell(s *MemberStatus, now time.Duration) {
 			s.Obstacles = append(s.Obstacles, onWallOne(o, now))
 		}
 	}
+}
+
+// livenessOf judges who was heard a while ago and says something in an interval, on a connection that stands if it speaks.
+func livenessOf(silent, every time.Duration, speaks bool) Liveness {
+	switch missed := (silent + every/2) / every; {
+	case missed > 3:
+		return Dead
+	case missed > 1, !speaks:
+		return Suspect
+	}
+	return Alive
 }
 
 // kindNews is the kind of the streams on which a member says how it is, one to each other member. An empty message answers each.

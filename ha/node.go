@@ -58,6 +58,7 @@ type Node struct {
 	speakers   sync.WaitGroup     // of news, and who tells them to whom
 	hush       context.CancelFunc // ends them
 	clients    clients
+	workers    workers
 
 	leave     sync.Once
 	gaveUp    atomic.Bool   // a role that begins is over

@@ -4,6 +4,7 @@
 //	cluster   a client opens it and says nothing; the member says at once who there is and who is Active, and again whenever
 //	          that changes. A [Cluster] is one message.
 //	members   an operator or a member asks for a [Change] of the list of the members; the answer is a [ChangeAnswer], and the end.
+//	worker    a client says what it is, a [Worker], again and again; an empty message answers each.
 //	tail      a client says from which record on, a [TailRequest]; the member sends [Records] until one of both ends it.
 package wire
 
@@ -19,6 +20,7 @@ const (
 	KindCluster = "cluster"
 	KindTail    = "tail"
 	KindMembers = "members"
+	KindWorker  = "worker"
 )
 
 // Codes with which a member ends a stream of these kinds. They are above session.FirstOwnCode and never used again. After

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestCluster(t *testing.T) {
@@ -83,6 +84,24 @@ func TestChange(t *testing.T) {
 	}
 }
 
+func TestWorker(t *testing.T) {
+	w := Worker{Name: "w", Addr: "h:1", Text: strings.Repeat("x", MaxWorkerText), Every: time.Second, Leave: true}
+	b, err := w.Encode()
+	if got, perr := ParseWorker(append(b, "what is new"...)); err != nil || perr != nil || got != w {
+		t.Errorf("%+v, %v, %v", got, err, perr)
+	}
+	for i := range b {
+		if _, err := ParseWorker(b[:i]); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%d bytes of it: %v", i, err)
+		}
+	}
+	for _, w := range []Worker{{}, {Every: -1}, {Every: 2 * MaxWorkerEvery}, {Every: 1, Text: w.Text + "x"}} {
+		if _, err := w.Encode(); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%+v: %v", w, err)
+		}
+	}
+}
+
 // What anybody may send takes no more memory than it is long, and is no panic.
 func FuzzMessages(f *testing.F) {
 	b := AppendRecord(BeginRecords(nil, 1, 1), []byte("x"))
@@ -97,6 +116,7 @@ func FuzzMessages(f *testing.F) {
 		_, _ = DecodeCluster(b)
 		_, _ = ParseChange(b)
 		_, _ = ParseChangeAnswer(b)
+		_, _ = ParseWorker(b)
 		m, err := ParseTail(b, nil)
 		if err != nil || m.Compacted {
 			return

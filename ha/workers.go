@@ -1,0 +1,162 @@
+package ha
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/baton-ha/baton/internal/wire"
+	"github.com/baton-ha/baton/transport"
+)
+
+// This file is the list of those who are no members and have announced themselves (client.Announce): workers, gateways, whatever belongs to
+// the service. They tell each member, as the members tell each other, so that all have the same list and nobody has to keep it: it is the
+// browse list of a network of services, and the block reports of HDFS, which go to all NameNodes.
+
+// A WorkerStatus is what is known of a program that is no member and has announced itself.
+type WorkerStatus struct {
+	// Name, Addr and Text are what it says of itself. Of two of one name it is the one that came later.
+	Name, Addr, Text string
+	// Liveness is alive, suspect, dead or left, by the same rule as that of a member and by the interval that it has named.
+	Liveness Liveness
+	// Since is when it came, Heard when it said something last, by this member's clock on the wall.
+	Since, Heard time.Time
+}
+
+// MarshalJSON writes it with lower-case names.
+func (w WorkerStatus) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Name     string    `json:"name"`
+		Addr     string    `json:"addr"`
+		Text     string    `json:"text,omitempty"`
+		Liveness Liveness  `json:"liveness"`
+		Since    time.Time `json:"since"`
+		Heard    time.Time `json:"heard"`
+	}{w.Name, w.Addr, w.Text, w.Liveness, w.Since, w.Heard})
+}
+
+// Bounds of the list of workers. Who is dead, or has left, is listed for a while.
+const (
+	maxWorkers = 4096
+	keepDead   = 10 * time.Minute
+)
+
+// workers are those who have announced themselves.
+type workers struct {
+	mu sync.Mutex // guards of; held for looking up and taking notes
+	of map[string]*worker
+}
+
+type worker struct {
+	said   wire.Worker
+	since  time.Duration // on this member's clock
+	at     time.Duration
+	stream *transport.Stream // on which it speaks; nil: on none
+}
+
+func (w *worker) liveness(now time.Duration) Liveness {
+	if w.said.Leave {
+		return Left
+	}
+	return livenessOf(now-w.at, w.said.Every, w.stream != nil)
+}
+
+// Workers returns the programs that are no members and have announced themselves, by name: those that are there, and for ten minutes
+// those that were. It never blocks.
+func (n *Node) Workers() []WorkerStatus {
+	now, wall := n.clock(), time.Now()
+	all := []WorkerStatus{}
+	for _, w := range n.workers.list(now) {
+		all = append(all, WorkerStatus{
+			Name: w.said.Name, Addr: w.said.Addr, Text: w.said.Text, Liveness: w.liveness(now),
+			Since: wall.Add(w.since - now).Round(0), Heard: wall.Add(w.at - now).Round(0),
+		})
+	}
+	return all
+}
+
+// list returns them by name, and forgets who has been gone for long.
+func (ws *workers) list(now time.Duration) []worker {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	ws.forgetLocked(now)
+	var all []worker
+	for _, w := range ws.of {
+		all = append(all, *w)
+	}
+	slices.SortFunc(all, func(a, b worker) int { return cmp.Compare(a.said.Name, b.said.Name) })
+	return all
+}
+
+func (ws *workers) forgetLocked(now time.Duration) {
+	maps.DeleteFunc(ws.of, func(_ string, w *worker) bool {
+		l := w.liveness(now)
+		return (l == Dead || l == Left) && now-w.at > keepDead
+	})
+}
+
+// take notes what a worker says on a stream. It reports whether there was room for it.
+func (ws *workers) take(st *transport.Stream, said wire.Worker, now time.Duration) bool {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	w := ws.of[said.Name]
+	if w == nil {
+		if len(ws.of) >= maxWorkers {
+			ws.forgetLocked(now)
+		}
+		if len(ws.of) >= maxWorkers {
+			return false
+		}
+		if ws.of == nil {
+			ws.of = make(map[string]*worker)
+		}
+		w = &worker{said: said, since: now, at: now}
+		ws.of[said.Name] = w
+	}
+	if l := w.liveness(now); w.stream != st && (l == Dead || l == Left) {
+		w.since = now
+	}
+	w.said, w.at, w.stream = said, now, st
+	return true
+}
+
+// ended notes that a stream has.
+func (ws *workers) ended(st *transport.Stream, name string) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if w := ws.of[name]; w != nil && w.stream == st {
+		w.stream = nil
+	}
+}
+
+// serveWorkers takes what a worker says of itself. All on one stream is of one of them.
+func (n *Node) serveWorkers(_ context.Context, st *transport.Stream) error {
+	name := ""
+	defer func() { n.workers.ended(st, name) }()
+	for {
+		b, err := st.Recv(wire.MaxWorker)
+		if err != nil {
+			return nil // it has ended; who speaks begins again
+		}
+		said, err := wire.ParseWorker(b)
+		switch {
+		case err != nil:
+			return &transport.StreamError{Code: wire.CodeMalformed, Text: err.Error()}
+		case said.Name == "", name != "" && said.Name != name:
+			return &transport.StreamError{Code: wire.CodeMalformed, Text: "a worker has one name"}
+		}
+		name = said.Name
+		said.Addr, said.Text = strings.ToValidUTF8(said.Addr, ""), strings.ToValidUTF8(said.Text, "")
+		if !n.workers.take(st, said, n.clock()) {
+			return &transport.StreamError{Code: transport.StreamBusy, Text: "there are too many workers"}
+		}
+		if err := st.Send(nil); err != nil {
+			return nil
+		}
+	}
+}

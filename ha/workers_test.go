@@ -1,0 +1,68 @@
+package ha
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/baton-ha/baton/internal/wire"
+	"github.com/baton-ha/baton/transport"
+)
+
+// TestWorkers_Liveness goes through what is known of a worker by what has come from it.
+func TestWorkers_Liveness(t *testing.T) {
+	const every, start = 100 * time.Millisecond, time.Hour
+	for _, c := range []struct {
+		leaves, ends bool
+		after        time.Duration
+		want         string
+	}{
+		{false, false, every, "[Alive]"},
+		{false, true, every, "[Suspect]"}, // its connection has ended
+		{false, false, 2 * every, "[Suspect]"},
+		{false, false, 3 * every, "[Suspect]"},
+		{false, false, 4 * every, "[Dead]"},
+		{false, false, keepDead, "[Dead]"},
+		{false, false, keepDead + 1, "[]"},
+		{true, true, every, "[Left]"},
+		{true, true, keepDead + 1, "[]"},
+	} {
+		var ws workers
+		st := new(transport.Stream)
+		if !ws.take(st, wire.Worker{Name: "w", Every: every, Leave: c.leaves}, start) {
+			t.Fatal("there is no room")
+		}
+		if c.ends {
+			ws.ended(st, "w")
+		}
+		got := []Liveness{}
+		for _, w := range ws.list(start + c.after) {
+			got = append(got, w.liveness(start+c.after))
+		}
+		if fmt.Sprint(got) != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
+
+// TestWorkers_OfOneName: the later one counts, and the end of the earlier one's connection is not its. There is room for so many, and
+// again when some have been gone for long.
+func TestWorkers_OfOneName(t *testing.T) {
+	var ws workers
+	first, second := new(transport.Stream), new(transport.Stream)
+	ws.take(first, wire.Worker{Name: "w", Addr: "h:1", Every: time.Second}, 1)
+	ws.take(second, wire.Worker{Name: "w", Addr: "h:2", Every: time.Second}, 2)
+	ws.ended(first, "w")
+	if all := ws.list(3); len(all) != 1 || all[0].said.Addr != "h:2" || all[0].liveness(3) != Alive || all[0].since != 1 {
+		t.Errorf("%+v", all)
+	}
+	for i := range maxWorkers - 1 {
+		ws.take(first, wire.Worker{Name: fmt.Sprint(i), Every: time.Second}, 4)
+	}
+	if ws.take(first, wire.Worker{Name: "x", Every: time.Second}, 5) {
+		t.Error("there is room for any number")
+	}
+	if !ws.take(first, wire.Worker{Name: "x", Every: time.Second}, time.Hour) || len(ws.of) != 1 {
+		t.Errorf("%d are kept for ever", len(ws.of))
+	}
+}
