@@ -41,7 +41,9 @@ func TestAnnounce(t *testing.T) {
 	leaves, closed := dial(t, c.addr("b")), dial(t, c.addr("a"))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 2)
-	go func() { done <- leaves.Announce(ctx, client.Worker{Name: "w1", Addr: "h:1", Text: "4 slots", Every: time.Hour}) }()
+	go func() {
+		done <- leaves.Announce(ctx, client.Worker{Name: "w1", Addr: "h:1", Text: "4 slots", Every: time.Hour})
+	}()
 	go func() { done <- closed.Announce(t.Context(), client.Worker{Name: "w2", Every: 100 * time.Millisecond}) }()
 	list("w1@h:1 4 slots Alive, w2@  Alive")
 
