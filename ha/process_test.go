@@ -73,7 +73,7 @@ func (c child) config() ha.Config {
 // run is the child's main. It ends with its standard input, so that it does not outlive the test.
 //
 // It prints "C" when it has caught up and may vote, "R epoch nanoseconds" when it is the Active, "E epoch nanoseconds" when its time is over, "A index value nanoseconds" for
-// each acknowledged append, "D value" for a definite error and "U value" for an unknown outcome. On its input it takes the lines "close",
+// each acknowledged append, "D value" for a definite error and "U value" for an unknown outcome. On its input it takes the lines "close", "standby",
 // and "replace name", which it answers with "M name" once that is done.
 func (c child) run() {
 	var mu sync.Mutex
@@ -143,6 +143,8 @@ func (c child) run() {
 		case "close":
 			n.Close()
 			return
+		case "standby":
+			go n.Become(context.Background(), ha.Standby)
 		case "replace":
 			for n.ReplaceMember(context.Background(), name) != nil {
 				time.Sleep(time.Millisecond)

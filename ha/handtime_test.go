@@ -1,0 +1,51 @@
+package ha_test
+
+import (
+	"flag"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+var handRounds = flag.Int("hand.rounds", 3, "how often TestT7_HandOverTime has the role handed over")
+
+// TestT7_HandOverTime has the Active of three processes give up its role under load, again and again: nothing acknowledged is lost, no two
+// are active, and it is a matter of milliseconds. For the figures:
+//
+//	go test ./ha -run TestT7_HandOverTime -v -hand.rounds=100
+func TestT7_HandOverTime(t *testing.T) {
+	c := newCluster(t, 3, nil)
+	w := newWitness(t)
+	for _, m := range c.members {
+		w.start(c, m.Name)
+	}
+	w.until("everybody works", func() bool { return len(w.settled) == 3 })
+	var roles, gaps []time.Duration
+	for range *handRounds {
+		w.acks = 0
+		w.until("a load", func() bool { return w.acks >= 200 })
+		old := w.epoch
+		fmt.Fprintln(w.running[w.active].stdin, "standby")
+		w.until("the next active acknowledges", func() bool { return w.epoch > old && w.acks > 0 })
+		last := int64(0)
+		for _, at := range w.times {
+			if at < w.firstAt.UnixNano() {
+				last = max(last, at)
+			}
+		}
+		gaps = append(gaps, time.Duration(w.firstAt.UnixNano()-last))
+		w.until("the end of the old one is known", func() bool { return w.terms[old].until != 0 })
+		roles = append(roles, time.Duration(w.terms[w.epoch].from-w.terms[old].until))
+	}
+	slices.Sort(roles)
+	slices.Sort(gaps)
+	n := len(gaps)
+	t.Logf("%d hand-overs: from the end of one OnActive's ctx to the start of the next %v (median), %v (p99); nobody acknowledged for %v, %v",
+		n, roles[n/2], roles[n*99/100], gaps[n/2], gaps[n*99/100])
+	w.kill("a", "b", "c")
+	w.noOverlap()
+	c.start("a", "b", "c")
+	w.ledger.check(c)
+	c.closeAll()
+}
