@@ -34,6 +34,7 @@ type role struct {
 	others    map[uint64][]obstacle // what they have said of theirs
 	usedEpoch uint64                // the last that this member was active in
 	opening   bool                  // an epoch of this member's has been asked for
+	openedIn  uint64                // the term in which that was, last
 	retryAt   time.Duration         // before which nothing that was refused is asked for again
 	cool      damper                // after OnActive has failed
 	coolErr   error                 // why
@@ -215,12 +216,15 @@ func (r *role) pursueRole(now time.Duration) {
 		r.yielded = r.lead.term
 		r.handOver(now, 0, nil)
 		r.pursueHandover(now)
-	case now >= r.lead.lease, r.phase.active:
+	// The first epoch of a term is opened before there is a lease: so it travels with the entry that begins the term, and saves a
+	// round. It makes nobody active.
+	case r.phase.active, now >= r.lead.lease && r.openedIn == r.lead.term:
 	case !r.owns(r.lead.epoch):
 		if !r.opening && now >= r.retryAt {
-			r.opening = true
+			r.opening, r.openedIn = true, r.lead.term
 			r.out.tell(log.StartEpoch{ClusterID: r.cfg.clusterID})
 		}
+	case now >= r.lead.lease:
 	default:
 		if !r.phase.ended {
 			r.end(now, ErrActivating)
