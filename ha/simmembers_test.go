@@ -138,14 +138,17 @@ func (m *simMember) leave() {
 	m.left = true
 }
 
-// knows reports whether a member talks to another: to all of its list and, as long as it has none, to whoever talks to it.
+// knows reports whether a member talks to another: to all of its list, as long as it has none to whoever talks to it, and to who has
+// a newer list that it is on, which is told it in the handshake: it may have been away while all others were replaced.
 func (m *simMember) knows(o *simMember) bool {
-	r := m.core.Roster()
-	if len(r.Members) == 0 {
-		return true
-	}
-	_, ok := r.Find(o.id)
-	return ok || slices.ContainsFunc(r.Outgoing, func(out log.Member) bool { return out.ID == o.id })
+	r, newer := m.core.Roster(), o.core.Roster()
+	return len(r.Members) == 0 || lists(r, o.id) || newer.Version > r.Version && lists(newer, m.id)
+}
+
+// lists reports whether a list has a member, or who was and still votes.
+func lists(r core.Roster, id uint64) bool {
+	_, ok := r.Known(id)
+	return ok
 }
 
 // hears reports whether a message is taken from another member. One that was removed is told so.
