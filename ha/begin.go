@@ -67,6 +67,13 @@ func heal(cfg Config, queue *lines, why error) (*Node, error) {
 	return open(cfg, queue, true)
 }
 
+// unreadable stops a member that may come back, with Config.Heal, when old records cannot be read: no start would find that.
+func (n *Node) unreadable(err error) {
+	if n.cfg.Heal && errors.As(err, new(*storage.CorruptError)) {
+		n.log.Fail(err)
+	}
+}
+
 // condemn sees to it, with Config.Heal, that this member does not start again with a directory that was found to be of no use while it ran.
 func (n *Node) condemn() {
 	<-n.ended

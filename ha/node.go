@@ -169,7 +169,8 @@ func (n *Node) open(begin beginning) (err error) {
 			UncommittedBytes: 2*uint64(min(n.cfg.MaxPending, math.MaxInt64/4)) + uint64(n.cfg.MaxRecord) + log.FullBatch, // MaxPending comes first
 		},
 		Logger: n.cfg.Logger, Storage: n.disk, Observer: observer{n}, Clock: n.clock, Wall: wallTime, StateMachine: n.cfg.StateMachine, Arbiter: n.cfg.arbiter(),
-		MaxRecord: n.cfg.MaxRecord, MaxPending: n.cfg.MaxPending, CacheBytes: n.cfg.CacheBytes,
+		Unreadable: n.unreadable,
+		MaxRecord:  n.cfg.MaxRecord, MaxPending: n.cfg.MaxPending, CacheBytes: n.cfg.CacheBytes,
 		InboxBytes: b.inbox, ReadBytes: b.subscribe,
 		CheckpointBytes: n.cfg.CheckpointBytes, RetainBytes: n.cfg.RetainBytes, RetainFor: n.cfg.RetainFor,
 	})

@@ -40,6 +40,9 @@ type Config struct {
 	CheckpointBytes int64         // bytes of entries applied between two checkpoints
 	RetainBytes     int64         // bytes of entries kept behind a checkpoint, at least
 	RetainFor       time.Duration // how long they are kept besides, where there is room on the disk; 0: no longer
+
+	// Unreadable, if not nil, is told why old records could not be given to a reader. It must not block. Any goroutine.
+	Unreadable func(error)
 }
 
 // Stopped is what the [Observer] sees, last, when the log has stopped: Err is nil after Close, and

@@ -58,7 +58,9 @@ func (l *Log) pieces(ctx context.Context, from uint64, passing bool, before func
 			var changed <-chan struct{}
 			err := before()
 			if err == nil {
-				records, changed, err = r.read()
+				if records, changed, err = r.read(); err != nil && l.cfg.Unreadable != nil {
+					l.cfg.Unreadable(err)
+				}
 			}
 			l.counts.read.Add(uint64(len(records)))
 			goesOn := len(records) == 0 || ctx.Err() != nil || yield(records, nil)
