@@ -26,6 +26,9 @@ func (n *Node) AppendBatch(ctx context.Context, t fence.Token, records ...[]byte
 	if ctx.Err() != nil {
 		return Result{}, context.Cause(ctx)
 	}
+	if h := n.handledBy(ctx); h != nil {
+		return n.appendFor(ctx, h, t, records)
+	}
 	p, err := n.AppendAsync(t, records...)
 	if err != nil {
 		return Result{}, err

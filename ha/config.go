@@ -92,6 +92,14 @@ type Config struct {
 	// keeps the role; an error gives it up, and the member stays away for CoolDown. A panic counts
 	// as an error. Optional.
 	OnActive func(ctx context.Context, t fence.Token) error
+	// Handle, if not nil, is called on the Active with each request that [Node.Call], on any member, or a client carries to it; without
+	// it a request becomes a record, and the StateMachine answers. Many run at a time, each on a goroutine of its own. ctx ends
+	// with the role, or when the caller waits no longer; what Handle appends with it, once, takes effect once, however often
+	// the request is repeated ([Request.Known], [ErrOneAppend]); what it appends without ctx, or by AppendAsync, does not.
+	// Its error goes to the caller ([CallError]); a panic, too. All members should have one, or none. Optional.
+	Handle func(ctx context.Context, t fence.Token, r Request) ([]byte, error)
+	// MaxHandlers is how many calls of Handle run at a time; more get [ErrBusy]. 0: 1,024.
+	MaxHandlers int
 	// OnStandby is called when the member starts and after each time it was Active. ctx ends when it
 	// is about to become Active or closes; OnStandby must return then, since OnActive waits for it.
 	// Its errors are only reported. Optional.
@@ -326,6 +334,9 @@ func (c Config) Validate() error {
 		wrong("Preempt: %v is negative", c.Preempt)
 	}
 	d.validateHealth(wrong)
+	if d.MaxHandlers < 0 {
+		wrong("MaxHandlers: %d is negative", c.MaxHandlers)
+	}
 	if d.MaxRecord < 1 || d.MaxRecord > 32<<20 {
 		wrong("MaxRecord: %d is not 1 to 32 MiB", c.MaxRecord)
 	}
@@ -370,6 +381,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.HealthTimeout, 5*c.HealthInterval)
 	setDefault(&c.HealthStrikes, 3)
 	setDefault(&c.MaxRecord, 4<<20)
+	setDefault(&c.MaxHandlers, 1024)
 	setDefault(&c.CheckpointBytes, 64<<20)
 	setDefault(&c.RetainBytes, 256<<20)
 	setDefault(&c.Version, builtVersion())

@@ -54,6 +54,8 @@ type Node struct {
 	arrived    chan struct{} // size 1: a token says that a member waits to take the place of what it was
 	hearsay    hearsay
 	rounds     rounds
+	caller     *wire.Caller
+	handling   handling
 	readers    chan struct{}      // size 1: a token says that somebody waits for a round
 	speakers   sync.WaitGroup     // of news, and who tells them to whom
 	hush       context.CancelFunc // ends them
@@ -198,7 +200,7 @@ func (n *Node) open(begin beginning) (err error) {
 	}
 	speaking, hush := context.WithCancel(context.Background())
 	n.hush = hush
-	if err := errors.Join(n.startNews(speaking), n.serveClients()); err != nil {
+	if err := errors.Join(n.startNews(speaking), n.serveClients(), n.startCalls()); err != nil {
 		hush()
 		return errors.Join(fmt.Errorf("baton: %w", err), n.net.Close(), n.log.Close())
 	}
@@ -228,6 +230,7 @@ func (n *Node) open(begin beginning) (err error) {
 	if n.cfg.Advertise != "" {
 		n.leaving.Go(func() { n.announce(ctx) })
 	}
+	n.leaving.Go(n.endCalls)
 	n.leaving.Go(n.closePort)
 	n.leaving.Go(n.watchLoop)
 	if n.cfg.Health != nil {
@@ -284,6 +287,13 @@ func (n *Node) Append(ctx context.Context, t fence.Token, record []byte) (uint64
 	// here.
 	if now := n.tenure.Load(); now == nil || now.token != t {
 		return 0, n.reject(t)
+	}
+	if h := n.handledBy(ctx); h != nil {
+		r, err := n.appendFor(ctx, h, t, [][]byte{record})
+		if err == ErrAnswerLost { // that was not asked for
+			err = nil
+		}
+		return r.Index, err
 	}
 	index, err := n.log.Append(ctx, t.Epoch, record)
 	if err != nil {

@@ -19,6 +19,14 @@ import (
 // ErrGoexit is the error of a call that ended its goroutine instead of returning, as t.FailNow does.
 var ErrGoexit = errors.New("did not return: runtime.Goexit was called in it")
 
+// A PanicError is the error of a call that has panicked.
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.Value, e.Stack) }
+
 // A Set is the calls of one owner that are running. The zero Set is ready.
 type Set struct {
 	mu      sync.Mutex        // guards running
@@ -94,7 +102,7 @@ func (s *Set) Running() []string {
 func Protect(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			err = &PanicError{p, debug.Stack()}
 		}
 	}()
 	return enter(f)

@@ -1,0 +1,353 @@
+package ha
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/baton-ha/baton/fence"
+	"github.com/baton-ha/baton/internal/calls"
+	"github.com/baton-ha/baton/internal/wire"
+	"github.com/baton-ha/baton/log"
+	"github.com/baton-ha/baton/transport"
+)
+
+// This file is the Active's side of calls: it takes them, from streams and from its own program, and sees to it that each takes
+// effect once (G10).
+
+// RequestID names a call, for as long as its caller repeats it: a session, and a number in it.
+type RequestID = log.RequestID
+
+// Request is a call, as [Config.Handle] is given it.
+type Request struct {
+	Data []byte // the handler's
+	ID   RequestID
+	From string // the member or client that called, as it names itself
+	Role Role   // what it is, as its certificate says under TLS
+	// Known is not nil where this call has taken effect before: what a handler of it, on this member or another, has appended is in
+	// the log, with these answers of the StateMachine, and the caller was perhaps not told. The handler need only make the answer of
+	// them. An append with its ctx appends nothing, and returns the same.
+	Known *Result
+}
+
+// CallError is an error of the program's that crosses the wire: what [Config.Handle] returns with it, [Node.Call] does. Any other error of
+// Handle's arrives as one with code 0 and its text.
+type CallError struct {
+	Code uint32 // the program's own
+	Text string // at most 4 KiB of it arrive
+}
+
+func (e *CallError) Error() string { return e.Text }
+
+// ErrOneAppend is returned by Append and AppendBatch within a handler that has appended already: a call takes effect with one append, of
+// any number of records, all or none. What is more would be appended again when the call is repeated.
+var ErrOneAppend = errors.New("baton: a handler has appended already; append all records of a call at once")
+
+// maxCallText bounds an error's text on the wire, and maxWaiters those who wait for one call.
+const (
+	maxCallText = 4 << 10
+	maxWaiters  = 16
+)
+
+// handling is the handlers that run.
+type handling struct {
+	mu      sync.Mutex // guards everything below
+	running map[handledKey]*handled
+	closed  bool
+}
+
+type handledKey struct {
+	epoch, number uint64
+	session       log.SessionID
+}
+
+// A handled is one run of a handler, and who waits for it: a call may be repeated while it is handled.
+type handled struct {
+	id       RequestID
+	appended atomic.Bool
+
+	waiters []waiter // guarded by handling.mu
+}
+
+type waiter struct {
+	tag uint64
+	put func(*wire.Reply)
+}
+
+// handledIn is the key of a *handled in the ctx of a handler.
+type handledIn struct{}
+
+// A desk takes the calls of one stream, or of this member's program.
+type callDesk struct {
+	n    *Node
+	from string
+	role Role
+	put  func(*wire.Reply) // does not block
+
+	mu    sync.Mutex    // guards queue
+	queue []pendingCall // appended, not answered
+	wake  chan struct{} // size 1
+}
+
+type pendingCall struct {
+	tag uint64
+	p   log.Pending
+}
+
+func (n *Node) newDesk(from string, role Role, put func(*wire.Reply)) *callDesk {
+	return &callDesk{n: n, from: from, role: role, put: put, wake: make(chan struct{}, 1)}
+}
+
+// take takes a request. It does not block.
+func (d *callDesk) take(q wire.Request) {
+	n := d.n
+	t := n.tenure.Load()
+	if t == nil || n.left(t, n.clock()) <= 0 {
+		d.answer(q.Tag, nil, n.notActive())
+		return
+	}
+	id := RequestID{Session: log.SessionID(q.Session), Number: q.Number, Done: q.Done}
+	switch {
+	case q.Op == wire.OpSession:
+		s, err := n.log.OpenSession(t.token.Epoch)
+		d.answer(q.Tag, wire.Session(s).Append(nil), err)
+	case n.cfg.Handle != nil:
+		d.handle(t, id, q)
+	default:
+		p, err := n.log.AppendOnce(t.token.Epoch, id, q.Data)
+		if err != nil {
+			d.answer(q.Tag, nil, err)
+			return
+		}
+		d.mu.Lock()
+		d.queue = append(d.queue, pendingCall{q.Tag, p})
+		d.mu.Unlock()
+		poke(d.wake)
+	}
+}
+
+// complete answers what was appended, in that order, until ctx ends.
+func (d *callDesk) complete(ctx context.Context) {
+	for {
+		d.mu.Lock()
+		queue := d.queue
+		d.queue = nil
+		d.mu.Unlock()
+		for _, c := range queue {
+			select {
+			case <-c.p.Done():
+			case <-ctx.Done():
+				return
+			}
+			r, err := c.p.Wait(ctx)
+			var answer []byte
+			if len(r.Answers) > 0 {
+				answer = r.Answers[0]
+			}
+			d.reply(&wire.Reply{Tag: c.tag, Index: r.Index, Body: answer}, err)
+		}
+		if len(queue) > 0 {
+			continue
+		}
+		select {
+		case <-d.wake:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (d *callDesk) answer(tag uint64, body []byte, err error) {
+	d.reply(&wire.Reply{Tag: tag, Body: body}, err)
+}
+
+// reply puts a reply, of an error if there is one.
+func (d *callDesk) reply(r *wire.Reply, err error) { d.put(d.n.withError(r, err)) }
+
+// withError makes a reply one that says what has gone wrong.
+func (n *Node) withError(r *wire.Reply, err error) *wire.Reply {
+	if err == nil {
+		return r
+	}
+	r.Code, r.Body = callCode(err), nil
+	var own *CallError
+	switch {
+	case r.Code == wire.CallNotActive:
+		s := n.view(n.clock())
+		r.Active, r.Addr = s.Active, s.ActiveAddr
+	case errors.As(err, &own):
+		r.Own, r.Body = own.Code, []byte(own.Text)
+	}
+	if r.Body == nil {
+		r.Body = []byte(err.Error())
+	}
+	r.Body = r.Body[:min(len(r.Body), maxCallText)]
+	return r
+}
+
+// callCode is how an error of an append, or a handler's, is said on the wire.
+func callCode(err error) wire.CallCode {
+	for _, c := range [...]struct {
+		is   error
+		code wire.CallCode
+	}{
+		{ErrUnknown, wire.CallUnknown}, {ErrFenced, wire.CallNotActive}, {ErrNotActive, wire.CallNotActive}, {ErrClosed, wire.CallNotActive},
+		{ErrBusy, wire.CallBusy}, {ErrNoRoom, wire.CallNoRoom}, {ErrTooLarge, wire.CallTooLarge}, {ErrSessionExpired, wire.CallExpired},
+		{ErrAnswerLost, wire.CallAnswerLost},
+	} {
+		if errors.Is(err, c.is) {
+			return c.code
+		}
+	}
+	return wire.CallRefused
+}
+
+// handle runs the handler for a call, or waits with others for the one that runs already.
+func (d *callDesk) handle(t *tenure, id RequestID, q wire.Request) {
+	n := d.n
+	key := handledKey{t.token.Epoch, id.Number, id.Session}
+	wait := waiter{q.Tag, d.put}
+	s := &n.handling
+	s.mu.Lock()
+	h := s.running[key]
+	switch {
+	case s.closed:
+		s.mu.Unlock()
+		d.answer(q.Tag, nil, ErrClosed)
+		return
+	case h != nil && len(h.waiters) < maxWaiters:
+		h.waiters = append(h.waiters, wait)
+		s.mu.Unlock()
+		return
+	case h != nil, len(s.running) >= n.cfg.MaxHandlers:
+		s.mu.Unlock()
+		d.answer(q.Tag, nil, ErrBusy)
+		return
+	}
+	h = &handled{id: id, waiters: []waiter{wait}}
+	if s.running == nil {
+		s.running = make(map[handledKey]*handled)
+	}
+	s.running[key] = h
+	n.callbacks.Add(1)
+	s.mu.Unlock()
+
+	var body []byte
+	n.calls.Go("Handle", func() (err error) {
+		body, err = n.runHandler(t, h, Request{Data: q.Data, ID: id, From: d.from, Role: d.role}, time.Duration(min(q.Timeout, uint64(maxEvery))))
+		return err
+	}, func(err error) {
+		s.mu.Lock()
+		delete(s.running, key)
+		waiters := h.waiters
+		s.mu.Unlock()
+		err = n.panicked(err)
+		for _, w := range waiters {
+			w.put(n.withError(&wire.Reply{Tag: w.tag, Body: body}, err))
+		}
+		n.callbacks.Done()
+	})
+}
+
+// panicked is the error of a handler without the stack of a panic, which is for the operator and not for the caller.
+func (n *Node) panicked(err error) error {
+	var p *calls.PanicError
+	if !errors.As(err, &p) {
+		return err
+	}
+	n.cfg.Logger.Error("handler failed", "member", n.cfg.Name, "err", err)
+	return &CallError{Text: fmt.Sprintf("baton: the handler panicked: %v", p.Value)}
+}
+
+// runHandler calls the handler, with a ctx that ends with the role.
+func (n *Node) runHandler(t *tenure, h *handled, r Request, timeout time.Duration) ([]byte, error) {
+	out, known, err := n.log.Known(t.token.Epoch, r.ID)
+	switch {
+	case err != nil:
+		return nil, err
+	case known:
+		r.Known = &out
+	}
+	ctx, cancel := context.WithCancel(context.WithValue(t.ctx, handledIn{}, h))
+	defer cancel()
+	if timeout > 0 {
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	body, err := n.cfg.Handle(ctx, t.token, r)
+	switch {
+	case err != nil && ctx.Err() != nil && callCode(err) == wire.CallRefused:
+		// It may have been about to append, or have appended: whoever asks again learns it.
+		return nil, fmt.Errorf("%w: %w", ErrUnknown, err)
+	case err == nil && len(body) > wire.MaxCall:
+		return nil, fmt.Errorf("%w: an answer of %d bytes, at most %d", ErrAnswerLost, len(body), wire.MaxCall)
+	}
+	return body, err
+}
+
+// appendFor appends records for a call, under its id.
+func (n *Node) appendFor(ctx context.Context, h *handled, t fence.Token, records [][]byte) (Result, error) {
+	if now := n.tenure.Load(); now == nil || now.token != t {
+		return Result{}, n.reject(t)
+	}
+	if h.appended.Swap(true) {
+		return Result{}, ErrOneAppend
+	}
+	p, err := n.log.AppendOnce(t.Epoch, h.id, records...)
+	if err != nil {
+		return Result{}, n.appendError(err)
+	}
+	r, err := p.Wait(ctx)
+	if err != nil {
+		err = n.appendError(err)
+	}
+	return r, err
+}
+
+// handledBy returns the run of a handler that a ctx is of, nil if it is none's.
+func (n *Node) handledBy(ctx context.Context) *handled {
+	if n.cfg.Handle == nil {
+		return nil
+	}
+	h, _ := ctx.Value(handledIn{}).(*handled)
+	return h
+}
+
+// serveCalls takes the calls that come on a stream.
+func (n *Node) serveCalls(ctx context.Context, st *transport.Stream) error {
+	replies := wire.NewReplies(maxReplies)
+	d := n.newDesk(st.Peer().Name, callerRole(st.Peer().Role), replies.Put)
+	ctx, cancel := context.WithCancel(ctx)
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	defer replies.End(wire.ErrLineLost)
+	defer cancel()
+	serving.Go(func() { d.complete(ctx) })
+	serving.Go(func() { _ = replies.Run(st) })
+	for {
+		replies.Room()
+		b, err := st.Recv(wire.MaxCallMessage)
+		if err != nil {
+			return nil
+		}
+		q, err := wire.ParseRequest(b)
+		if err != nil {
+			return &transport.StreamError{Code: wire.CodeMalformed, Text: err.Error()}
+		}
+		d.take(q)
+	}
+}
+
+// maxReplies is how many bytes of replies wait for a caller to take them before no more is read from it.
+const maxReplies = 1 << 20
+
+// callerRole is the role of a peer, of which members say none.
+func callerRole(r Role) Role {
+	if r == 0 {
+		return RoleMember
+	}
+	return r
+}

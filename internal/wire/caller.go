@@ -1,0 +1,529 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// Errors of calls that say what became of them. The packages that are seen from outside have their own for the codes of replies.
+var (
+	// ErrLineLost: the stream to the Active has ended, or it is another member.
+	ErrLineLost = errors.New("the connection to the Active has ended")
+	// ErrNoActive: nobody is known to be Active.
+	ErrNoActive = errors.New("no Active is known")
+	// ErrCallerBusy: so many calls wait already.
+	ErrCallerBusy = errors.New("too many calls are waiting")
+	// ErrCallerClosed: the caller was closed.
+	ErrCallerClosed = errors.New("closed")
+)
+
+// A CallError is a reply that is no answer.
+type CallError struct{ Reply Reply }
+
+func (e *CallError) Error() string {
+	return fmt.Sprintf("call: code %d: %s", e.Reply.Code, e.Reply.Body)
+}
+
+// An UnknownError ends a call of which it is not known whether it has taken effect, and may do so later.
+type UnknownError struct{ Err error }
+
+func (e *UnknownError) Error() string { return e.Err.Error() }
+
+// Unwrap returns why nobody will know.
+func (e *UnknownError) Unwrap() error { return e.Err }
+
+// CallerConfig says how a [Caller] finds the Active.
+type CallerConfig struct {
+	// Active names the member that is Active, "" if none is known. It does not block.
+	Active func() string
+	// Changed returns a channel that is closed when Active may tell another.
+	Changed func() <-chan struct{}
+	// Open opens a line to a member. What comes is handed to replies, and lost is called once when nothing more will come. ctx is that of the
+	// line.
+	Open func(ctx context.Context, member string, replies func(Reply), lost func(error)) (Line, error)
+	// MaxBytes bounds the calls that wait, in bytes.
+	MaxBytes int64
+}
+
+// A Line takes requests to one member.
+type Line interface {
+	Send(q *Request) // does not block
+	Close()          // and waits until nothing more is handed on
+}
+
+// A Caller carries calls to whoever is Active, and repeats each under its number until it is answered. Its methods may be called
+// from any goroutine.
+type Caller struct {
+	cfg  CallerConfig
+	life context.Context // of its lines: ends with Close
+	end  context.CancelFunc
+	wg   sync.WaitGroup
+
+	mu      sync.Mutex // guards everything below
+	line    *callLine  // nil: there is none
+	dialing *dialing   // nil: nobody does
+	seat    *seat      // from which calls get their numbers; nil: there is none
+	asking  *seating   // for a session; nil: nobody does
+	bytes   int64
+	closed  bool
+}
+
+type callLine struct {
+	member string
+	line   Line
+	gone   chan struct{} // closed when nothing more will come
+
+	mu    sync.Mutex // guards everything below
+	tag   uint64
+	waits map[uint64]chan Reply // by tag; each has room for its reply
+	over  bool
+}
+
+type dialing struct {
+	member string
+	done   chan struct{}
+	err    error
+}
+
+type seating struct {
+	done chan struct{}
+	err  error
+}
+
+// A seat is a session, and which of its numbers are in use.
+type seat struct {
+	id        Session
+	next, low uint64 // all below low are done with
+	open      map[uint64]struct{}
+}
+
+// window is how many numbers a seat gives out behind one that is not done with: half of what the members keep.
+const window = 2048
+
+// NewCaller returns a caller. It must be closed.
+func NewCaller(cfg CallerConfig) *Caller {
+	c := &Caller{cfg: cfg}
+	c.life, c.end = context.WithCancel(context.Background())
+	return c
+}
+
+// Close ends all calls, and waits for what the caller has started.
+func (c *Caller) Close() {
+	c.mu.Lock()
+	first, line := !c.closed, c.line
+	c.closed, c.line = true, nil
+	c.mu.Unlock()
+	if first {
+		c.end()
+	}
+	if line != nil {
+		line.line.Close()
+	}
+	c.wg.Wait()
+}
+
+// Call carries a call to the Active and returns the reply, whose code is CallDone, or as error a *[CallError] with one that is
+// final, [ErrCallerBusy] or [ErrCallerClosed]. When ctx ends first, the error wraps its cause; where the call may have got as far as an Active, or a
+// reply says that nobody knows, it is an *[UnknownError].
+func (c *Caller) Call(ctx context.Context, data []byte) (Reply, error) {
+	size := int64(len(data)) + callBytes
+	if err := c.reserve(size); err != nil {
+		return Reply{}, err
+	}
+	defer c.release(size)
+	call := calling{c: c, ctx: ctx, data: data}
+	defer call.leave()
+	for {
+		changed := c.cfg.Changed()
+		reply, final, err := call.try(changed)
+		if final {
+			return reply, err
+		}
+		if err := call.pause(changed, err); err != nil {
+			return Reply{}, err
+		}
+	}
+}
+
+// callBytes is about what a call takes beside its data.
+const callBytes = 512
+
+// reserve makes room for a call of a size, or says why there is none.
+func (c *Caller) reserve(size int64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.closed:
+		return ErrCallerClosed
+	case c.bytes > 0 && c.bytes+size > c.cfg.MaxBytes:
+		return ErrCallerBusy
+	}
+	c.bytes += size
+	return nil
+}
+
+func (c *Caller) release(size int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.bytes -= size
+}
+
+// A calling is one call on its way.
+type calling struct {
+	c     *Caller
+	ctx   context.Context
+	data  []byte
+	seat  *seat // nil: it has no number yet
+	id    uint64
+	sent  bool // under its number
+	tries int
+}
+
+// try tries once. It is final, or the error says why it is to be tried again.
+func (g *calling) try(changed <-chan struct{}) (reply Reply, final bool, err error) {
+	line, err := g.c.connect(g.ctx)
+	if err != nil {
+		return reply, errors.Is(err, ErrCallerClosed), g.unknown(err)
+	}
+	if g.seat == nil {
+		if g.seat, g.id, err = g.c.take(g.ctx, line); err != nil {
+			return reply, errors.Is(err, ErrCallerClosed), err
+		}
+	}
+	q := Request{Op: OpCall, Session: g.seat.id, Number: g.id, Done: g.c.low(g.seat), Timeout: timeoutOf(g.ctx), Data: g.data}
+	again := g.sent
+	g.sent = true
+	reply, err = line.ask(g.ctx, &q, g.moved(line))
+	if err != nil {
+		return reply, false, err
+	}
+	switch reply.Code {
+	case CallDone:
+		return reply, true, nil
+	case CallNotActive, CallUnknown:
+		if reply.Code == CallNotActive && !again {
+			g.sent = false
+		}
+		return reply, false, &CallError{reply}
+	case CallBusy, CallNoRoom:
+		if again { // an earlier try may have taken effect
+			return reply, false, &CallError{reply}
+		}
+		return reply, true, &CallError{reply}
+	case CallExpired:
+		g.c.drop(g.seat)
+		if again {
+			return reply, true, &UnknownError{&CallError{reply}}
+		}
+		g.leave() // it has not taken effect: nobody has heard of it before
+		return reply, false, &CallError{reply}
+	}
+	return reply, true, &CallError{reply}
+}
+
+// moved returns what reports, after each change, whether the Active is another than at the end of a line.
+func (g *calling) moved(line *callLine) func() (moved bool, changed <-chan struct{}) {
+	return func() (bool, <-chan struct{}) {
+		changed := g.c.cfg.Changed()
+		active := g.c.cfg.Active()
+		return active != "" && active != line.member, changed
+	}
+}
+
+// leave gives the number back.
+func (g *calling) leave() {
+	if g.seat == nil {
+		return
+	}
+	g.c.mu.Lock()
+	defer g.c.mu.Unlock()
+	g.seat.leave(g.id)
+	g.seat, g.sent = nil, false
+}
+
+// unknown is an error after which the call is over.
+func (g *calling) unknown(err error) error {
+	if g.sent {
+		return &UnknownError{err}
+	}
+	return err
+}
+
+// pause waits before the next try. It returns an error when there will be none.
+func (g *calling) pause(changed <-chan struct{}, why error) error {
+	if g.ctx.Err() != nil {
+		return g.unknown(fmt.Errorf("%w: %w", context.Cause(g.ctx), why))
+	}
+	g.tries++
+	pause := min(minPause<<min(g.tries-1, 10), maxPause)
+	t := time.NewTimer(pause/2 + rand.N(pause))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-changed:
+		return nil
+	case <-g.ctx.Done():
+		return g.unknown(fmt.Errorf("%w: %w", context.Cause(g.ctx), why))
+	case <-g.c.life.Done():
+		return g.unknown(ErrCallerClosed)
+	}
+}
+
+const (
+	minPause = 2 * time.Millisecond
+	maxPause = 200 * time.Millisecond
+)
+
+func timeoutOf(ctx context.Context) uint64 {
+	at, ok := ctx.Deadline()
+	if !ok {
+		return 0
+	}
+	return uint64(max(1, time.Until(at)))
+}
+
+// connect returns the line to the Active, and opens it where there is none.
+func (c *Caller) connect(ctx context.Context) (*callLine, error) {
+	for {
+		active := c.cfg.Active()
+		c.mu.Lock()
+		if c.closed {
+			c.mu.Unlock()
+			return nil, ErrCallerClosed
+		}
+		if l := c.line; l != nil && (active == "" || l.member == active) && l.alive() {
+			c.mu.Unlock()
+			return l, nil
+		}
+		if active == "" {
+			c.mu.Unlock()
+			return nil, ErrNoActive
+		}
+		d := c.dialing
+		if d == nil {
+			d = &dialing{member: active, done: make(chan struct{})}
+			c.dialing = d
+			c.wg.Go(func() { c.dial(d) })
+		}
+		c.mu.Unlock()
+		select {
+		case <-d.done:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		if d.err != nil {
+			return nil, d.err
+		}
+	}
+}
+
+// dial opens a line, and closes the one before.
+func (c *Caller) dial(d *dialing) {
+	l := &callLine{member: d.member, gone: make(chan struct{}), waits: map[uint64]chan Reply{}}
+	var err error
+	l.line, err = c.cfg.Open(c.life, d.member, l.replied, l.lost)
+	c.mu.Lock()
+	old := c.line
+	c.dialing, d.err = nil, err
+	switch {
+	case err != nil:
+		old = nil
+	case c.closed:
+		old, d.err = l, ErrCallerClosed
+	default:
+		c.line = l
+	}
+	c.mu.Unlock()
+	close(d.done)
+	if old != nil {
+		old.line.Close()
+		old.lost(ErrLineLost)
+	}
+}
+
+// take takes a number, and asks for a session where there is none with one left.
+func (c *Caller) take(ctx context.Context, line *callLine) (*seat, uint64, error) {
+	for {
+		c.mu.Lock()
+		if s := c.seat; s != nil && s.next-s.low < window {
+			n := s.next
+			s.next++
+			s.open[n] = struct{}{}
+			c.mu.Unlock()
+			return s, n, nil
+		}
+		a := c.asking
+		if a == nil {
+			a = &seating{done: make(chan struct{})}
+			c.asking = a
+			c.wg.Go(func() { c.askSession(a, line) })
+		}
+		c.mu.Unlock()
+		select {
+		case <-a.done:
+		case <-ctx.Done():
+			return nil, 0, context.Cause(ctx)
+		}
+		if a.err != nil {
+			return nil, 0, a.err
+		}
+	}
+}
+
+// askSession asks for a session.
+func (c *Caller) askSession(a *seating, line *callLine) {
+	g := calling{c: c}
+	reply, err := line.ask(c.life, &Request{Op: OpSession}, g.moved(line))
+	var id Session
+	switch {
+	case err != nil:
+	case reply.Code != CallDone:
+		err = &CallError{reply}
+	default:
+		id, err = ParseSession(reply.Body)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asking, a.err = nil, err
+	if err == nil {
+		c.seat = &seat{id: id, next: 1, low: 1, open: map[uint64]struct{}{}}
+	}
+	close(a.done)
+}
+
+// low is below which number all calls of a seat are done with.
+func (c *Caller) low(s *seat) uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return s.low
+}
+
+// drop lets no more calls take a seat.
+func (c *Caller) drop(s *seat) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.seat == s {
+		c.seat = nil
+	}
+}
+
+// leave says that a number is done with.
+func (s *seat) leave(n uint64) {
+	delete(s.open, n)
+	for s.low < s.next {
+		if _, open := s.open[s.low]; open {
+			break
+		}
+		s.low++
+	}
+}
+
+func (l *callLine) alive() bool {
+	select {
+	case <-l.gone:
+		return false
+	default:
+		return true
+	}
+}
+
+// ask sends a request and waits for its reply, until the line is lost or the Active is another.
+func (l *callLine) ask(ctx context.Context, q *Request, moved func() (bool, <-chan struct{})) (Reply, error) {
+	wait := make(chan Reply, 1)
+	l.mu.Lock()
+	l.tag++
+	q.Tag = l.tag
+	l.waits[q.Tag] = wait
+	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.waits, q.Tag)
+	}()
+	l.line.Send(q)
+	for {
+		elsewhere, changed := moved()
+		if elsewhere {
+			return Reply{}, ErrLineLost
+		}
+		select {
+		case r := <-wait:
+			return r, nil
+		case <-l.gone:
+			return Reply{}, ErrLineLost
+		case <-changed:
+		case <-ctx.Done():
+			return Reply{}, context.Cause(ctx)
+		}
+	}
+}
+
+// replied hands a reply to who waits for it.
+func (l *callLine) replied(r Reply) {
+	l.mu.Lock()
+	wait := l.waits[r.Tag]
+	delete(l.waits, r.Tag)
+	l.mu.Unlock()
+	if wait != nil {
+		wait <- r
+	}
+}
+
+// lost says that nothing more will come.
+func (l *callLine) lost(error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.over {
+		l.over = true
+		close(l.gone)
+	}
+}
+
+// streamLine is a line on a stream.
+type streamLine struct {
+	st  CallStream
+	out *outbox
+	wg  sync.WaitGroup
+}
+
+// NewLine makes a line of a stream, as CallerConfig.Open returns it.
+func NewLine(st CallStream, replies func(Reply), lost func(error)) Line {
+	l := &streamLine{st: st, out: newOutbox(0)}
+	l.wg.Go(func() {
+		if err := l.out.run(st); err != nil {
+			_ = st.Close()
+		}
+	})
+	l.wg.Go(func() {
+		for {
+			b, err := st.Recv(MaxCallMessage)
+			var r Reply
+			if err == nil {
+				r, err = ParseReply(b)
+			}
+			if err != nil {
+				l.out.end(err)
+				lost(err)
+				_ = st.Close()
+				return
+			}
+			replies(r)
+		}
+	})
+	return l
+}
+
+// Send implements [Line].
+func (l *streamLine) Send(q *Request) { l.out.put(q.AppendMessage) }
+
+// Close implements [Line].
+func (l *streamLine) Close() {
+	l.out.end(ErrLineLost)
+	_ = l.st.Close()
+	l.wg.Wait()
+}
