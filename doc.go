@@ -67,14 +67,18 @@
 //
 // G9, monotonic. Epochs grow for the life of the cluster, through failovers, restarts and snapshots.
 //
+// G10, exactly once. A request that [ha.Node.Call] carries, on whichever member, takes effect once and has one answer, however often it is
+// repeated on the way. Conditions: a handler appends with its ctx what the request shall bring about; the request's session is
+// still known, else the caller is told so, and that nobody knows any more.
+//
 // G11, read what was written. After [ha.Node.ReadBarrier] has returned nil, on whichever member, that member's
 // StateMachine has been given every record that any Append had acknowledged before the call. Condition: that of G4.
 //
 // # Not guaranteed
 //
 // That exactly one member is Active at every moment: there may be none, and G4 has conditions. That a
-// request which was answered with ErrUnknown happened or did not. Exactly-once effects of a client's
-// retries: give requests an id and let the StateMachine recognise it, as examples/counter does. Progress
+// request which was answered with ErrUnknown happened or did not. Exactly-once effects of retries
+// that do not come by Call, as over HTTP: give requests an id and let the StateMachine recognise it, as examples/counter does. Progress
 // without a majority. Protection from members that lie. Anything about other systems that do not check
 // tokens.
 //
