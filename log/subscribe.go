@@ -25,7 +25,7 @@ import (
 // has been compacted past it. Any number may run at a time.
 func (l *Log) Subscribe(ctx context.Context, from uint64) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		for records, err := range l.pieces(ctx, from, false, func() error { return nil }) {
+		for records, err := range l.pieces(ctx, from, false, func() (int64, error) { return pieceBytes, nil }) {
 			for _, e := range records {
 				if ctx.Err() != nil {
 					break
@@ -42,22 +42,24 @@ func (l *Log) Subscribe(ctx context.Context, from uint64) iter.Seq2[Entry, error
 }
 
 // Pieces is Subscribe for who only passes the records on. It yields as many at a time as are read at a time, at least one, and the
-// error alone; all of it is valid until the next piece is asked for. Before one is read before is called, which may wait: as long
-// as it does nothing is held. Its error ends the sequence.
-func (l *Log) Pieces(ctx context.Context, from uint64, before func() error) iter.Seq2[[]Entry, error] {
-	return l.pieces(ctx, from, true, before)
+// error alone; all of it is valid until the next piece is asked for. Before one is read room is called, which says how many bytes there
+// is room for, and may wait until there is some: as long as it does nothing is held. What is read is no more than that, or than one batch. An
+// error of room ends the sequence.
+func (l *Log) Pieces(ctx context.Context, from uint64, room func() (int64, error)) iter.Seq2[[]Entry, error] {
+	return l.pieces(ctx, from, true, room)
 }
 
-func (l *Log) pieces(ctx context.Context, from uint64, passing bool, before func() error) iter.Seq2[[]Entry, error] {
+func (l *Log) pieces(ctx context.Context, from uint64, passing bool, room func() (int64, error)) iter.Seq2[[]Entry, error] {
 	return func(yield func([]Entry, error) bool) {
 		l.counts.subscribers.Add(1)
 		defer l.counts.subscribers.Add(-1)
-		r := reader{store: l.store, next: max(from, 1), limit: min(cmp.Or(l.cfg.ReadBytes, pieceBytes), pieceBytes), passing: passing}
+		r := reader{store: l.store, next: max(from, 1), passing: passing}
 		for {
 			var records []Entry
 			var changed <-chan struct{}
-			err := before()
+			most, err := room()
 			if err == nil {
+				r.limit = int(min(most, int64(cmp.Or(l.cfg.ReadBytes, pieceBytes)), pieceBytes))
 				if records, changed, err = r.read(); err != nil && l.cfg.Unreadable != nil {
 					l.cfg.Unreadable(err)
 				}

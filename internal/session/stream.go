@@ -265,9 +265,10 @@ func (st *Stream) claim(want int) (int, error) {
 	}
 }
 
-// Ready waits until something can be written without waiting for the other side to read, or until the stream is over, and then
-// returns its error. It is for whoever writes: what is to be written need not be made before, and not be held meanwhile.
-func (st *Stream) Ready() error {
+// Ready waits until something can be written without waiting for the other side to read, and returns how many bytes, or until the
+// stream is over, and then returns its error. It is for whoever writes: what is to be written need not be made before, and not be
+// held meanwhile.
+func (st *Stream) Ready() (credit int64, err error) {
 	for {
 		st.mu.Lock()
 		credit, err := st.credit, st.err
@@ -276,7 +277,7 @@ func (st *Stream) Ready() error {
 		}
 		st.mu.Unlock()
 		if err != nil || credit > 0 {
-			return err
+			return credit, err
 		}
 		select {
 		case <-st.writable:
