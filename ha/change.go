@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,7 +42,7 @@ var (
 // reasons are the errors above as they are on the wire. Numbers are not used again.
 var reasons = map[uint16]error{
 	1: ErrNoMember, 2: ErrMemberExists, 3: ErrNewcomer, 4: ErrQuorum, 5: ErrNotCaughtUp, 6: ErrLastVoter, 7: ErrChanging, 8: ErrOutdated,
-	9: ErrBadChange, 10: ErrNoSuccessor, 11: ErrNotHandedOver,
+	9: ErrBadChange, 10: ErrNoSuccessor, 11: ErrNotHandedOver, 12: ErrNoLeader,
 }
 
 // A MembershipError is returned when a change of the members is refused: it was not made and will not be. It matches Reason, and
@@ -135,17 +136,21 @@ func (n *Node) change(ctx context.Context, q wire.Change) error {
 		return refused
 	}
 	var unknown error // why an attempt may have succeeded
-	for {
+	hint := ""        // who leads, as another member knows
+	for try := 0; ; try++ {
 		changed := *n.changed.Load()
-		leader := n.Status().Leader
 		var err error
-		switch leader {
+		switch leader := cmp.Or(n.Status().Leader, hint, n.someone(try)); leader {
 		case "":
 			err = ErrNoLeader
 		case n.cfg.Name:
 			err = n.reshape(ctx, q)
 		default:
 			err = n.forward(ctx, leader, q)
+		}
+		hint = ""
+		if m := (*movedError)(nil); errors.As(err, &m) {
+			hint = m.leader
 		}
 		var definite *MembershipError
 		switch {
@@ -154,7 +159,7 @@ func (n *Node) change(ctx context.Context, q wire.Change) error {
 		case errors.Is(err, ErrUnknown):
 			unknown = err
 		}
-		pause := time.NewTimer(n.cfg.Heartbeat)
+		pause := time.NewTimer(min(n.cfg.Heartbeat*time.Duration(1+try), n.cfg.ElectionTimeout))
 		select {
 		case <-changed:
 		case <-pause.C:
@@ -179,8 +184,24 @@ func (n *Node) change(ctx context.Context, q wire.Change) error {
 	}
 }
 
+// someone returns another member, each in turn: one that is not reached by the others knows of no leader, and can ask.
+func (n *Node) someone(try int) string {
+	peers := n.roster().peers(n.self)
+	if len(peers) == 0 {
+		return ""
+	}
+	return peers[try%len(peers)].Name
+}
+
 // errMoved is the answer of a member that does not lead, or does no more.
 var errMoved = errors.New("baton: another member leads")
+
+// A movedError is errMoved of another member, with who leads as far as that knows.
+type movedError struct{ leader string }
+
+func (e *movedError) Error() string { return errMoved.Error() }
+
+func (e *movedError) Is(target error) bool { return target == errMoved }
 
 // forward carries a change to the member that leads. But for a *MembershipError and errMoved, errors leave open what has become of it.
 func (n *Node) forward(ctx context.Context, leader string, q wire.Change) error {
@@ -197,6 +218,10 @@ func (n *Node) forward(ctx context.Context, leader string, q wire.Change) error 
 		return fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
 	if b, err = st.Recv(wire.MaxChange); err != nil {
+		var ended *transport.StreamError
+		if errors.As(err, &ended) && ended.Remote && (ended.Code == transport.StreamNoKind || ended.Code == transport.StreamBusy) { // nobody has seen it
+			return fmt.Errorf("%w: ask %s: %w", errMoved, leader, err)
+		}
 		return fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
 	a, err := wire.ParseChangeAnswer(b)
@@ -206,7 +231,7 @@ func (n *Node) forward(ctx context.Context, leader string, q wire.Change) error 
 	case a.Outcome == wire.Made:
 		return nil
 	case a.Outcome == wire.Moved:
-		return errMoved
+		return &movedError{a.Text}
 	case a.Outcome != wire.Refused:
 		return fmt.Errorf("%w: %s", ErrUnknown, a.Text)
 	}
@@ -236,9 +261,11 @@ func (n *Node) serveChanges(ctx context.Context, st *transport.Stream) error {
 	} else {
 		err = ask(ctx, q)
 	}
-	if err := st.Send(answerOf(err).Encode()); err != nil {
-		return nil // who has asked asks again
+	a := answerOf(err)
+	if a.Outcome == wire.Moved {
+		a.Text = n.Status().Leader
 	}
+	_ = st.Send(a.Encode()) // who has not heard it asks again
 	return nil
 }
 

@@ -69,23 +69,20 @@ func TestChange_FromAnyMember(t *testing.T) {
 	must("promote", c.nodes[other].Promote(ctx, other))
 	c.listed("it has a vote", other, func(m ha.MemberStatus, _ bool) bool { return m.Kind == ha.KindVoter && m.State == ha.Standby })
 
-	// It moves: it listens elsewhere, and the others are told.
-	old := c.members
-	c.shut(other)
-	c.members = nil
-	for _, m := range old {
-		if m.Name == other {
-			m.Addr = freeAddr(t)
+	// It moves: it is started elsewhere, and says so itself; or the others are told while it is down.
+	for _, told := range []bool{false, true} {
+		c.shut(other)
+		c.members = slices.Clone(c.members)
+		i := slices.IndexFunc(c.members, func(m ha.Member) bool { return m.Name == other })
+		c.members[i].Addr = freeAddr(t)
+		if told {
+			must("change the address", asked.ChangeAddr(ctx, other, c.members[i].Addr))
+			c.listed("it has moved", other, func(s ha.MemberStatus, _ bool) bool { return s.Addr == c.members[i].Addr })
 		}
-		c.members = append(c.members, m)
-	}
-	c.start(other)
-	moved := c.config(other).Members
-	for _, m := range moved {
-		if m.Name == other {
-			must("change the address", asked.ChangeAddr(ctx, other, m.Addr))
-			c.listed("it has moved", other, func(s ha.MemberStatus, _ bool) bool { return s.Addr == m.Addr && s.Liveness == ha.Alive })
-		}
+		c.start(other)
+		c.listed("it is there", other, func(s ha.MemberStatus, _ bool) bool {
+			return s.Addr == c.members[i].Addr && s.Liveness == ha.Alive
+		})
 	}
 
 	// What is refused says why, also across the wire.

@@ -227,6 +227,7 @@ func (n *Node) open(begin beginning) (err error) {
 	}
 	n.callbacks.Go(n.keepClusterID)
 	n.leaving.Go(func() { n.tend(ctx) })
+	n.leaving.Go(func() { n.move(ctx) })
 	if n.cfg.Advertise != "" {
 		n.leaving.Go(func() { n.announce(ctx) })
 	}

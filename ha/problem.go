@@ -34,6 +34,7 @@ const (
 	problemPeers     = "peers"     // the list of the members has some that cannot be talked to
 	problemKind      = "kind"      // the list has this member as what its process is not
 	problemAdvertise = "advertise" // the list does not say where this member's program is reached
+	problemMoved     = "moved"     // the list has this member at another address
 	problemPromotion = "promotion" // of a member that has caught up: it is refused
 )
 

@@ -1,0 +1,37 @@
+package ha
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/baton-ha/baton/internal/wire"
+)
+
+// move has the list name where this member is reached, if it was started with another address than the list has: so a member moves by
+// being started elsewhere. It knows what the list is once it has caught up, and then leaves it to ChangeAddr; who is looked for at
+// another place does not catch up, so it does not wait for that with what it knows already.
+func (n *Node) move(ctx context.Context) {
+	for {
+		changed := *n.changed.Load()
+		m, listed := n.roster().Find(n.self.ID)
+		if listed && m.Addr != "" && !sameAddr(m.Addr, n.self.Addr) {
+			err := n.change(ctx, wire.Change{Op: wire.OpAddr, Name: n.cfg.Name, Addr: n.self.Addr})
+			var refused *MembershipError
+			n.problem("", problemMoved, err)
+			if err == nil || ctx.Err() != nil || errors.As(err, &refused) && refused.Err == nil {
+				return
+			}
+		} else if s := n.Status(); listed && s.Leader != "" && s.Lag.Records == 0 {
+			return
+		}
+		pause := time.NewTimer(n.cfg.ElectionTimeout)
+		select {
+		case <-changed:
+		case <-pause.C:
+		case <-ctx.Done():
+			return
+		}
+		pause.Stop()
+	}
+}
