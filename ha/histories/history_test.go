@@ -1,0 +1,285 @@
+package histories
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"github.com/baton-ha/baton/ha"
+)
+
+var (
+	runs  = flag.Int("runs", 3, "how many histories are made")
+	first = flag.Uint64("first", 1, "the seed of the first of them")
+	lasts = flag.Duration("lasts", 6*time.Second, "how long the faults of one go on")
+)
+
+// input is a call, and output what it was answered, if that is known.
+type input struct {
+	op, key string
+	n       string
+}
+
+type output struct {
+	known bool
+	value string
+}
+
+// registers is the model of a register whose state is a number, and of a queue whose state is the numbers in it.
+var model = porcupine.Model{
+	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
+		byKey := map[string][]porcupine.Operation{}
+		for _, o := range history {
+			k := o.Input.(input).key
+			byKey[k] = append(byKey[k], o)
+		}
+		var all [][]porcupine.Operation
+		for _, h := range byKey {
+			all = append(all, h)
+		}
+		return all
+	},
+	Init: func() any { return "" },
+	Step: func(state, in, out any) (bool, any) {
+		now, i, o := state.(string), in.(input), out.(output)
+		next, answer := step(now, i)
+		return !o.known || o.value == answer, next
+	},
+	DescribeOperation: func(in, out any) string { return fmt.Sprintf("%v = %v", in, out) },
+}
+
+// step is what a command does to a register or a queue alone.
+func step(now string, i input) (next, answer string) {
+	m := newMachine()
+	if strings.HasPrefix(i.key, "q") {
+		for _, f := range strings.Fields(now) {
+			m.do("enq " + i.key + " " + f)
+		}
+	} else if now != "" {
+		m.do("set " + i.key + " " + now)
+	}
+	op := i.op
+	if op == "read" {
+		op = "get"
+	}
+	answer = m.do(op + " " + i.key + " " + i.n)
+	if strings.HasPrefix(i.key, "q") {
+		var left []string
+		for _, n := range m.state.Queues[i.key] {
+			left = append(left, fmt.Sprint(n))
+		}
+		return strings.Join(left, " "), answer
+	}
+	return m.get(i.key), answer
+}
+
+// A court hears the processes.
+type court struct {
+	*testing.T
+	mu      sync.Mutex // guards everything below
+	history []porcupine.Operation
+	open    map[string]porcupine.Operation // by process and call
+	unknown int
+}
+
+// hear takes a line of a process.
+func (c *court) hear(process, line string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := strings.Fields(line)
+	id := process + " " + f[1]
+	op := c.open[id]
+	switch f[0] {
+	case "B":
+		in := input{op: f[3], key: f[4]}
+		if len(f) > 5 {
+			in.n = f[5]
+		}
+		c.open[id] = porcupine.Operation{Input: in, Call: number(f[2])}
+		return
+	case "E":
+		op.Output, op.Return = output{true, f[3]}, number(f[2])
+		c.history = append(c.history, op)
+	case "U":
+		c.never(op)
+	}
+	delete(c.open, id)
+}
+
+// never takes note of a call that may take effect at any time, or never.
+func (c *court) never(op porcupine.Operation) {
+	if i := op.Input.(input).op; i == "get" || i == "read" {
+		return
+	}
+	c.unknown++
+	op.Output, op.Return = output{}, math.MaxInt64
+	c.history = append(c.history, op)
+}
+
+func number(text string) (n int64) {
+	_, _ = fmt.Sscan(text, &n)
+	return n
+}
+
+// A process is a member that runs.
+type process struct {
+	name  string
+	cmd   *exec.Cmd
+	stdin io.WriteCloser
+	over  chan struct{} // closed when all that it has said was heard
+	done  chan struct{} // closed when it has stopped calling
+}
+
+// spawn starts a member, which is killed at the end of the test at the latest.
+func (c *court) spawn(m member, number int) *process {
+	text, err := json.Marshal(m)
+	if err != nil {
+		c.Fatal(err)
+	}
+	p := &process{name: fmt.Sprintf("%s%d", m.Name, number), over: make(chan struct{}), done: make(chan struct{})}
+	p.cmd = exec.Command(os.Args[0], "-test.run=^$")
+	p.cmd.Env = append(os.Environ(), memberVariable+"="+string(text))
+	p.cmd.Stderr = os.Stderr
+	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
+		c.Fatal(err)
+	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		c.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		c.Fatal(err)
+	}
+	go func() {
+		defer close(p.over)
+		for s := bufio.NewScanner(out); s.Scan(); {
+			if s.Text() == "stopped" {
+				close(p.done)
+				continue
+			}
+			c.hear(p.name, s.Text())
+		}
+	}()
+	return p
+}
+
+// kill ends a process, and hears what it had said.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.over
+	_ = p.cmd.Wait()
+}
+
+var nextPort atomic.Uint32
+
+// freeAddr returns an address below the ports that are given to those who connect.
+func freeAddr(t *testing.T) string {
+	nextPort.CompareAndSwap(0, uint32(os.Getpid())*151)
+	for range 1000 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+nextPort.Add(1)%22_000)
+		if l, err := net.Listen("tcp", addr); err == nil {
+			l.Close()
+			return addr
+		}
+	}
+	t.Fatal("no free port")
+	return ""
+}
+
+// TestHistories: calls and reads of three processes, which are killed and stopped meanwhile, can be explained by one order.
+func TestHistories(t *testing.T) {
+	for seed := *first; seed < *first+uint64(*runs); seed++ {
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { history(t, seed) })
+	}
+}
+
+func history(t *testing.T, seed uint64) {
+	r := rand.New(rand.NewPCG(seed, 0))
+	dir := t.TempDir()
+	c := &court{T: t, open: map[string]porcupine.Operation{}}
+	var members []ha.Member
+	for i := range 3 {
+		members = append(members, ha.Member{Name: string(rune('a' + i)), Addr: freeAddr(t)})
+	}
+	running := make([]*process, len(members))
+	defer func() {
+		for _, p := range running {
+			if p != nil {
+				p.kill()
+			}
+		}
+	}()
+	spawned := 0
+	start := func(i int) {
+		spawned++
+		running[i] = c.spawn(member{
+			Name: members[i].Name, Dir: filepath.Join(dir, members[i].Name), Members: members, Workers: 3,
+			Seed: seed<<20 | uint64(spawned), Handler: seed%2 == 0,
+		}, spawned)
+	}
+	for i := range members {
+		start(i)
+	}
+	time.Sleep(time.Second)
+	kills, stops := 0, 0
+	for until := time.Now().Add(*lasts); time.Now().Before(until); {
+		time.Sleep(time.Duration(200+r.IntN(500)) * time.Millisecond)
+		i := r.IntN(len(members))
+		if r.IntN(2) == 0 {
+			kills++
+			running[i].kill()
+			time.Sleep(time.Duration(r.IntN(500)) * time.Millisecond)
+			start(i)
+			continue
+		}
+		stops++
+		_ = running[i].cmd.Process.Signal(syscall.SIGSTOP)
+		time.Sleep(time.Duration(r.IntN(1200)) * time.Millisecond)
+		_ = running[i].cmd.Process.Signal(syscall.SIGCONT)
+	}
+	for _, p := range running {
+		_, _ = io.WriteString(p.stdin, "stop\n")
+	}
+	for i, p := range running {
+		select {
+		case <-p.done:
+		case <-p.over:
+			t.Fatalf("%s has ended", members[i].Name)
+		case <-time.After(time.Minute):
+			t.Fatalf("%s does not come to its end", members[i].Name)
+		}
+	}
+	for i, p := range running {
+		p.kill()
+		running[i] = nil
+	}
+	for _, op := range c.open {
+		c.never(op)
+	}
+	began := time.Now()
+	result, info := porcupine.CheckOperationsVerbose(model, c.history, 2*time.Minute)
+	t.Logf("%d calls and reads, %d of them of unknown fate, %d kills, %d stops: %v after %v", len(c.history), c.unknown, kills, stops, result, time.Since(began).Round(time.Millisecond))
+	if len(c.history) < 100 {
+		t.Error("hardly anybody was answered")
+	}
+	if result != porcupine.Ok {
+		path := filepath.Join(t.ArtifactDir(), "history.html")
+		t.Errorf("there is no order that explains it; see %s: %v", path, porcupine.VisualizePath(model, info, path))
+	}
+}

@@ -1,0 +1,137 @@
+package histories
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/baton-ha/baton/fence"
+	"github.com/baton-ha/baton/ha"
+)
+
+const memberVariable = "BATON_HISTORY_MEMBER"
+
+// A member is what a process is told to be: this very binary, run again.
+type member struct {
+	Name, Dir string
+	Members   []ha.Member
+	Seed      uint64
+	Workers   int
+	Handler   bool // calls go through a handler
+}
+
+func TestMain(m *testing.M) {
+	if text := os.Getenv(memberVariable); text != "" {
+		var c member
+		if err := json.Unmarshal([]byte(text), &c); err != nil {
+			panic(err)
+		}
+		c.run()
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// clock is the same in all processes.
+func clock() int64 {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
+		panic(err)
+	}
+	return t.Nano()
+}
+
+// run is the process's main. It ends with its standard input, or after the line "stop" once its calls have ended; then it says "stopped". For
+// each call it prints "B worker time command", and then "E worker time answer", "U worker" if nobody knows, "F worker" if it
+// has not taken effect.
+func (c member) run() {
+	m := newMachine()
+	cfg := ha.Config{
+		Name: c.Name, Dir: c.Dir, Cluster: "histories", Members: c.Members, StateMachine: m,
+		Heartbeat: 20 * time.Millisecond, ElectionTimeout: 200 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
+		CheckpointBytes: 16 << 10, RetainBytes: 32 << 10, // so that who was away needs snapshots, and restarts begin with one
+	}
+	if c.Handler {
+		cfg.Handle = func(ctx context.Context, t fence.Token, r ha.Request) ([]byte, error) {
+			res, err := ha.FromContext(ctx).AppendBatch(ctx, t, r.Data)
+			if err != nil {
+				return nil, err
+			}
+			return res.Answers[0], nil
+		}
+	}
+	n, err := ha.Open(cfg)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	var mu sync.Mutex
+	say := func(format string, args ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Printf(format+"\n", args...) // one write each
+	}
+	stopping, stop := context.WithCancel(context.Background())
+	var working sync.WaitGroup
+	for w := range c.Workers {
+		working.Go(func() {
+			r := rand.New(rand.NewPCG(c.Seed, uint64(w)))
+			for i := 0; stopping.Err() == nil; i++ {
+				time.Sleep(time.Duration(r.ExpFloat64() * float64(10*time.Millisecond)))
+				c.call(n, m, r, fmt.Sprintf("%d.%d", w, i), say)
+			}
+		})
+	}
+	go func() {
+		for lines := bufio.NewScanner(os.Stdin); lines.Scan() && lines.Text() == "stop"; {
+			stop()
+			working.Wait()
+			say("stopped")
+		}
+		os.Exit(0)
+	}()
+	select {}
+}
+
+// call makes one call, and says what came of it.
+func (c member) call(n *ha.Node, m *machine, r *rand.Rand, id string, say func(string, ...any)) {
+	key, queue := fmt.Sprintf("r%d", r.IntN(3)), fmt.Sprintf("q%d", r.IntN(2))
+	amount := r.Int64N(1 << 40)
+	command := [...]string{
+		fmt.Sprintf("add %s %d", key, amount), fmt.Sprintf("add %s %d", key, amount), fmt.Sprintf("set %s %d", key, amount),
+		"get " + key, "read " + key, "read " + key, fmt.Sprintf("enq %s %d", queue, amount), "deq " + queue,
+	}[r.IntN(8)]
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	say("B %s %d %s", id, clock(), command)
+	var answer []byte
+	var err error
+	if command[:4] == "read" {
+		if err = n.ReadBarrier(ctx); err == nil {
+			answer = []byte(m.get(key))
+		} else {
+			say("F %s", id)
+			return
+		}
+	} else {
+		answer, err = n.Call(ctx, []byte(command))
+	}
+	switch {
+	case err == nil:
+		say("E %s %d %s", id, clock(), answer)
+	case errors.Is(err, ha.ErrUnknown):
+		say("U %s", id)
+	default:
+		say("F %s", id)
+	}
+}
