@@ -31,6 +31,7 @@ var arrows = map[string][]string{
 	"ha":               {"log", "fence", "storage", "transport", "internal/calls", "internal/stats", "internal/wire"},
 	"ha/activehttp":    {"ha", "fence", "fence/httpfence"},
 	"ha/client":        {"fence", "internal/session", "internal/wire"},
+	"ha/onfence":       {"ha"},
 	"storage":          {"internal/stats", "internal/vfs"},
 	"transport":        {"internal/session", "internal/stats"},
 	"internal/calls":   nil,

@@ -126,6 +126,17 @@ type Config struct {
 	// or on a host that is there for its vote and its copy. It goes on voting.
 	StayAway string
 
+	// OnFence, if not nil, is called on the member that is about to become Active, before OnActive and while OnStandby may still run,
+	// to keep the previous Active out of what this package does not guard: by a power switch, an access list, a lock of a
+	// service. It is not called before the first epoch, nor by a process for itself. ctx ends after FenceTimeout, or when
+	// this member does not lead any more; it must return then. A panic is a failure. It is HDFS's fencing method, and
+	// must bear being called twice for one Previous. Package ha/onfence has ready-made ones.
+	OnFence func(ctx context.Context, p Previous) error
+	// FencePolicy says what a failure of OnFence means. 0: FenceRequired.
+	FencePolicy FencePolicy
+	// FenceTimeout is how long OnFence may take. Nobody is Active meanwhile. 0: 10 s.
+	FenceTimeout time.Duration
+
 	// Bind is the address to listen on, host:port; "" is this member's Addr.
 	Bind string
 	// TLS, if not nil, secures all connections, both sides with certificates. See [AuthorizeByCertificate] for what
@@ -334,6 +345,7 @@ func (c Config) Validate() error {
 		wrong("Preempt: %v is negative", c.Preempt)
 	}
 	d.validateHealth(wrong)
+	d.validateFence(wrong)
 	if d.MaxHandlers < 0 {
 		wrong("MaxHandlers: %d is negative", c.MaxHandlers)
 	}
@@ -363,6 +375,7 @@ func (c Config) withoutAges() Config {
 	c.Heartbeat = min(c.Heartbeat, c.ElectionTimeout/4)
 	c.DrainTimeout, c.CoolDown = min(c.DrainTimeout, month), min(c.CoolDown, month)
 	c.HealthInterval, c.HealthTimeout, c.Preempt = min(c.HealthInterval, month), min(c.HealthTimeout, month), min(c.Preempt, month)
+	c.FenceTimeout = min(c.FenceTimeout, month)
 	return c
 }
 
@@ -380,6 +393,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.HealthInterval, time.Second)
 	setDefault(&c.HealthTimeout, 5*c.HealthInterval)
 	setDefault(&c.HealthStrikes, 3)
+	setDefault(&c.FenceTimeout, 10*time.Second)
 	setDefault(&c.MaxRecord, 4<<20)
 	setDefault(&c.MaxHandlers, 1024)
 	setDefault(&c.CheckpointBytes, 64<<20)

@@ -25,6 +25,11 @@ type (
 		err   error
 		ended bool // err says only that its ctx has ended
 	}
+	// fenceDone: OnFence has returned.
+	fenceDone struct {
+		err   error
+		ended bool // its ctx had been ended because this member was not to become active any more
+	}
 	// machineFailed: a method of the state machine has failed, and the member goes on.
 	machineFailed struct{ err error }
 	// expired: the timer beside the loop has ended the ctx of an active phase.
@@ -55,6 +60,7 @@ func (wake) input()          {}
 func (reported) input()      {}
 func (stopped) input()       {}
 func (callbackDone) input()  {}
+func (fenceDone) input()     {}
 func (machineFailed) input() {}
 func (expired) input()       {}
 func (misuse) input()        {}
@@ -69,6 +75,7 @@ func (wake) Mail()          {}
 func (reported) Mail()      {}
 func (stopped) Mail()       {}
 func (callbackDone) Mail()  {}
+func (fenceDone) Mail()     {}
 func (machineFailed) Mail() {}
 func (expired) Mail()       {}
 func (misuse) Mail()        {}
@@ -87,6 +94,10 @@ type (
 	run struct{ phase phase }
 	// end: end the ctx of the present phase.
 	end struct{ cause error }
+	// runFence: call OnFence, with a new ctx.
+	runFence struct{ previous Previous }
+	// endFence: end that ctx.
+	endFence struct{ cause error }
 	// answer: tell whoever had a wish how it ended, and because of whose obstacles if it was refused for them.
 	answer struct {
 		wish *wish
@@ -103,6 +114,8 @@ type (
 
 func (run) action()        {}
 func (end) action()        {}
+func (runFence) action()   {}
+func (endFence) action()   {}
 func (answer) action()     {}
 func (obstructed) action() {}
 func (cleared) action()    {}

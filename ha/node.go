@@ -33,14 +33,15 @@ type Node struct {
 	self  transport.Peer // this member; its address is that of the configuration
 	clock func() time.Duration
 
-	role      role                    // owned by the log's loop
-	cancel    context.CancelCauseFunc // of the present phase's ctx; owned by the log's loop
-	alarm     *time.Timer             // for the role's deadline; owned by the log's loop
-	alarmAt   time.Duration
-	founded   chan struct{}  // size 1: a token says that an epoch has started, and with the first the cluster got its id
-	callbacks sync.WaitGroup // and what writes that id
-	calls     calls.Set      // of callbacks
-	leaving   sync.WaitGroup // what ends after the log has stopped: the transport, and what watches
+	role        role                    // owned by the log's loop
+	cancel      context.CancelCauseFunc // of the present phase's ctx; owned by the log's loop
+	cancelFence context.CancelCauseFunc // of OnFence's ctx; owned by the log's loop
+	alarm       *time.Timer             // for the role's deadline; owned by the log's loop
+	alarmAt     time.Duration
+	founded     chan struct{}  // size 1: a token says that an epoch has started, and with the first the cluster got its id
+	callbacks   sync.WaitGroup // and what writes that id
+	calls       calls.Set      // of callbacks
+	leaving     sync.WaitGroup // what ends after the log has stopped: the transport, and what watches
 
 	tenure     atomic.Pointer[tenure]
 	status     atomic.Pointer[Status]
@@ -186,7 +187,8 @@ func (n *Node) open(begin beginning) (err error) {
 	_, epoch := n.log.Position()
 	n.role = newRole(roleConfig{
 		id: n.self.ID, name: n.cfg.Name, cluster: n.cfg.Cluster, heartbeat: n.cfg.Heartbeat, electionTimeout: n.cfg.ElectionTimeout,
-		drainTimeout: n.cfg.DrainTimeout, coolDown: n.cfg.CoolDown, strikes: n.strikes(), arbiter: n.cfg.arbiter(), preempt: n.cfg.Preempt, away: n.cfg.StayAway, clusterID: [16]byte(randomBytes(16)),
+		drainTimeout: n.cfg.DrainTimeout, coolDown: n.cfg.CoolDown, strikes: n.strikes(),
+		fenceTimeout: n.fenceTimeout(), fencePolicy: n.cfg.FencePolicy, arbiter: n.cfg.arbiter(), preempt: n.cfg.Preempt, away: n.cfg.StayAway, clusterID: [16]byte(randomBytes(16)),
 		roster: n.log.Roster(),
 	}, epoch)
 	n.pulse.Store(int64(n.clock()))

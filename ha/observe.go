@@ -110,6 +110,10 @@ func (n *Node) do(now time.Duration, a action) {
 		}
 		n.cancel(a.cause)
 		n.cfg.Logger.Info("role ends", "member", n.cfg.Name, "cause", a.cause)
+	case runFence:
+		n.runFence(a.previous)
+	case endFence:
+		n.cancelFence(a.cause)
 	case answer:
 		err := a.err
 		if len(a.why) > 0 {

@@ -93,8 +93,12 @@ func (r *role) obstruct(now time.Duration) {
 	note(ObstacleJoining, !listed, 0, nil, words("it waits for its cluster to add it: AddMember or ReplaceMember, called on one of the members"))
 	note(ObstacleObserver, r.observes(), 0, nil, words("it has no vote"))
 	note(ObstacleArbiter, r.arbitrates(), 0, nil, words("it votes, and is never active"))
-	note(ObstacleCallback, r.phase.hung(now, drain), 0, nil, func() string {
-		return fmt.Sprintf("%s has not returned, %v after its ctx had ended", r.phase.callback(), drain)
+	note(ObstacleCallback, r.phase.hung(now, drain) || r.fence.hung(now, drain), 0, nil, func() string {
+		hung := "OnFence"
+		if r.phase.hung(now, drain) {
+			hung = r.phase.callback()
+		}
+		return fmt.Sprintf("%s has not returned, %v after its ctx had ended", hung, drain)
 	})
 	note(ObstacleSick, r.fit.sick != nil, 0, r.fit.sick, errs(r.fit.sick))
 	note(ObstacleAway, r.away != "", 0, nil, words(r.away))

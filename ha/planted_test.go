@@ -37,6 +37,7 @@ var hunted = []struct {
 	{"starved", starvedActive},
 	{"entries swallowed", stuck},
 	{"sickness", sickness},
+	{"kept out", kept},
 	{"preferred", preferred},
 	{"mixed timing", func(seed uint64) *simCluster { return mixedTiming(seed, false) }},
 	{"mixed timing with a restart", func(seed uint64) *simCluster { return mixedTiming(seed, true) }},

@@ -17,12 +17,13 @@ import (
 //   - the epoch in force is its own, opened in this term, and was not used before;
 //   - everything before that epoch is applied here (the log reports an epoch only then);
 //   - its OnStandby has returned, and so has the OnActive of its last time;
+//   - before that epoch, OnFence has kept out whoever was active last, where the configuration asks for that;
 //   - no obstacle bars it: it is neither sick, nor cooling down after a failed OnActive, nor handing over, and no callback hangs.
 //
 // It stays Active while the first two hold, it is not sick, and nobody asks it to go.
 //
 // Its parts have files of their own: the phase (phase.go), a handover (handover.go), wishes (wish.go), obstacles (obstruct.go),
-// its health (sick.go), staying away (away.go), the choice of a successor (successor.go). What goes in and out is in input.go.
+// its health (sick.go), staying away (away.go), who is kept out before (fencing.go), the choice of a successor (successor.go). What goes in and out is in input.go.
 type role struct {
 	cfg  roleConfig
 	list log.Roster // the members
@@ -41,8 +42,12 @@ type role struct {
 	fit       fitness
 	away      string // why it was asked to stay away; "": it was not
 	higher    prospect
-	yielded   uint64        // the term in which it has offered the role to others, having been sick a moment ago
-	relieveAt time.Duration // before which it does not hand over again for want of running
+	fence     fencing
+	after     log.Succession // how this member came to lead
+	settled   uint64         // the last term in which it led and everything before was applied
+	ledFirst  uint64         // the first term in which this process led, 0 if it never has
+	yielded   uint64         // the term in which it has offered the role to others, having been sick a moment ago
+	relieveAt time.Duration  // before which it does not hand over again for want of running
 	handing   *handover
 	wishes    []*wish // to become Active, unanswered
 	stopped   bool
@@ -58,6 +63,8 @@ type roleConfig struct {
 	electionTimeout time.Duration
 	drainTimeout    time.Duration // how long a callback may take to return once its ctx is over
 	coolDown        time.Duration // how long a member stays away after a failed OnActive, or after it was sick
+	fenceTimeout    time.Duration // how long OnFence may take; 0: there is none
+	fencePolicy     FencePolicy
 	preempt         time.Duration // how long a member of higher priority must have been well to get the role; 0: it does not
 	away            string        // why it is to stay away from the start on, "" if it is not
 	arbiter         bool          // this member never has the role
@@ -95,6 +102,8 @@ func (r *role) step(now time.Duration, view log.View, in input) output {
 		r.stop(in.err)
 	case callbackDone:
 		r.callbackDone(now, in)
+	case fenceDone:
+		r.fenceDone(now, in)
 	case machineFailed:
 		r.err = in.err
 	case expired:
@@ -134,6 +143,14 @@ func (r *role) reported(now time.Duration, change log.Change) {
 			r.opening = false
 		}
 		l.leader, l.term, l.leading = c.Leader, c.Term, c.Leading
+		if c.Leading {
+			r.after = c.After
+			if r.ledFirst == 0 {
+				r.ledFirst = c.Term
+			}
+		}
+	case log.Settled:
+		r.settled = c.Term
 	case log.Lease:
 		l.lease = c.Until
 	case log.EpochStarted:
@@ -179,6 +196,7 @@ func (r *role) reconcile(now time.Duration) {
 			r.end(now, cause)
 		}
 	}
+	r.pursueFencing(now)
 	if r.stopped {
 		if !r.phase.ended {
 			r.end(now, ErrClosed)
@@ -220,7 +238,7 @@ func (r *role) pursueRole(now time.Duration) {
 	// round. It makes nobody active.
 	case r.phase.active, now >= r.lead.lease && r.openedIn == r.lead.term:
 	case !r.owns(r.lead.epoch):
-		if !r.opening && now >= r.retryAt {
+		if !r.opening && now >= r.retryAt && r.fenced(now) {
 			r.opening, r.openedIn = true, r.lead.term
 			r.out.tell(log.StartEpoch{ClusterID: r.cfg.clusterID})
 		}
@@ -309,6 +327,11 @@ func (r *role) deadline(now time.Duration) time.Duration {
 	}
 	if r.handing != nil {
 		soonest(r.handing.by)
+	}
+	if f := &r.fence; f.running && !f.ended {
+		soonest(f.until)
+	} else if f.running {
+		soonest(f.until + r.cfg.drainTimeout)
 	}
 	if len(r.wishes) > 0 {
 		soonest(r.wishes[0].by)

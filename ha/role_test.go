@@ -17,7 +17,9 @@ import (
 // TestRole runs the scripts in testdata/role against the role machine of member a, id 1, of a, b and c. A command is one
 // step, at a time that stays until the next one; its output is what the machine wants, and the state it is in then.
 //
-//	leader id= term=                       the log: who leads
+//	leader id= term= [after= of= ended=]   the log: who leads, and if it is a, who led before, in which term, and how that ended
+//	settled                                the log: everything before this leadership is applied
+//	fenced [err=] [ended]                  OnFence has returned
 //	lease until=                           the log: this member's lease
 //	epoch n= holder= term=                 the log: an epoch has started
 //	refused, asked by=                     the log: no epoch can be started; another member asks for leadership
@@ -32,7 +34,7 @@ import (
 //	peers                                  and of the others, a line for each: name [silent=] [behind=] [guarded] [starved]
 //	says id= [kind= until= text=]          another member says what is in its way
 //	wake                                   nothing, but time has passed
-//	config [strikes=] [preempt=] [away=] [priorities=]
+//	config [strikes=] [preempt=] [away=] [priorities=] [fence=] [best-effort]
 //	                                       the machine begins anew, with this configuration, and priorities of a, b and c
 //
 // Rewrite the outputs with: go test ./ha -run TestRole -rewrite
@@ -91,7 +93,18 @@ func (s *roleScript) run(t *testing.T, d *datadriven.TestData) string {
 	var in input
 	switch d.Cmd {
 	case "leader":
-		in = reported{log.Leadership{Leader: number("id"), Term: number("term"), Leading: number("id") == 1}}
+		l := log.Leadership{Leader: number("id"), Term: number("term"), Leading: number("id") == 1}
+		l.After.Leader, l.After.Term = number("after"), number("of")
+		for _, e := range []log.Ending{log.EndSilent, log.EndGone, log.EndTransfer} {
+			if e.String() == text("ended") {
+				l.After.Ended = e
+			}
+		}
+		in = reported{l}
+	case "settled":
+		in = reported{log.Settled{Term: s.role.lead.term}}
+	case "fenced":
+		in = fenceDone{failure(), d.HasArg("ended")}
 	case "lease":
 		in = reported{log.Lease{Until: after("until")}}
 	case "epoch":
@@ -149,6 +162,10 @@ func (s *roleScript) run(t *testing.T, d *datadriven.TestData) string {
 		in = wake{}
 	case "config":
 		cfg := s.config()
+		cfg.fenceTimeout = after("fence")
+		if d.HasArg("best-effort") {
+			cfg.fencePolicy = FenceBestEffort
+		}
 		cfg.strikes, cfg.preempt, cfg.away = int(number("strikes")), after("preempt"), text("away")
 		for i, c := range text("priorities") {
 			cfg.roster.Members[i].Priority = int(c - '0')
@@ -205,6 +222,10 @@ func (s *roleScript) show(out output) string {
 			}
 		case end:
 			fmt.Fprintf(&b, "end ctx: %v\n", a.cause)
+		case runFence:
+			fmt.Fprintf(&b, "call OnFence: %s was active in epoch %d, which ended: %s\n", a.previous.Name, a.previous.Epoch, a.previous.Ended)
+		case endFence:
+			fmt.Fprintf(&b, "end ctx of OnFence: %v\n", a.cause)
 		case answer:
 			fmt.Fprintf(&b, "answer %d: %v\n", slices.Index(s.wishes, a.wish)+1, a.err)
 			for _, name := range slices.Sorted(maps.Keys(a.why)) {

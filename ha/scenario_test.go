@@ -58,7 +58,7 @@ func t2(seed uint64) simConfig {
 		cfg.members = 5
 	}
 	cfg.retimed = seed%3 == 0
-	cfg.health = seed%5 < 2
+	cfg.health, cfg.fences = seed%5 < 2, seed%11 < 4
 	if seed%7 < 3 {
 		cfg.priorities, cfg.preempt = []int{0, 2, 1, 1, 0}, time.Second
 	}

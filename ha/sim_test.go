@@ -48,6 +48,7 @@ type simConfig struct {
 	calm            bool          // callbacks return at once and never fail
 	priorities      []int         // of the members, if they differ
 	preempt         time.Duration // Config.Preempt
+	fences          bool          // members have an OnFence
 	health          bool          // members check their health, and tell each other how they are
 }
 
@@ -117,6 +118,7 @@ type simMember struct {
 	birth simBirth
 	simMembership
 	simHealth
+	simFence
 	reads simReads
 	asks  []simAsk // of callers
 
@@ -255,6 +257,7 @@ func (m *simMember) start(fresh bool) {
 	m.turns = m.step
 	m.writes, m.writing, m.applies, m.applying = nil, nil, nil, false
 	m.fetches, m.fetching, m.reads, m.asks = nil, false, simReads{}, nil
+	m.fencing = 0
 	m.asked, m.tenure, m.sending = nil, nil, map[int]*raftpb.Message{}
 	m.problems = map[uint64]error{}
 	m.retime()
@@ -288,7 +291,7 @@ func (m *simMember) start(fresh bool) {
 	}
 	m.role = newRole(roleConfig{
 		name: m.name, cluster: "sim", heartbeat: m.timing.heartbeat, electionTimeout: m.timing.election,
-		drainTimeout: simDrain, coolDown: time.Second, strikes: m.strikes(), preempt: cfg.preempt, arbiter: m.arbiter, clusterID: [16]byte{byte(m.i + 1)}, id: m.id, roster: c.Roster(),
+		drainTimeout: simDrain, coolDown: time.Second, strikes: m.strikes(), fenceTimeout: cfg.fenceTimeout(), preempt: cfg.preempt, arbiter: m.arbiter, clusterID: [16]byte{byte(m.i + 1)}, id: m.id, roster: c.Roster(),
 	}, c.Epoch())
 	switch {
 	case cfg.births && fresh:
@@ -469,6 +472,10 @@ func (m *simMember) observe(now time.Duration, view log.View, in input) []log.Ev
 		case end:
 			m.endTenure()
 			m.afterCallback(nil)
+		case runFence:
+			m.runFence(a.previous)
+		case endFence:
+			m.endFence(a.cause)
 		case obstructed, cleared:
 			m.spread()
 		}

@@ -25,9 +25,11 @@ type checker struct {
 	highest   uint64 // the last record acked
 	acks      int
 	reads     int
-	answers   int         // to callers
-	unread    int         // reads that nobody answered
-	newest    fence.Token // of the latest OnActive
+	answers   int               // to callers
+	unread    int               // reads that nobody answered
+	newest    fence.Token       // of the latest OnActive
+	lives     map[uint64]int    // of its process, by epoch
+	fenced    map[string]uint64 // the last epoch in which an OnFence has kept a member out
 	tenures   int
 	snapshots int // installed
 	adopted   int // checkpoints of leaders, by arbiters that have cut their log
@@ -35,7 +37,7 @@ type checker struct {
 
 func (k *checker) init(c *simCluster) {
 	*k = checker{
-		c: c, where: map[uint64]uint64{}, epochs: map[uint64]log.Epoch{}, ended: map[uint64]error{}, sure: map[uint64]uint64{},
+		c: c, where: map[uint64]uint64{}, epochs: map[uint64]log.Epoch{}, ended: map[uint64]error{}, sure: map[uint64]uint64{}, lives: map[uint64]int{}, fenced: map[string]uint64{},
 	}
 }
 
@@ -161,6 +163,7 @@ func (k *checker) active(m *simMember, t fence.Token) {
 	if k.newest.Valid() && !t.Supersedes(k.newest) {
 		k.fail("%s becomes active with %v after %v (G9)", m.name, t, k.newest)
 	}
+	k.keptOut(m, k.newest)
 	k.newest = t
 	e := m.role.lead.epoch
 	if m.sm.last+1 < e.First {

@@ -22,6 +22,7 @@ type (
 	Event         = core.Event
 	Leadership    = core.Leadership
 	Lease         = core.Lease
+	Ending        = core.Ending
 	Succession    = core.Succession
 	EpochStarted  = core.EpochStarted
 	Settled       = core.Settled
