@@ -22,6 +22,8 @@ type Checkpointer struct {
 	clock   func() time.Duration // by which that is told; nil: nothing is kept for its age
 	machine string               // the type of the state machine
 
+	CursorBytes int64 // kept besides for readers that have a cursor, at most. Set before the first apply
+
 	Sessions func() []byte // tells the table of sessions after the last apply; nil: there is none. Set before the first apply
 
 	since    int64      // bytes applied since the last one was begun; owned by whoever calls Due, and with Want guarded by mu
@@ -267,7 +269,7 @@ func (c *Checkpointer) cutBehind(total int64) cutPoint {
 	cut := c.made[0]
 	for _, p := range c.made {
 		behind := total - p.total
-		if behind >= c.retain && c.oldLocked(p) && (c.mayCutLocked(p.base.Raft) || behind > c.retain+pinCheckpoints*c.every+c.size) {
+		if behind >= c.retain && c.oldLocked(p) && !c.waitedForLocked(p, behind) && (c.mayCutLocked(p.base.Raft) || behind > c.retain+pinCheckpoints*c.every+c.size) {
 			cut = p
 		}
 	}

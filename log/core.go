@@ -38,6 +38,9 @@ type (
 	Lapsed        = core.Lapsed
 	Read          = core.Read
 
+	Cursor     = core.Cursor
+	CursorMove = core.CursorMove
+
 	SessionID = core.SessionID
 	RequestID = core.RequestID
 
@@ -69,6 +72,7 @@ var (
 	LeaseLength = core.LeaseLength
 
 	ErrSessionExpired = core.ErrSessionExpired
+	ErrTooManyCursors = core.ErrTooManyCursors
 
 	ErrFenced       = core.ErrFenced
 	ErrNotActive    = core.ErrNotActive

@@ -15,6 +15,8 @@ var (
 	// ErrClosed is returned by every method after Close, and wraps into [ErrUnknown] for appends that
 	// were under way.
 	ErrClosed = errors.New("baton: closed")
+	// ErrBadCursor is returned, wrapped, by MoveCursor when a cursor is to be where no record is yet.
+	ErrBadCursor = errors.New("baton: not where a cursor can be")
 	// ErrCompacted is matched by the *[CompactedError] that Subscribe yields.
 	ErrCompacted = errors.New("baton: records compacted away")
 )

@@ -41,6 +41,8 @@ type Config struct {
 	RetainBytes     int64         // bytes of entries kept behind a checkpoint, at least
 	RetainFor       time.Duration // how long they are kept besides, where there is room on the disk; 0: no longer
 
+	CursorBytes int64 // bytes of entries kept besides for readers that have a cursor, at most
+
 	// Unreadable, if not nil, is told why old records could not be given to a reader. It must not block. Any goroutine.
 	Unreadable func(error)
 }
@@ -68,6 +70,7 @@ type Log struct {
 
 	counts counts
 
+	moves   moves         // of cursors
 	asked   sync.Map      // who waits for changes of the members: *core.Reconfiguration to chan core.Decided
 	dropped atomic.Uint64 // raft index of the last entry of a message that was dropped, so that it is told once
 	told    sync.Map      // how records in memory were found changed
@@ -114,6 +117,7 @@ func Open(cfg Config) (*Log, error) {
 	l.store.damaged = l.damaged
 	l.wall.clock = cfg.Wall
 	l.check = NewCheckpointer(store, cfg.CheckpointBytes, cfg.RetainBytes)
+	l.check.CursorBytes = cfg.CursorBytes
 	l.check.keep(cfg.RetainFor, cfg.Clock)
 	l.check.machine = machineName(cfg.StateMachine)
 	l.check.Sessions = l.desk.encode

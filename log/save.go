@@ -45,6 +45,7 @@ func (l *Log) save(a Place, body io.WriterTo, err error) {
 		l.counts.saved(began, err)
 	}
 	if err == nil {
+		l.judgeCursors()
 		if l.judgeRoom() || told {
 			l.Post(Problem{Kind: problemCheckpoint})
 		}

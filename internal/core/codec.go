@@ -17,7 +17,8 @@ const (
 	kindEpochStart = 2
 	kindMembers    = 8
 	kindEpochLeap  = 16 // an epoch start that names its epoch
-	kindBatch      = 4  // no flipped bit makes one of the others of it
+	kindCursors    = 32
+	kindBatch      = 4 // no flipped bit makes one of the others of it
 )
 
 // A batch is laid out as

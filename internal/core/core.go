@@ -221,6 +221,8 @@ func (c *Core) handle(now time.Duration, ev Event) error {
 		c.propose(now, ev.Batch)
 	case Reconfigure:
 		return c.reconfigure(now, ev.Reconfiguration)
+	case MoveCursors:
+		c.moveCursors(ev)
 	case Read:
 		c.read(now, ev)
 	case StartEpoch:

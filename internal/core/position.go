@@ -29,8 +29,9 @@ type Position struct {
 	Raft      uint64   `codec:"raft"`  // the raft entry it stands after
 	Index     uint64   `codec:"index"` // the last record
 	ClusterID [16]byte `codec:"cluster_id"`
-	Epochs    []Epoch  `codec:"epochs"` // the latest, ascending; append-only, so copies may share it, and only one of them moves on
-	Roster    Roster   `codec:"roster"` // who belongs to the cluster
+	Epochs    []Epoch  `codec:"epochs"`            // the latest, ascending; append-only, so copies may share it, and only one of them moves on
+	Roster    Roster   `codec:"roster"`            // who belongs to the cluster
+	Cursors   []Cursor `codec:"cursors,omitempty"` // of readers that have a name, by name; copies may share it
 }
 
 // Moved is what an entry has done to a [Position] beside moving it on.
@@ -86,6 +87,8 @@ func (p *Position) Next(e *raftpb.Entry) (Moved, error) {
 		return Moved{Header: h}, nil
 	case kindMembers:
 		return p.amend(data)
+	case kindCursors:
+		return Moved{}, p.moveCursors(data)
 	case kindEpochStart, kindEpochLeap:
 		var s epochStart
 		if err := decodeMsgpack(data[1:], &s); err != nil {
