@@ -45,6 +45,7 @@ func (n *Node) serveClients() error {
 	return errors.Join(
 		n.net.Handle(wire.KindCluster, outsiders, n.tellCluster),
 		n.net.Handle(wire.KindTail, outsiders, n.serveTail),
+		n.net.Handle(wire.KindCursor, append([]transport.Role{transport.RoleMember}, outsiders...), n.serveCursor),
 		n.net.Handle(wire.KindWorker, outsiders, n.serveWorkers),
 	)
 }

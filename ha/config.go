@@ -198,6 +198,9 @@ type Config struct {
 	// RetainBytes is how much log is kept behind a checkpoint, at least, for subscribers and for
 	// members that lag. 0: 256 MiB.
 	RetainBytes int64
+	// CursorBytes is how much log is kept besides for readers that have a cursor ([Node.SaveCursor]) and have not come so far, at most. One that falls
+	// behind further has lost its place: the problem "cursor" names it. Nothing of it is kept while the disk is nearly full. 0: 1 GiB.
+	CursorBytes int64
 	// RetainFor is how long log is kept besides, however much that is, for subscribers that come back later: no record is given up that
 	// was committed here less than so long ago, or before the last start, if that is later. While the disk is nearly full only RetainBytes
 	// count. 0: only RetainBytes count.
@@ -360,7 +363,7 @@ func (c Config) Validate() error {
 	for _, b := range []struct {
 		name string
 		v    int64
-	}{{"MaxPending", d.MaxPending}, {"CacheBytes", int64(d.CacheBytes)}, {"CheckpointBytes", d.CheckpointBytes}, {"RetainBytes", d.RetainBytes}} {
+	}{{"MaxPending", d.MaxPending}, {"CacheBytes", int64(d.CacheBytes)}, {"CheckpointBytes", d.CheckpointBytes}, {"RetainBytes", d.RetainBytes}, {"CursorBytes", d.CursorBytes}} {
 		if b.v < 0 {
 			wrong("%s: %d is negative", b.name, b.v)
 		}
@@ -398,6 +401,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.MaxHandlers, 1024)
 	setDefault(&c.CheckpointBytes, 64<<20)
 	setDefault(&c.RetainBytes, 256<<20)
+	setDefault(&c.CursorBytes, 1<<30)
 	setDefault(&c.Version, builtVersion())
 	if c.Logger == nil {
 		c.Logger = slog.Default()

@@ -175,7 +175,7 @@ func (n *Node) open(begin beginning) (err error) {
 		Unreadable: n.unreadable,
 		MaxRecord:  n.cfg.MaxRecord, MaxPending: n.cfg.MaxPending, CacheBytes: n.cfg.CacheBytes,
 		InboxBytes: b.inbox, ReadBytes: b.subscribe,
-		CheckpointBytes: n.cfg.CheckpointBytes, RetainBytes: n.cfg.RetainBytes, RetainFor: n.cfg.RetainFor,
+		CheckpointBytes: n.cfg.CheckpointBytes, RetainBytes: n.cfg.RetainBytes, CursorBytes: n.cfg.CursorBytes, RetainFor: n.cfg.RetainFor,
 	})
 	if err != nil {
 		return errors.Join(fmt.Errorf("baton: open %s: %w", n.cfg.Dir, err), n.net.Close(), n.disk.Close())

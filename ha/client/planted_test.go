@@ -14,8 +14,9 @@ var plantBugs = flag.String("planted", "", "plant the bugs in testdata/planted w
 
 // plantedIn says in which test each planted bug must show.
 var plantedIn = map[string]string{
-	"tail-gap":         "TestT12_RemoteTails",
-	"tail-uncommitted": "TestUncommitted",
+	"cursor-not-durable": "TestCursorDurable",
+	"tail-gap":           "TestT12_RemoteTails",
+	"tail-uncommitted":   "TestUncommitted",
 }
 
 // TestPlanted builds these tests with one planted bug after the other and expects its test to fail. Run it with:

@@ -102,6 +102,23 @@ func TestWorker(t *testing.T) {
 	}
 }
 
+func TestCursor(t *testing.T) {
+	q := CursorRequest{Op: OpMove, Index: 7, Name: "reports"}
+	b, err := q.Encode()
+	if got, perr := ParseCursorRequest(append(b, "later"...)); err != nil || perr != nil || got != q {
+		t.Errorf("%+v, %v, %v", got, err, perr)
+	}
+	a := CursorAnswer{Outcome: Refused, Index: 3, Text: "why"}
+	if got, err := ParseCursorAnswer(a.Encode()); err != nil || got != a {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for i := range b {
+		if _, err := ParseCursorRequest(b[:i]); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%d bytes of it: %v", i, err)
+		}
+	}
+}
+
 // What anybody may send takes no more memory than it is long, and is no panic.
 func FuzzMessages(f *testing.F) {
 	b := AppendRecord(BeginRecords(nil, 1, 1), []byte("x"))
@@ -114,6 +131,8 @@ func FuzzMessages(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		_, _ = ParseTailRequest(b)
 		_, _ = DecodeCluster(b)
+		_, _ = ParseCursorRequest(b)
+		_, _ = ParseCursorAnswer(b)
 		_, _ = ParseChange(b)
 		_, _ = ParseChangeAnswer(b)
 		_, _ = ParseWorker(b)
