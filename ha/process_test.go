@@ -74,7 +74,7 @@ func (c child) config() ha.Config {
 //
 // It prints "C" when it has caught up and may vote, "R epoch nanoseconds" when it is the Active, "E epoch nanoseconds" when its time is over, "A index value nanoseconds" for
 // each acknowledged append, "D value" for a definite error and "U value" for an unknown outcome. On its input it takes the lines "close", "standby",
-// and "replace name", which it answers with "M name" once that is done.
+// "add name addr", "remove name" and "replace name", which it answers with "M name" once that is done.
 func (c child) run() {
 	var mu sync.Mutex
 	say := func(format string, args ...any) {
@@ -145,8 +145,14 @@ func (c child) run() {
 			return
 		case "standby":
 			go n.Become(context.Background(), ha.Standby)
-		case "replace":
-			for n.ReplaceMember(context.Background(), name) != nil {
+		case "add", "remove", "replace":
+			name, addr, _ := strings.Cut(name, " ")
+			change := map[string]func() error{
+				"add":     func() error { return n.AddMember(context.Background(), ha.Member{Name: name, Addr: addr}) },
+				"remove":  func() error { return n.RemoveMember(context.Background(), name) },
+				"replace": func() error { return n.ReplaceMember(context.Background(), name) },
+			}[command]
+			for change() != nil {
 				time.Sleep(time.Millisecond)
 			}
 			say("M %s", name)
