@@ -80,6 +80,12 @@ func (d disk) openLocked(dir string, o Options, lock vfs.File) (*WAL, error) {
 	if o.SegmentSize == 0 {
 		o.SegmentSize = defaultSegmentSize
 	}
+	if o.MinFree == 0 {
+		o.MinFree = defaultMinFree
+	}
+	if o.Reserve == 0 {
+		o.Reserve = defaultReserve
+	}
 	if state == dirEmpty {
 		if err := d.create(dir, o); err != nil {
 			return nil, fmt.Errorf("storage: create %s: %w", dir, err)
@@ -89,6 +95,10 @@ func (d disk) openLocked(dir string, o Options, lock vfs.File) (*WAL, error) {
 	w.unpinned, w.sweeping = sync.NewCond(&w.indexMu), make(chan struct{}, 1)
 	w.supply = supply{disk: d, path: filepath.Join(dir, walName, spareName), size: o.SegmentSize, make: d.reserve, stock: &w.tally.spare, wake: make(chan struct{}, 1),
 		looked: make(chan struct{}, 1)}
+	w.minFree, w.reserve = o.MinFree, d.newReserve(dir, max(o.Reserve, 0))
+	if err := w.makeRoom(); err != nil {
+		return nil, err
+	}
 	if err := w.recover(); err != nil {
 		return nil, err
 	}

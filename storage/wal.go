@@ -30,6 +30,12 @@ type Options struct {
 	SegmentSize int64
 	// FS is the file system that the directory is on; nil means that of the operating system. Tests put in another one.
 	FS vfs.FS
+	// MinFree is how many bytes must be free in the file system for records to be taken: checkpoints need some, and where a file
+	// system copies on write, blocks that were reserved are not. Zero means 16 MiB.
+	MinFree int64
+	// Reserve is the size in bytes of a file that takes space for when the disk is full (while [WAL.Watch] watches it). Zero means 16 MiB, below
+	// zero that there is none.
+	Reserve int64
 
 	content *Content // of a new directory, by Form
 }
@@ -75,6 +81,8 @@ type WAL struct {
 
 	supply  supply
 	watched watched
+	minFree int64
+	reserve reserve // of Watch
 
 	indexMu   sync.Mutex // guards what follows: what Entries sees
 	unpinned  *sync.Cond // a segment has no readers any more

@@ -26,15 +26,12 @@ const (
 	SpaceOut
 )
 
-// minFree is how many bytes must be free in the file system for records to be taken: checkpoints need some, and where a
-// file system copies on write, blocks that were reserved are not.
-const minFree = 16 << 20
-
 // Watch says how to watch a directory.
 type Watch struct {
 	// Every is the interval; zero means a second.
 	Every time.Duration
-	// Space is told how much room there is, at first and when that changes, with the reason.
+	// Space is told how much room there is, at first and when that changes, with the reason; and that again while there is little,
+	// every ten seconds, if it has changed.
 	Space func(Space, error)
 	// Lost is told, once, that the directory is no longer there. After it has returned nothing is written any more.
 	Lost func(error)
@@ -50,14 +47,18 @@ func (w *WAL) Watch(c Watch) {
 	w.workers.Go(func() {
 		tick := time.NewTimer(c.Every)
 		defer tick.Stop()
+		var said string
+		var saidAt time.Time
 		for last := Space(-1); ; {
 			if err := w.watched.lost(); err != nil {
 				c.Lost(err)
 				w.fail(err)
 				return
 			}
-			if now, why := w.space(last); now != last {
-				last = now
+			if now, why := w.space(last); now != last || why != nil && why.Error() != said && time.Since(saidAt) >= sayAgain {
+				if last, saidAt = now, time.Now(); why != nil {
+					said = why.Error()
+				}
 				c.Space(now, why)
 			}
 			tick.Reset(untilNext(time.Now(), c.Every))
@@ -70,6 +71,8 @@ func (w *WAL) Watch(c Watch) {
 		}
 	})
 }
+
+const sayAgain = 10 * time.Second
 
 // untilNext is how long it is until the next whole interval of the clock on the wall. All members on a host look at the same
 // moment then: a directory above them all is not missed by one first, and the role handed to one that stops next.
@@ -91,17 +94,12 @@ func (w *WAL) space(last Space) (Space, error) {
 			return SpaceLow, err
 		}
 	}
-	want := int64(minFree)
+	want := w.minFree
 	if last > SpaceEnough {
 		want += want / 2
 	}
-	dir := filepath.Join(w.dir, walName)
-	free, ok := w.disk.Free(dir)
-	if ok {
-		w.tally.free.Store(free + 1)
-	}
-	if ok && free < want {
-		return SpaceLow, fmt.Errorf("storage: %d bytes are free at %s, at least %d must be: %w", free, dir, want, syscall.ENOSPC)
+	if err := w.scanty(want); err != nil {
+		return SpaceLow, err
 	}
 	return SpaceEnough, nil
 }
