@@ -22,7 +22,8 @@ var (
 	// ErrBusy: Config.MaxPending bytes of appends are waiting already. Returned at once.
 	ErrBusy = log.ErrBusy
 	// ErrNoRoom: this member's disk is nearly full, or checkpoints have failed for so long that no more log can
-	// be kept. It goes on by itself when there is room again; Status says what is wrong.
+	// be kept. It goes on by itself when there is room again; Status says what is wrong. The error is a *[NoRoomError], which
+	// matches ErrBusy, too.
 	ErrNoRoom = log.ErrNoRoom
 	// ErrUnknown: ctx ended, or the node closed, before the fate of the record was known.
 	ErrUnknown = log.ErrUnknown

@@ -195,7 +195,7 @@ func callCode(err error) wire.CallCode {
 		code wire.CallCode
 	}{
 		{ErrUnknown, wire.CallUnknown}, {ErrFenced, wire.CallNotActive}, {ErrNotActive, wire.CallNotActive}, {ErrClosed, wire.CallNotActive},
-		{ErrBusy, wire.CallBusy}, {ErrNoRoom, wire.CallNoRoom}, {ErrTooLarge, wire.CallTooLarge}, {ErrSessionExpired, wire.CallExpired},
+		{ErrNoRoom, wire.CallNoRoom}, {ErrBusy, wire.CallBusy}, {ErrTooLarge, wire.CallTooLarge}, {ErrSessionExpired, wire.CallExpired},
 		{ErrAnswerLost, wire.CallAnswerLost},
 	} {
 		if errors.Is(err, c.is) {

@@ -208,7 +208,7 @@ func (c *Checkpointer) full() error {
 		why, bound = errNoEnd, bound+2*c.size
 	}
 	if kept := c.last.total - c.saved; c.busy && kept > bound {
-		return fmt.Errorf("%w: %d bytes of log are kept for want of a checkpoint: %w", ErrNoRoom, kept, why)
+		return &NoRoomError{RoomCheckpoint, fmt.Errorf("%d bytes of log are kept for want of a checkpoint: %w", kept, why)}
 	}
 	return nil
 }

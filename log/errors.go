@@ -11,6 +11,7 @@ var (
 	ErrTooLarge = errors.New("baton: record too large")
 	// ErrNoRoom is returned by Append when this member's disk is nearly full, or when checkpoints have failed
 	// for so long that no more log can be kept. It goes on by itself when there is room again.
+	// It is matched by a *[NoRoomError], which says why, and which matches [ErrBusy], too.
 	ErrNoRoom = errors.New("baton: no room for more records")
 	// ErrClosed is returned by every method after Close, and wraps into [ErrUnknown] for appends that
 	// were under way.
@@ -33,3 +34,23 @@ func (e *CompactedError) Error() string {
 
 // Is reports a match with [ErrCompacted].
 func (e *CompactedError) Is(target error) bool { return target == ErrCompacted }
+
+// A NoRoomError says for want of what this member takes no appends for the time being.
+type NoRoomError struct {
+	Reason string // RoomDisk or RoomCheckpoint
+	Err    error  // in words
+}
+
+// What there is no room for, or because of what.
+const (
+	RoomDisk       = "disk"       // there is little space on the disk
+	RoomCheckpoint = "checkpoint" // much log is kept because no checkpoint can be written
+)
+
+func (e *NoRoomError) Error() string { return fmt.Sprintf("%v: %v", ErrNoRoom, e.Err) }
+
+// Is reports a match with [ErrNoRoom] and [ErrBusy].
+func (e *NoRoomError) Is(target error) bool { return target == ErrNoRoom || target == ErrBusy }
+
+// Unwrap returns Err.
+func (e *NoRoomError) Unwrap() error { return e.Err }

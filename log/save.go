@@ -11,11 +11,8 @@ import (
 // This file makes the checkpoints of a running log. They are optional work: what fails of it is tried again,
 // and ends nothing.
 
-// problemCheckpoint is the kind of [Problem] of a checkpoint that has failed, and the first of the reasons to refuse appends.
-const (
-	problemCheckpoint = "checkpoint"
-	refusedDisk       = "disk"
-)
+// problemCheckpoint is the kind of [Problem] of a checkpoint that has failed.
+const problemCheckpoint = "checkpoint"
 
 // checkpoint captures the state machine as it is after an apply, and has the checkpoint written by a goroutine
 // of its own.
@@ -71,7 +68,7 @@ func (l *Log) judgeRoom() bool {
 		return false
 	}
 	l.full = err != nil
-	l.refuse(problemCheckpoint, err)
+	l.refuse(RoomCheckpoint, err)
 	return true
 }
 
@@ -87,12 +84,12 @@ func (NoRoom) Mail() {}
 // and false: all is well.
 func (l *Log) Room(refuse error, out bool) {
 	if refuse != nil {
-		refuse = fmt.Errorf("%w: %w", ErrNoRoom, refuse)
+		refuse = &NoRoomError{RoomDisk, refuse}
 	}
 	l.check.short(refuse != nil)
 	l.Post(core.DiskOut{Out: out})
 	l.Post(NoRoom{refuse})
-	l.refuse(refusedDisk, refuse)
+	l.refuse(RoomDisk, refuse)
 }
 
 // refuse refuses appends because of something, or with a nil error no longer because of it. Those that wait to be

@@ -156,7 +156,7 @@ func (s *solo) Posted(_ time.Duration, _ View, mail Mail) []Event {
 	case Stopped:
 		s.stopped = m.Err
 	case NoRoom:
-		s.problems[refusedDisk] = m.Err
+		s.problems[RoomDisk] = m.Err
 	}
 	return nil
 }
@@ -391,7 +391,7 @@ func TestDiskFull_Appends(t *testing.T) {
 			t.Errorf("append: %v", err)
 		}
 		synctest.Wait()
-		if err := s.problem(refusedDisk); !errors.Is(err, full) {
+		if err := s.problem(RoomDisk); !errors.Is(err, full) {
 			t.Errorf("problem: %v", err)
 		}
 		s.Room(nil, false)

@@ -101,10 +101,10 @@ func (c *counts) outcome(err error) {
 		c.unknown.Add(1)
 	case errors.Is(err, ErrFenced), errors.Is(err, ErrNotActive):
 		c.fenced.Add(1)
+	case errors.Is(err, ErrNoRoom): // it is ErrBusy, too
+		c.noRoom.Add(1)
 	case errors.Is(err, ErrBusy):
 		c.busy.Add(1)
-	case errors.Is(err, ErrNoRoom):
-		c.noRoom.Add(1)
 	default:
 		c.failed.Add(1)
 	}
