@@ -205,6 +205,12 @@ type Config struct {
 	// was committed here less than so long ago, or before the last start, if that is later. While the disk is nearly full only RetainBytes
 	// count. 0: only RetainBytes count.
 	RetainFor time.Duration
+	// MinFreeBytes is how much must be free in Dir's file system for this member to take appends; below, they get [ErrNoRoom], reads go on, and
+	// the role is handed to a member that has room. 0: 16 MiB. At least what a checkpoint takes is sensible.
+	MinFreeBytes int64
+	// ReserveBytes is the size of a file in Dir that takes space as long as there is some, and is deleted when less than half of MinFreeBytes is free,
+	// so that checkpoints, and a start, still find room on a full disk. It is made again before appends are taken again. 0: 16 MiB; below 0: none.
+	ReserveBytes int64
 
 	// Version is that of the program, as the others list it in [MemberStatus]; what is beyond 128 bytes is cut. "": the version and the
 	// revision of the main module as they were built, if that is known.
@@ -224,6 +230,13 @@ type (
 	Epoch          = log.Epoch
 	CompactedError = log.CompactedError
 	ChecksumError  = log.ChecksumError
+	NoRoomError    = log.NoRoomError
+)
+
+// What a [NoRoomError] may have as its reason.
+const (
+	RoomDisk       = log.RoomDisk
+	RoomCheckpoint = log.RoomCheckpoint
 )
 
 // Claim is what the other side of a connection wants to be, as [Config.Authorize] is asked; Role is its kind.
@@ -363,7 +376,7 @@ func (c Config) Validate() error {
 	for _, b := range []struct {
 		name string
 		v    int64
-	}{{"MaxPending", d.MaxPending}, {"CacheBytes", int64(d.CacheBytes)}, {"CheckpointBytes", d.CheckpointBytes}, {"RetainBytes", d.RetainBytes}, {"CursorBytes", d.CursorBytes}} {
+	}{{"MaxPending", d.MaxPending}, {"CacheBytes", int64(d.CacheBytes)}, {"CheckpointBytes", d.CheckpointBytes}, {"RetainBytes", d.RetainBytes}, {"CursorBytes", d.CursorBytes}, {"MinFreeBytes", d.MinFreeBytes}} {
 		if b.v < 0 {
 			wrong("%s: %d is negative", b.name, b.v)
 		}

@@ -91,9 +91,11 @@ func (r *role) priority(id uint64) int {
 // silentBeats is how many heartbeats another member may leave unanswered before it may be gone.
 const silentBeats = 4
 
-// pursueRelief hands the role over to a member that is well, when this one does not get to run in time.
+// pursueRelief hands the role over to a member that is well, when this one does not get to run in time, or has no room for
+// what is appended.
 func (r *role) pursueRelief(now time.Duration) {
-	if !r.view.Pressed || now < r.relieveAt || !r.lead.leading || r.handing != nil || now >= r.lead.lease {
+	needed := r.view.Pressed || r.obstacles.stands(ObstacleDiskFull)
+	if !needed || now < r.relieveAt || !r.lead.leading || r.handing != nil || now >= r.lead.lease {
 		return
 	}
 	if r.best(now, 0, true) != 0 {
@@ -102,7 +104,7 @@ func (r *role) pursueRelief(now time.Duration) {
 	}
 }
 
-// relieveRest is how many election timeouts there are between two hand-overs for want of running.
+// relieveRest is how many election timeouts there are between two hand-overs for want of running or of room.
 const relieveRest = 6
 
 // A prospect is a member of higher priority that is well and has caught up, and since when.
