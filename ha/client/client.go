@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/baton-ha/baton/internal/session"
+	"github.com/baton-ha/baton/internal/wire"
 )
 
 // Cluster is who there is, as a member has said last. It is a value whose slice is shared and must not be changed.
@@ -46,6 +47,7 @@ func (c Cluster) equal(o Cluster) bool {
 type Client struct {
 	cfg      Config
 	sessions sessions
+	caller   *wire.Caller
 	end      context.CancelFunc // of sessions.life
 	wg       sync.WaitGroup
 
@@ -78,6 +80,7 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 		cfg: cfg, sessions: sessions{client: sc, life: life, of: map[string]*dialled{}}, end: end,
 		changed: make(chan struct{}), failed: map[string]error{},
 	}
+	c.caller = c.newCaller()
 	c.wg.Go(func() { c.follow(life) })
 	if err := c.await(ctx, func() bool { return c.known }); err != nil {
 		return nil, errors.Join(err, c.Close())
@@ -88,6 +91,7 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 // Close ends everything: what waits returns [ErrClosed]. It may be called again.
 func (c *Client) Close() error {
 	c.end()
+	c.caller.Close()
 	c.wg.Wait()
 	c.sessions.close()
 	return nil

@@ -40,6 +40,9 @@ type Config struct {
 	// DialTimeout is how long one address is waited for to take a connection. 0: 1 s.
 	DialTimeout time.Duration
 
+	// MaxCalling bounds the requests, in bytes and 512 for each, whose Call has not returned; more get ErrBusy. 0: 64 MiB.
+	MaxCalling int64
+
 	// Logger gets what happens to connections, at level debug, and certificates that are not renewed. Nil: slog.Default().
 	Logger *slog.Logger
 }
@@ -73,6 +76,9 @@ func (c Config) Validate() error {
 	if c.DialTimeout < 0 {
 		wrong("DialTimeout: %v is negative", c.DialTimeout)
 	}
+	if c.MaxCalling < 0 {
+		wrong("MaxCalling: %d is negative", c.MaxCalling)
+	}
 	return errors.Join(errs...)
 }
 
@@ -82,6 +88,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.DialTimeout == 0 {
 		c.DialTimeout = time.Second
+	}
+	if c.MaxCalling == 0 {
+		c.MaxCalling = 64 << 20
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

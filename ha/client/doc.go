@@ -1,5 +1,5 @@
 // Package client is for programs that are no members of a cluster and want something from it: to know who is Active and who
-// there is, and to read the log as it grows, from whatever member is there.
+// there is, to call the Active, and to read the log as it grows, from whatever member is there.
 //
 //	c, err := client.Dial(ctx, client.Config{Cluster: "jobs", Addrs: []string{"a:7000", "b:7000", "c:7000"}})
 //	if err != nil {
