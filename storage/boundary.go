@@ -8,7 +8,6 @@ import (
 	"io"
 
 	"github.com/baton-ha/baton/internal/vfs"
-	"go.etcd.io/etcd/server/v3/storage/wal"
 )
 
 // Each synced write begins with a boundary: a record that can be recognised without what is before it. It is written only
@@ -32,7 +31,7 @@ func (e *encoder) boundary(incarnation, seq uint64, off int64) {
 	b = binary.LittleEndian.AppendUint64(b, incarnation)
 	b = binary.LittleEndian.AppendUint64(b, seq)
 	b = binary.LittleEndian.AppendUint64(b, uint64(off))
-	e.frame(wal.CrcType, binary.LittleEndian.AppendUint32(b, boundarySum(b, e.crc)), nil)
+	e.frame(typeCRC, binary.LittleEndian.AppendUint32(b, boundarySum(b, e.crc)), nil)
 }
 
 // boundarySum covers the running checksum, too.
@@ -109,7 +108,7 @@ func boundaryAround(b []byte, i int, at int64, incarnation, seq uint64) int64 {
 		frame := b[start+frameHead:][:n]
 		typ, sum, k, ok := recordHead(frame)
 		c := cursor{b: frame[k:]}
-		if !ok || typ != wal.CrcType || c.tagged(0x1a) != boundarySize {
+		if !ok || typ != typeCRC || c.tagged(0x1a) != boundarySize {
 			continue
 		}
 		if inc, s, ok := isBoundary(c.b, at+int64(start), sum); ok && inc == incarnation && s == seq {

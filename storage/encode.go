@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash/crc32"
 
-	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 )
@@ -24,7 +23,7 @@ func (e *encoder) entry(p *raftpb.Entry) {
 	h = binary.AppendUvarint(append(h, 0x10), p.GetTerm())
 	h = binary.AppendUvarint(append(h, 0x18), p.GetIndex())
 	h = binary.AppendUvarint(append(h, 0x22), uint64(len(p.GetData())))
-	e.record(wal.EntryType, h, p.GetData())
+	e.record(typeEntry, h, p.GetData())
 }
 
 func (e *encoder) state(h hardState) {
@@ -32,24 +31,29 @@ func (e *encoder) state(h hardState) {
 	b := binary.AppendUvarint(append(data[:0], 0x08), h.term)
 	b = binary.AppendUvarint(append(b, 0x10), h.vote)
 	b = binary.AppendUvarint(append(b, 0x18), h.commit)
-	e.record(wal.StateType, b, nil)
+	e.record(typeState, b, nil)
 }
 
-func (e *encoder) metadata(id Identity) { e.record(wal.MetadataType, id.metadata(), nil) }
+func (e *encoder) metadata(id Identity) { e.record(typeMetadata, id.metadata(), nil) }
 
 // snapshot appends the record of a snapshot; the empty one, without members, begins the first segment.
 func (e *encoder) snapshot(id snapID, members *raftpb.ConfState) error {
-	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(id.record(members))
-	if err != nil {
-		return fmt.Errorf("storage: encode snapshot record: %w", err)
+	b := binary.AppendUvarint([]byte{0x08}, id.index)
+	b = binary.AppendUvarint(append(b, 0x10), id.term)
+	if members != nil {
+		list, err := proto.MarshalOptions{Deterministic: true}.Marshal(members)
+		if err != nil {
+			return fmt.Errorf("storage: encode snapshot record: %w", err)
+		}
+		b = append(binary.AppendUvarint(append(b, 0x1a), uint64(len(list))), list...)
 	}
-	e.record(wal.SnapshotType, b, nil)
+	e.record(typeSnapshot, b, nil)
 	return nil
 }
 
 // chain appends the record with which a segment continues the checksum of the one before it.
 func (e *encoder) chain() {
-	e.frame(wal.CrcType, nil, nil)
+	e.frame(typeCRC, nil, nil)
 }
 
 // record appends a record whose data is head and then body, which must not be empty together.

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"go.etcd.io/etcd/server/v3/storage/wal"
+	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -21,7 +22,7 @@ func TestEncoderIsEtcds(t *testing.T) {
 	e.metadata(testID)
 	must(t, e.snapshot(snapID{}, nil))
 	boot := bootSnapshot()
-	must(t, l.SaveSnapshot(idOf(boot).record(boot.GetMetadata().GetConfState())))
+	must(t, l.SaveSnapshot(&walpb.Snapshot{Index: new(idOf(boot).index), Term: new(idOf(boot).term), ConfState: boot.GetMetadata().GetConfState()}))
 	must(t, e.snapshot(idOf(boot), boot.GetMetadata().GetConfState()))
 	index := uint64(1)
 	for range 300 {

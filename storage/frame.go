@@ -7,11 +7,19 @@ import (
 	"io"
 	"math"
 
-	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Types of records: etcd's.
+const (
+	typeMetadata int64 = 1 + iota
+	typeEntry
+	typeState
+	typeCRC
+	typeSnapshot
+)
 
 // record is one record of a segment. before and after are the running checksum around it.
 type record struct {
@@ -124,7 +132,7 @@ func (f *frameReader) next() (record, error) {
 			return record{}, corrupt(f.path, f.off, "bad record data")
 		}
 	}
-	if typ == wal.CrcType {
+	if typ == typeCRC {
 		if _, _, ok := isBoundary(rec.data, rec.off, sum); rec.data != nil && !ok {
 			return record{}, corrupt(f.path, f.off, "bad boundary")
 		}
@@ -181,7 +189,7 @@ func frameSize(b []byte) (n, pad int64, ok bool) {
 func recordHead(b []byte) (typ int64, sum uint32, at int, ok bool) {
 	c := cursor{b: b}
 	t, s := c.tagged(0x08), c.tagged(0x10)
-	if c.bad || t < uint64(wal.MetadataType) || t > uint64(wal.SnapshotType) || s > math.MaxUint32 {
+	if c.bad || t < uint64(typeMetadata) || t > uint64(typeSnapshot) || s > math.MaxUint32 {
 		return 0, 0, 0, false
 	}
 	return int64(t), uint32(s), len(b) - len(c.b), true

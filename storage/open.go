@@ -10,8 +10,6 @@ import (
 	"sync"
 
 	"github.com/baton-ha/baton/internal/vfs"
-	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
-	"go.etcd.io/raft/v3/raftpb"
 )
 
 // Open creates a member in dir when Empty says so, and recovers what is there otherwise. Errors: ErrLocked, ErrForeign and
@@ -292,8 +290,3 @@ const (
 )
 
 const defaultSegmentSize = 64 << 20
-
-// record is the WAL's record of a snapshot. cs may be nil only where the record is looked for.
-func (id snapID) record(cs *raftpb.ConfState) *walpb.Snapshot {
-	return &walpb.Snapshot{Index: new(id.index), Term: new(id.term), ConfState: cs}
-}

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"sync"
 
-	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -53,7 +52,7 @@ func (r *reader) read(w *WAL, lo, hi, maxBytes uint64, size *uint64) (out []*raf
 		if err != nil {
 			return nil, false, err
 		}
-		if rec.typ != wal.EntryType {
+		if rec.typ != typeEntry {
 			continue
 		}
 		typ, term, index, data, err := decodeEntry(rec.data)

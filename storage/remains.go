@@ -76,7 +76,7 @@ func (r *Remains) read() error {
 		return err
 	}
 	if got.sc.torn == nil { // else etcd's decoder stops there
-		if err := w.secondOpinion(got.sc.segs, idOf(got.snap)); err != nil {
+		if err := w.checkAgain(got.sc.segs, idOf(got.snap)); err != nil {
 			return err
 		}
 	}

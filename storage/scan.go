@@ -6,8 +6,6 @@ import (
 	"io"
 	"math"
 	"path/filepath"
-
-	"go.etcd.io/etcd/server/v3/storage/wal"
 )
 
 // scanned is what a pass over segments found: the prefix that decodes, and where it ends.
@@ -147,7 +145,7 @@ func (s *scanned) short() error {
 // take feeds record n of a segment to the view and to the segment's index.
 func (s *scanned) take(seg *segment, rec record, n int) error {
 	switch rec.typ {
-	case wal.CrcType:
+	case typeCRC:
 		if n == 0 && rec.data == nil {
 			return nil
 		}
@@ -155,7 +153,7 @@ func (s *scanned) take(seg *segment, rec record, n int) error {
 		if inc, seq, ok := isBoundary(rec.data, rec.off, rec.after); !ok || n == 0 || inc != id.Incarnation || seq != seg.seq {
 			return errors.New("checksum record out of place")
 		}
-	case wal.MetadataType:
+	case typeMetadata:
 		if n != 1 {
 			return errors.New("metadata outside of the header")
 		}
@@ -163,14 +161,14 @@ func (s *scanned) take(seg *segment, rec record, n int) error {
 			return errors.New("segments of different members")
 		}
 		s.meta = append([]byte{}, rec.data...)
-	case wal.EntryType:
+	case typeEntry:
 		_, term, index, _, err := decodeEntry(rec.data)
 		if err != nil {
 			return err
 		}
 		seg.note(index, rec.off, rec.before)
 		return s.view.entry(index, term)
-	case wal.StateType:
+	case typeState:
 		h, err := decodeState(rec.data)
 		if err != nil {
 			return err
@@ -179,7 +177,7 @@ func (s *scanned) take(seg *segment, rec record, n int) error {
 			seg.commit = h.commit
 		}
 		return s.view.state(h)
-	case wal.SnapshotType:
+	case typeSnapshot:
 		index, term, err := decodeSnapshot(rec.data)
 		if err != nil {
 			return err

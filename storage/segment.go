@@ -15,7 +15,6 @@ import (
 	"sync/atomic"
 
 	"github.com/baton-ha/baton/internal/vfs"
-	"go.etcd.io/etcd/server/v3/storage/wal"
 )
 
 const runBytes = 64 << 10
@@ -97,9 +96,9 @@ func newSegment(d disk, dir string, seq, index uint64) *segment {
 // headTypes are the records that etcd puts in front of every segment. A snapshot stands in for the state in the first one.
 func (s *segment) headTypes() [3]int64 {
 	if s.seq == 0 {
-		return [3]int64{wal.CrcType, wal.MetadataType, wal.SnapshotType}
+		return [3]int64{typeCRC, typeMetadata, typeSnapshot}
 	}
-	return [3]int64{wal.CrcType, wal.MetadataType, wal.StateType}
+	return [3]int64{typeCRC, typeMetadata, typeState}
 }
 
 // note adds entry index, whose record starts at off, to the sparse index.
@@ -220,7 +219,7 @@ func (s *segment) head() (uint64, error) {
 		if err := s.headError(rec, typ, err); err != nil {
 			return 0, err
 		}
-		if typ == wal.StateType {
+		if typ == typeState {
 			h, err := decodeState(rec.data)
 			if err != nil {
 				return 0, &CorruptError{File: s.path, Offset: rec.off, Err: err}
@@ -272,7 +271,7 @@ func (s *segment) load(next *segment) error {
 		if err != nil {
 			return err
 		}
-		if rec.typ == wal.EntryType {
+		if rec.typ == typeEntry {
 			_, _, index, _, err := decodeEntry(rec.data)
 			if err != nil {
 				return &CorruptError{File: s.path, Offset: rec.off, Err: err}
@@ -299,7 +298,7 @@ func (s *segment) startSum() (uint32, error) {
 	}
 	defer f.Close()
 	rec, err := newFrameReader(s.path, f, 0, blockSize).next()
-	if err := s.headError(rec, wal.CrcType, err); err != nil {
+	if err := s.headError(rec, typeCRC, err); err != nil {
 		return 0, err
 	}
 	return rec.after, nil

@@ -287,7 +287,7 @@ func (v *verification) start() {
 		w.mark.f.Close()
 	}
 	if err == nil && r.sc.torn == nil {
-		err = w.secondOpinion(r.sc.segs, idOf(r.snap))
+		err = w.checkAgain(r.sc.segs, idOf(r.snap))
 	}
 	v.report.Start = err
 	var ce *CorruptError

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 
 	"github.com/baton-ha/baton/internal/vfs"
-	"go.etcd.io/etcd/server/v3/storage/wal"
 )
 
 // log verifies each record of each segment. Where one cannot be decoded it goes on behind it: with the next record, if that
@@ -72,7 +71,7 @@ func (l *logFile) verify(last *logEnd) (*logEnd, error) {
 		at := l.r.off
 		rec, err := l.r.next()
 		switch {
-		case err == nil && l.n == 0 && rec.typ == wal.CrcType && last != nil && rec.after != last.crc:
+		case err == nil && l.n == 0 && rec.typ == typeCRC && last != nil && rec.after != last.crc:
 			l.brokenChain(last, rec)
 		case err == nil:
 			if why := l.content(rec); why != nil {
@@ -126,12 +125,12 @@ func (l *logFile) content(rec record) (err error) {
 		}
 	}
 	switch rec.typ {
-	case wal.CrcType:
+	case typeCRC:
 		inc, seq, ok := isBoundary(rec.data, rec.off, rec.after)
 		if l.n > 0 && (!ok || seq != l.s.seq || inc != l.v.id.Incarnation) {
 			err = errors.New("checksum record out of place")
 		}
-	case wal.MetadataType:
+	case typeMetadata:
 		id, ok := parseMetadata(rec.data)
 		switch {
 		case l.n != 1:
@@ -143,11 +142,11 @@ func (l *logFile) content(rec record) (err error) {
 		case id != l.v.id:
 			err = fmt.Errorf("the metadata are those of member %q of cluster %q, incarnation %x", id.Member, id.Cluster, id.Incarnation)
 		}
-	case wal.EntryType:
+	case typeEntry:
 		_, _, _, _, err = decodeEntry(rec.data)
-	case wal.StateType:
+	case typeState:
 		_, err = decodeState(rec.data)
-	case wal.SnapshotType:
+	case typeSnapshot:
 		_, _, err = decodeSnapshot(rec.data)
 	}
 	return err

@@ -1,12 +1,9 @@
 package vfs
 
 import (
-	"errors"
 	"io"
 	"io/fs"
 	"os"
-
-	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 )
 
 // OS is the file system of the operating system.
@@ -28,14 +25,21 @@ func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 
 // Lock implements [FS].
 func (osFS) Lock(name string) (File, error) {
-	f, err := fileutil.TryLockFile(name, os.O_RDWR|os.O_CREATE, 0o600)
-	if errors.Is(err, fileutil.ErrLocked) {
-		return nil, ErrLocked
-	}
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	return osFile{f.File}, nil
+	held, err := tryLock(f)
+	if held || err != nil {
+		f.Close()
+	}
+	switch {
+	case held:
+		return nil, ErrLocked
+	case err != nil:
+		return nil, &fs.PathError{Op: "lock", Path: name, Err: err}
+	}
+	return osFile{f}, nil
 }
 
 // Mkdir implements [FS].
@@ -62,7 +66,16 @@ func (osFS) Free(name string) (int64, bool) { return freeSpace(name) }
 type osFile struct{ *os.File }
 
 // Reserve implements [File].
-func (f osFile) Reserve(size int64) error { return fileutil.Preallocate(f.File, size, true) }
+func (f osFile) Reserve(size int64) error { return reserve(f.File, size) }
+
+// grow makes a file as long as that, if it is shorter.
+func grow(f *os.File, size int64) error {
+	fi, err := f.Stat()
+	if err != nil || fi.Size() >= size {
+		return err
+	}
+	return f.Truncate(size)
+}
 
 // Datasync implements [File].
 func (f osFile) Datasync() error { return fdatasync(f.File) }

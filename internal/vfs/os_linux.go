@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"math"
 	"os"
@@ -20,6 +21,25 @@ const (
 
 func openFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
 	return os.OpenFile(name, flag, perm)
+}
+
+// tryLock takes the lock of a file that ends with the file's last descriptor, and reports whether somebody else holds it.
+func tryLock(f *os.File) (held bool, err error) {
+	err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart})
+	return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES), err
+}
+
+// reserve makes a file as long as that, with blocks where the file system can.
+func reserve(f *os.File, size int64) error {
+	for {
+		switch err := unix.Fallocate(int(f.Fd()), 0, 0, size); {
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EOPNOTSUPP):
+			return grow(f, size)
+		default:
+			return os.NewSyscallError("fallocate", err)
+		}
+	}
 }
 
 func fdatasync(f *os.File) error {

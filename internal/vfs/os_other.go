@@ -22,6 +22,9 @@ func openFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
 	return os.OpenFile(name, flag, perm)
 }
 
+// reserve makes a file as long as that.
+func reserve(f *os.File, size int64) error { return grow(f, size) }
+
 func fdatasync(f *os.File) error { return f.Sync() }
 
 func pread(f *os.File, b []byte, off int64) (int, error) { return f.ReadAt(b, off) }
