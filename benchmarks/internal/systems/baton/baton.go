@@ -133,6 +133,9 @@ func (s *System) Active() (*ha.Node, *Machine) {
 	return a.node, s.Machines[a.at]
 }
 
+// Standby returns a member that is not Active.
+func (s *System) Standby() *ha.Node { return s.Nodes[(s.active.Load().at+1)%len(s.Nodes)] }
+
 // Append implements [harness.System].
 func (s *System) Append(ctx context.Context, payload []byte) error {
 	a := s.active.Load()

@@ -14,6 +14,7 @@ import (
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.uber.org/zap"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -113,6 +114,12 @@ func (s *System) find() bool {
 
 // Name implements [harness.System].
 func (s *System) Name() string { return "etcd" }
+
+// Dial connects, over gRPC as programs of others do, with a server that does not lead.
+func (s *System) Dial() (*clientv3.Client, error) {
+	cfg := s.configs[(int(s.leader.Load())+1)%len(s.configs)]
+	return clientv3.New(clientv3.Config{Endpoints: []string{cfg.ListenClientUrls[0].String()}, DialTimeout: harness.Patience, Logger: zap.NewNop()})
+}
 
 // Append implements [harness.System]: a Put on the leader.
 func (s *System) Append(ctx context.Context, payload []byte) error {
