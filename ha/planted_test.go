@@ -45,6 +45,7 @@ var hunted = []struct {
 	{"callers", callers},
 	{"reshaped", reshaped},
 	{"arbitrated", arbitrated},
+	{"healing", healing},
 	{"members", func(seed uint64) *simCluster { return memberChanges(seed, 20*time.Second) }},
 	{"heard late", heardLate},
 	{"T4 with a restart", func(seed uint64) *simCluster { return t4(seed, 50, true) }},
