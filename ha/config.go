@@ -137,6 +137,14 @@ type Config struct {
 	// FenceTimeout is how long OnFence may take. Nobody is Active meanwhile. 0: 10 s.
 	FenceTimeout time.Duration
 
+	// OnStuck, if not nil, is called once, on a goroutine of its own, when OnActive has not returned within DrainTimeout after its
+	// ctx had ended: the role goes to another member then, and what this process still does in it is unguarded where nobody looks
+	// at tokens. [ExitOnStuck] ends the process. The reason is a sentence for people.
+	OnStuck func(reason string)
+	// Watchdog, if not nil, is fed as long as this member's loop runs and no OnActive is stuck, from Open until the node is closed
+	// and OnActive has returned: then it is closed. See package ha/watchdog.
+	Watchdog Watchdog
+
 	// Bind is the address to listen on, host:port; "" is this member's Addr.
 	Bind string
 	// TLS, if not nil, secures all connections, both sides with certificates. See [AuthorizeByCertificate] for what
@@ -362,6 +370,9 @@ func (c Config) Validate() error {
 	}
 	d.validateHealth(wrong)
 	d.validateFence(wrong)
+	if c.Watchdog != nil && c.Watchdog.Every() <= 0 {
+		wrong("Watchdog: it is to be fed every %v", c.Watchdog.Every())
+	}
 	if d.MaxHandlers < 0 {
 		wrong("MaxHandlers: %d is negative", c.MaxHandlers)
 	}

@@ -71,6 +71,7 @@ type Node struct {
 	closed    chan struct{} // closed when everything has ended
 	stage     atomic.Value  // string: what is waited for on the way out
 	misusedAt atomic.Int64
+	stuck     atomic.Bool // OnActive goes on, DrainTimeout after its ctx had ended
 
 	pulse atomic.Int64 // when the loop last ran, on the node's clock
 }
@@ -239,6 +240,9 @@ func (n *Node) open(begin beginning) (err error) {
 	n.leaving.Go(n.watchLoop)
 	if n.cfg.Health != nil {
 		n.callbacks.Go(n.watchHealth)
+	}
+	if n.cfg.Watchdog != nil {
+		n.leaving.Go(n.feedWatchdog)
 	}
 	n.leaving.Go(func() {
 		<-n.ended

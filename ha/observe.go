@@ -152,11 +152,16 @@ func (n *Node) run(p phase) {
 		call = func() error { return n.cfg.OnStandby(ctx) }
 	}
 	var done callbackDone
+	over := make(chan struct{})
+	if p.active {
+		n.callbacks.Go(func() { n.watchStuck(ctx, over) })
+	}
 	n.callbacks.Add(1)
 	n.calls.Go(p.callback(), func() error { done = returned(call()); return nil }, func(err error) {
 		if err != nil {
 			done = callbackDone{err: err}
 		}
+		close(over)
 		n.log.Post(done)
 		n.callbacks.Done()
 	})

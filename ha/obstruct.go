@@ -78,6 +78,17 @@ func (o *obstacles) lasting() bool {
 	return slices.ContainsFunc(o.list, func(x obstacle) bool { return x.kind.lasts() })
 }
 
+// reluctant reports whether another member had better lead, if there is one: then the others campaign first.
+func (o *obstacles) reluctant() bool {
+	return slices.ContainsFunc(o.list, func(x obstacle) bool {
+		switch x.kind {
+		case ObstacleSick, ObstacleAway, ObstacleRecovering, ObstacleCoolDown, ObstacleCallback, ObstacleDiskFull:
+			return true
+		}
+		return false
+	})
+}
+
 // obstruct looks for what keeps this member from the role, or is about to.
 func (r *role) obstruct(now time.Duration) {
 	o, v, drain := &r.obstacles, &r.view, r.cfg.drainTimeout

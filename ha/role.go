@@ -42,6 +42,7 @@ type role struct {
 	fit       fitness
 	away      string // why it was asked to stay away; "": it was not
 	higher    prospect
+	reluctant bool // the log knows that others had better lead
 	fence     fencing
 	after     log.Succession // how this member came to lead
 	settled   uint64         // the last term in which it led and everything before was applied
@@ -131,6 +132,10 @@ func (r *role) step(now time.Duration, view log.View, in input) output {
 	r.obstruct(now)
 	r.reconcile(now)
 	r.obstruct(now) // a handover may have begun, or ended
+	if yes := r.obstacles.reluctant(); yes != r.reluctant {
+		r.reluctant = yes
+		r.out.tell(log.Reluctant{Yes: yes})
+	}
 	return r.out
 }
 

@@ -249,6 +249,8 @@ func (s *roleScript) show(out output) string {
 			fmt.Fprintln(&b, "log: start an epoch")
 		case log.AskTransfer:
 			fmt.Fprintln(&b, "log: ask for leadership")
+		case log.Reluctant:
+			fmt.Fprintf(&b, "log: reluctant: %v\n", e.Yes)
 		case log.Lapsed:
 			fmt.Fprintln(&b, "log: lapsed")
 		}
