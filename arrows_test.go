@@ -32,7 +32,7 @@ var arrows = map[string][]string{
 	"ha/activehttp":    {"ha", "fence", "fence/httpfence"},
 	"ha/client":        {"fence", "internal/session", "internal/wire"},
 	"ha/onfence":       {"ha"},
-	"ha/watchdog":      nil,
+	"ha/watchdog":      {"ha"},
 	"storage":          {"internal/stats", "internal/vfs"},
 	"transport":        {"internal/session", "internal/stats"},
 	"internal/calls":   nil,

@@ -236,6 +236,7 @@ func TestT9_CoolDown(t *testing.T) {
 	c := withRoles(t, 1, r, func(cfg *ha.Config) { cfg.CoolDown = coolDown })
 	c.startAll()
 	c.await("active in epoch 3", func(s ha.Status) bool { return s.Token.Epoch == 3 })
+	eventually(t, "OnActive of epoch 3 has begun", func() bool { return len(r.of(3)) > 0 })
 	calls := r.of(0)
 	for i := range 2 {
 		if away := calls[i+1].begun.Sub(calls[i].returned); away < coolDown {
