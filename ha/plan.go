@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -118,7 +119,7 @@ func (g ground) promote(name string) (c log.MemberChange, err error) {
 	if err != nil || m.Kind.Votes() {
 		return c, err
 	}
-	if why := g.missing(m, promotedLag); why != "" {
+	if why := g.missing(m.ID, promotedLag); why != "" {
 		return c, refuse(ErrNotCaughtUp, "%s %s", name, why)
 	}
 	for _, old := range g.list.Members {
@@ -222,34 +223,43 @@ func (g ground) allows(c log.MemberChange) error {
 	if err != nil {
 		return refuse(ErrBadChange, "%s", firstLine(err))
 	}
-	if own, ok := next.Find(g.self); !ok || !own.Kind.Votes() {
-		return errHandOver
-	}
-	voters, there := next.Voters(), 0
-	var missing []string
-	for _, id := range voters {
-		m, _ := next.Find(id)
-		if why := g.missing(m, maxLag); why != "" {
-			missing = append(missing, m.Name+" "+why)
-		} else {
-			there++
+	if voters := next.Voters(); !slices.Equal(voters, g.list.Voters()) {
+		if err := cmp.Or(g.majority("there are", g.list.Voters()), g.majority("there would be", voters)); err != nil {
+			return err
 		}
 	}
-	if there <= len(voters)/2 && !slices.Equal(voters, g.list.Voters()) {
-		return refuse(ErrQuorum, "of the %d voters that there would be %d are there with all of the log, and it takes %d: %s",
-			len(voters), there, len(voters)/2+1, strings.Join(missing, ", "))
+	if own, ok := next.Find(g.self); !ok || !own.Kind.Votes() {
+		return errHandOver
 	}
 	return nil
 }
 
+// majority refuses if no majority of some voters can be counted on: to a change both those of before and those of after it agree.
+func (g ground) majority(which string, voters []uint64) error {
+	there := 0
+	var missing []string
+	for _, id := range voters {
+		if why := g.missing(id, maxLag); why != "" {
+			missing = append(missing, g.list.nameOf(id)+" "+why)
+		} else {
+			there++
+		}
+	}
+	if there > len(voters)/2 {
+		return nil
+	}
+	return refuse(ErrQuorum, "of the %d voters that %s %d are there with all of the log, and it takes %d: %s",
+		len(voters), which, there, len(voters)/2+1, strings.Join(missing, ", "))
+}
+
 // missing says what a member lacks to be counted on, "" if nothing: that it answers, and has the log but for a few entries.
-func (g ground) missing(m log.Member, lag uint64) string {
-	if m.ID == g.self {
+func (g ground) missing(id, lag uint64) string {
+	if id == g.self {
 		return ""
 	}
 	for _, p := range slices.Concat(g.view.Peers, g.view.Others) {
 		switch {
-		case p.ID != m.ID:
+		case p.ID != id:
 		case p.Heard == 0:
 			return "has not answered in this term"
 		case p.Heard <= g.now-silentBeats*g.heartbeat:
@@ -267,7 +277,7 @@ func (g ground) missing(m log.Member, lag uint64) string {
 func (g ground) unfinished() string {
 	var waits []string
 	for _, m := range slices.Concat(g.list.Members, g.list.Outgoing) {
-		if why := g.missing(m, maxLag); why != "" && m.Kind.Votes() && !slices.ContainsFunc(waits, func(w string) bool { return strings.HasPrefix(w, m.Name+" ") }) {
+		if why := g.missing(m.ID, maxLag); why != "" && m.Kind.Votes() && !slices.ContainsFunc(waits, func(w string) bool { return strings.HasPrefix(w, m.Name+" ") }) {
 			waits = append(waits, m.Name+" "+why)
 		}
 	}

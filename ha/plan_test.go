@@ -80,7 +80,12 @@ func TestPlan(t *testing.T) {
 			"the cluster would lose its majority: of the 2 voters that there would be 1 are there with all of the log, and it takes 2: b has not answered for 1m0s"},
 		{planFor("a b c", map[string]uint64{"b": 5000}), func(g ground) (log.MemberChange, error) { return g.demote("c") },
 			"the cluster would lose its majority: of the 2 voters that there would be 1 are there with all of the log, and it takes 2: b lacks 5000 entries"},
-		{planFor("a b", all, "b"), func(g ground) (log.MemberChange, error) { return g.remove("b") }, "-2"},
+		{planFor("a b", all, "b"), func(g ground) (log.MemberChange, error) { return g.remove("b") },
+			"the cluster would lose its majority: of the 2 voters that there are 1 are there with all of the log, and it takes 2: b has not answered for 1m0s"},
+		{planFor("a b c", all, "b", "c"), func(g ground) (log.MemberChange, error) { return g.promote("j") },
+			"the cluster would lose its majority: of the 3 voters that there are 1 are there with all of the log, and it takes 2: b has not answered for 1m0s, c has not answered for 1m0s"},
+		{planFor("a b c", all, "b"), func(g ground) (log.MemberChange, error) { return g.remove("a") },
+			"the cluster would lose its majority: of the 2 voters that there would be 1 are there with all of the log, and it takes 2: b has not answered for 1m0s"},
 		{planFor("a", all), func(g ground) (log.MemberChange, error) { return g.remove("a") }, "it is the last one that can be active: nobody else can have the role"},
 		{planFor("a", all), func(g ground) (log.MemberChange, error) { return g.demote("a") }, "it is the last one that can be active: nobody else can have the role"},
 		{planFor("a b c", all, "b", "o"), func(g ground) (log.MemberChange, error) { return g.remove("o") }, "-15"}, // no voter: it needs nobody
@@ -91,7 +96,8 @@ func TestPlan(t *testing.T) {
 		{planFor("a b c", all), func(g ground) (log.MemberChange, error) { return g.promote("o") }, "o voter at o:3 0"},
 		{planFor("a b c", map[string]uint64{"j": 65}), func(g ground) (log.MemberChange, error) { return g.promote("j") }, "it has not caught up: j lacks 65 entries"},
 		{planFor("a b c", all, "j"), func(g ground) (log.MemberChange, error) { return g.promote("j") }, "it has not caught up: j has not answered for 1m0s"},
-		{planFor("a b", all, "b"), func(g ground) (log.MemberChange, error) { return g.promote("j") }, "j voter at j:3 0"}, // 2 of 3 are there
+		{planFor("a b", all, "b"), func(g ground) (log.MemberChange, error) { return g.promote("j") },
+			"the cluster would lose its majority: of the 2 voters that there are 1 are there with all of the log, and it takes 2: b has not answered for 1m0s"},
 		{planFor("a b c", all), func(g ground) (log.MemberChange, error) { return g.changeAddr("b", "b:9") }, "b voter at b:9 0"},
 		{planFor("a b c", all), func(g ground) (log.MemberChange, error) { return g.changeAddr("b", "b:1") }, ""},
 		{planFor("a b c", all), func(g ground) (log.MemberChange, error) { return g.changeAddr("b", "C:02") }, `there is another such member: C:02 is the address of "c"`},

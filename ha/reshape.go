@@ -98,16 +98,13 @@ func (n *Node) reshapeBy(ctx context.Context, what string, plan func(ground) (lo
 	}
 	patience := n.clock() + 2*n.cfg.ElectionTimeout
 	for {
-		again, err := n.reshapeOnce(ctx, plan)
-		if err != nil && (!again || n.clock() >= patience) {
-			var refused *MembershipError
-			if errors.As(err, &refused) {
-				refused.Change = what
-			}
-			return err
+		err := n.reshapeOnce(ctx, plan)
+		var refused *MembershipError
+		if errors.As(err, &refused) {
+			refused.Change = what
 		}
-		if err == nil {
-			return nil
+		if err == nil || !passes(err) || n.clock() >= patience {
+			return err
 		}
 		pause := time.NewTimer(n.cfg.Heartbeat)
 		select {
@@ -121,40 +118,47 @@ func (n *Node) reshapeBy(ctx context.Context, what string, plan func(ground) (lo
 	}
 }
 
-// reshapeOnce plans a change and makes it. again: the error may be over soon.
-func (n *Node) reshapeOnce(ctx context.Context, plan func(ground) (log.MemberChange, error)) (again bool, err error) {
+// passes reports whether what stands in the way of a change may be over in a moment: a change that is under way, and what a leader knows
+// that was just elected and has not heard everybody yet.
+func passes(err error) bool {
+	return errors.Is(err, ErrChanging) || errors.Is(err, ErrOutdated) || errors.Is(err, ErrQuorum) || errors.Is(err, ErrNotCaughtUp)
+}
+
+// reshapeOnce plans a change and makes it.
+func (n *Node) reshapeOnce(ctx context.Context, plan func(ground) (log.MemberChange, error)) error {
 	g, err := n.ground(ctx)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if g.list.Joint() {
-		return true, refuse(ErrChanging, "%s", g.unfinished())
+		return refuse(ErrChanging, "%s", g.unfinished())
 	}
 	change, err := plan(g)
-	if err == errHandOver {
+	switch {
+	case err == errHandOver:
 		if err := n.Become(ctx, Standby); err != nil {
-			return false, handOverRefused(err)
+			return handOverRefused(err)
 		}
-		return false, errMoved
-	}
-	if err != nil || len(change.Put)+len(change.Remove) == 0 {
-		return errors.Is(err, ErrQuorum) || errors.Is(err, ErrNotCaughtUp), err // a new leader has not heard everybody yet
+		return errMoved
+	case err != nil, len(change.Put)+len(change.Remove) == 0:
+		return err
 	}
 	g.complete(&change)
 	version, err := n.log.Reconfigure(ctx, change)
 	switch {
 	case err == nil:
-		return false, n.settled(ctx, version)
+		return n.settled(ctx, version)
 	case errors.Is(err, log.ErrNotLeader):
-		return false, errMoved
-	case errors.Is(err, ErrOutdated):
-		return true, refuse(ErrOutdated, "%s", firstLine(err))
-	case errors.Is(err, ErrChanging), errors.Is(err, log.ErrNotYetSettled):
-		return true, refuse(ErrChanging, "%s", firstLine(err))
-	case errors.Is(err, ErrBadChange):
-		return false, refuse(ErrBadChange, "%s", firstLine(err))
+		return errMoved
+	case errors.Is(err, log.ErrNotYetSettled):
+		return refuse(ErrChanging, "%s", firstLine(err))
 	}
-	return false, err
+	for _, reason := range []error{ErrOutdated, ErrChanging, ErrBadChange} {
+		if errors.Is(err, reason) {
+			return refuse(reason, "%s", firstLine(err))
+		}
+	}
+	return err
 }
 
 // handOverRefused is why a leader that was to hand over first has not.

@@ -61,7 +61,7 @@ func (n *Node) tendOnce(ctx context.Context, r *roster) (left bool) {
 		waits, made := false, false
 		err := n.reshapeBy(ctx, fmt.Sprintf("make a %v of %q", m.Becomes, m.Name), func(g ground) (log.MemberChange, error) {
 			now, ok := g.list.Find(m.ID)
-			waits = ok && now.Joining && g.missing(m, promotedLag) != ""
+			waits = ok && now.Joining && g.missing(m.ID, promotedLag) != ""
 			if made = ok && now.Joining && !waits; !made {
 				return log.MemberChange{}, nil
 			}
