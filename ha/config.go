@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"log/slog"
 	"math"
+	"net"
 	"net/url"
 	"slices"
 	"strings"
@@ -147,6 +148,12 @@ type Config struct {
 
 	// Bind is the address to listen on, host:port; "" is this member's Addr.
 	Bind string
+	// Listener, if not nil, is listened on instead of Bind, such as one that a supervisor has opened. It is closed with the node, and where
+	// Open fails on a configuration without faults. Not together with Heal, which opens twice. The others must reach it at this member's Addr; a socket that others hold open, too, gives no evidence of a crash.
+	Listener net.Listener
+	// SharePort lets the program serve something else on this member's port: connections that are not a member's or a client's come to
+	// [Node.Others]. They are told apart by their first bytes and, with TLS, by the name "baton" in ALPN, so whoever connects must speak first.
+	SharePort bool
 	// TLS, if not nil, secures all connections, both sides with certificates. See [AuthorizeByCertificate] for what
 	// must be in them. Nil: anyone who reaches the port can be a member, and take everything from the others.
 	TLS *tls.Config
@@ -332,6 +339,12 @@ func (c Config) Validate() error {
 		} else if strings.HasSuffix(addr, ":0") {
 			wrong("Bind: %q has port 0, and the others could not learn which one it became", c.Bind)
 		}
+	}
+	if c.Bind != "" && c.Listener != nil {
+		wrong("Listener: Bind is set too")
+	}
+	if c.Heal && c.Listener != nil {
+		wrong("Listener: Heal is set too, and would need another one")
 	}
 	if err := transport.ValidateTLS(c.TLS); err != nil {
 		wrong("TLS: %w", err)

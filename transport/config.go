@@ -3,6 +3,7 @@ package transport
 import (
 	"errors"
 	"fmt"
+	"net"
 	"time"
 )
 
@@ -26,6 +27,13 @@ type Config struct {
 
 	// Bind is the address to listen on, host:port. Empty: Self.Addr.
 	Bind string
+
+	// Listener, if not nil, is listened on instead of Bind, and closed by Close. Others must reach it at Self.Addr.
+	Listener net.Listener
+
+	// Share hands on the connections that are not a member's or a client's, told apart by their first bytes, to [TCP.Others]. With TLS
+	// ours are those that name the protocol "baton" in ALPN. Without: everything else is refused.
+	Share bool
 
 	// QueueBytes bounds each peer's bulk queue, in bytes on the wire. 0: 64 MiB.
 	QueueBytes int64
@@ -65,6 +73,9 @@ func (c Config) Validate() error {
 		if _, err := CheckAddr(c.Bind, true); err != nil {
 			fault("Bind: %w", err)
 		}
+	}
+	if c.Bind != "" && c.Listener != nil {
+		fault("Bind and Listener are both set")
 	}
 	if c.QueueBytes < 0 {
 		fault("QueueBytes is negative: %d", c.QueueBytes)

@@ -34,6 +34,15 @@ func (l *lobby) enter(c net.Conn) {
 	l.waiting = append(l.waiting, c)
 }
 
+// swap lets a connection go on waiting as another one.
+func (l *lobby) swap(c, as net.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i := slices.Index(l.waiting, c); i >= 0 {
+		l.waiting[i] = as
+	}
+}
+
 func (l *lobby) leave(c net.Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -77,7 +86,11 @@ func (t *TCP) spawnServe(ctx context.Context, conn net.Conn) bool {
 	// Entered here and not in the goroutine, so that there are never more of them than the lobby has places.
 	t.counts.accepted.Add(1)
 	t.lobby.enter(conn)
-	t.wg.Go(func() { t.serve(ctx, conn) })
+	serve := t.serve
+	if t.shared != nil {
+		serve = t.sort
+	}
+	t.wg.Go(func() { serve(ctx, conn) })
 	return true
 }
 

@@ -14,6 +14,7 @@ import (
 // the round trips only grows; what is counted meanwhile may be in one number and not yet in another.
 type Stats struct {
 	Accepted  uint64 // connections that came in
+	Shared    uint64 // of those, the ones that were handed on to Others
 	Refused   uint64 // handshakes in which one side would not talk to the other, dialled or accepted
 	Failed    uint64 // accepted connections that ended before they had said who they are
 	TakenBack uint64 // connections that have ended since their certificate was not accepted any more
@@ -98,7 +99,7 @@ type snapshotCounts struct {
 	sent, superseded, failed, received, notTaken, sentBytes, receivedBytes atomic.Uint64
 }
 
-type tcpCounts struct{ accepted, refused, failed atomic.Uint64 }
+type tcpCounts struct{ accepted, shared, refused, failed atomic.Uint64 }
 
 // refused counts, and tells the program.
 func (t *TCP) refused(r *RefusedError) {
@@ -109,7 +110,7 @@ func (t *TCP) refused(r *RefusedError) {
 // Stats returns what has been done so far. It takes a few microseconds for each peer, and may be called at any time.
 func (t *TCP) Stats() Stats {
 	c := &t.counts
-	s := Stats{Accepted: c.accepted.Load(), Refused: c.refused.Load(), Failed: c.failed.Load(), TakenBack: t.end.TakenBack(), Standing: t.end.Standing()}
+	s := Stats{Accepted: c.accepted.Load(), Shared: c.shared.Load(), Refused: c.refused.Load(), Failed: c.failed.Load(), TakenBack: t.end.TakenBack(), Standing: t.end.Standing()}
 	s.Clients, s.MemberStreams, s.ClientStreams = t.clients.Load(), t.memberStreams.stats(), t.clientStreams.stats()
 	for _, p := range t.dir.Load().byID {
 		s.Peers = append(s.Peers, PeerStats{Peer: p.Peer, Control: p.control.stats(), Bulk: p.bulk.stats(), Snapshots: p.counts.stats()})

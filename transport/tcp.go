@@ -62,7 +62,8 @@ type TCP struct {
 	reached atomic.Bool   // somebody has come in
 	closing chan struct{} // closed by Close
 	counts  tcpCounts
-	unbound error // why there was nothing to listen on at first
+	unbound error   // why there was nothing to listen on at first
+	shared  *shared // nil: the port is ours alone
 	dir     atomic.Pointer[directory]
 
 	memberStreams, clientStreams streams
@@ -98,11 +99,17 @@ func Listen(c Config) (*TCP, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), bindTimeout)
 	defer cancel()
-	all, err := bind(ctx, e, c.Bind)
+	all, err := []net.Listener{c.Listener}, error(nil)
+	if c.Listener == nil {
+		all, err = bind(ctx, e, c.Bind)
+	}
 	if err != nil && !errors.Is(err, errNotYet) {
 		return nil, err
 	}
 	t := &TCP{end: e, cfg: c, said: e.Said, listeners: all, unbound: err, changed: make(chan struct{}, 1), closing: make(chan struct{})}
+	if c.Share {
+		t.shared = newShared(t)
+	}
 	t.memberStreams.budget, t.clientStreams.budget = session.NewBudget(c.StreamBytes), session.NewBudget(c.StreamBytes)
 	e.Members = t.members
 	t.dir.Store(&directory{groups: map[uint64]*Group{}, kinds: map[string]service{}, byID: map[uint64]*peer{}, byName: map[string]*peer{}})

@@ -70,7 +70,7 @@ func (c *counter) Read(b []byte) (int, error) {
 
 // Reset ends the connection at once, and leaves nothing behind that the kernel would try to bring there.
 func (l *Link) Reset() {
-	if c, ok := l.Raw.(*net.TCPConn); ok {
+	if c, ok := l.Raw.(interface{ SetLinger(int) error }); ok {
 		_ = c.SetLinger(0)
 	}
 	l.Raw.Close()

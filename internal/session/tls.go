@@ -133,6 +133,7 @@ func (s *security) common(c *tls.Config) *tls.Config {
 	c = c.Clone()
 	c.MinVersion = max(c.MinVersion, tls.VersionTLS13)
 	c.SessionTicketsDisabled, c.ClientSessionCache = true, nil
+	c.NextProtos = []string{Protocol}
 	s.certs.watchOwn(c)
 	return c
 }
