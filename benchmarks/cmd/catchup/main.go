@@ -3,6 +3,7 @@
 //
 //	go run ./cmd/catchup                                  # 2 GiB, all systems, one round: about 15 minutes
 //	go run ./cmd/catchup -systems baton -size 64MiB       # seconds
+//	go run ./cmd/catchup -systems baton-add               # a member that is added, and lacks everything
 //	go run ./cmd/catchup -systems baton -profile /tmp/p   # CPU and scheduler of each stretch
 //
 // It writes results/catchup.jsonl, the raw data, and results/catchup.md. Each system and class of writers is measured
@@ -43,6 +44,10 @@ type system struct {
 // systems are in the order in which they take turns.
 var systems = []system{
 	{"baton", func(o harness.Options) (harness.Laggard, error) { return baton.Start(o, nil) }},
+	{"baton-add", func(o harness.Options) (harness.Laggard, error) {
+		s, err := baton.Start(o, nil)
+		return baton.Growing{System: s}, err
+	}},
 	{"hraft-wal", func(o harness.Options) (harness.Laggard, error) { return hashiraft.Start(o, hashiraft.Settings{}) }},
 	{"etcd", func(o harness.Options) (harness.Laggard, error) { return etcd.Start(o) }},
 }
