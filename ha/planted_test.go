@@ -44,6 +44,7 @@ var hunted = []struct {
 	{"readers", readers},
 	{"callers", callers},
 	{"reshaped", reshaped},
+	{"prudent", prudent},
 	{"arbitrated", arbitrated},
 	{"healing", healing},
 	{"members", func(seed uint64) *simCluster { return memberChanges(seed, 20*time.Second) }},
