@@ -74,6 +74,8 @@ type Node struct {
 	stuck     atomic.Bool // OnActive goes on, DrainTimeout after its ctx had ended
 
 	pulse atomic.Int64 // when the loop last ran, on the node's clock
+	// leaseEnd is until when the log has the lease, on the node's clock, whatever the role does with it.
+	leaseEnd atomic.Int64
 }
 
 // Open starts this process's member and returns at once; the election goes on in the background. An

@@ -32,6 +32,7 @@ func (n observer) Changed(now time.Duration, view log.View, change log.Change) [
 	events := n.step(now, view, reported{change})
 	switch c := change.(type) {
 	case log.Lease:
+		n.leaseEnd.Store(int64(c.Until))
 		if t := n.tenure.Load(); t != nil {
 			t.until.Store(int64(c.Until))
 		}
@@ -169,7 +170,11 @@ func (n *Node) run(p phase) {
 
 // left is how much of the lease is left at a time on the lease's clock, less what that clock may have missed.
 func (n *Node) left(t *tenure, now time.Duration) time.Duration {
-	return time.Duration(t.until.Load()) - now - n.log.Doubt(now)
+	return n.leftUntil(t.until.Load(), now)
+}
+
+func (n *Node) leftUntil(end int64, now time.Duration) time.Duration {
+	return time.Duration(end) - now - n.log.Doubt(now)
 }
 
 // wallTime is the clock on the wall.

@@ -70,7 +70,8 @@ type Status struct {
 	// Lag is how far behind this member's StateMachine may be, as far as is known here: that of an Active is not. A read that must
 	// see everything calls [Node.ReadBarrier].
 	Lag Lag
-	// Lease is how much longer the role is sure to last without any further answer; only of an Active.
+	// Lease is how much longer the role is sure to last without any further answer, of an Active; and of one that is Draining, for how
+	// long nobody else can be Active, if it hands nothing over.
 	Lease time.Duration
 	// Err is why the node failed, or the last error of a callback, or of the StateMachine where the member goes on.
 	Err error
@@ -149,6 +150,9 @@ func (n *Node) viewAt(now, heard time.Duration) Status {
 		return Status{Name: s.Name, State: Failed, Epoch: s.Epoch, Err: *lost}
 	}
 	stands := n.stands(now)
+	if s.State == Draining {
+		s.Lease = max(0, n.leftUntil(n.leaseEnd.Load(), now))
+	}
 	if s.State == Active {
 		t := n.tenure.Load()
 		if t != nil && t.token == s.Token {
