@@ -82,7 +82,7 @@ func (c *client) GetObject(_ context.Context, in *s3.GetObjectInput, _ ...func(*
 
 func (c *client) PutObject(_ context.Context, in *s3.PutObjectInput, _ ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
 	defer c.enter("put")()
-	body, err := io.ReadAll(iotest.OneByteReader(in.Body.(io.Reader)))
+	body, err := io.ReadAll(iotest.OneByteReader(in.Body))
 	if err != nil {
 		return nil, err
 	}
