@@ -44,6 +44,8 @@ var arrows = map[string][]string{
 	"internal/stats":   nil,
 	"internal/vfs":     nil,
 	"internal/wire":    nil,
+	"internal/agent":   {"ha", "fence"},
+	"cmd/...":          {"internal/agent"},
 	"examples/...":     {"ha", "ha/activehttp", "fence", "examples/internal/..."},
 }
 

@@ -1,0 +1,18 @@
+//go:build !linux
+
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/urfave/cli/v3"
+)
+
+func prepare() {}
+
+func agentCommand() *cli.Command {
+	return &cli.Command{Name: "agent", Usage: "run a program on the Active of a cluster (on Linux only)", Action: func(context.Context, *cli.Command) error {
+		return errors.New("the agent runs on Linux only: elsewhere nothing makes sure that the program dies with it")
+	}}
+}

@@ -1,0 +1,130 @@
+//go:build linux
+
+package agent
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+const whole = `
+name: a
+dir: /var/lib/baton/web
+cluster: web
+members:
+  - {name: a, addr: "10.0.0.1:7000"}
+  - {name: b, addr: "10.0.0.2:7000", priority: 1}
+  - {name: c, addr: "10.0.0.3:7000"}
+election_timeout: 1s
+run: [/usr/bin/web, -port, "80"]
+check: {http: "http://127.0.0.1/", interval: 500ms}
+health: {tcp: "127.0.0.1:22"}
+addresses: [{ip: 10.0.0.100/24, device: eth0}]
+announce: [dns, set]
+stop_signal: SIGINT
+stop_timeout: 3s
+`
+
+func TestRead(t *testing.T) {
+	c, err := Read([]byte(whole))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
+	if n := c.node(); n.Members[1].Priority != 1 || n.DrainTimeout != 8*time.Second || !n.NoCrashEvidence || n.Health == nil || n.HealthStrikes != 3 {
+		t.Errorf("the member is %+v", n)
+	}
+	for text, want := range map[string]string{
+		whole + "ruin: [x]\n":                           "field ruin not found",
+		whole + "start_timeout: 5\n":                    "missing unit",
+		whole + "start: [x]\n":                          "start is there without stop",
+		whole + "stop_timeout_: 1s\n":                   "not found",
+		"name: a\n":                                     "neither run nor start",
+		"stop_signal: GO\n":                             `stop_signal: "GO" is no signal`,
+		"check: {http: x, tcp: y}\n":                    "one of command, http and tcp",
+		"check: {http: x}\n":                            "no URL",
+		"health: {tcp: x}\n":                            "missing port",
+		"addresses: [{ip: \"::1/64\", device: eth0}]\n": "no IPv4 address",
+		"addresses: [{ip: 1.2.3.4/24}]\n":               "device: is empty",
+		"tls: {key: x}\n":                               "tls: needs",
+		"run: [\"\"]\n":                                 "run: the program is empty",
+		"cool_down: -1s\n":                              "negative",
+		"check: {strikes: -1}\n":                        "not negative",
+	} {
+		c, err := Read([]byte(text))
+		if err == nil {
+			err = c.Validate()
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, not %q", text[max(0, len(text)-40):], err, want)
+		}
+	}
+}
+
+func TestCheck(t *testing.T) {
+	release := make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/ill":
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case "/hang":
+			<-release
+		}
+	}))
+	defer s.Close()
+	defer close(release)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, c := range []struct {
+		Check
+		want string
+	}{
+		{Check{HTTP: s.URL}, ""},
+		{Check{HTTP: s.URL + "/ill"}, "503"},
+		{Check{HTTP: s.URL + "/hang", Timeout: Duration(20 * time.Millisecond)}, "deadline exceeded"},
+		{Check{TCP: l.Addr().String()}, ""},
+		{Check{TCP: "127.0.0.1:1"}, "refused"},
+		{Check{Command: []string{"true"}}, ""},
+		{Check{Command: []string{"false"}}, "exit status 1"},
+		{Check{Command: []string{"/nowhere"}}, "no such file"},
+		{Check{Command: []string{"sh", "-c", "sleep 1000 & wait"}, Timeout: Duration(20 * time.Millisecond)}, "deadline exceeded"},
+	} {
+		err := c.withDefaults().ask(context.Background())
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%+v: %v, not %q", c.Check, err, c.want)
+		}
+	}
+}
+
+// systemd hears what the agent is at, and the program does not find its socket.
+func TestNotify(t *testing.T) {
+	path := t.TempDir() + "/notify"
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	n := newNotifier()
+	defer n.close()
+	n.say("READY=1")
+	b := make([]byte, 100)
+	if k, err := l.Read(b); err != nil || string(b[:k]) != "READY=1" {
+		t.Errorf("%q, %v", b[:k], err)
+	}
+	if os.Getenv("NOTIFY_SOCKET") != "" {
+		t.Error("the program would find the socket")
+	}
+	newNotifier().say("nobody hears it")
+}
