@@ -52,9 +52,7 @@ func TestCursor(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for _, m := range c.members {
-		c.stop(m.Name)
-	}
+	c.stopAll()
 	for _, m := range c.members {
 		c.start(m.Name)
 	}

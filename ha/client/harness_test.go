@@ -64,13 +64,7 @@ func newCluster(t testing.TB, size int, edit func(*ha.Config)) *cluster {
 	for i := range size {
 		c.members = append(c.members, ha.Member{Name: string(rune('a' + i)), Addr: freeAddr(t)})
 	}
-	t.Cleanup(func() {
-		var all sync.WaitGroup
-		for _, n := range c.nodes {
-			all.Go(func() { n.Close() })
-		}
-		all.Wait()
-	})
+	t.Cleanup(c.stopAll)
 	for _, m := range c.members {
 		c.start(m.Name)
 	}
@@ -104,6 +98,18 @@ func (c *cluster) stop(name string) {
 	if err := n.Close(); err != nil {
 		c.t.Errorf("close %s: %v", name, err)
 	}
+}
+
+// stopAll closes all members at once: whoever closes last has nobody to hand over to, and would look for somebody.
+func (c *cluster) stopAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all sync.WaitGroup
+	for _, n := range c.nodes {
+		all.Go(func() { n.Close() })
+	}
+	all.Wait()
+	clear(c.nodes)
 }
 
 func (c *cluster) node(name string) *ha.Node {
