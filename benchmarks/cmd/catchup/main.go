@@ -44,10 +44,7 @@ type system struct {
 // systems are in the order in which they take turns.
 var systems = []system{
 	{"baton", func(o harness.Options) (harness.Laggard, error) { return baton.Start(o, nil) }},
-	{"baton-add", func(o harness.Options) (harness.Laggard, error) {
-		s, err := baton.Start(o, nil)
-		return baton.Growing{System: s}, err
-	}},
+	{"baton-add", func(o harness.Options) (harness.Laggard, error) { return baton.StartGrowing(o) }},
 	{"hraft-wal", func(o harness.Options) (harness.Laggard, error) { return hashiraft.Start(o, hashiraft.Settings{}) }},
 	{"etcd", func(o harness.Options) (harness.Laggard, error) { return etcd.Start(o) }},
 }

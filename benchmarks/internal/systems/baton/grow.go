@@ -9,8 +9,17 @@ import (
 	"github.com/baton-ha/baton/ha"
 )
 
-// Growing is a cluster to which a member is added, where others start one again that was away: it lacks everything.
+// Growing is a cluster to which a member is added, where others start one again that was away: it lacks everything, and gets it as a
+// snapshot.
 type Growing struct{ *System }
+
+// StartGrowing starts a cluster whose state is as large as what the newcomer shall lack.
+func StartGrowing(o harness.Options) (Growing, error) {
+	s, err := Start(o, func(cfg *ha.Config, m *Machine) {
+		m.State, cfg.CheckpointBytes = o.Keep, max(o.Keep/2, 1<<20) // one or two are written while the log is filled
+	})
+	return Growing{s}, err
+}
 
 // StopOne implements [harness.Laggard]. Nobody is away: the newcomer is not there yet.
 func (g Growing) StopOne() error { return nil }
@@ -22,7 +31,7 @@ func (g Growing) StartOne() error {
 		return err
 	}
 	m := ha.Member{Name: "new", Addr: addrs[0]}
-	cfg, machine := g.configs[0], new(Machine)
+	cfg, machine := g.configs[0], &Machine{State: g.Machines[0].State}
 	cfg.Name, cfg.Bind, cfg.Join, cfg.StateMachine = m.Name, "", true, machine
 	cfg.Dir = filepath.Join(filepath.Dir(cfg.Dir), m.Name)
 	cfg.Members = append([]ha.Member{m}, cfg.Members...)
