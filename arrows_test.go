@@ -44,7 +44,7 @@ var arrows = map[string][]string{
 	"internal/stats":   nil,
 	"internal/vfs":     nil,
 	"internal/wire":    nil,
-	"internal/agent":   {"ha", "fence"},
+	"internal/agent":   {"ha", "ha/onfence", "ha/watchdog", "fence"},
 	"cmd/...":          {"internal/agent"},
 	"examples/...":     {"ha", "ha/activehttp", "fence", "examples/internal/..."},
 }

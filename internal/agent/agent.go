@@ -36,12 +36,12 @@ type agent struct {
 // shall be read again by read: what it says about the program counts from the next role on; about the member it must say the same. Everything
 // that the agent and the program write goes to our standard output and error. The error is nil if everything has ended in good order.
 func Run(ctx context.Context, cfg Config, log *slog.Logger, reload <-chan os.Signal, read func() (Config, error)) error {
-	if err := cfg.Validate(); err != nil {
+	err := cfg.Validate()
+	if err != nil {
 		return err
 	}
 	cfg = cfg.withDefaults()
-	a := &agent{cfg: cfg, log: log, notify: newNotifier()}
-	defer a.notify.close()
+	a := &agent{cfg: cfg, log: log}
 	a.next.Store(&cfg)
 	for _, addr := range cfg.Addresses { // which an agent has left that was killed together with its guardian
 		if err := addr.remove(); err != nil {
@@ -49,6 +49,11 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger, reload <-chan os.Sig
 		}
 	}
 	node := cfg.node()
+	if node.Watchdog, err = systemdWatchdog(); err != nil {
+		return err
+	}
+	a.notify = newNotifier() // takes the socket out of the environment
+	defer a.notify.close()
 	node.Logger, node.OnActive, node.OnStandby = log, a.active, a.standby
 	n, err := ha.Open(node)
 	if err != nil {
@@ -85,9 +90,8 @@ func (a *agent) reload(read func() (Config, error)) {
 	}
 	if err == nil {
 		c = c.withDefaults()
-		if was := a.cfg; fmt.Sprint(c.Name, c.Dir, c.Cluster, c.Members, c.Bind, c.Advertise, c.Heartbeat, c.ElectionTimeout, c.TLS, c.Health, c.CoolDown) !=
-			fmt.Sprint(was.Name, was.Dir, was.Cluster, was.Members, was.Bind, was.Advertise, was.Heartbeat, was.ElectionTimeout, was.TLS, was.Health, was.CoolDown) ||
-			c.leave() > was.leave() {
+		if c.member() != a.cfg.member() ||
+			c.leave() > a.cfg.leave() {
 			err = errors.New("what it says about the member has changed, or the end of a role may take longer: that needs a restart")
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/ha/onfence"
 )
 
 // Config is what an agent is. Read makes it of YAML; the keys are the fields' names in lower case with '_'.
@@ -39,7 +41,8 @@ type Config struct {
 	// Run is the program and its arguments: it runs as long as the role lasts, and its end is the end of the role.
 	Run []string `yaml:"run"`
 	// Start and Stop are commands that begin and end a service that somebody else runs (systemctl start …). Stop is run whenever Start was
-	// begun, also when the agent has died. They must bear being run twice. Run and Start may both be there.
+	// begun, also when the agent has died, and then when another member may already have begun: only of what Run starts it is sure that
+	// it is dead before. They must bear being run twice. Run and Start may both be there.
 	Start []string `yaml:"start"`
 	Stop  []string `yaml:"stop"`
 	// Promote is run first when this member becomes Active, Demote last when it ends to be. Announce is run when the service is there and
@@ -50,6 +53,14 @@ type Config struct {
 	Withdraw []string `yaml:"withdraw"`
 	// Addresses are the Active's: added when the service is there, and told to the neighbours (gratuitous ARP).
 	Addresses []Address `yaml:"addresses"`
+	// Fence is run on the member that is about to become Active, to keep the previous Active out (a power switch): see [onfence.Command] for
+	// its environment. FenceTimeout (0: 10 s) is how long it may take. If it fails nobody becomes Active until it succeeds; with
+	// FenceBestEffort that is only said.
+	Fence           []string `yaml:"fence"`
+	FenceTimeout    Duration `yaml:"fence_timeout"`
+	FenceBestEffort bool     `yaml:"fence_best_effort"`
+	// Preempt, if not 0, lets an Active hand over to a member of higher priority that has been well for so long ([ha.Config.Preempt]).
+	Preempt Duration `yaml:"preempt"`
 	// Check is asked on the Active: until it succeeds for the first time within StartTimeout the service is not there; when it has failed Strikes times in
 	// a row the role is given up.
 	Check Check `yaml:"check"`
@@ -126,7 +137,7 @@ func (c Config) Validate() error {
 	if len(c.Start) > 0 && len(c.Stop) == 0 {
 		wrong("start is there without stop")
 	}
-	for name, command := range map[string][]string{"run": c.Run, "start": c.Start, "stop": c.Stop, "promote": c.Promote, "demote": c.Demote, "announce": c.Announce, "withdraw": c.Withdraw} {
+	for name, command := range map[string][]string{"run": c.Run, "start": c.Start, "stop": c.Stop, "promote": c.Promote, "demote": c.Demote, "announce": c.Announce, "withdraw": c.Withdraw, "fence": c.Fence} {
 		if len(command) > 0 && command[0] == "" {
 			wrong("%s: the program is empty", name)
 		}
@@ -142,7 +153,7 @@ func (c Config) Validate() error {
 	if c.withDefaults().signal() == 0 {
 		wrong("stop_signal: %q is no signal", c.StopSignal)
 	}
-	for name, d := range map[string]Duration{"stop_timeout": c.StopTimeout, "start_timeout": c.StartTimeout, "command_timeout": c.CommandTimeout, "cool_down": c.CoolDown} {
+	for name, d := range map[string]Duration{"stop_timeout": c.StopTimeout, "start_timeout": c.StartTimeout, "command_timeout": c.CommandTimeout, "cool_down": c.CoolDown, "fence_timeout": c.FenceTimeout} {
 		if d < 0 {
 			wrong("%s: %v is negative", name, time.Duration(d))
 		}
@@ -170,6 +181,9 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// lockPath is a file beside Dir that a guardian holds locked as long as it runs.
+func (c Config) lockPath() string { return filepath.Clean(c.Dir) + ".guardian" }
+
 // signal returns the number of StopSignal, 0 if it is none.
 func (c Config) signal() unix.Signal {
 	return unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(c.StopSignal), "SIG"))
@@ -186,6 +200,13 @@ func (c Config) leave() time.Duration {
 	return d
 }
 
+// member is what the configuration says about the member, as a text.
+func (c Config) member() string {
+	c.Run, c.Start, c.Stop, c.Promote, c.Demote, c.Announce, c.Withdraw = nil, nil, nil, nil, nil, nil, nil
+	c.Addresses, c.Check, c.StopSignal, c.StopTimeout, c.StartTimeout, c.CommandTimeout = nil, Check{}, "", 0, 0, 0
+	return fmt.Sprintf("%+v", c)
+}
+
 // node is the member, without its callbacks.
 func (c Config) node() ha.Config {
 	c = c.withDefaults()
@@ -197,12 +218,20 @@ func (c Config) node() ha.Config {
 		// The guardian is done, or has killed, a good while before.
 		DrainTimeout: c.leave() + 5*time.Second,
 		CoolDown:     time.Duration(c.CoolDown),
+		FenceTimeout: time.Duration(c.FenceTimeout),
+		Preempt:      time.Duration(c.Preempt),
 	}
 	for _, m := range c.Members {
 		n.Members = append(n.Members, ha.Member{Name: m.Name, Addr: m.Addr, Priority: m.Priority})
 	}
 	if t := c.TLS; t.Certificate != "" {
 		n.GetTLS = ha.TLSFiles(t.Certificate, t.Key, t.Authorities)
+	}
+	if len(c.Fence) > 0 {
+		n.OnFence = onfence.Command(c.Fence[0], c.Fence[1:]...)
+	}
+	if c.FenceBestEffort {
+		n.FencePolicy = ha.FenceBestEffort
 	}
 	if h := c.Health; h.is() {
 		n.Health, n.HealthInterval, n.HealthTimeout, n.HealthStrikes = h.ask, time.Duration(h.Interval), time.Duration(h.Timeout), h.Strikes

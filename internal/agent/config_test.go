@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/baton-ha/baton/ha"
 )
 
 const whole = `
@@ -22,6 +25,8 @@ members:
   - {name: b, addr: "10.0.0.2:7000", priority: 1}
   - {name: c, addr: "10.0.0.3:7000"}
 election_timeout: 1s
+fence: [power, off]
+fence_best_effort: true
 run: [/usr/bin/web, -port, "80"]
 check: {http: "http://127.0.0.1/", interval: 500ms}
 health: {tcp: "127.0.0.1:22"}
@@ -39,7 +44,7 @@ func TestRead(t *testing.T) {
 	if err := c.Validate(); err != nil {
 		t.Error(err)
 	}
-	if n := c.node(); n.Members[1].Priority != 1 || n.DrainTimeout != 8*time.Second || !n.NoCrashEvidence || n.Health == nil || n.HealthStrikes != 3 {
+	if n := c.node(); n.Members[1].Priority != 1 || n.DrainTimeout != 8*time.Second || !n.NoCrashEvidence || n.Health == nil || n.OnFence == nil || n.FencePolicy != ha.FenceBestEffort || n.HealthStrikes != 3 {
 		t.Errorf("the member is %+v", n)
 	}
 	for text, want := range map[string]string{
@@ -103,6 +108,32 @@ func TestCheck(t *testing.T) {
 		err := c.withDefaults().ask(context.Background())
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%+v: %v, not %q", c.Check, err, c.want)
+		}
+	}
+}
+
+// What a new configuration says about the program counts from the next role on; about the member it must say the same.
+func TestReload(t *testing.T) {
+	first, err := Read([]byte(whole))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first = first.withDefaults()
+	a := &agent{cfg: first, log: slog.New(slog.DiscardHandler)}
+	for text, taken := range map[string]bool{
+		strings.Replace(whole, "/usr/bin/web", "/usr/bin/web2", 1):                true,
+		strings.Replace(whole, "stop_timeout: 3s", "stop_timeout: 2s", 1):         true,
+		strings.Replace(whole, "stop_timeout: 3s", "stop_timeout: 4s", 1):         false, // the others would not wait so long
+		strings.Replace(whole, "election_timeout: 1s", "election_timeout: 2s", 1): false,
+		strings.Replace(whole, "10.0.0.3:7000", "10.0.0.4:7000", 1):               false,
+		strings.Replace(whole, "127.0.0.1:22", "127.0.0.1:23", 1):                 false,
+		strings.Replace(whole, "stop_signal: SIGINT", "stop_signal: nonsense", 1): false,
+		strings.Replace(whole, "stop_signal: SIGINT", "stop_signals: SIGINT", 1):  false,
+	} {
+		a.next.Store(&first)
+		a.reload(func() (Config, error) { return Read([]byte(text)) })
+		if got := a.next.Load() != &first; got != taken {
+			t.Errorf("taken %v, want %v:%s", got, taken, text)
 		}
 	}
 }

@@ -55,6 +55,7 @@ type guardian struct {
 	cfg    Config
 	env    []string
 	events *json.Encoder
+	began  bool // there is something to be undone
 
 	role context.Context // ends when the role ends in good order, or life
 	life context.Context // ends when nothing may run any more
@@ -97,7 +98,10 @@ func guard() int {
 		g.kill()
 	}()
 
-	err = g.up()
+	err = g.alone(j.Config.lockPath())
+	if err == nil {
+		err = g.up()
+	}
 	if err == nil {
 		g.tell("up", nil)
 		err = g.watch()
@@ -109,7 +113,9 @@ func guard() int {
 	// A role that ends in good order keeps its lease meanwhile, and the agent goes on telling it. Its end must come before the
 	// others stop waiting for it.
 	budget := time.AfterFunc(g.cfg.leave()+time.Second, func() { kill(errBudget) })
-	g.down()
+	if g.began {
+		g.down()
+	}
 	budget.Stop()
 	kill(errAsked)
 	<-emergency
@@ -164,8 +170,33 @@ func watchLease(life context.Context, at int64, until <-chan int64, kill context
 	}
 }
 
+// alone waits until no other guardian of this member is at work: one of an agent that was killed may still run its commands.
+func (g *guardian) alone(path string) error {
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o644) // held until this process ends
+	for err == nil {
+		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, unix.EINTR):
+			err = nil
+			continue
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			continue
+		}
+		select {
+		case <-g.role.Done():
+			return context.Cause(g.role)
+		case <-time.After(10 * time.Millisecond):
+			err = nil
+		}
+	}
+	return fmt.Errorf("lock %s: %w", path, err)
+}
+
 // up makes the service be there.
 func (g *guardian) up() error {
+	g.began = true
 	if err := g.command(g.role, "promote", g.cfg.Promote); err != nil {
 		return err
 	}

@@ -28,13 +28,19 @@ type ward struct {
 // guarded starts a guardian whose lease lasts for an hour. As somebody else than root it makes no PID namespace.
 func guarded(t *testing.T, cfg Config, uid uint32) *ward {
 	t.Helper()
-	g := &ward{T: t, dir: t.TempDir(), events: make(chan event)}
+	return guardedIn(t, t.TempDir(), cfg, uid)
+}
+
+func guardedIn(t *testing.T, dir string, cfg Config, uid uint32) *ward {
+	t.Helper()
+	g := &ward{T: t, dir: dir, events: make(chan event)}
 	// A path below it, that all may write and search.
 	for dir := g.dir; len(dir) > len(os.TempDir()); dir = filepath.Dir(dir) {
 		if err := os.Chmod(dir, 0o777); err != nil {
 			t.Fatal(err)
 		}
 	}
+	cfg.Dir = g.dir + "/member"
 	fill := func(args []string) {
 		for i := range args {
 			args[i] = strings.ReplaceAll(args[i], "DIR", g.dir)
@@ -179,6 +185,40 @@ func TestGuardian(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A guardian that is still at its commands holds up the next one, and what it undoes is undone before that one begins.
+func TestGuardiansFollow(t *testing.T) {
+	t.Parallel()
+	cfg := service()
+	cfg.Demote = []string{"sh", "-c", "echo demote >>DIR/words; while test ! -e DIR/go; do sleep 0.01; done; echo demoted >>DIR/words"}
+	first := guarded(t, cfg, 0)
+	first.hears("up", "")
+	first.in.Close()
+	first.hears("error", errAgent.Error())
+	cfg = service()
+	second := guardedIn(t, first.dir, cfg, 0)
+	select {
+	case e := <-second.events:
+		t.Fatalf("the second says %v while the first is at work", e)
+	case <-time.After(100 * time.Millisecond):
+	}
+	if err := os.WriteFile(first.dir+"/go", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	first.hears("", "")
+	second.hears("up", "")
+	if got := second.words(); got != upWords+" withdraw stop demote demoted "+upWords {
+		t.Errorf("the commands were %s", got)
+	}
+	third := guardedIn(t, first.dir, service(), 0)
+	third.say("down")
+	third.hears("", "")
+	if got := second.words(); got != upWords+" withdraw stop demote demoted "+upWords {
+		t.Errorf("one that has begun nothing has undone something: %s", got)
+	}
+	second.say("down")
+	second.hears("", "")
 }
 
 // killService kills the program, which is the only one with the directory and its name in its command line.
