@@ -72,7 +72,8 @@
 // still known, else the caller is told so, and that nobody knows any more.
 //
 // G11, read what was written. After [ha.Node.ReadBarrier] has returned nil, on whichever member, that member's
-// StateMachine has been given every record that any Append had acknowledged before the call. Condition: that of G4.
+// StateMachine has been given every record that any Append had acknowledged, or that was read behind another barrier, before the
+// call. Condition: that of G4.
 //
 // # Not guaranteed
 //

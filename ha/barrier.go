@@ -18,9 +18,10 @@ import (
 var ErrNoQuorum = errors.New("baton: no leader answers for a majority")
 
 // ReadBarrier returns nil once this member's StateMachine has been given every record that any Append, anywhere, had
-// acknowledged before the call (G11): who reads the StateMachine then reads what was written. It works on every member, observers
-// too. On the Active it costs a look at the clock, as [Node.Check] does, and holds under the same condition (G4): the rates
-// of the members' clocks differ by no more than Config.MaxClockDrift. On others it takes a round trip to the leader,
+// acknowledged, and every record that anybody behind a barrier had read, before the call (G11): who reads the StateMachine then reads
+// what was written, and nothing older than what was read before. It works on every member, observers too. On the Active it costs a look at
+// the clock, as [Node.Check] does, and holds under the same condition (G4): the rates of the members' clocks
+// differ by no more than Config.MaxClockDrift. On others it takes a round trip to the leader,
 // which all who call meanwhile share, and the time until what was found missing is applied.
 //
 // Without a leader it fails at once, with an error that matches [ErrNoQuorum]; a leader that does not answer is waited for one election
@@ -32,10 +33,10 @@ func (n *Node) ReadBarrier(ctx context.Context) error {
 	if in := n.log.Inside(); in != "" {
 		return n.misused("ReadBarrier", in)
 	}
-	switch {
-	case n.isActive():
-		return nil
-	case n.view(n.clock()).State == Failed:
+	if index, ok := n.committed(); ok {
+		return n.log.AwaitApplied(ctx, index)
+	}
+	if n.view(n.clock()).State == Failed {
 		return ErrClosed
 	}
 	mine, first := n.rounds.join()
@@ -55,10 +56,15 @@ func (n *Node) ReadBarrier(ctx context.Context) error {
 	return n.log.AwaitApplied(ctx, mine.index)
 }
 
-// isActive reports whether this member is Active at this moment, by its clock.
-func (n *Node) isActive() bool {
+// committed returns, while this member is Active by its clock, a record behind everything that can have been acknowledged or read
+// anywhere before the call.
+func (n *Node) committed() (index uint64, ok bool) {
 	t := n.tenure.Load()
-	return t != nil && n.left(t, n.clock()) > 0
+	if t == nil {
+		return 0, false
+	}
+	index, ok = n.log.Committed()
+	return index, ok && n.left(t, n.clock()) > 0 // it was so all the time since the call
 }
 
 // kindRead is the kind of the streams on which members ask the leader. A question is a number, and so is an answer:
@@ -76,8 +82,7 @@ func (n *Node) startReads(ctx context.Context) error {
 
 // readIndex returns the last record that can have been acknowledged before the call, if this member leads.
 func (n *Node) readIndex(ctx context.Context) (uint64, error) {
-	if n.isActive() { // what it has acknowledged it has applied, and nobody else has acknowledged anything since it is Active
-		index, _ := n.log.Position()
+	if index, ok := n.committed(); ok {
 		return index, nil
 	}
 	return n.log.ReadIndex(ctx)

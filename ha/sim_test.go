@@ -35,6 +35,7 @@ type simConfig struct {
 	drop, dup, late float64       // chances of each message; late ones take up to two seconds
 	delay           time.Duration // of a message, at most
 	fault           time.Duration // mean time between two faults, 0: none
+	applying        uint64        // bytes that are given to be applied at a time, 0: what the product does
 	calls           time.Duration // mean time between two things that a caller does, 0: there are none
 	reads           time.Duration // mean time between two reads, 0: none
 	changes         time.Duration // mean time between two changes of the members, 0: none
@@ -268,7 +269,7 @@ func (m *simMember) start(fresh bool) {
 	}
 	c, err := core.New(core.Config{
 		ID: m.id, Name: m.name, Heartbeat: m.timing.heartbeat, ElectionTimeout: m.timing.election, MaxClockDrift: m.timing.drift,
-		NoCrashEvidence: m.proxied(), Guard: m.guard(), Unborn: fresh, Seed: m.c.w.Rand.Uint64(),
+		NoCrashEvidence: m.proxied(), ApplyingBytes: cfg.applying, Guard: m.guard(), Unborn: fresh, Seed: m.c.w.Rand.Uint64(),
 	}, store, m.local())
 	if err != nil {
 		m.c.check.fail("%s: start: %v", m.name, err)

@@ -22,7 +22,7 @@ type checker struct {
 	sure   map[uint64]uint64    // acked: index → value
 
 	lastAcked uint64 // the latest value acked
-	highest   uint64 // the last record acked
+	highest   uint64 // the last record that was acked, or read behind a barrier
 	acks      int
 	reads     int
 	answers   int               // to callers

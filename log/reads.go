@@ -28,6 +28,10 @@ func (l *Log) ReadIndex(ctx context.Context) (uint64, error) {
 	}
 }
 
+// Committed returns a record behind everything that can have been acknowledged anywhere, or read on any member, before the call: if this member
+// leads, and nobody else can. It costs a short lock. false: it is not known at this moment, and ReadIndex waits for it.
+func (l *Log) Committed() (index uint64, ok bool) { return l.committed() }
+
 // A reading waits for the answer to one read: it has room for it.
 type reading chan core.ReadDone
 

@@ -27,6 +27,7 @@ type driver struct {
 	fresh   freshness
 	desk    desk
 	applied progressMark // the last record that the state machine was given
+	held    atomic.Bool  // more is known to be committed than the store's position says
 	heard   atomic.Int64 // when the leader last showed that it is alive
 
 	// Owned by who turns it.
@@ -119,6 +120,17 @@ func (d *driver) ripe(now time.Duration) *pending {
 	}
 }
 
+// committed returns a record behind everything that anybody can have been told to be committed, by this member while it leads alone;
+// false: it is not known at this moment.
+func (d *driver) committed() (index uint64, ok bool) {
+	if d.held.Load() { // first: what leaves after this moment was not told before it
+		return 0, false
+	}
+	d.store.mu.RLock()
+	defer d.store.mu.RUnlock()
+	return d.store.pos.Index, true
+}
+
 // single makes a step of one event.
 func (d *driver) single(ev Event) []Mail {
 	d.one[0] = ev
@@ -133,6 +145,9 @@ func (d *driver) step(now time.Duration, events []Mail) error {
 			return err
 		}
 		d.store.Stepped(d.core, eff)
+		if held := !d.core.Moved(); held != d.held.Load() { // before anything leaves
+			d.held.Store(held)
+		}
 		if heard := int64(d.core.Heard()); heard != d.heard.Load() {
 			d.heard.Store(heard)
 		}
@@ -188,6 +203,9 @@ func (d *driver) init(maxPending int64, inboxBytes int) {
 
 // Turn is one turn. It returns how long the loop may sleep then unless it is woken, or 0 if it is to turn again at once.
 func (l *Loop) Turn() (idle time.Duration, err error) { return l.d.turn() }
+
+// Committed is [Log.Committed].
+func (l *Loop) Committed() (index uint64, ok bool) { return l.d.committed() }
 
 // Woken reports whether something has come in that a sleeping loop is woken by, once.
 func (l *Loop) Woken() bool {
