@@ -5,10 +5,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/storage"
 )
 
 // joins has some members begin as ones that join, besides what edit does.
@@ -283,4 +285,69 @@ func TestHeal_MajorityOfTheOthers(t *testing.T) {
 	c.start(down)
 	c.works(lost)
 	c.awaitSum(8, 2)
+}
+
+// brokenDisk is a counter that finds, when it is told to, that the disk is damaged: as a reader of old records would.
+type brokenDisk struct {
+	counter
+	breaks atomic.Bool
+}
+
+func (b *brokenDisk) Apply(entries []ha.Entry) error {
+	if b.breaks.Load() {
+		return &storage.CorruptError{File: "wal/0000000000000003.wal", Offset: 7, Err: errors.New("bad checksum")}
+	}
+	return b.counter.Apply(entries)
+}
+
+// TestHeal_FoundWhileRunning: a member that finds out while it runs that its directory is damaged, gone, or forgotten, stops, and its next start begins
+// anew, although that would not find the first and the last.
+func TestHeal_FoundWhileRunning(t *testing.T) {
+	t.Parallel()
+	machines := map[string]*brokenDisk{}
+	c := newCluster(t, 3, func(cfg *ha.Config) {
+		heals(cfg)
+		machines[cfg.Name] = new(brokenDisk)
+		cfg.StateMachine = machines[cfg.Name]
+	})
+	c.startAll()
+	records := 1
+	c.put(number(7))
+	for _, how := range []string{"damaged", "gone", "forgotten"} {
+		_, token := c.active()
+		name := c.others(token.Holder)[0]
+		dir := filepath.Join(c.dir, name)
+		c.works(name)
+		switch how {
+		case "damaged":
+			machines[name].breaks.Store(true)
+			c.put(number(1))
+			records++
+		case "gone":
+			c.lose(name)
+		case "forgotten":
+			c.closeAll()
+			c.lose(name)
+			c.start(name)
+			for _, other := range c.others(name) {
+				c.start(other)
+			}
+		}
+		n := c.nodes[name]
+		eventually(t, how+": it stops", func() bool { return n.Status().State == ha.Failed })
+		if err := n.Close(); err == nil {
+			t.Errorf("%s: closed without an error", how)
+		}
+		delete(c.nodes, name)
+		c.start(name)
+		c.works(name)
+		c.put(number(1))
+		records++
+		for _, m := range c.members {
+			eventually(t, how+": "+m.Name+" has all", func() bool { _, n := machines[m.Name].value(); return n == records })
+		}
+		if aside, _ := filepath.Glob(filepath.Join(dir, "damaged-*", "condemned")); how != "gone" && len(aside) != 1 {
+			t.Errorf("%s: condemned are %q", how, aside)
+		}
+	}
 }
