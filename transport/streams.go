@@ -152,6 +152,10 @@ func (t *TCP) serveStreams(ctx context.Context, l *session.Link, gone <-chan str
 	case <-ctx.Done():
 	}
 	_ = m.Close()
+	var r *RefusedError
+	if errors.As(m.Err(), &r) {
+		t.refused(r)
+	}
 	return m.Err()
 }
 

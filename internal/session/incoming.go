@@ -40,6 +40,12 @@ func (m *Mux) take(f Frame) error {
 		}
 		return nil
 	case KindData, KindFin, KindReset, KindCredit:
+	case KindRefuse: // by the dialler, after our hello
+		code, text, err := DecodeCoded(f.Body)
+		if err != nil {
+			return err
+		}
+		return &RefusedError{Peer: m.l.Peer.Name, Addr: m.l.Raw.RemoteAddr().String(), Code: Code(code), Text: text}
 	default:
 		return fmt.Errorf("%w: type %d on a connection for streams", ErrFrame, f.Kind)
 	}

@@ -294,3 +294,17 @@ func TestCloseAtAnyTime(t *testing.T) {
 		e.dialler.Close()
 	}
 }
+
+// A dialler may refuse after it has heard who answers. That is no violation: both sides are told why.
+func TestRefusedByTheDialler(t *testing.T) {
+	leaks(t)
+	l, m := raw(t, nil, nil)
+	if err := l.Send(AppendFrame(nil, KindRefuse, 0, AppendCoded(nil, uint16(CodeIDMismatch), "another directory")), patience); err != nil {
+		t.Fatal(err)
+	}
+	err := ended(t, m, "refused")
+	var r *RefusedError
+	if !errors.As(err, &r) || r.Local || r.Text != "another directory" || !errors.Is(err, ErrIDMismatch) || errors.Is(err, ErrFrame) {
+		t.Errorf("the session has ended with %v", err)
+	}
+}
