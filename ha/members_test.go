@@ -25,19 +25,24 @@ func TestT13_MemberListGrown(t *testing.T) {
 	c.start("a")
 	c.put(number(1))
 	for _, name := range []string{"b", "c"} {
-		n := c.nodes[name]
+		waiting := c.nodes[name]
 		eventually(t, name+" says what it waits for", func() bool {
-			return slices.ContainsFunc(n.Status().Obstacles, func(o ha.Obstacle) bool { return o.Kind == ha.ObstacleUnborn })
+			return slices.ContainsFunc(waiting.Status().Obstacles, func(o ha.Obstacle) bool { return o.Kind == ha.ObstacleUnborn })
 		})
-		if s := n.Status(); s.State != ha.Electing {
+		if s := waiting.Status(); s.State != ha.Electing {
 			t.Errorf("%s is %+v", name, s)
 		}
 		c.stop(name)
 		if err := os.RemoveAll(c.config(name).Dir); err != nil {
 			t.Fatal(err)
 		}
-		if err := refusedOpen(t, c.config(name)); !errors.Is(err, transport.ErrUnknownMember) {
-			t.Errorf("%s, with an empty directory: %v", name, err)
+		cfg := c.config(name)
+		n, err := ha.Open(cfg)
+		if err == nil {
+			n.Close()
+		}
+		if left := tree(t, cfg.Dir); !errors.Is(err, transport.ErrUnknownMember) || left != "" {
+			t.Errorf("%s, with an empty directory: %v, and it has left %q", name, err, left)
 		}
 	}
 	c.awaitSum(8, 2)
