@@ -282,6 +282,13 @@ func TestSnapshotVersions(t *testing.T) {
 		must(t, os.WriteFile(path, file, 0o600))
 		r, err := onDisk.openSnapshotFile(path)
 		must(t, err)
+		for _, n := range []int64{0, 5, int64(len(sent)), 1 << 20} { // read so far, and then again
+			_, err := io.CopyN(io.Discard, r, n)
+			if err != io.EOF {
+				must(t, err)
+			}
+			must(t, r.Rewind())
+		}
 		b, err := io.ReadAll(r)
 		must(t, errors.Join(err, r.Close()))
 		if !proto.Equal(r.snap, s) || !bytes.Equal(b, sent) {

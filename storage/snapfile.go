@@ -152,9 +152,11 @@ func (d disk) setHeader(path string, snap *raftpb.Snapshot) error {
 
 // snapshotReader reads the body of a snapshot file and verifies it at its end, in version 1 with the whole file.
 type snapshotReader struct {
-	r    io.Reader
+	r    *io.SectionReader
 	f    vfs.File
 	path string
+	from int64  // of r, where the body begins
+	seed uint32 // of the checksum there
 	snap *raftpb.Snapshot
 	body int64 // size of the body
 	left int64
@@ -246,7 +248,7 @@ func openOldSnapshot(f vfs.File, path string, size int64) (*snapshotReader, erro
 	}
 	crc := crc32.Update(crc32.Checksum(head, castagnoli), castagnoli, meta)
 	body := size - 16 - n - snapTrailer
-	return &snapshotReader{r: in, f: f, path: path, snap: snap, body: body, left: body, crc: crc, old: true}, nil
+	return &snapshotReader{r: in, f: f, path: path, snap: snap, body: body, left: body, from: 16 + n, seed: crc, crc: crc, old: true}, nil
 }
 
 func (r *snapshotReader) Read(p []byte) (int, error) {
@@ -287,6 +289,13 @@ func (r *snapshotReader) finish() error {
 		return corrupt(r.path, 0, "checksum does not match")
 	}
 	return io.EOF
+}
+
+// Rewind lets the body be read again from its beginning. The file is the same one, whatever has become of its name.
+func (r *snapshotReader) Rewind() error {
+	_, err := r.r.Seek(r.from, io.SeekStart)
+	r.left, r.crc, r.err = r.body, r.seed, nil
+	return err
 }
 
 func (r *snapshotReader) Close() error { return r.f.Close() }

@@ -196,7 +196,7 @@ func (w *WAL) recordLocked(snap *raftpb.Snapshot) error {
 
 // OpenSnapshot returns the newest snapshot in force, with a reader of its body and the body's size. At the end of a body
 // that is not what was written the reader returns a *CorruptError instead of io.EOF. The caller closes it; it stays
-// readable when newer snapshots replace it. The error is ErrNoSnapshot when there is none.
+// readable when newer snapshots replace it, and a method Rewind() error lets it be read again from its beginning. The error is ErrNoSnapshot when there is none.
 func (w *WAL) OpenSnapshot() (*raftpb.Snapshot, io.ReadCloser, int64, error) {
 	for {
 		if w.closed.Load() {

@@ -16,8 +16,10 @@ const (
 	defaultMaxClients   = 1024
 
 	minStreamBytes = 256 << 10
-	minMaxFrame    = 64 << 10
-	maxMaxFrame    = 1 << 30
+
+	minSnapshotLimit = 1 << 20
+	minMaxFrame      = 64 << 10
+	maxMaxFrame      = 1 << 30
 )
 
 // Config is what [Listen] and [Probe] need. It is copied; what it points to must not change afterwards.
@@ -58,6 +60,9 @@ type Config struct {
 	// SnapshotTimeout and its size at this rate. 0: 256 KiB.
 	SnapshotRate int64
 
+	// SnapshotLimit is the most bytes a second at which snapshots are sent, to all peers together. 0: none. At least 1 MiB.
+	SnapshotLimit int64
+
 	// CrashEvidence turns on [Handler.Gone]. Leave it off where a proxy, a firewall or a container's port mapping can
 	// answer "connection refused" for a host whose process is alive.
 	CrashEvidence bool
@@ -88,6 +93,9 @@ func (c Config) Validate() error {
 	}
 	if c.SnapshotRate < 0 {
 		fault("SnapshotRate is negative: %d", c.SnapshotRate)
+	}
+	if c.SnapshotLimit != 0 && c.SnapshotLimit < minSnapshotLimit {
+		fault("SnapshotLimit is %d, less than %d", c.SnapshotLimit, minSnapshotLimit)
 	}
 	if c.MaxFrame != 0 && (c.MaxFrame < minMaxFrame || c.MaxFrame > maxMaxFrame) {
 		fault("MaxFrame is %d, not in [%d, %d]", c.MaxFrame, minMaxFrame, maxMaxFrame)

@@ -37,6 +37,8 @@ type peer struct {
 	taking    chan struct{} // 1: a token while a snapshot from it is received
 	counts    snapshotCounts
 
+	sending, receiving atomic.Pointer[journey] // of snapshots; nil: none
+
 	cancel context.CancelFunc // nil before the start; guarded by TCP.mu
 
 	mu       sync.Mutex // guards what follows

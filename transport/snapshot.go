@@ -1,22 +1,22 @@
 package transport
 
 import (
-	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"os"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/baton-ha/baton/internal/session"
 
 	"go.etcd.io/raft/v3/raftpb"
 )
+
+// This file receives snapshots; sendsnapshot.go sends them.
 
 const (
 	chunkSize = 256 << 10
@@ -25,267 +25,16 @@ const (
 	ackTaken  = 0
 	ackFailed = 1
 
-	// receiverPatience is how many times SnapshotTimeout a receiver may stand still, whose disk may be busy. Nothing but
-	// other snapshots to it waits for that, and those end what is being sent.
-	receiverPatience = 3
-
-	// digestRate is how many bytes a second a receiver must at least sync and verify before it acknowledges.
+	// digestRate is how many bytes a second each side must at least read and digest: a receiver before it acknowledges, and
+	// both where a snapshot goes on.
 	digestRate = 8 << 20
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// ErrSnapshotNotTaken is told to [Handler.SnapshotSent], with the receiver's text, when its ReceiveSnapshot failed.
-var ErrSnapshotNotTaken = errors.New("transport: receiver did not take the snapshot")
-
-// ErrSuperseded is told to [Handler.SnapshotSent] when a newer MsgSnap of the same group to the same peer was given to
-// Send: raft does that only when it has given up the older one.
-var ErrSuperseded = errors.New("transport: a newer snapshot is to be sent")
-
-// outbox sends snapshots to one peer, one at a time. A group has at most one waiting: a newer one takes the place of an
-// older one. It ends one that is being sent, unless it is the same snapshot, which a leader wants to be sent in a newer
-// term: then what is being sent goes on, and arrives as the newer message. So a transfer that takes longer than a
-// leadership is not begun anew for ever.
-type outbox struct {
-	p       *peer
-	wake    chan struct{} // 1: something is waiting
-	backoff backoff       // after failures; run's
-
-	mu      sync.Mutex // guards what follows
-	waiting []parcel
-	sending parcel                  // g is nil when nothing is
-	sealed  bool                    // of sending: its end is on its way, with the term that it arrives in
-	cancel  context.CancelCauseFunc // of what is being sent
-	closed  bool
-}
-
-type parcel struct {
-	g *Group
-	m *raftpb.Message
-}
-
-func (o *outbox) push(g *Group, m *raftpb.Message) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.closed {
-		o.fate(parcel{g, m}, ErrClosed)
-		return
-	}
-	if i := slices.IndexFunc(o.waiting, func(w parcel) bool { return w.g == g }); i >= 0 {
-		o.fate(o.waiting[i], ErrSuperseded)
-		o.waiting = slices.Delete(o.waiting, i, i+1)
-	}
-	if o.sending.g == g {
-		if !o.sealed && sameSnapshot(o.sending.m, m) {
-			o.fate(o.sending, ErrSuperseded)
-			o.sending.m = m
-			return
-		}
-		if !sameSnapshot(o.sending.m, m) {
-			o.cancel(ErrSuperseded)
-		}
-	}
-	o.waiting = append(o.waiting, parcel{g, m})
-	session.Signal(o.wake)
-}
-
-// fate tells what has become of a parcel, from another goroutine.
-func (o *outbox) fate(p parcel, err error) {
-	p.g.news.add(notice{what: noticeSnapshot, id: o.p.ID, m: p.m, err: err})
-}
-
-func sameSnapshot(a, b *raftpb.Message) bool {
-	x, y := a.GetSnapshot(), b.GetSnapshot()
-	return x.GetMetadata().GetIndex() == y.GetMetadata().GetIndex() && x.GetMetadata().GetTerm() == y.GetMetadata().GetTerm() &&
-		bytes.Equal(x.GetData(), y.GetData())
-}
-
-// seal returns the term in which what is being sent arrives.
-func (o *outbox) seal() uint64 {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.sealed = true
-	return o.sending.m.GetTerm()
-}
-
-// next takes the next parcel. The ctx is that of sending it. Without one, last says that there will be no more.
-func (o *outbox) next(ctx context.Context) (p parcel, sctx context.Context, last bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if len(o.waiting) == 0 {
-		o.closed = ctx.Err() != nil
-		return parcel{}, nil, o.closed
-	}
-	p = o.waiting[0]
-	o.waiting = slices.Delete(o.waiting, 0, 1)
-	o.sending, o.sealed = p, false
-	sctx, o.cancel = context.WithCancelCause(ctx)
-	return p, sctx, false
-}
-
-// sent ends the sending of a parcel and returns it, as the one that it has become.
-func (o *outbox) sent() parcel {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	p := o.sending
-	o.sending = parcel{}
-	o.cancel(nil)
-	return p
-}
-
-// run sends what is waiting until ctx ends, and then answers for what still waits.
-func (o *outbox) run(ctx context.Context) {
-	for {
-		next, sctx, last := o.next(ctx)
-		if last {
-			return
-		}
-		if next.g == nil {
-			select {
-			case <-o.wake:
-			case <-ctx.Done():
-			}
-			continue
-		}
-		err := o.send(sctx, next)
-		if cause := context.Cause(sctx); err != nil && cause != nil {
-			err = cause
-		}
-		if ctx.Err() != nil {
-			err = ErrClosed
-		}
-		next = o.sent()
-		o.p.counts.end(err)
-		o.pause(ctx, err)
-		next.g.h.SnapshotSent(next.m, err)
-	}
-}
-
-// pause waits after a failure before it is told, since the answer is another snapshot.
-func (o *outbox) pause(ctx context.Context, err error) {
-	if err == nil || errors.Is(err, ErrSuperseded) {
-		o.backoff = backoff{}
-		return
-	}
-	cfg := &o.p.t.cfg
-	lo := cfg.Backoff
-	if errors.Is(err, ErrRefused) {
-		lo = cfg.MaxBackoff
-	}
-	select {
-	case <-time.After(o.backoff.next(lo, max(lo, cfg.MaxBackoff))):
-	case <-ctx.Done():
-	}
-}
-
-// send sends one snapshot and waits for its acknowledgement.
-func (o *outbox) send(ctx context.Context, s parcel) error {
-	cfg := &o.p.t.cfg
-	l, err := o.p.t.end.Dial(o.p.small(ctx), o.p.Peer, PurposeSnapshot)
-	if err != nil {
-		var r *RefusedError
-		if errors.As(err, &r) {
-			o.p.t.refused(r)
-		}
-		return err
-	}
-	defer l.Close()
-	stop := context.AfterFunc(ctx, func() { l.Close() })
-	defer stop()
-
-	body, size, err := s.g.h.OpenSnapshot(s.m.GetSnapshot())
-	if err != nil {
-		return fmt.Errorf("open snapshot: %w", err)
-	}
-	defer body.Close()
-
-	// The receiver may say no in the middle, and read no further.
-	ack := make(chan error, 1)
-	go func() {
-		err := readAck(l)
-		if err != nil {
-			l.Close()
-		}
-		ack <- err
-	}()
-	total, err := o.write(l, s, body, size)
-	if err != nil {
-		l.Close()
-		if no := <-ack; errors.Is(no, ErrSnapshotNotTaken) {
-			return no
-		}
-		return err
-	}
-	patience := receiverPatience*cfg.SnapshotTimeout + time.Duration(float64(total)/digestRate*float64(time.Second))
-	if err := l.Raw.SetReadDeadline(time.Now().Add(patience)); err != nil {
-		// The receiver has said no already, and readAck has closed the connection.
-		l.Close()
-		return errors.Join(<-ack, err)
-	}
-	return <-ack
-}
-
-func readAck(l *session.Link) error {
-	f, err := l.Next(2 + session.MaxText)
-	if err != nil {
-		return fmt.Errorf("snapshot was not acknowledged: %w", err)
-	}
-	if f.Kind != session.KindAck {
-		return fmt.Errorf("%w: type %d instead of an acknowledgement", session.ErrFrame, f.Kind)
-	}
-	code, text, err := session.DecodeCoded(f.Body)
-	if err == nil && code != ackTaken {
-		err = fmt.Errorf("%w: %s", ErrSnapshotNotTaken, text)
-	}
-	return err
-}
-
-// write writes one snapshot and returns the size of its body.
-func (o *outbox) write(l *session.Link, s parcel, body io.Reader, size int64) (total int64, err error) {
-	timeout := receiverPatience * o.p.t.cfg.SnapshotTimeout
-	head, err := appendMessage(nil, session.KindSnapshot, s.g.id, binary.BigEndian.AppendUint64(nil, uint64(size)), s.m)
-	if err != nil {
-		return 0, err
-	}
-	if err := l.Send(head, timeout); err != nil {
-		return 0, err
-	}
-	var (
-		sum uint32
-		buf = make([]byte, session.HeaderSize+chunkSize)
-	)
-	for {
-		n, rerr := io.ReadFull(body, buf[session.HeaderSize:])
-		if rerr != nil && rerr != io.EOF && rerr != io.ErrUnexpectedEOF {
-			return 0, fmt.Errorf("read snapshot: %w", rerr)
-		}
-		if n > 0 {
-			chunk := buf[:session.HeaderSize+n]
-			sum = crc32.Update(sum, castagnoli, chunk[session.HeaderSize:])
-			total += int64(n)
-			o.p.counts.sentBytes.Add(uint64(n))
-			if size >= 0 && total > size {
-				break
-			}
-			session.SealFrame(chunk, session.KindChunk, s.g.id)
-			if err := l.Send(chunk, timeout); err != nil {
-				return 0, err
-			}
-		}
-		if rerr != nil {
-			break
-		}
-	}
-	if size >= 0 && total != size {
-		return 0, fmt.Errorf("read snapshot: its body does not have the %d bytes that were announced", size)
-	}
-	return total, l.Send(session.AppendFrame(nil, session.KindEnd, s.g.id, appendEnd(nil, total, sum, o.seal())), timeout)
-}
-
-func appendEnd(b []byte, total int64, sum uint32, term uint64) []byte {
-	b = binary.BigEndian.AppendUint64(b, uint64(total))
-	b = binary.BigEndian.AppendUint32(b, sum)
-	return binary.BigEndian.AppendUint64(b, term)
+// digesting is how long so many bytes may take to be digested.
+func digesting(n int64) time.Duration {
+	return time.Duration(float64(max(n, 0)) / digestRate * float64(time.Second))
 }
 
 // takeSnapshot receives the one snapshot of a connection and acknowledges it.
@@ -342,10 +91,14 @@ func (t *TCP) handSnapshot(ctx context.Context, p *peer, l *session.Link, group 
 		return ErrClosed
 	}
 	defer func() { <-p.taking }()
+	now := newJourney(m, size)
+	p.receiving.Store(now)
+	defer p.receiving.Store(nil)
 	body := &snapshotBody{
-		l: l, group: group, m: m, size: size, slack: t.cfg.SnapshotTimeout, timeout: t.cfg.SnapshotTimeout, rate: t.cfg.SnapshotRate,
+		l: l, group: group, m: m, size: size, slack: t.cfg.SnapshotTimeout, timeout: t.cfg.SnapshotTimeout, rate: t.cfg.SnapshotRate, now: now,
+		answer: t.cfg.WriteTimeout,
 	}
-	defer func() { p.counts.receivedBytes.Add(uint64(body.total)) }()
+	defer func() { p.counts.receivedBytes.Add(uint64(body.total - body.from)) }()
 	if err := g.h.ReceiveSnapshot(m, size, body); err != nil {
 		return err
 	}
@@ -375,13 +128,52 @@ type snapshotBody struct {
 	slack   time.Duration // how long the sender is waited for now
 	chunk   []byte        // what is left of the current one; in the frame reader's buffer
 	hold    []byte        // the last chunk while the frame after it is read
-	total   int64
-	sum     uint32
+	answer  time.Duration // in which the sender must take what is said to it
+	agreed  bool          // it is known where the body begins
+	from    int64         // that
+	total   int64         // bytes of the body, with those before from
+	sum     uint32        // of those behind it
 	ended   bool
 	err     error
+	now     *journey
+}
+
+// Resume tells the sender that the first bytes of the body are there, and their SHA-256, and returns where what is read begins: behind
+// them, if that is how the sender's body begins, and else at 0. It comes before the first Read, or not at all.
+func (b *snapshotBody) Resume(have int64, sum [sha256.Size]byte) (from int64, err error) {
+	if b.agreed {
+		return 0, errors.New("it is being read already")
+	}
+	b.agreed = true
+	if b.l.Peer.Version < goOnVersion {
+		return 0, nil
+	}
+	frame := session.AppendFrame(nil, session.KindHave, b.group, append(binary.BigEndian.AppendUint64(nil, uint64(have)), sum[:]...))
+	if err := b.l.Send(frame, b.answer); err != nil {
+		return 0, err
+	}
+	if err := b.l.Raw.SetReadDeadline(time.Now().Add(b.timeout + digesting(have))); err != nil {
+		return 0, err
+	}
+	f, err := b.l.Next(fromSize)
+	if err != nil {
+		return 0, fmt.Errorf("read snapshot: %w", err)
+	}
+	if f.Kind != session.KindFrom || len(f.Body) != fromSize || f.ID != b.group {
+		return 0, fmt.Errorf("%w: type %d instead of where a snapshot goes on", session.ErrFrame, f.Kind)
+	}
+	if from = int64(binary.BigEndian.Uint64(f.Body)); from != have && from != 0 {
+		return 0, fmt.Errorf("%w: a snapshot of which %d bytes are there goes on at %d", session.ErrFrame, have, from)
+	}
+	b.from, b.total = from, from
+	b.now.bytes.Store(from)
+	return from, nil
 }
 
 func (b *snapshotBody) Read(p []byte) (int, error) {
+	if !b.agreed {
+		_, b.err = b.Resume(0, sha256.Sum256(nil))
+	}
 	for len(b.chunk) == 0 && b.err == nil {
 		b.err = b.next()
 	}
@@ -410,6 +202,7 @@ func (b *snapshotBody) next() error {
 		return fmt.Errorf("%w: empty chunk", session.ErrFrame)
 	}
 	b.total += int64(len(f.Body))
+	b.now.bytes.Store(b.total)
 	b.sum = crc32.Update(b.sum, castagnoli, f.Body)
 	if b.size >= 0 && b.total > b.size {
 		return fmt.Errorf("%w: snapshot is longer than its %d bytes", session.ErrFrame, b.size)

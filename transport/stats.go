@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/baton-ha/baton/internal/stats"
+
+	"go.etcd.io/raft/v3/raftpb"
 )
 
 // Stats is what the transport has done since Listen, at one moment. It is a plain value. Everything but Standing, Clients, Held, Queued, Since and
@@ -65,6 +67,37 @@ type SnapshotStats struct {
 	Sent, Superseded, Failed uint64 // that were begun to be sent
 	Received, NotTaken       uint64 // as ReceiveSnapshot has returned
 	SentBytes, ReceivedBytes uint64 // of bodies, also of those that failed
+	Broken                   uint64 // connections that have broken while one was sent, which went on over another
+	SkippedBytes             uint64 // that were not sent again, because the receiver had them
+	Sending, Receiving       Progress
+}
+
+// Progress is how far a snapshot has come that is on its way; zero: none is.
+type Progress struct {
+	Index uint64    // raft's, of the entry that it stands after
+	Bytes int64     // of its body that are there
+	Size  int64     // of its body, -1 if it is not known
+	Since time.Time // when it was begun
+}
+
+// A journey is a Progress that changes.
+type journey struct {
+	index uint64
+	size  int64
+	since time.Time
+	bytes atomic.Int64
+}
+
+func newJourney(m *raftpb.Message, size int64) *journey {
+	return &journey{index: m.GetSnapshot().GetMetadata().GetIndex(), size: size, since: time.Now()}
+}
+
+// load returns it as it is; of nil, none.
+func (p *journey) load() Progress {
+	if p == nil {
+		return Progress{}
+	}
+	return Progress{Index: p.index, Bytes: p.bytes.Load(), Size: p.size, Since: p.since}
 }
 
 // meter counts what one goroutine sees, for others to read.
@@ -96,7 +129,7 @@ type laneCounts struct {
 }
 
 type snapshotCounts struct {
-	sent, superseded, failed, received, notTaken, sentBytes, receivedBytes atomic.Uint64
+	sent, superseded, failed, received, notTaken, sentBytes, receivedBytes, broken, skippedBytes atomic.Uint64
 }
 
 type tcpCounts struct{ accepted, shared, refused, failed atomic.Uint64 }
@@ -113,7 +146,7 @@ func (t *TCP) Stats() Stats {
 	s := Stats{Accepted: c.accepted.Load(), Shared: c.shared.Load(), Refused: c.refused.Load(), Failed: c.failed.Load(), TakenBack: t.end.TakenBack(), Standing: t.end.Standing()}
 	s.Clients, s.MemberStreams, s.ClientStreams = t.clients.Load(), t.memberStreams.stats(), t.clientStreams.stats()
 	for _, p := range t.dir.Load().byID {
-		s.Peers = append(s.Peers, PeerStats{Peer: p.Peer, Control: p.control.stats(), Bulk: p.bulk.stats(), Snapshots: p.counts.stats()})
+		s.Peers = append(s.Peers, PeerStats{Peer: p.Peer, Control: p.control.stats(), Bulk: p.bulk.stats(), Snapshots: p.snapshotStats()})
 	}
 	slices.SortFunc(s.Peers, func(a, b PeerStats) int {
 		if a.ID < b.ID {
@@ -174,9 +207,11 @@ func (c *snapshotCounts) end(err error) {
 	}
 }
 
-func (c *snapshotCounts) stats() SnapshotStats {
+func (p *peer) snapshotStats() SnapshotStats {
+	c := &p.counts
 	return SnapshotStats{
 		Sent: c.sent.Load(), Superseded: c.superseded.Load(), Failed: c.failed.Load(), Received: c.received.Load(), NotTaken: c.notTaken.Load(),
 		SentBytes: c.sentBytes.Load(), ReceivedBytes: c.receivedBytes.Load(),
+		Broken: c.broken.Load(), SkippedBytes: c.skippedBytes.Load(), Sending: p.sending.Load().load(), Receiving: p.receiving.Load().load(),
 	}
 }

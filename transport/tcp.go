@@ -39,12 +39,15 @@ type Handler interface {
 	// Now reads the handler's clock, for Gone. Must not block.
 	Now() time.Duration
 	// OpenSnapshot returns the body of a snapshot that is to be sent, and its size, -1 if unknown. It may block. The
-	// transport closes the body.
+	// transport closes the body. If the body has a method Rewind() error, which lets it be read from its beginning again, the
+	// snapshot goes on over another connection where one breaks.
 	OpenSnapshot(snap *raftpb.Snapshot) (body io.ReadCloser, size int64, err error)
 	// ReceiveSnapshot takes a MsgSnap and reads its body to the end; size is -1 if unknown. Reading fails if the body is
 	// damaged or cut: what was read before is then to be thrown away. io.EOF, or the last of size bytes, means that the
 	// whole body was verified. Until then the term of m may grow: the sender may have become the leader anew. The error is
-	// told to the sender. It may block. One at a time for each peer.
+	// told to the sender. It may block. One at a time for each peer. The body has a method Resume(have int64, sum [32]byte) (from int64,
+	// err error), which may be called before the first Read, by who has kept the first bytes of an earlier body of the same snapshot,
+	// and their SHA-256: if the sender's body begins so, it is read from there on; from is 0 if it does not.
 	ReceiveSnapshot(m *raftpb.Message, size int64, body io.Reader) error
 	// SnapshotSent is the fate of m, a MsgSnap given to Send, exactly one for each until Close: nil when the receiver's
 	// ReceiveSnapshot returned nil. With an error the receiver may still have it. It may come after a later MsgSnap was
@@ -62,6 +65,7 @@ type TCP struct {
 	reached atomic.Bool   // somebody has come in
 	closing chan struct{} // closed by Close
 	counts  tcpCounts
+	pacer   *pacer  // of snapshots
 	unbound error   // why there was nothing to listen on at first
 	shared  *shared // nil: the port is ours alone
 	dir     atomic.Pointer[directory]
@@ -106,7 +110,7 @@ func Listen(c Config) (*TCP, error) {
 	if err != nil && !errors.Is(err, errNotYet) {
 		return nil, err
 	}
-	t := &TCP{end: e, cfg: c, said: e.Said, listeners: all, unbound: err, changed: make(chan struct{}, 1), closing: make(chan struct{})}
+	t := &TCP{end: e, cfg: c, said: e.Said, listeners: all, unbound: err, changed: make(chan struct{}, 1), closing: make(chan struct{}), pacer: &pacer{rate: c.SnapshotLimit}}
 	if c.Share {
 		t.shared = newShared(t)
 	}

@@ -46,6 +46,8 @@ const (
 	KindCredit   Kind = 13
 	KindPing     Kind = 14
 	KindPong     Kind = 15
+	KindHave     Kind = 16 // of snapshots again, from their receiver
+	KindFrom     Kind = 17
 )
 
 // ErrFrame is wrapped by every error about bytes that are not what the format says, as opposed to bytes that do not come.

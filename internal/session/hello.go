@@ -12,7 +12,7 @@ import (
 
 const (
 	// Version is the version of the protocol that this package speaks. It talks to all down to MinVersion.
-	Version = 4
+	Version = 5
 	// MinVersion is the oldest version that this package still speaks.
 	MinVersion = 3
 
