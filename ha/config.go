@@ -231,6 +231,9 @@ type Config struct {
 	// revision of the main module as they were built, if that is known.
 	Version string
 
+	// SnapshotLimit is the most bytes a second at which this member sends snapshots, to all others together. 0: none. At least 1 MiB.
+	SnapshotLimit int64
+
 	// Logger gets what happens, from a goroutine of its own: one that is slow delays nothing, and loses lines.
 	// Nil: slog.Default().
 	Logger *slog.Logger
@@ -396,6 +399,9 @@ func (c Config) Validate() error {
 		wrong("MemoryBytes: %d is negative", d.MemoryBytes)
 	} else if d.MemoryBytes > 0 && d.MemoryBytes < least && d.MaxRecord <= 32<<20 {
 		wrong("MemoryBytes: %d is less than %d, %s", d.MemoryBytes, least, why)
+	}
+	if d.SnapshotLimit != 0 && d.SnapshotLimit < 1<<20 {
+		wrong("SnapshotLimit: %d is less than 1 MiB a second", c.SnapshotLimit)
 	}
 	for _, b := range []struct {
 		name string

@@ -79,6 +79,8 @@ type Status struct {
 	Obstacles []Obstacle
 	// Problems are what else is wrong at present without ending the member, by kind and peer; nil if nothing is.
 	Problems []Problem
+	// Snapshots are those on their way to and from other members, by peer; nil if there are none.
+	Snapshots []Underway
 }
 
 // Lag is how far behind a member may be.
@@ -121,7 +123,8 @@ func (s Status) MarshalJSON() ([]byte, error) {
 		Err        string      `json:"error,omitempty"`
 		Obstacles  []Obstacle  `json:"obstacles,omitempty"`
 		Problems   []Problem   `json:"problems,omitempty"`
-	}{s.Name, s.State, s.Token, s.Epoch, s.Active, s.ActiveAddr, s.ActiveAdvertise, s.Leader, s.Index, s.Applied, s.Lag.Records, s.Lag.Time.Seconds(), s.Lease.Seconds(), failure, s.Obstacles, s.Problems})
+		Snapshots  []Underway  `json:"snapshots,omitempty"`
+	}{s.Name, s.State, s.Token, s.Epoch, s.Active, s.ActiveAddr, s.ActiveAdvertise, s.Leader, s.Index, s.Applied, s.Lag.Records, s.Lag.Time.Seconds(), s.Lease.Seconds(), failure, s.Obstacles, s.Problems, s.Snapshots})
 }
 
 // Status returns the member's present status. It never blocks, and reads the clock: what the loop has said last
@@ -134,6 +137,7 @@ func (n *Node) Status() Status {
 		s.Lag = n.log.Lag()
 	}
 	s.Obstacles, s.Problems = n.conditions.list()
+	s.Snapshots = n.underway()
 	return s
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -155,6 +156,27 @@ func (t *TCP) Stats() Stats {
 		return 1
 	})
 	return s
+}
+
+// A Transfer is a snapshot on its way to a peer or from it.
+type Transfer struct {
+	Peer  Peer
+	Sends bool // to it
+	Progress
+}
+
+// Transfers returns the snapshots on their way, by name of the peer. It does not block.
+func (t *TCP) Transfers() (list []Transfer) {
+	for _, p := range t.dir.Load().byID {
+		if s := p.sending.Load(); s != nil {
+			list = append(list, Transfer{p.Peer, true, s.load()})
+		}
+		if r := p.receiving.Load(); r != nil {
+			list = append(list, Transfer{p.Peer, false, r.load()})
+		}
+	}
+	slices.SortFunc(list, func(a, b Transfer) int { return strings.Compare(a.Peer.Name, b.Peer.Name) })
+	return list
 }
 
 // dials counts a try to connect.
