@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/baton-ha/baton/internal/session"
 	"github.com/baton-ha/baton/internal/wire"
@@ -71,6 +72,7 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	sc, err := session.NewClient(session.ClientConfig{
 		Cluster: cfg.Cluster, Name: cfg.Name, TLS: cfg.TLS, GetTLS: cfg.GetTLS, Authorize: cfg.Authorize,
 		DialTimeout: cfg.DialTimeout, HandshakeTimeout: 3 * cfg.DialTimeout, Logger: cfg.Logger,
+		Streams: session.StreamConfig{Ping: signOfLife},
 	})
 	if err != nil {
 		return nil, err
@@ -87,6 +89,9 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	}
 	return c, nil
 }
+
+// signOfLife is how often a member is looked at for a sign of life: after four without one its streams have ended, and others are tried.
+const signOfLife = 500 * time.Millisecond
 
 // Close ends everything: what waits returns [ErrClosed]. It may be called again.
 func (c *Client) Close() error {

@@ -26,7 +26,7 @@ func TestFollow(t *testing.T) {
 	leaks(t)
 	c := newCluster(t, 3, nil)
 	first, _ := c.active()
-	cl := dial(t, c.addr("b"))
+	cl := dial(t, c.addr(first.Status().Name))
 	m, err := cl.Active(t.Context())
 	if err != nil || m.Name != first.Status().Name || m.Addr != c.addr(m.Name) {
 		t.Fatalf("%+v, %v", m, err)
@@ -39,6 +39,14 @@ func TestFollow(t *testing.T) {
 		t.Errorf("members %q", names)
 	}
 	epoch := cl.Cluster().Epoch
+	eventually(t, "the client listens to a member that is not active", func() bool {
+		for _, m := range c.members {
+			if n := c.node(m.Name); n != first && n.Stats().Net.ClientStreams.Served > 0 {
+				return true
+			}
+		}
+		return false
+	})
 
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()

@@ -63,15 +63,18 @@ func (c *Client) places(spare bool) []place {
 // follow listens to one member after the other until ctx ends.
 func (c *Client) follow(ctx context.Context) {
 	for pause := (backoff{}); ; {
-		all := c.places(false)
+		all := c.places(true) // what an Active does not say any more, another member does
 		refusals := 0
 		var last error
-		for _, at := range all {
+		for i, at := range all {
 			var heard bool
-			if heard, last = c.listen(ctx, at); ctx.Err() != nil {
+			if heard, last = c.listen(ctx, at, i == 0); ctx.Err() != nil {
 				return
 			}
 			c.cfg.Logger.Debug("a member is not listened to any more", "cluster", c.cfg.Cluster, "at", at.String(), "err", last)
+			if last == errRather {
+				break
+			}
 			if heard {
 				pause = backoff{}
 			} else if c.fail(at, last); forGood(last) {
@@ -81,16 +84,20 @@ func (c *Client) follow(ctx context.Context) {
 		if refusals == len(all) {
 			c.giveUp(last)
 		}
-		if !pause.wait(ctx) {
+		if last != errRather && !pause.wait(ctx) {
 			return
 		}
 	}
 }
 
-var errSilent = errors.New("it has said nothing in time")
+var (
+	errSilent = errors.New("it has said nothing in time")
+	errRather = errors.New("it is the Active, and another member will do")
+)
 
-// listen takes what one member says of the cluster until it says nothing more, or nothing that is of use. heard is whether it was.
-func (c *Client) listen(ctx context.Context, at place) (heard bool, err error) {
+// listen takes what one member says of the cluster until it says nothing more, or nothing that is of use. heard is whether it was. leave: it
+// need not be the Active, which is the one that is missed most when it falls silent.
+func (c *Client) listen(ctx context.Context, at place, leave bool) (heard bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	late := time.AfterFunc(4*c.cfg.DialTimeout+touchPatience, func() { cancel(errSilent) })
@@ -109,7 +116,12 @@ func (c *Client) listen(ctx context.Context, at place) (heard bool, err error) {
 		if err != nil {
 			return heard, err
 		}
-		switch useful := c.learn(said); {
+		useful := c.learn(said)
+		if leave && said.Active == said.From && slices.ContainsFunc(said.Members, func(m wire.Member) bool { return m.Name != said.From && m.Liveness == "Alive" }) {
+			return true, errRather
+		}
+		leave = false
+		switch {
 		case useful:
 			late.Stop()
 			heard, waits = true, false

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -164,6 +165,7 @@ func TestT12_Killed(t *testing.T) {
 		})
 	}
 	kills, stops := 0, 0
+	var gaps []time.Duration // from the end of the Active to the first answer of a call that was made then
 	for until := time.Now().Add(*killed); time.Now().Before(until); {
 		from := [2]uint64{seen[0].Load(), seen[1].Load()}
 		name := c.members[rand.N(3)].Name
@@ -179,8 +181,16 @@ func TestT12_Killed(t *testing.T) {
 			}
 		} else {
 			kills++
+			active := cl.Cluster().Active == name
 			_ = p.cmd.Process.Kill()
 			_ = p.cmd.Wait()
+			if active {
+				began := time.Now()
+				if _, err := cl.Call(ctx, number(1<<63|calls.Add(1))); err != nil {
+					t.Errorf("call after a kill: %v", err)
+				}
+				gaps = append(gaps, time.Since(began))
+			}
 			time.Sleep(time.Duration(rand.N(int64(300 * time.Millisecond))))
 			processes[name] = c.spawn(name)
 		}
@@ -188,6 +198,10 @@ func TestT12_Killed(t *testing.T) {
 	}
 	t.Logf("%d kills, %d stops: %d records read, %d calls, the longest took %v", kills, stops, seen[0].Load(), calls.Load(),
 		time.Duration(longest.Load()).Round(time.Millisecond))
+	slices.Sort(gaps)
+	if n := len(gaps); n > 0 {
+		t.Logf("after %d kills of the Active a call took %v at the least, %v in the median, %v at most", n, gaps[0], gaps[n/2], gaps[n-1])
+	}
 	if calls.Load() < 10 {
 		t.Error("nothing was called")
 	}
