@@ -35,6 +35,7 @@ func (m *teller) Answer(entries []ha.Entry) ([][]byte, error) {
 
 // TestAnswers: each append gets the answer to its own record, however many are under way and in one batch.
 func TestAnswers(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1, func(cfg *ha.Config) { cfg.StateMachine = new(teller) })
 	c.startAll()
 	n, token := c.active()
@@ -71,6 +72,7 @@ func TestAnswers(t *testing.T) {
 
 // TestAppendBatch: a batch is in the log whole, its records one behind the other, or not at all.
 func TestAppendBatch(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1, func(cfg *ha.Config) { cfg.MaxRecord = 1000 })
 	c.startAll()
 	n, token := c.active()
@@ -107,6 +109,7 @@ func TestAppendBatch(t *testing.T) {
 
 // TestAppendAsync: one goroutine has many appends under way, in order and up to the bound.
 func TestAppendAsync(t *testing.T) {
+	t.Parallel()
 	gate := make(chan struct{})
 	var once sync.Once
 	open := func() { once.Do(func() { close(gate) }) }
@@ -161,6 +164,7 @@ func TestAppendAsync(t *testing.T) {
 
 // TestAnswersMiscounted: a machine that does not answer each record stops its member.
 func TestAnswersMiscounted(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1, func(cfg *ha.Config) { cfg.StateMachine = miscounting{new(counter)} })
 	c.startAll()
 	n, token := c.active()

@@ -12,6 +12,7 @@ import (
 
 // TestG11_ReadBarrier: behind a barrier each member reads what was acknowledged on any.
 func TestG11_ReadBarrier(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3, nil)
 	c.startAll()
 	for i := range uint64(30) {
@@ -46,6 +47,7 @@ func TestG11_ReadBarrier(t *testing.T) {
 
 // TestReadBarrierFails: without a majority it fails soon, and the status says how old the state is.
 func TestReadBarrierFails(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3, quick)
 	c.startAll()
 	_, token := c.active()
@@ -82,6 +84,7 @@ func TestReadBarrierFails(t *testing.T) {
 
 // TestReadBarrierReentrant: within the state machine nothing can be waited for that is yet to be applied.
 func TestReadBarrierReentrant(t *testing.T) {
+	t.Parallel()
 	inside, nodes := make(chan error, 1), make(chan *ha.Node, 1)
 	c := newCluster(t, 1, func(cfg *ha.Config) {
 		cfg.StateMachine = curious{new(counter), func() { inside <- (<-nodes).ReadBarrier(context.Background()) }}

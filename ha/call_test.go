@@ -27,6 +27,7 @@ func telling(tellers map[string]*teller) func(cfg *ha.Config) {
 
 // TestG10_Calls: calls from every member, while the role moves on, take effect once each.
 func TestG10_Calls(t *testing.T) {
+	t.Parallel()
 	tellers := map[string]*teller{}
 	c := newCluster(t, 3, telling(tellers))
 	c.startAll()
@@ -130,6 +131,7 @@ func serving(s *servant, tellers map[string]*teller) func(cfg *ha.Config) {
 
 // TestHandle: a handler runs on the Active only, and what it says crosses the wire with its meaning.
 func TestHandle(t *testing.T) {
+	t.Parallel()
 	s := &servant{hold: make(chan struct{})}
 	tellers := map[string]*teller{}
 	c := newCluster(t, 3, serving(s, tellers))
@@ -182,6 +184,7 @@ func TestHandle(t *testing.T) {
 // TestG10_HandlerDeposed: a handler whose role ends after it has appended is run again by the next Active, which is told so, and
 // appends nothing more.
 func TestG10_HandlerDeposed(t *testing.T) {
+	t.Parallel()
 	s := new(servant)
 	tellers := map[string]*teller{}
 	c := newCluster(t, 3, serving(s, tellers))
@@ -217,6 +220,7 @@ func TestG10_HandlerDeposed(t *testing.T) {
 
 // TestCallEnds: a call ends with its ctx, and with the node, and says whether it may have taken effect.
 func TestCallEnds(t *testing.T) {
+	t.Parallel()
 	s := &servant{hold: make(chan struct{})}
 	c := newCluster(t, 3, serving(s, map[string]*teller{}))
 	c.startAll()

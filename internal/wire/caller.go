@@ -296,7 +296,7 @@ func (c *Caller) connect(ctx context.Context) (*callLine, error) {
 			c.mu.Unlock()
 			return nil, ErrCallerClosed
 		}
-		if l := c.line; l != nil && (active == "" || l.member == active) && l.alive() {
+		if l := c.line; l != nil && l.member == active && l.alive() {
 			c.mu.Unlock()
 			return l, nil
 		}
