@@ -72,7 +72,7 @@ func (c *Checkpointer) adopt(theirs *raftpb.Snapshot, cp core.Checkpoint, size i
 	at, epochs := cp.Position.Raft, c.store.position().Epochs
 	total := c.totalAt(at)
 	cut := c.cutBehind(total)
-	cp.Version, cp.Base, cp.Terms = core.CheckpointVersion, cut.base, c.store.termsUpTo(cut.base, at)
+	cp.Version, cp.Base, cp.Terms = 0, cut.base, c.store.termsUpTo(cut.base, at)
 	cp.Position.Epochs = epochs[:sort.Search(len(epochs), func(i int) bool { return epochs[i].Raft > at })]
 	cp.Position = cp.Position.Since(cut.base.Raft)
 	own := core.NewSnapshot(theirs.GetMetadata().GetTerm(), cp)

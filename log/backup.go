@@ -72,7 +72,7 @@ func (l *Log) Backup(ctx context.Context, cluster string, w io.Writer) (BackupIn
 		return BackupInfo{}, ErrNothing
 	}
 	if held := l.store.oldest(); held.Raft > cp.Base.Raft && cp.Base.Raft < cp.Position.Raft {
-		cp.Base, cp.Terms = held, l.store.termsUpTo(held, cp.Position.Raft)
+		cp.Version, cp.Base, cp.Terms = 0, held, l.store.termsUpTo(held, cp.Position.Raft)
 		snap = core.NewSnapshot(snap.GetMetadata().GetTerm(), cp)
 	}
 	head := backupHead{

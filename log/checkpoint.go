@@ -226,7 +226,7 @@ func (c *Checkpointer) Save(a Place, body io.WriterTo) (err error) {
 	latest := c.store.latest().GetMetadata()
 	if latest.GetIndex() < a.pos.Raft { // else a leader's snapshot has overtaken this one
 		header := core.Checkpoint{
-			Version: core.CheckpointVersion, Position: a.pos.Since(cut.base.Raft), Base: cut.base, Terms: c.store.termsUpTo(cut.base, a.pos.Raft),
+			Position: a.pos.Since(cut.base.Raft), Base: cut.base, Terms: c.store.termsUpTo(cut.base, a.pos.Raft),
 			State: core.StateOf, Machine: c.machine, Sessions: a.sessions,
 		}
 		if body == nil {

@@ -52,13 +52,14 @@ var ErrStateMachine = errors.New("baton: all members must have a state machine, 
 const (
 	CheckpointVersion    = 4
 	minCheckpointVersion = 1
+	sessionless          = 3
 )
 
 // Boot returns the checkpoint with which every member of a new cluster begins: its voters at raft
 // index 1, term 1, and an empty log. The same members give the same bytes everywhere.
 func Boot(members []Member) *raftpb.Snapshot {
 	return NewSnapshot(1, Checkpoint{
-		Version: CheckpointVersion, Position: Position{Raft: 1, Roster: firstRoster(members)}, Base: Base{Raft: 1, Term: 1},
+		Position: Position{Raft: 1, Roster: firstRoster(members)}, Base: Base{Raft: 1, Term: 1},
 		State: StateNone,
 	})
 }
@@ -66,7 +67,7 @@ func Boot(members []Member) *raftpb.Snapshot {
 // Nobody returns the checkpoint with which a member begins that is to join a cluster: it knows of no members, and follows whoever
 // leads it. A leader's checkpoint takes its place.
 func Nobody() *raftpb.Snapshot {
-	return NewSnapshot(0, Checkpoint{Version: CheckpointVersion, State: StateNone})
+	return NewSnapshot(0, Checkpoint{State: StateNone})
 }
 
 // RosterOf returns the members that a checkpoint names.
@@ -85,12 +86,20 @@ func ForOthers(s *raftpb.Snapshot) (*raftpb.Snapshot, error) {
 	meta := s.GetMetadata()
 	c.Base = Base{Raft: c.Position.Raft, Term: meta.GetTerm(), Index: c.Position.Index}
 	c.Position = c.Position.Since(c.Base.Raft)
-	c.Terms, c.Version = nil, CheckpointVersion
+	c.Terms, c.Version = nil, 0
 	return NewSnapshot(meta.GetTerm(), c), nil
 }
 
-// NewSnapshot returns a checkpoint as raft's snapshot, whose configuration is that of the roster.
+// NewSnapshot returns a checkpoint as raft's snapshot, whose configuration is that of the roster. Its version, unless it has one, is the
+// oldest that can say what it says: members of a version before take it while a cluster is upgraded one by one.
 func NewSnapshot(term uint64, c Checkpoint) *raftpb.Snapshot {
+	switch {
+	case c.Version != 0:
+	case len(c.Sessions) > 0:
+		c.Version = CheckpointVersion
+	default:
+		c.Version = sessionless
+	}
 	c.adopt()
 	return &raftpb.Snapshot{
 		Data:     encodeMsgpack(nil, c),

@@ -11,7 +11,7 @@ import (
 
 // Found returns the checkpoint of another cluster as the first member of a new one begins with it.
 func (c Checkpoint) Found(first Member, cluster [16]byte) Checkpoint {
-	c.Version = CheckpointVersion
+	c.Version = 0 // as new as it must be
 	c.Position.ClusterID = cluster
 	c.Position.Roster = firstRoster([]Member{first})
 	c.Position.Roster.Version = c.Position.Raft
