@@ -42,6 +42,7 @@ var arrows = map[string][]string{
 	"internal/sim":     nil,
 	"internal/faultfs": {"internal/vfs"},
 	"internal/stats":   nil,
+	"internal/upgrade": {"ha"},
 	"internal/vfs":     nil,
 	"internal/wire":    nil,
 	"internal/agent":   {"ha", "ha/onfence", "ha/watchdog", "fence"},
@@ -51,7 +52,8 @@ var arrows = map[string][]string{
 
 // testArrows says what the tests of a package may import of ours besides.
 var testArrows = map[string][]string{
-	"ha/client": {"ha"}, // a client needs a cluster
+	"ha/client":        {"ha"}, // a client needs a cluster
+	"internal/upgrade": {"storage"},
 }
 
 // outside says who may import packages of others. The first line that fits an import decides; what fits
