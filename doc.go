@@ -58,7 +58,8 @@
 //
 // G7, honest disk. Damage is found, not served. A torn end of bytes that were never acknowledged is cut
 // off. Anything else stops the member, or does not let it start, with the file and the offset in the
-// error. After a failed write or fsync nothing is acknowledged until the member is started again.
+// error; with Config.Heal it comes back by itself, as another directory whose member votes once it has everything.
+// After a failed write or fsync nothing is acknowledged until the member is started again.
 // Conditions: right after a power cut, damage that takes the last synced write, and whatever came after
 // it as well, can look like a torn one (no vote is ever in such a write); and checksums have 32 bits.
 //

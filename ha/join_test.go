@@ -323,8 +323,10 @@ func TestHeal_FoundWhileRunning(t *testing.T) {
 			machines[name].breaks.Store(true)
 			c.put(number(1))
 			records++
-		case "gone":
-			c.lose(name)
+		case "gone": // at once: it still writes
+			if err := os.Rename(dir, filepath.Join(c.dir, "gone")); err != nil {
+				t.Fatal(err)
+			}
 		case "forgotten":
 			c.closeAll()
 			c.lose(name)

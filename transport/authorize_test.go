@@ -255,6 +255,22 @@ func TestCertificatesForHosts(t *testing.T) {
 	}
 }
 
+// A member that waits to be added has no peers yet. It takes a certificate for a host from those of whom it was told where they are, and from nobody else.
+func TestCertificatesForHostsBeforeThereArePeers(t *testing.T) {
+	leaks(t)
+	ca := newAuthority(t)
+	for what, hints := range map[string][]Peer{"told": {peerAt("a", "127.0.0.1:1")}, "told of another host": {peerAt("a", "127.0.0.2:1")}, "not told": nil} {
+		cb := config("b")
+		cb.TLS, cb.Peers, cb.Hello = ca.config(t), hints, says(Hello{Cluster: "jobs", Joining: true})
+		b := listen(t, cb)
+		b.start(t)
+		conf := config("a")
+		conf.TLS = ca.config(t)
+		_, err := Probe(t.Context(), conf, Peer{Name: "b", Addr: b.self.Addr})
+		mustBe(t, what, what == "told", err)
+	}
+}
+
 // Config.Authorize decides instead, with and without TLS; one that does not come back with an answer has refused.
 func TestOwnAuthorize(t *testing.T) {
 	leaks(t)

@@ -290,6 +290,17 @@ func (e *Endpoint) saw(l *Link, dialled bool) {
 	}
 }
 
+// hint is where the member of a name was at first, as far as that was said: a certificate that is for its host may be shown by one that is
+// no peer now. Whether it is let in is another question.
+func (e *Endpoint) hint(name string) string {
+	for _, p := range e.cfg.Peers {
+		if p.Name == name {
+			return p.Addr
+		}
+	}
+	return ""
+}
+
 func wrongLayout(own string, theirs uint16) *RefusedError {
 	return &RefusedError{Code: CodeVersion, Local: true, Text: fmt.Sprintf("%q speaks frame layout %d, the other side %d", own, Layout, theirs)}
 }
@@ -357,7 +368,9 @@ func (e *Endpoint) Answer(ctx context.Context, raw net.Conn, known func(string) 
 	}
 	role, p, isKnown := RoleMember, Peer{}, false
 	if other.Role.member() {
-		p, isKnown = known(other.Name)
+		if p, isKnown = known(other.Name); !isKnown {
+			p.Addr = e.hint(other.Name)
+		}
 	} else {
 		role, own = other.Role, own.toStrangers()
 	}
