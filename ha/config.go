@@ -198,7 +198,8 @@ type Config struct {
 	// MemoryBytes is about how much memory the member may take, garbage that is not collected yet included, and the
 	// StateMachine excluded. All bounds of queues, buffers and caches follow from it. 0: a quarter of what the
 	// process may have by GOMEMLIMIT, its control groups and the machine, 512 MiB at most; more if MaxRecord, MaxPending
-	// and CacheBytes need it. At least 32 MiB, 16 times MaxRecord, and twice MaxPending and CacheBytes together.
+	// and CacheBytes need it. At least 32 MiB, 16 times MaxRecord, and twice MaxPending and CacheBytes together. What is on its way to the
+	// others is shared out among as many as Members has, or two; where more are added, list them with the next start.
 	MemoryBytes int64
 	// MaxRecord bounds one record, in bytes. 0: 4 MiB. At most 32 MiB.
 	MaxRecord int
