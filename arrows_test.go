@@ -29,6 +29,7 @@ var arrows = map[string][]string{
 	"fence/redisfence": {"fence"},
 	"log":              {"fence", "internal/calls", "internal/core", "internal/stats"},
 	"ha":               {"log", "fence", "storage", "transport", "internal/calls", "internal/stats", "internal/wire"},
+	"ha/metrics":       {"ha", "internal/stats", "transport"},
 	"ha/activehttp":    {"ha", "fence", "fence/httpfence"},
 	"ha/client":        {"fence", "internal/session", "internal/wire"},
 	"ha/onfence":       {"ha"},
