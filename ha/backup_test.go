@@ -12,8 +12,6 @@ import (
 	"testing/iotest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/ha"
 	"github.com/baton-ha/baton/storage"
@@ -52,7 +50,7 @@ func shortLog(cfg *ha.Config) {
 // Whatever member writes it, a backup becomes a cluster that has everything, under the same indexes, and a higher epoch than
 // any that the old one gives later, or another one that was restored before (G9).
 func TestBackupRestore(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	t.Parallel()
 	for _, bare := range []bool{false, true} {
 		c := newCluster(t, 3, shortLog)
 		c.bare = bare
@@ -124,6 +122,7 @@ func TestBackupRestore(t *testing.T) {
 
 // A restored member is refused by the members of the old cluster, and refuses them, although all names are the same.
 func TestRestoredDoesNotMix(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 2, quick)
 	c.startAll()
 	c.put(number(1))
@@ -169,7 +168,7 @@ func TestRestoredDoesNotMix(t *testing.T) {
 
 // One survivor of three becomes a cluster, with all that was acknowledged with it, and says from where on something may be missing.
 func TestRecover(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	t.Parallel()
 	for _, bare := range []bool{false, true} {
 		c := newCluster(t, 3, shortLog)
 		c.bare = bare
@@ -227,6 +226,7 @@ func TestRecover(t *testing.T) {
 
 // A backup that fails says why, and is none.
 func TestBackupFails(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1, nil)
 	c.startAll()
 	c.put(number(1))
@@ -276,4 +276,51 @@ func (w *failingWriter) Write(b []byte) (int, error) {
 		return 0, w.err
 	}
 	return len(b), nil
+}
+
+// A cluster that was restored, or recovered from a survivor, grows like any other.
+func TestRestoredGrows(t *testing.T) {
+	t.Parallel()
+	for _, way := range []string{"restore", "recover"} {
+		c := newCluster(t, 1, shortLog)
+		c.startAll()
+		for i := range uint64(50) {
+			c.put(number(i))
+		}
+		var b bytes.Buffer
+		if _, err := c.nodes["a"].Backup(t.Context(), &b); err != nil {
+			t.Fatal(err)
+		}
+		_, token := c.active()
+		c.closeAll()
+		next := newCluster(t, 2, shortLog)
+		all := next.members
+		next.joins("b")
+		next.members = all[:1]
+		var err error
+		if way == "restore" {
+			_, err = ha.Restore(t.Context(), &b, next.founding())
+		} else {
+			_, err = ha.Recover(t.Context(), filepath.Join(c.dir, "a"), next.founding())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		next.start("a")
+		if _, now := next.active(); !now.Supersedes(token) {
+			t.Errorf("%v does not supersede %v", now, token)
+		}
+		next.members = all
+		next.start("b")
+		next.ask("b is added", func(n *ha.Node) error { return n.AddMember(t.Context(), all[1]) })
+		next.awaitSum(49*50/2, 50)
+		next.works("b")
+		next.put(number(1))
+		next.awaitSum(49*50/2+1, 51)
+		_, before := next.active()
+		next.handOver(before)
+		next.put(number(1))
+		next.awaitSum(49*50/2+2, 52)
+		next.closeAll()
+	}
 }
