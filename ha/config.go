@@ -63,7 +63,8 @@ type Config struct {
 
 	// Join begins an empty directory as one that waits to be added to a cluster that is there, by AddMember or
 	// ReplaceMember on one of its members ([Joining]). Members then has this member, and some others that are asked who
-	// they are; without them it waits to be asked. It has no effect on a directory with something in it.
+	// they are; without them it waits to be asked. With TLS, certificates that are only for a host are taken from those in Members
+	// alone. It has no effect on a directory with something in it.
 	Join bool
 
 	// Heal lets a member come back without a person when its directory is lost, empty although the others know it, or damaged: it waits
