@@ -40,6 +40,12 @@ func (c Config) begin(joins bool) (beginning, error) {
 	return b, nil
 }
 
+// How often the others are asked for a place to come back to, and the pause in between.
+const (
+	healTries = 5
+	healPause = 200 * time.Millisecond
+)
+
 // curable reports whether the member may come back with another directory, since this one is damaged, or is not there any more.
 func curable(err error) bool {
 	return errors.As(err, new(*storage.CorruptError)) || errors.Is(err, ErrForgotten)
@@ -50,11 +56,17 @@ func curable(err error) bool {
 func heal(cfg Config, queue *lines, why error) (*Node, error) {
 	n := newNode(cfg, queue)
 	tc := n.transportConfig(beginning{id: storage.Identity{ID: memberIDOf(cfg.Name, random64())}, fresh: true, joins: true})
-	answers, _ := probe(tc)
-	if !slices.ContainsFunc(answers, func(h transport.Hello) bool {
-		return h.Born && !h.Joining && slices.ContainsFunc(h.List, func(p transport.Peer) bool { return p.Name == cfg.Name })
-	}) {
-		return nil, fmt.Errorf("%w; it is not healed: of the members that list %q none answers", why, cfg.Name)
+	for try := 1; ; try++ {
+		answers, _ := probe(tc)
+		if slices.ContainsFunc(answers, func(h transport.Hello) bool {
+			return h.Born && !h.Joining && slices.ContainsFunc(h.List, func(p transport.Peer) bool { return p.Name == cfg.Name })
+		}) {
+			break
+		}
+		if try == healTries {
+			return nil, fmt.Errorf("%w; it is not healed: of the members that list %q none answers", why, cfg.Name)
+		}
+		time.Sleep(healPause)
 	}
 	if empty, err := storage.Empty(cfg.Dir); err != nil || !empty {
 		path, err := storage.SetAside(cfg.Dir, time.Now())
