@@ -73,6 +73,7 @@ func (n *Node) Close() error {
 // depart leaves, however long it takes.
 func (n *Node) depart() {
 	n.stage.Store("the handover")
+	n.departing.Store(true)
 	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.DrainTimeout)
 	go func() {
 		defer cancel()

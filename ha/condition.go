@@ -168,6 +168,7 @@ func (n *Node) condition(c condition) {
 	if !n.conditions.set(c) {
 		return
 	}
+	n.tellCondition(c.key, c.text)
 	if !c.key.quiet() {
 		n.sayCondition(c.key, false)
 	}
@@ -180,6 +181,7 @@ func (n *Node) conditionOver(key conditionKey) {
 	if !there {
 		return
 	}
+	n.tellCondition(key, "")
 	if told {
 		n.cfg.Logger.Info(key.name()+" over", append(n.about(key), "after", time.Since(since).Round(time.Millisecond))...)
 	}

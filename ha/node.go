@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -71,6 +72,9 @@ type Node struct {
 	closed    chan struct{} // closed when everything has ended
 	stage     atomic.Value  // string: what is waited for on the way out
 	misusedAt atomic.Int64
+	events    recorder
+	story     chronicle   // owned by the log's loop
+	departing atomic.Bool // the role is given up because the node is closed
 	stuck     atomic.Bool // OnActive goes on, DrainTimeout after its ctx had ended
 
 	pulse atomic.Int64 // when the loop last ran, on the node's clock
@@ -240,6 +244,9 @@ func (n *Node) open(begin beginning) (err error) {
 	n.leaving.Go(n.endCalls)
 	n.leaving.Go(n.closePort)
 	n.leaving.Go(n.watchLoop)
+	n.events.member, n.events.run = n.cfg.Name, time.Now().UnixNano()
+	n.events.record(Event{Kind: EventOpened, Text: fmt.Sprintf("opened by process %d", os.Getpid())})
+	n.leaving.Go(n.keepEvents)
 	if n.cfg.Health != nil {
 		n.callbacks.Go(n.watchHealth)
 	}

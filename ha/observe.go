@@ -68,6 +68,7 @@ func (n observer) step(now time.Duration, view log.View, in input) []log.Event {
 	for _, a := range out.actions {
 		n.do(now, a)
 	}
+	n.tell(now, in, out)
 	return out.events
 }
 

@@ -147,6 +147,9 @@ func (r *role) reported(now time.Duration, change log.Change) {
 		if c.Term != l.term || !c.Leading {
 			r.opening = false
 		}
+		if c.Term != l.term && !r.barred() {
+			r.retryAt = min(r.retryAt, now) // what was refused in another term is no reason to wait
+		}
 		l.leader, l.term, l.leading = c.Leader, c.Term, c.Leading
 		if c.Leading {
 			r.after = c.After

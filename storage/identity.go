@@ -27,6 +27,9 @@ const (
 	snapName     = "snap"
 )
 
+// EventsDir is the name of a directory in a member's directory that is not ours: what is in it is neither read nor checked.
+const EventsDir = "events"
+
 const formatVersion = 1
 
 // Identity says whose directory it is. It is written once, at the creation.
@@ -156,7 +159,7 @@ func (d disk) classify(dir string) (dirState, error) {
 			return dirComplete, nil
 		case name == creatingName:
 			creating = true
-		case name == lockName, name == creatingName+".tmp", notOurs(name), isAside(name):
+		case name == lockName, name == creatingName+".tmp", name == EventsDir, notOurs(name), isAside(name):
 		case name == snapName, name == walName:
 			holds, err := d.holdsOurs(filepath.Join(dir, name))
 			if err != nil {

@@ -242,7 +242,7 @@ func (d disk) clearUnfinished(dir string) error {
 	for _, e := range names {
 		path := filepath.Join(dir, e.Name())
 		switch name := e.Name(); {
-		case name == creatingName, name == lockName, notOurs(name), isAside(name):
+		case name == creatingName, name == lockName, name == EventsDir, notOurs(name), isAside(name):
 		case name == walName, name == snapName: // not the directory, which may have been made for us
 			err = d.clearDir(path)
 		default: // classify has made sure that it is ours

@@ -1,0 +1,189 @@
+package ha
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/baton-ha/baton/log"
+)
+
+// This file makes events of what goes into the role machine and comes out of it, on the loop.
+
+// chronicle is what is needed to say what an input means. It is owned by the log's loop.
+type chronicle struct {
+	lead    log.Leadership // as told last
+	active  uint64         // the epoch of the OnActive that runs, 0: none does
+	asked   string         // why the role is being given up: one of the causes
+	by      string         // who has asked
+	heard   time.Duration  // when the leader before this member was heard last
+	elected time.Duration
+	fencing time.Duration // when OnFence was called
+	fence   time.Duration // what it took
+	epoch   time.Duration // when the own epoch had started
+}
+
+// tell records what has come of an input.
+func (n *Node) tell(now time.Duration, in input, out output) {
+	c, name := &n.story, func(id uint64) string { return n.roster().nameOf(id) }
+	switch in := in.(type) {
+	case reported:
+		switch ch := in.change.(type) {
+		case log.Leadership:
+			n.tellLeadership(now, ch)
+		case log.EpochStarted:
+			e := ch.Epoch
+			if c.epoch = now; c.lead.Leader == 0 {
+				break // it was recovered
+			}
+			n.events.record(Event{Kind: EventEpoch, Epoch: e.Epoch, Term: e.Term, Peer: e.Holder, Text: fmt.Sprintf("epoch %d of %s has started", e.Epoch, e.Holder)})
+		case log.TransferAsked:
+			c.asked, c.by = CauseAsked, name(ch.By)
+		}
+	case become:
+		if c.asked, c.by = CauseAsked, n.cfg.Name; n.departing.Load() {
+			c.asked = CauseClosed
+		}
+	case keepAway:
+		c.asked, c.by = CauseAway, n.cfg.Name
+	case fenceDone:
+		c.fence = now - c.fencing
+		e := Event{Kind: EventFenced, Text: fmt.Sprintf("OnFence has succeeded, after %v", c.fence.Round(time.Microsecond))}
+		if in.err != nil {
+			e.Cause, e.Text = "failed", fmt.Sprintf("OnFence has failed, after %v: %s", c.fence.Round(time.Microsecond), firstLine(in.err))
+		}
+		n.events.record(e)
+	case stopped:
+		e := Event{Kind: EventStopped, Cause: CauseClosed, Text: "the member was closed"}
+		if in.err != nil {
+			e.Cause, e.Text = "failed", "the member has failed: "+firstLine(in.err)
+			c.asked = CauseStopped
+		}
+		defer n.events.record(e)
+	}
+	ran := c.active
+	for _, a := range out.actions {
+		n.tellAction(now, a)
+	}
+	if _, ok := in.(callbackDone); ok && ran != 0 {
+		n.events.record(Event{Kind: EventReturned, Epoch: ran, Text: "OnActive has returned"})
+		c.active = 0
+	}
+	for _, ev := range out.events {
+		if t, ok := ev.(log.Transfer); ok {
+			n.events.record(Event{Kind: EventTransfer, Peer: name(t.To), Term: c.lead.Term, Text: fmt.Sprintf("leadership is handed to %s, which is the best that is well", name(t.To))})
+		}
+	}
+	if n.role.handing == nil {
+		c.asked, c.by = "", ""
+	}
+}
+
+// tellLeadership records who leads.
+func (n *Node) tellLeadership(now time.Duration, l log.Leadership) {
+	c := &n.story
+	was := c.lead
+	c.lead = l
+	leader := n.roster().nameOf(l.Leader)
+	switch {
+	case l.Leading && !was.Leading:
+		c.elected, c.heard, c.fence = now, n.log.Heard(), 0
+		e := Event{Kind: EventElected, Term: l.Term, Peer: n.roster().nameOf(l.After.Leader), Cause: string(endings[l.After.Ended])}
+		e.Text = fmt.Sprintf("elected in term %d", l.Term)
+		switch l.After.Ended {
+		case log.EndTransfer:
+			e.Text += fmt.Sprintf(": %s has handed leadership on", e.Peer)
+		case log.EndGone:
+			e.Text += fmt.Sprintf(": %s's connections ended and its address refuses new ones, so its process is gone", e.Peer)
+		case log.EndSilent:
+			e.Text += fmt.Sprintf(": %s was not heard for %v", e.Peer, (now - c.heard).Round(time.Millisecond))
+		}
+		n.events.record(e)
+	case l.Leader != 0 && (l.Leader != was.Leader || l.Term != was.Term) && !l.Leading:
+		n.events.record(Event{Kind: EventLeader, Term: l.Term, Peer: leader, Text: fmt.Sprintf("%s leads in term %d", leader, l.Term)})
+	case l.Leader == 0 && was.Leader != 0:
+		n.events.record(Event{Kind: EventLeader, Term: l.Term, Text: fmt.Sprintf("nobody is known to lead any more in term %d", l.Term)})
+	}
+}
+
+// tellAction records what the role machine wants.
+func (n *Node) tellAction(now time.Duration, a action) {
+	c := &n.story
+	switch a := a.(type) {
+	case run:
+		if !a.phase.active {
+			return
+		}
+		c.active = a.phase.token.Epoch
+		p := Phases{Fence: c.fence, Epoch: max(0, c.epoch-c.elected-c.fence), Stand: now - c.epoch}
+		if c.lead.After.Leader != 0 && c.heard != 0 {
+			p.Detect = c.elected - c.heard
+		}
+		n.events.record(Event{Kind: EventActive, Epoch: c.active, Term: c.lead.Term, Phases: &p, Text: fmt.Sprintf(
+			"active in epoch %d: elected %v after the leader before was heard last, OnFence %v, epoch %v, OnStandby and lease %v",
+			c.active, p.Detect.Round(time.Microsecond), p.Fence.Round(time.Microsecond), p.Epoch.Round(time.Microsecond), p.Stand.Round(time.Microsecond))})
+	case end:
+		if c.active == 0 || a.cause == ErrActivating {
+			return
+		}
+		cause := n.causeOf(a.cause)
+		text := fmt.Sprintf("the role of epoch %d ends: %s", c.active, strings.TrimPrefix(firstLine(a.cause), "the role has ended: "))
+		if cause == CauseAsked {
+			text += fmt.Sprintf(", as asked on %s", c.by)
+		} else if a.cause == ErrHandedOver {
+			text += " (" + cause + ")"
+		}
+		n.events.record(Event{Kind: EventEnded, Epoch: c.active, Term: c.lead.Term, Cause: cause, Text: text})
+	case runFence:
+		c.fencing = now
+		n.events.record(Event{Kind: EventFencing, Peer: a.previous.Name, Epoch: a.previous.Epoch, Cause: string(a.previous.Ended), Text: fmt.Sprintf(
+			"OnFence is called to keep %s out, which was active in epoch %d: %s", a.previous.Name, a.previous.Epoch, a.previous.Ended)})
+	case report:
+		n.events.record(Event{Kind: EventFailed, Text: firstLine(a.err)})
+	}
+}
+
+// causeOf says in one word why the role ends.
+func (n *Node) causeOf(err error) string {
+	c := &n.story
+	switch {
+	case errors.Is(err, ErrUnhealthy):
+		return CauseUnhealthy
+	case err == ErrLeaseExpired:
+		return CauseLease
+	case err == ErrDeposed:
+		return CauseDeposed
+	case err == ErrClosed && c.asked == CauseStopped:
+		return CauseStopped
+	case err == ErrClosed:
+		return CauseClosed
+	case err != ErrHandedOver:
+		return CauseOnActive
+	case c.asked != "":
+		return c.asked
+	case n.role.view.Pressed:
+		return CauseStarved
+	}
+	return CausePreempted
+}
+
+// tellCondition records that an obstacle or a problem has begun, says something else, or is over.
+func (n *Node) tellCondition(key conditionKey, text string) {
+	if key.quiet() {
+		return
+	}
+	e := Event{Kind: EventProblem, Cause: key.kind, Peer: key.peer}
+	about := key.kind
+	if key.peer != "" {
+		about += " (" + key.peer + ")"
+	}
+	if key.obstacle {
+		e.Kind = EventObstacle
+	}
+	if e.Text = fmt.Sprintf("%s %s: %s", key.name(), about, text); text == "" {
+		e.Kind += "-over"
+		e.Text = fmt.Sprintf("%s %s is over", key.name(), about)
+	}
+	n.events.record(e)
+}
