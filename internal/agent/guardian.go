@@ -252,23 +252,22 @@ func (g *guardian) run() error {
 	if len(g.cfg.Run) == 0 {
 		return nil
 	}
-	c := exec.Command("/proc/self/exe")
-	c.Args = append([]string{initName}, g.cfg.Run...)
-	c.Env = g.env
-	c.Stdout, c.Stderr = os.Stdout, os.Stderr
-	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if os.Geteuid() == 0 {
-		c.SysProcAttr.Cloneflags = syscall.CLONE_NEWPID
+	start := func(flags uintptr) (*exec.Cmd, error) {
+		c := exec.Command("/proc/self/exe")
+		c.Args = append([]string{initName}, g.cfg.Run...)
+		c.Env = g.env
+		c.Stdout, c.Stderr = os.Stdout, os.Stderr
+		c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Cloneflags: flags}
+		return c, c.Start()
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if err := context.Cause(g.role); err != nil {
 		return err
 	}
-	err := c.Start()
-	if err != nil && c.SysProcAttr.Cloneflags != 0 && errors.Is(err, syscall.EPERM) { // root without the right
-		c.SysProcAttr.Cloneflags, c.Process = 0, nil
-		err = c.Start()
+	c, err := start(syscall.CLONE_NEWPID)
+	if errors.Is(err, syscall.EPERM) { // we have no right to it
+		c, err = start(0)
 	}
 	if err != nil {
 		return fmt.Errorf("run: %w", err)
