@@ -34,7 +34,7 @@ func (n *Node) Call(ctx context.Context, data []byte) ([]byte, error) {
 	if in := n.log.Inside(); in != "" {
 		return nil, n.misused("Call", in)
 	}
-	if len(data) > n.cfg.MaxRecord && n.cfg.Handle == nil || len(data) > wire.MaxCall {
+	if len(data) > n.cfg.MaxRecord {
 		return nil, fmt.Errorf("%w: a request of %d bytes", ErrTooLarge, len(data))
 	}
 	r, err := n.caller.Call(ctx, data)
@@ -88,6 +88,7 @@ func callFailure(r *wire.Reply) error {
 
 // startCalls lets this member call, and be called.
 func (n *Node) startCalls() error {
+	n.handling.large = make(chan struct{}, largeCalls)
 	n.caller = wire.NewCaller(wire.CallerConfig{
 		Active:   func() string { return n.view(n.clock()).Active },
 		Changed:  func() <-chan struct{} { return *n.changed.Load() },

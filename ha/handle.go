@@ -12,7 +12,6 @@ import (
 	"github.com/baton-ha/baton/internal/calls"
 	"github.com/baton-ha/baton/internal/wire"
 	"github.com/baton-ha/baton/log"
-	"github.com/baton-ha/baton/transport"
 )
 
 // This file is the Active's side of calls: it takes them, from streams and from its own program, and sees to it that each takes
@@ -54,6 +53,9 @@ const (
 
 // handling is the handlers that run.
 type handling struct {
+	streams atomic.Int64  // of callers that are no members
+	large   chan struct{} // size largeCalls: a token for each large request of theirs that is being read
+
 	mu      sync.Mutex // guards everything below
 	running map[handledKey]*handled
 	closed  bool
@@ -314,40 +316,4 @@ func (n *Node) handledBy(ctx context.Context) *handled {
 	}
 	h, _ := ctx.Value(handledIn{}).(*handled)
 	return h
-}
-
-// serveCalls takes the calls that come on a stream.
-func (n *Node) serveCalls(ctx context.Context, st *transport.Stream) error {
-	replies := wire.NewReplies(maxReplies)
-	d := n.newDesk(st.Peer().Name, callerRole(st.Peer().Role), replies.Put)
-	ctx, cancel := context.WithCancel(ctx)
-	var serving sync.WaitGroup
-	defer serving.Wait()
-	defer replies.End(wire.ErrLineLost)
-	defer cancel()
-	serving.Go(func() { d.complete(ctx) })
-	serving.Go(func() { _ = replies.Run(st) })
-	for {
-		replies.Room()
-		b, err := st.Recv(wire.MaxCallMessage)
-		if err != nil {
-			return nil
-		}
-		q, err := wire.ParseRequest(b)
-		if err != nil {
-			return &transport.StreamError{Code: wire.CodeMalformed, Text: err.Error()}
-		}
-		d.take(q)
-	}
-}
-
-// maxReplies is how many bytes of replies wait for a caller to take them before no more is read from it.
-const maxReplies = 1 << 20
-
-// callerRole is the role of a peer, of which members say none.
-func callerRole(r Role) Role {
-	if r == 0 {
-		return RoleMember
-	}
-	return r
 }

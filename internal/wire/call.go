@@ -64,8 +64,11 @@ type Reply struct {
 }
 
 const (
-	callHead  = 1 + 6*8
 	replyHead = 8 + 2 + 4 + 8
+	callHead  = CallHead
+
+	// CallHead is how many bytes of a request stand before its data.
+	CallHead = 1 + 6*8
 
 	// MaxCall bounds the bytes of a call, and of an answer.
 	MaxCall = 32 << 20
