@@ -203,4 +203,18 @@ func TestUncommitted(t *testing.T) {
 	if seen != written {
 		t.Errorf("record %d was given out, %d is committed", seen, written)
 	}
+	// Whoever has all that this member has is sent to others, who may have more.
+	ctx, cancel = context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	st, err := stranger(t, c.addr(self), session.RoleClient).Open(ctx, wire.KindTail)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	if err := st.Send(wire.TailRequest(written + 1)); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := st.Recv(1 << 20); !errors.Is(err, &session.StreamError{Code: wire.CodeOutOfTouch}) {
+		t.Errorf("%x, %v", b, err)
+	}
 }
