@@ -279,7 +279,7 @@ func (c *Core) look(now time.Duration) {
 	}
 	c.voter.deaf = false
 	c.seen = seen{leader: st.Lead, term: st.HardState.GetTerm(), state: st.RaftState}
-	c.progress.end(c.members.voters, c.leader != 0 && c.leader != c.cfg.ID)
+	c.progress.end(c.leader != 0 && c.leader != c.cfg.ID)
 	c.report(c.progress.take())
 	if c.state != raft.StateLeader {
 		if was {

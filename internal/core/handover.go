@@ -21,7 +21,7 @@ func (c *Core) transfer(now time.Duration, to uint64) {
 // giveWay steps down. Raft does so when it finds, twice in a row, that no majority has answered since it looked
 // last; so it is told that much time has passed.
 func (c *Core) giveWay(now time.Duration) {
-	wait := c.lease.longest()
+	wait := c.lease.longest(c.members.voters)
 	c.progress.gaveWay(now)
 	c.lease.giveUp()
 	c.promises.forgive()

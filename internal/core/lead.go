@@ -61,18 +61,18 @@ func (c *Core) hurry(now time.Duration) {
 
 // interval is that of the leader's heartbeats.
 func (c *Core) interval() time.Duration {
-	return c.lease.interval(c.lease.supported(c.members.voters) != 0)
+	return c.lease.interval(c.members.voters, c.lease.supported(c.members.voters) != 0)
 }
 
 // watch looks at how the entries get on, and reports whether the leader should give way.
 func (c *Core) watch(now time.Duration) bool {
 	s := sight{commit: c.node.BasicStatus().HardState.GetCommit(), bytes: c.pace.bytes, busy: c.stall.unwritten(now)}
-	c.node.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
+	c.node.WithProgress(func(id uint64, typ raft.ProgressType, p tracker.Progress) {
 		if id == c.cfg.ID {
 			s.last = p.Match
 			return
 		}
-		s.peers = append(s.peers, sighted{id: id, match: p.Match, restoring: p.State == tracker.StateSnapshot,
+		s.peers = append(s.peers, sighted{id: id, match: p.Match, restoring: p.State == tracker.StateSnapshot, observes: typ == raft.ProgressTypeLearner,
 			alive: c.lease.alive(id, now, aliveWithin*c.cfg.Heartbeat)})
 	})
 	waited := c.progress.watch(now, s, c.members.names)

@@ -121,11 +121,13 @@ func (l *lease) alive(id uint64, now, within time.Duration) bool {
 	return time.Duration(l.echoes[id].stamp) > now-within
 }
 
-// longest is how long those wait for a leader who have promised anything, and this member.
-func (l *lease) longest() time.Duration {
+// longest is how long those voters wait for a leader who have promised anything, and this member.
+func (l *lease) longest(voters quorum) time.Duration {
 	longest := l.election
-	for _, e := range l.echoes {
-		longest = max(longest, e.length)
+	for id, e := range l.echoes {
+		if voters.has(id) {
+			longest = max(longest, e.length)
+		}
 	}
 	return longest
 }
@@ -139,7 +141,7 @@ func (l *lease) end(voters quorum) time.Duration {
 	if end == 0 {
 		return 0
 	}
-	return end - l.interval(true)
+	return end - l.interval(voters, true)
 }
 
 // supported is until when no quorum of the voters can elect anybody else, 0 if that is not known.
@@ -155,13 +157,15 @@ func (l *lease) supported(voters quorum) time.Duration {
 // interval is that in which a leader shows that it is alive: its own, or a shorter one where a promise would
 // otherwise be over before it is renewed, since that voter's election timeout is shorter than the leader's. supported:
 // a quorum has promised.
-func (l *lease) interval(supported bool) time.Duration {
+func (l *lease) interval(voters quorum, supported bool) time.Duration {
 	heartbeat := l.heartbeat
 	if !supported {
 		heartbeat = min(heartbeat, firstBeat)
 	}
-	for _, e := range l.echoes {
-		heartbeat = min(heartbeat, max(e.length/beatsPerPromise, minBeat))
+	for id, e := range l.echoes {
+		if voters.has(id) {
+			heartbeat = min(heartbeat, max(e.length/beatsPerPromise, minBeat))
+		}
 	}
 	return heartbeat
 }

@@ -21,7 +21,7 @@ func membersOf(r Roster) members {
 
 // votes reports whether a member is one of the voters.
 func (m *members) votes(id uint64) bool {
-	return slices.Contains(m.voters[0], id) || slices.Contains(m.voters[1], id)
+	return m.voters.has(id)
 }
 
 // arbiter reports whether a member is one, or was until the change that is under way.
@@ -66,6 +66,9 @@ func (m *members) names(ids []uint64) string {
 // A quorum is the voters whose majority decides: one set of them or, while the members change, two, of each of which it takes
 // a majority (raft's joint consensus). The second is empty otherwise.
 type quorum [2][]uint64
+
+// has reports whether a member is one of the voters.
+func (q quorum) has(id uint64) bool { return slices.Contains(q[0], id) || slices.Contains(q[1], id) }
 
 // all returns the voters, each once.
 func (q quorum) all() []uint64 {

@@ -186,7 +186,7 @@ var parts = map[string]func() func(l line) (answer string, ok bool){
 			default:
 				return "", false
 			}
-			return fmt.Sprintf("lease until %v, a heartbeat each %v, with stamps: %v, deaf: %v", le.end(q), le.interval(le.supported(q) != 0), le.stamps(), !le.rests), true
+			return fmt.Sprintf("lease until %v, a heartbeat each %v, with stamps: %v, deaf: %v", le.end(q), le.interval(q, le.supported(q) != 0), le.stamps(), !le.rests), true
 		}
 	},
 	"pace": func() func(line) (string, bool) {
@@ -290,7 +290,8 @@ var parts = map[string]func() func(l line) (answer string, ok bool){
 					id, match, _ := strings.Cut(peer, "@")
 					match, dead := strings.CutSuffix(match, "-silent")
 					match, restoring := strings.CutSuffix(match, "-restoring")
-					s.peers = append(s.peers, sighted{id: l.parse(id), match: l.parse(match), alive: !dead, restoring: restoring})
+					match, observes := strings.CutSuffix(match, "-observes")
+					s.peers = append(s.peers, sighted{id: l.parse(id), match: l.parse(match), alive: !dead, restoring: restoring, observes: observes})
 				}
 				waited := p.watch(now, s, func(ids []uint64) string { return strings.Trim(fmt.Sprint(ids), "[]") })
 				gives := p.givesWay(waited, 0)
@@ -299,7 +300,7 @@ var parts = map[string]func() func(l line) (answer string, ok bool){
 					p.gaveWay(now)
 				}
 			case "end":
-				p.end(l.quorum(), l.d.HasArg("another-leads"))
+				p.end(l.d.HasArg("another-leads"))
 			default:
 				return "", false
 			}

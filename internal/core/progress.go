@@ -2,6 +2,8 @@ package core
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -59,6 +61,7 @@ type sighted struct {
 	id        uint64
 	match     uint64 // the last entry it is known to have
 	restoring bool   // it is sent a snapshot
+	observes  bool   // it has no vote: nothing is committed by it, however it gets on
 	alive     bool
 }
 
@@ -85,7 +88,7 @@ func (p *progress) watch(now time.Duration, s sight, names func([]uint64) string
 	var stuck []uint64
 	for _, f := range s.peers {
 		p.follow(now, f, s.last)
-		if f.match <= s.commit {
+		if f.match <= s.commit && !f.observes {
 			stuck = append(stuck, f.id)
 		}
 	}
@@ -105,7 +108,7 @@ func (p *progress) watch(now time.Duration, s sight, names func([]uint64) string
 func (p *progress) follow(now time.Duration, f sighted, last uint64) {
 	was, known := p.peers[f.id]
 	moved := !known || f.match > was.match || f.restoring
-	if moved {
+	if moved && !f.observes {
 		p.movedAt = now
 	}
 	if moved || f.match >= last || !f.alive { // one that is not even alive is another problem
@@ -154,9 +157,9 @@ func (p *progress) tell(text string) {
 	}
 }
 
-// end forgets what a leadership knew of the voters. others: another member leads now.
-func (p *progress) end(voters quorum, others bool) {
-	for _, id := range voters.all() {
+// end forgets what a leadership knew of the others. others: another member leads now.
+func (p *progress) end(others bool) {
+	for _, id := range slices.Sorted(maps.Keys(p.peers)) {
 		if p.peers[id].told {
 			p.problems = append(p.problems, Problem{Kind: problemReplication, Peer: id})
 		}
