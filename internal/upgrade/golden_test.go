@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"hash/fnv"
@@ -93,17 +94,24 @@ func (g *golden) check(t *testing.T, dir string) {
 	last := g.Index
 	for range 2 { // as the old version has left it, and as this one has
 		m := new(Machine)
-		n := open(t, at, m, g.Bare)
-		if s := n.Status(); s.Index < last || s.Epoch <= g.Epoch || s.Token.Epoch != s.Epoch {
+		n, s := open(t, at, m, g.Bare)
+		if s.Index < last || s.Epoch <= g.Epoch || s.Token.Epoch != s.Epoch {
 			t.Errorf("%+v", s)
 		}
 		if !g.Bare && g.Kind != "left" && last == g.Index && m.Value() != g.Hash {
-			t.Errorf("the state is %x after record %d, want %x", m.Value(), n.Status().Index, g.Hash)
+			t.Errorf("the state is %x after record %d, want %x", m.Value(), s.Index, g.Hash)
 		}
 		if (g.Bare || g.Kind != "backup") && hashOf(t, n, g.First, g.Index) != g.Records {
 			t.Errorf("records %d to %d are others", g.First, g.Index)
 		}
-		index, err := n.Append(ctx, n.Status().Token, []byte("more"))
+		index, err := n.Append(ctx, s.Token, []byte("more"))
+		for until := time.Now().Add(patience); errors.Is(err, ha.ErrNotActive) || errors.Is(err, ha.ErrFenced); { // the machine is busy
+			if time.Now().After(until) {
+				break
+			}
+			time.Sleep(time.Millisecond)
+			index, err = n.Append(ctx, n.Status().Token, []byte("more"))
+		}
 		if err != nil || index <= last {
 			t.Fatalf("append: %d, %v", index, err)
 		}
@@ -115,11 +123,11 @@ func (g *golden) check(t *testing.T, dir string) {
 }
 
 // open opens the only member of a cluster, and waits until it is active.
-func open(t *testing.T, dir string, m *Machine, bare bool) *ha.Node {
+func open(t *testing.T, dir string, m *Machine, bare bool) (*ha.Node, ha.Status) {
 	t.Helper()
 	cfg := ha.Config{
 		Name: "a", Dir: dir, Cluster: "jobs", Members: []ha.Member{{Name: "a", Addr: nextAddr()}}, Logger: slog.New(slog.DiscardHandler),
-		Heartbeat: 20 * time.Millisecond, ElectionTimeout: 200 * time.Millisecond,
+		Heartbeat: 50 * time.Millisecond, ElectionTimeout: time.Second,
 	}
 	if !bare {
 		cfg.StateMachine = m
@@ -129,12 +137,14 @@ func open(t *testing.T, dir string, m *Machine, bare bool) *ha.Node {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { n.Close() })
-	for deadline := time.Now().Add(patience); n.Status().State != ha.Active; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not active: %+v", n.Status())
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		switch s := n.Status(); {
+		case s.State == ha.Active:
+			return n, s
+		case time.Now().After(deadline):
+			t.Fatalf("not active: %+v", s)
 		}
 	}
-	return n
 }
 
 // hashOf is what testdata/member answers to "records".
@@ -197,7 +207,7 @@ func TestMakeGolden(t *testing.T) {
 			c.stop("a")
 			pack(t, name, c.dir, g)
 			m := new(Machine)
-			n := open(t, filepath.Join(c.dir, "a"), m, bare) // of this version, since the first had no backups
+			n, _ := open(t, filepath.Join(c.dir, "a"), m, bare) // of this version, since the first had no backups
 			f, err := os.Create(filepath.Join(c.dir, "backup"))
 			if err != nil {
 				t.Fatal(err)
