@@ -112,7 +112,7 @@ func TestBackupRestore(t *testing.T) {
 			}
 			next.closeAll()
 			next.startAll() // from its own checkpoint and log
-			if n, token = next.active(); !bare {
+			if _, token = next.active(); !bare {
 				next.awaitSum(99*100/2+7, 101)
 			}
 			next.closeAll()

@@ -13,11 +13,10 @@ import (
 
 // A full disk is one on which others have left some bytes free.
 type fullDisk struct {
-	t     *testing.T
-	fs    *faultfs.FS
-	w     *WAL
-	other int64
-	last  Space
+	t    *testing.T
+	fs   *faultfs.FS
+	w    *WAL
+	last Space
 }
 
 const diskSize = 1 << 20

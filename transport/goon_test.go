@@ -137,8 +137,7 @@ func TestSnapshotIsGivenUp(t *testing.T) {
 	ca := config("a")
 	ca.Backoff = time.Millisecond
 	a, b := listen(t, ca), listen(t, config("b"))
-	var px *proxy
-	px = newProxy(t, b.self.Addr, passed)
+	px := newProxy(t, b.self.Addr, passed)
 	times := 0
 	b.receive = func(body io.Reader) error {
 		if times++; times > 20 {

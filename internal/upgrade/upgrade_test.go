@@ -37,7 +37,6 @@ type status struct {
 	state                 string
 	epoch, index, applied uint64
 	hash                  uint64
-	refused               string
 }
 
 func (m *member) ask(command string) string {
