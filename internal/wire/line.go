@@ -100,3 +100,47 @@ func (r *Replies) Run(st CallStream) error { return r.out.run(st) }
 
 // End makes Run return.
 func (r *Replies) End(err error) { r.out.end(err) }
+
+// streamLine is a line on a stream.
+type streamLine struct {
+	st  CallStream
+	out *outbox
+	wg  sync.WaitGroup
+}
+
+// NewLine makes a line of a stream, as CallerConfig.Open returns it.
+func NewLine(st CallStream, replies func(Reply), lost func(error)) Line {
+	l := &streamLine{st: st, out: newOutbox(0)}
+	l.wg.Go(func() {
+		if err := l.out.run(st); err != nil {
+			_ = st.Close()
+		}
+	})
+	l.wg.Go(func() {
+		for {
+			b, err := st.Recv(MaxCallMessage)
+			var r Reply
+			if err == nil {
+				r, err = ParseReply(b)
+			}
+			if err != nil {
+				l.out.end(err)
+				lost(err)
+				_ = st.Close()
+				return
+			}
+			replies(r)
+		}
+	})
+	return l
+}
+
+// Send implements [Line].
+func (l *streamLine) Send(q *Request) { l.out.put(q.AppendMessage) }
+
+// Close implements [Line].
+func (l *streamLine) Close() {
+	l.out.end(ErrLineLost)
+	_ = l.st.Close()
+	l.wg.Wait()
+}
