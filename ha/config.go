@@ -432,6 +432,7 @@ const minLease = 5
 
 // withDefaults fills in what was left zero, but for what depends on the memory (withBounds).
 func (c Config) withDefaults() Config {
+	c.Members = slices.Clone(c.Members) // the program may go on to change its own
 	setDefault(&c.DialTimeout, time.Second)
 	setDefault(&c.Heartbeat, 50*time.Millisecond)
 	setDefault(&c.ElectionTimeout, 10*c.Heartbeat)
