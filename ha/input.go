@@ -1,6 +1,8 @@
 package ha
 
 import (
+	"time"
+
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/log"
 )
@@ -40,6 +42,11 @@ type (
 	unborn struct{ err error }
 	// diskFull: the disk is nearly full, because of err, or with a nil error no longer.
 	diskFull struct{ err error }
+	// diskProbed: a write that was to show how the disk does has ended.
+	diskProbed struct {
+		took time.Duration
+		err  error
+	}
 	// checked: a check of this member's health has ended.
 	checked struct{ err error }
 	// heardOf: another member has said what is in its way.
@@ -66,6 +73,7 @@ func (expired) input()       {}
 func (misuse) input()        {}
 func (unborn) input()        {}
 func (diskFull) input()      {}
+func (diskProbed) input()    {}
 func (checked) input()       {}
 func (heardOf) input()       {}
 func (keepAway) input()      {}
@@ -81,6 +89,7 @@ func (expired) Mail()       {}
 func (misuse) Mail()        {}
 func (unborn) Mail()        {}
 func (diskFull) Mail()      {}
+func (diskProbed) Mail()    {}
 func (checked) Mail()       {}
 func (heardOf) Mail()       {}
 func (keepAway) Mail()      {}
@@ -108,6 +117,8 @@ type (
 	obstructed struct{ obstacle obstacle }
 	// cleared: it stands no more.
 	cleared struct{ kind ObstacleKind }
+	// probeDisk: write to the disk, and say how long it takes.
+	probeDisk struct{}
 	// report: tell the operator that a callback has failed.
 	report struct{ err error }
 )
@@ -119,6 +130,7 @@ func (endFence) action()   {}
 func (answer) action()     {}
 func (obstructed) action() {}
 func (cleared) action()    {}
+func (probeDisk) action()  {}
 func (report) action()     {}
 
 // An output is what follows from an input: actions, to be carried out in order before anything of this step leaves

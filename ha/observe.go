@@ -126,6 +126,8 @@ func (n *Node) do(now time.Duration, a action) {
 		n.condition(conditionOf(a.obstacle, now))
 	case cleared:
 		n.conditionOver(conditionKey{kind: string(a.kind), obstacle: true})
+	case probeDisk:
+		n.probe()
 	case report:
 		n.cfg.Logger.Error("callback failed", "member", n.cfg.Name, "err", a.err)
 	}

@@ -48,6 +48,9 @@ const (
 	ObstacleRestart ObstacleKind = "restart"
 	// ObstacleDiskStalled bars: the disk has not answered for half an election timeout, or longer where it has much to write.
 	ObstacleDiskStalled ObstacleKind = "disk-stalled"
+	// ObstacleDiskSlow bars: the disk did not answer, and has not yet been fast three times in a row since. The member writes a block
+	// each heartbeat to find out; fast is what takes no longer than a quarter of an election timeout.
+	ObstacleDiskSlow ObstacleKind = "disk-slow"
 	// ObstacleApplyStalled bars: the state machine has not returned from Apply for ten election timeouts.
 	ObstacleApplyStalled ObstacleKind = "apply-stalled"
 	// ObstacleLagging bars: more than 1,024 raft entries are missing here, or are not applied yet.

@@ -19,7 +19,7 @@ type obstacle struct {
 func (k ObstacleKind) lasts() bool {
 	switch k {
 	case ObstacleSick, ObstacleAway,
-		ObstacleUnborn, ObstacleCallback, ObstacleDiskStalled, ObstacleApplyStalled, ObstacleDiskFull, ObstacleObserver, ObstacleJoining, ObstacleArbiter:
+		ObstacleUnborn, ObstacleCallback, ObstacleDiskStalled, ObstacleDiskSlow, ObstacleApplyStalled, ObstacleDiskFull, ObstacleObserver, ObstacleJoining, ObstacleArbiter:
 		return true
 	}
 	return false
@@ -30,7 +30,7 @@ func (k ObstacleKind) lasts() bool {
 func (k ObstacleKind) bars() bool {
 	switch k {
 	case ObstacleSick, ObstacleAway, ObstacleCoolDown,
-		ObstacleUnborn, ObstacleCallback, ObstacleHandOver, ObstacleRestart, ObstacleDiskStalled, ObstacleApplyStalled,
+		ObstacleUnborn, ObstacleCallback, ObstacleHandOver, ObstacleRestart, ObstacleDiskStalled, ObstacleDiskSlow, ObstacleApplyStalled,
 		ObstacleLagging, ObstacleLoop, ObstacleSilent, ObstacleObserver, ObstacleJoining, ObstacleArbiter:
 		return true
 	}
@@ -82,7 +82,7 @@ func (o *obstacles) lasting() bool {
 func (o *obstacles) reluctant() bool {
 	return slices.ContainsFunc(o.list, func(x obstacle) bool {
 		switch x.kind {
-		case ObstacleSick, ObstacleAway, ObstacleRecovering, ObstacleCoolDown, ObstacleCallback, ObstacleDiskFull:
+		case ObstacleSick, ObstacleAway, ObstacleRecovering, ObstacleCoolDown, ObstacleCallback, ObstacleDiskFull, ObstacleDiskSlow:
 			return true
 		}
 		return false
@@ -91,6 +91,7 @@ func (o *obstacles) reluctant() bool {
 
 // obstruct looks for what keeps this member from the role, or is about to.
 func (r *role) obstruct(now time.Duration) {
+	r.probe(now)
 	o, v, drain := &r.obstacles, &r.view, r.cfg.drainTimeout
 	note := func(kind ObstacleKind, stands bool, until time.Duration, err error, text func() string) {
 		if a := o.note(now, kind, stands, until, err, text); a != nil {
@@ -124,6 +125,7 @@ func (r *role) obstruct(now time.Duration) {
 	note(ObstacleHandOver, r.handing != nil, until, nil, words("the role is being handed over"))
 	note(ObstacleRestart, now < v.Guard, v.Guard, nil, words("it has just started, and keeps what it may have promised before"))
 	note(ObstacleDiskStalled, v.DiskSince != 0, 0, nil, words("the disk does not answer"))
+	note(ObstacleDiskSlow, r.disk.needed > 0 && v.DiskSince == 0, 0, nil, words("the disk did not answer until a moment ago, and has not been fast again often enough"))
 	note(ObstacleApplyStalled, v.ApplySince != 0, 0, nil, words("the state machine does not return from Apply"))
 	note(ObstacleLagging, v.Behind > maxLag, 0, nil, func() string { return fmt.Sprintf("%d entries are not applied", v.Behind) })
 	note(ObstacleStarved, v.Late != 0, v.Hold, nil, func() string {

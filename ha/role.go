@@ -40,6 +40,7 @@ type role struct {
 	cool      damper                // after OnActive has failed
 	coolErr   error                 // why
 	fit       fitness
+	disk      probation
 	away      string // why it was asked to stay away; "": it was not
 	higher    prospect
 	reluctant bool // the log knows that others had better lead
@@ -119,6 +120,8 @@ func (r *role) step(now time.Duration, view log.View, in input) output {
 		r.obstacles.unborn = in.err
 	case diskFull:
 		r.obstacles.diskFull = in.err
+	case diskProbed:
+		r.probed(now, in)
 	case checked:
 		r.checked(now, in.err)
 	case heardOf:
@@ -266,7 +269,7 @@ func (r *role) pursueRole(now time.Duration) {
 func (r *role) barred() bool {
 	o := &r.obstacles
 	return r.arbitrates() ||
-		o.stands(ObstacleCallback) || o.stands(ObstacleCoolDown) || o.stands(ObstacleSick) || o.stands(ObstacleAway)
+		o.stands(ObstacleCallback) || o.stands(ObstacleCoolDown) || o.stands(ObstacleSick) || o.stands(ObstacleAway) || o.stands(ObstacleDiskSlow)
 }
 
 // yields reports whether this member, which was sick a moment ago, should offer the role to one that is well, once.
@@ -354,6 +357,13 @@ func (r *role) deadline(now time.Duration) time.Duration {
 	}
 	if r.phase.ended && !r.phase.returned {
 		soonest(r.phase.endedAt + r.cfg.drainTimeout)
+	}
+	if r.disk.needed > 0 && !r.disk.writing {
+		if r.disk.at > now {
+			soonest(r.disk.at)
+		} else {
+			soonest(now + r.cfg.heartbeat) // it does not answer yet
+		}
 	}
 	for _, o := range r.obstacles.list {
 		soonest(o.until)

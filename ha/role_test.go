@@ -132,6 +132,8 @@ func (s *roleScript) run(t *testing.T, d *datadriven.TestData) string {
 	case "become":
 		s.wishes = append(s.wishes, &wish{active: d.HasArg("active")})
 		in = become{s.wishes[len(s.wishes)-1]}
+	case "probed":
+		in = diskProbed{after("took"), failure()}
 	case "checked":
 		in = checked{failure()}
 	case "away":
@@ -237,6 +239,8 @@ func (s *roleScript) show(out output) string {
 			fmt.Fprintf(&b, "obstacle %s\n", showObstacle(a.obstacle))
 		case cleared:
 			fmt.Fprintf(&b, "no more %s\n", a.kind)
+		case probeDisk:
+			fmt.Fprintln(&b, "write to the disk")
 		case report:
 			fmt.Fprintf(&b, "report: %v\n", a.err)
 		}

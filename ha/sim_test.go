@@ -110,6 +110,8 @@ type simMember struct {
 	writes    []*core.Write
 	writing   []*core.Write
 	stalledTo time.Duration
+	slow      bool // its disk did not answer, and it has not been active since
+	quick     int  // writes in a row that were to show that it answers again, and did
 	applies   []*core.Apply
 	applying  bool
 	fetches   []*core.Fetch
@@ -290,6 +292,7 @@ func (m *simMember) start(fresh bool) {
 	if err := m.restore(nil); err != nil {
 		m.c.check.fail("%s: restore: %v", m.name, err)
 	}
+	m.slow, m.quick = false, 0
 	m.role = newRole(roleConfig{
 		name: m.name, cluster: "sim", heartbeat: m.timing.heartbeat, electionTimeout: m.timing.election,
 		drainTimeout: simDrain, coolDown: time.Second, strikes: m.strikes(), fenceTimeout: cfg.fenceTimeout(), preempt: cfg.preempt, arbiter: m.arbiter, clusterID: [16]byte{byte(m.i + 1)}, id: m.id, roster: c.Roster(),
@@ -465,6 +468,9 @@ func (m *simMember) Changed(now time.Duration, view log.View, change log.Change)
 
 // observe steps the role, and carries out what it wants.
 func (m *simMember) observe(now time.Duration, view log.View, in input) []log.Event {
+	if view.DiskSince != 0 {
+		m.slow, m.quick = true, 0
+	}
 	out := m.role.step(now, view, in)
 	for _, a := range out.actions {
 		switch a := a.(type) {
@@ -479,6 +485,8 @@ func (m *simMember) observe(now time.Duration, view log.View, in input) []log.Ev
 			m.endFence(a.cause)
 		case obstructed, cleared:
 			m.spread()
+		case probeDisk:
+			m.probe()
 		}
 	}
 	m.c.check.told(m, out.events)
@@ -496,6 +504,10 @@ func (m *simMember) run(p phase) {
 	t := &simTenure{token: p.token, until: m.role.lead.lease, open: true}
 	m.tenure, m.working, m.endedAt = t, true, 0
 	m.c.check.active(m, p.token)
+	if m.slow && m.quick < probesNeeded {
+		m.c.check.fail("%s is active, and its disk, which did not answer, was fast %d times since", m.name, m.quick)
+	}
+	m.slow = false
 	m.watchLease(t)
 	if !m.c.cfg.calm && m.c.w.Chance(0.05) { // OnActive fails after a while
 		m.after(m.c.w.Between(0, time.Second), func() {
@@ -575,6 +587,18 @@ func (m *simMember) write() {
 		}
 		m.writing = nil
 		m.write()
+	})
+}
+
+// probe writes to the disk for the role.
+func (m *simMember) probe() {
+	took := m.c.w.Between(50*time.Microsecond, 2*time.Millisecond) + max(m.stalledTo-m.c.w.Now(), 0)
+	m.after(took, func() {
+		m.quick++
+		if took > m.c.cfg.election/2 {
+			m.quick = 0
+		}
+		m.post(diskProbed{took: took})
 	})
 }
 
