@@ -53,7 +53,7 @@ type Report struct {
 // Progress says how far [Verify] has come.
 type Progress struct {
 	File        string // that is being read
-	Done, Total int64  // bytes of all files
+	Done, Total int64  // bytes of all files, the log twice: it is read once more as a start would
 }
 
 // Verify reads everything in a member's directory and names what is damaged: each record of the log, also behind damage,
@@ -78,7 +78,7 @@ func (d disk) verify(ctx context.Context, dir string, progress func(Progress)) (
 	if lock != nil {
 		defer lock.Close()
 	}
-	v := &verification{dir: dir, disk: disk{&readOnly{FS: d.FS, ctx: ctx}}, progress: progress}
+	v := &verification{ctx: ctx, dir: dir, disk: disk{&readOnly{FS: d.FS, ctx: ctx}}, progress: progress}
 	if err := v.run(); err != nil {
 		return nil, err
 	}
@@ -90,6 +90,7 @@ func (d disk) verify(ctx context.Context, dir string, progress func(Progress)) (
 
 // verification is one run of Verify.
 type verification struct {
+	ctx      context.Context // of the one call
 	disk     disk
 	dir      string
 	progress func(Progress)
@@ -143,6 +144,9 @@ func (v *verification) run() error {
 		v.report.Files++
 	}
 	v.report.Bytes = v.at.Total
+	for _, name := range segs {
+		v.at.Total += sizes[name] // a start reads the log once more
+	}
 	for _, file := range []struct {
 		names  []string
 		verify func(name string, size int64) error
@@ -281,7 +285,16 @@ func (v *verification) snapshot(name string, size int64) error {
 
 // start finds out whether a member could start.
 func (v *verification) start() {
-	w := &WAL{disk: v.disk, dir: v.dir, logger: slog.New(slog.DiscardHandler)}
+	var name string
+	var unsaid int64
+	watched := disk{&readOnly{FS: v.disk.FS, ctx: v.ctx, read: func(file string, n int) {
+		if file != name || unsaid >= 1<<20 {
+			v.read(file, unsaid)
+			name, unsaid = file, 0
+		}
+		unsaid += int64(n)
+	}}}
+	w := &WAL{disk: watched, dir: v.dir, logger: slog.New(slog.DiscardHandler)}
 	r, err := w.read()
 	if w.mark != nil {
 		w.mark.f.Close()
@@ -300,7 +313,8 @@ func (v *verification) start() {
 // readOnly is a file system of which nothing is changed, and nothing read once ctx is over.
 type readOnly struct {
 	vfs.FS
-	ctx context.Context // of one call of Verify, which is all that this lives for
+	ctx  context.Context              // of one call of Verify, which is all that this lives for
+	read func(file string, bytes int) // is told what is read of segments; may be nil
 }
 
 // OpenFile implements [vfs.FS].
@@ -315,7 +329,10 @@ func (r *readOnly) OpenFile(name string, flag int, _ fs.FileMode) (vfs.File, err
 	if err != nil {
 		return nil, err
 	}
-	return readOnlyFile{f, r.ctx}, nil
+	if _, _, ok := parseSegmentName(filepath.Base(name)); !ok {
+		return readOnlyFile{File: f, ctx: r.ctx}, nil
+	}
+	return readOnlyFile{f, r.ctx, name, r.read}, nil
 }
 
 // Mkdir implements [vfs.FS].
@@ -335,7 +352,9 @@ func (r *readOnly) Remove(name string) error {
 
 type readOnlyFile struct {
 	vfs.File
-	ctx context.Context
+	ctx  context.Context
+	name string
+	read func(file string, bytes int)
 }
 
 // ReadAt implements [vfs.File].
@@ -343,5 +362,9 @@ func (f readOnlyFile) ReadAt(b []byte, off int64) (int, error) {
 	if err := f.ctx.Err(); err != nil {
 		return 0, err
 	}
-	return f.File.ReadAt(b, off)
+	n, err := f.File.ReadAt(b, off)
+	if f.read != nil {
+		f.read(f.name, n)
+	}
+	return n, err
 }

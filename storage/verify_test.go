@@ -47,11 +47,13 @@ func TestVerifyIntact(t *testing.T) {
 		}
 		before := tree(t, root)
 		var files []string
+		var all []Progress
 		last := Progress{}
 		report, err := Verify(t.Context(), root, func(p Progress) {
 			if p.Done < last.Done || p.Done > p.Total {
 				t.Errorf("%+v after %+v", p, last)
 			}
+			all = append(all, p)
 			if last = p; !slices.Contains(files, p.File) {
 				files = append(files, p.File)
 			}
@@ -60,7 +62,16 @@ func TestVerifyIntact(t *testing.T) {
 		if len(report.Damages) > 0 || len(report.Unfinished) > 0 || report.Start != nil || report.Identity != testID {
 			t.Errorf("%+v", report)
 		}
-		if last.Done != last.Total || last.Total != report.Bytes || len(files) != report.Files+1 {
+		log := int64(0)
+		for rel, content := range b.files {
+			if strings.HasSuffix(rel, ".wal") {
+				log += int64(len(content))
+			}
+		}
+		if again := func(p Progress) bool { return p.File != "" && p.Done > report.Bytes }; !slices.ContainsFunc(all, again) {
+			t.Errorf("nothing is said while the log is read once more: %v", all)
+		}
+		if last.Done != last.Total || last.Total != report.Bytes+log || len(files) != report.Files+1 {
 			t.Errorf("%+v of %+v in %q", last, report, files)
 		}
 		if !maps.Equal(tree(t, root), before) {
