@@ -44,6 +44,8 @@ type Node struct {
 	calls       calls.Set      // of callbacks
 	leaving     sync.WaitGroup // what ends after the log has stopped: the transport, and what watches
 
+	reported error // the last failure of a callback that was logged; owned by the log's loop
+
 	tenure     atomic.Pointer[tenure]
 	status     atomic.Pointer[Status]
 	lost       atomic.Pointer[error]         // why the directory is gone

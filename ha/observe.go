@@ -107,11 +107,14 @@ func (n *Node) do(now time.Duration, a action) {
 	case run:
 		n.run(a.phase)
 	case end:
-		if t := n.tenure.Swap(nil); t != nil {
+		t := n.tenure.Swap(nil)
+		if t != nil {
 			t.timer.Stop()
 		}
 		n.cancel(a.cause)
-		n.cfg.Logger.Info("role ends", "member", n.cfg.Name, "cause", a.cause)
+		if t != nil && !sameError(a.cause, n.reported) { // else it was just said
+			n.cfg.Logger.Info("role ends", "member", n.cfg.Name, "cause", a.cause)
+		}
 	case runFence:
 		n.runFence(a.previous)
 	case endFence:
@@ -129,6 +132,7 @@ func (n *Node) do(now time.Duration, a action) {
 	case probeDisk:
 		n.probe()
 	case report:
+		n.reported = a.err
 		n.cfg.Logger.Error("callback failed", "member", n.cfg.Name, "err", a.err)
 	}
 }
