@@ -44,7 +44,8 @@ type Node struct {
 	calls       calls.Set      // of callbacks
 	leaving     sync.WaitGroup // what ends after the log has stopped: the transport, and what watches
 
-	reported error // the last failure of a callback that was logged; owned by the log's loop
+	answers  []answer // of this step; owned by the log's loop
+	reported error    // the last failure of a callback that was logged; owned by the log's loop
 
 	tenure     atomic.Pointer[tenure]
 	status     atomic.Pointer[Status]
@@ -122,6 +123,8 @@ func Open(cfg Config) (*Node, error) {
 func newNode(cfg Config, queue *lines) *Node {
 	n := &Node{cfg: cfg, lines: queue, clock: bootTime, founded: make(chan struct{}, 1), readers: make(chan struct{}, 1), relisted: make(chan struct{}, 1), arrived: make(chan struct{}, 1), reshaping: make(chan struct{}, 1), hurry: make(chan struct{}), ended: make(chan struct{}), closed: make(chan struct{})}
 	n.changed.Store(new(make(chan struct{})))
+	n.events.member, n.events.run = cfg.Name, time.Now().UnixNano()
+	n.events.record(Event{Kind: EventOpened, Text: fmt.Sprintf("opened by process %d", os.Getpid())})
 	return n
 }
 
@@ -246,8 +249,6 @@ func (n *Node) open(begin beginning) (err error) {
 	n.leaving.Go(n.endCalls)
 	n.leaving.Go(n.closePort)
 	n.leaving.Go(n.watchLoop)
-	n.events.member, n.events.run = n.cfg.Name, time.Now().UnixNano()
-	n.events.record(Event{Kind: EventOpened, Text: fmt.Sprintf("opened by process %d", os.Getpid())})
 	n.leaving.Go(n.keepEvents)
 	if n.cfg.Health != nil {
 		n.callbacks.Go(n.watchHealth)

@@ -66,6 +66,10 @@ func (n observer) step(now time.Duration, view log.View, in input) []log.Event {
 	n.pulse.Store(int64(now))
 	out := n.role.step(now, view, in)
 	for _, a := range out.actions {
+		if a, ok := a.(answer); ok {
+			n.answers = append(n.answers, a) // who is answered finds the status that goes with it
+			continue
+		}
 		n.do(now, a)
 	}
 	n.tell(now, in, out)
@@ -84,6 +88,11 @@ func (n observer) show(now time.Duration) {
 		}
 	}
 	n.publish(now)
+	for _, a := range n.answers {
+		n.do(now, a)
+	}
+	clear(n.answers)
+	n.answers = n.answers[:0]
 }
 
 // inputOf is what was posted, as the role machine is told it.
