@@ -59,6 +59,7 @@ var notForDurability = map[string]string{
 	"unmake":    "TestFormCrashes; it is not called in a life",
 	"Condemn":   "TestCondemn; it is not called in a life, and without it the damage is found again",
 	"moveAside": "TestSetAside; it is not called in a life, and what it has not moved is moved at the next start",
+	"syncBody":  "spreads the work of the sync at the end of a large snapshot",
 	"Probe":     "shows how fast the disk is, and what it writes is deleted again",
 	"run":       "the mark within a second: TestMarkIsSyncedWithinASecond",
 }

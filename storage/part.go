@@ -140,7 +140,7 @@ func (p *part) goOn(body *source) (*bodyWriter, error) {
 		}
 		if from == have {
 			out := io.NewOffsetWriter(p.f, snapFrontSize+have)
-			return &bodyWriter{f: p.f, n: have, crc: crc, buf: bufio.NewWriterSize(out, 256<<10)}, nil
+			return &bodyWriter{f: p.f, n: have, synced: have, crc: crc, buf: bufio.NewWriterSize(out, 256<<10)}, nil
 		}
 	}
 	return newBodyWriter(p.f), p.f.Truncate(0)
