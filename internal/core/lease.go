@@ -29,7 +29,7 @@ type lease struct {
 	echoes   map[uint64]echo
 	until    time.Duration // 0: none
 
-	answered time.Duration // the last stamp that a quorum has echoed, or the first of this leadership
+	answered time.Duration // the last stamp that a quorum has echoed, or the beginning of this leadership
 	rounds   int           // since then
 	takes    time.Duration // until a quorum has echoed a stamp, on average
 
@@ -69,6 +69,9 @@ func (l *lease) answer(now time.Duration, voters quorum) (again bool) {
 		return false
 	}
 	again = !l.rests
+	if l.takes == 0 {
+		l.takes = now - stamp
+	}
 	smooth(&l.takes, now-stamp)
 	l.answered, l.rounds = stamp, 0
 	return again
@@ -104,7 +107,7 @@ func (l *lease) stamps() bool { return l.transferring == 0 && l.stamp > 0 }
 // as a voter does.
 func (l *lease) round(now time.Duration, id uint64) (rests bool) {
 	if l.answered == 0 {
-		l.answered = now
+		l.answered = now - 1 // this round can be answered, too
 	}
 	v := vow{stamp: int64(now), length: l.election}
 	if rests = !l.deaf(now); !rests {
