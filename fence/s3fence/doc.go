@@ -27,7 +27,7 @@
 // # Conditions
 //
 //   - The store evaluates If-Match and If-None-Match of PutObject in one step with the write, and reads show the last write. S3 does
-//     since November 2024 (general purpose buckets), MinIO and versitygw do; some others ignore the conditions without an error: [Object.Probe] tells.
+//     since November 2024 (general purpose buckets), MinIO and versitygw do. HEAD need not be one step: it is asked twice; some others ignore the conditions without an error: [Object.Probe] tells.
 //     Content and metadata change together (with versitygw: metadata in extended attributes, not in a directory of its own).
 //   - Everybody who writes the object uses this package: a plain PutObject or DeleteObject asks for no token, nor does a lifecycle
 //     rule or a replication from another bucket. A bucket policy can demand conditional writes (s3:if-match).

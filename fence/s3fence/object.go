@@ -237,7 +237,30 @@ func (o *Object) put(ctx context.Context, t fence.Token, id string, at head, bod
 	return head{Version{Token: t, ETag: aws.ToString(out.ETag), Size: size}, id}, nil
 }
 
+// head looks until it has seen the same twice. Not every store answers HEAD in one step: one that puts the answer together from
+// several parts may give the ETag of a version that has just come, and the token of the one before. With that a condition would
+// hold that should not. Two answers in a row that are alike, of which the second was asked for after the first had come, are of one version.
 func (o *Object) head(ctx context.Context) (head, error) {
+	h, err := o.look(ctx)
+	for range looks {
+		if err != nil || h == (head{}) {
+			return h, err
+		}
+		was := h
+		if h, err = o.look(ctx); err == nil && h == was {
+			return h, nil
+		}
+	}
+	return h, errors.Join(err, errBusy)
+}
+
+// looks is how often an object may be another one each time it is looked at.
+const looks = 100
+
+var errBusy = errors.New("the object is replaced all the time")
+
+// look asks once.
+func (o *Object) look(ctx context.Context) (head, error) {
 	out, err := o.api.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &o.bucket, Key: &o.key})
 	if statusOf(err) == http.StatusNotFound {
 		return head{}, nil
