@@ -17,6 +17,8 @@ type script struct {
 	r        *bytes.Reader
 }
 
+func (script) RemoteAddr() net.Addr { return new(net.TCPAddr) }
+
 func (s script) Read(p []byte) (int, error)       { return s.r.Read(p) }
 func (s script) Write(p []byte) (int, error)      { return len(p), nil }
 func (s script) Close() error                     { return nil }
@@ -61,7 +63,7 @@ func FuzzMux(f *testing.F) {
 		}
 		<-m.Done()
 		m.Close()
-		if err := m.Err(); !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, ErrFrame) {
+		if err := m.Err(); !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, ErrFrame) && !errors.As(err, new(*RefusedError)) {
 			t.Errorf("ended with %v", err)
 		}
 		if left := budget.left.Load(); left != 1<<20 {
