@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-var handRounds = flag.Int("hand.rounds", 3, "how often TestT7_HandOverTime has the role handed over")
+var handRounds = flag.Int("hand.rounds", 1, "how often TestT7_HandOverTime has the role handed over")
 
 // TestT7_HandOverTime has the Active of three processes give up its role under load, again and again: nothing acknowledged is lost, no two
 // are active, and it is a matter of milliseconds. For the figures:

@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	killRounds  = flag.Int("kill.rounds", 3, "how often TestT16 kills the Active")
+	killRounds  = flag.Int("kill.rounds", 2, "how often TestT16 kills the Active")
 	killWriters = flag.Int("kill.writers", 8, "how many goroutines of the Active append in TestT16")
 )
 
