@@ -28,13 +28,7 @@ func TestT7_HandOverTime(t *testing.T) {
 		old := w.epoch
 		fmt.Fprintln(w.running[w.active].stdin, "standby")
 		w.until("the next active acknowledges", func() bool { return w.epoch > old && w.acks > 0 })
-		last := int64(0)
-		for _, at := range w.times {
-			if at < w.firstAt.UnixNano() {
-				last = max(last, at)
-			}
-		}
-		gaps = append(gaps, time.Duration(w.firstAt.UnixNano()-last))
+		gaps = append(gaps, w.gap())
 		w.until("the end of the old one is known", func() bool { return w.terms[old].until != 0 })
 		roles = append(roles, time.Duration(w.terms[w.epoch].from-w.terms[old].until))
 	}

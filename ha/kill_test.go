@@ -94,6 +94,17 @@ func (w *witness) take(l line) {
 	}
 }
 
+// gap is for how long nobody had acknowledged an append when the first of the last epoch was.
+func (w *witness) gap() time.Duration {
+	first, last := w.firstAt.UnixNano(), int64(0)
+	for _, at := range w.times {
+		if at < first {
+			last = max(last, at)
+		}
+	}
+	return time.Duration(first - last)
+}
+
 // until takes note of what comes until ok.
 func (w *witness) until(what string, ok func() bool) {
 	w.Helper()

@@ -107,13 +107,7 @@ func TestT4_Silence(t *testing.T) {
 			old, victim := w.epoch, w.active
 			h.cut(victim, shape.out, shape.in)
 			w.until("the next active acknowledges", func() bool { return w.epoch > old && w.acks > 0 })
-			last := int64(0)
-			for _, at := range w.times {
-				if at < w.firstAt.UnixNano() {
-					last = max(last, at)
-				}
-			}
-			gaps = append(gaps, time.Duration(w.firstAt.UnixNano()-last))
+			gaps = append(gaps, w.gap())
 			h.heal(victim)
 			at = time.Now().Add(1500 * time.Millisecond)
 			w.until("everybody is back", func() bool { return time.Now().After(at) })
