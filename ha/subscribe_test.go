@@ -354,6 +354,9 @@ func continueFrom(t *testing.T, n *ha.Node, first, last uint64) {
 			t.Errorf("record %d: %v", first-1, err)
 		}
 	}
+	if l := n.Stats().Log; l.First < first || l.Checkpoint < l.First-1 {
+		t.Errorf("it says that it holds records from %d on and a checkpoint up to %d, after those before %d were given up", l.First, l.Checkpoint, first)
+	}
 	if first > last {
 		return
 	}

@@ -79,7 +79,7 @@ func (c *Checkpointer) adopt(theirs *raftpb.Snapshot, cp core.Checkpoint, size i
 	if err := c.store.disk.AdoptSnapshot(own); err != nil {
 		return err
 	}
-	c.store.checkpointed(own, cut.base)
+	c.store.checkpointed(own, cp.Position.Index, cut.base)
 	if err := c.store.disk.Compact(cut.base.Raft); err != nil {
 		return err
 	}

@@ -240,7 +240,7 @@ func (c *Checkpointer) Save(a Place, body io.WriterTo) (err error) {
 		if err := c.store.disk.SaveSnapshot(snap, body); err != nil {
 			return err
 		}
-		c.store.checkpointed(snap, cut.base)
+		c.store.checkpointed(snap, a.pos.Index, cut.base)
 		if err := c.store.disk.Compact(cut.base.Raft); err != nil {
 			return err
 		}

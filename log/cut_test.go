@@ -118,7 +118,7 @@ func own(t *testing.T, c cut, i, keep uint64) {
 	if err := c.store.disk.SaveSnapshot(snap, nil); err != nil {
 		t.Fatal(err)
 	}
-	c.store.checkpointed(snap, b)
+	c.store.checkpointed(snap, i-2, b)
 	if err := c.store.disk.Compact(keep); err != nil {
 		t.Fatal(err)
 	}

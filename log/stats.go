@@ -37,6 +37,9 @@ type Stats struct {
 	Applies     int   // that wait for the applier
 	Fetches     int   // of old entries that wait for the fetcher
 
+	First      uint64 // record that is held, 1 if nothing was given up; those before are in the checkpoint
+	Checkpoint uint64 // last record in the newest checkpoint, 0 if there is none
+
 	Subscribers int
 	Read        uint64 // records that were given to subscribers
 
@@ -90,6 +93,7 @@ func (l *Log) Stats() Stats {
 		Elections: c.elections.Load(), Won: c.won.Load(), Epochs: c.epochs.Load(), LeaseRenewals: c.renewals.Load(),
 	}
 	s.Batches = s.BatchRecords.Count
+	s.First, s.Checkpoint = l.store.extent()
 	s.InboxEvents, s.InboxBytes = l.inbox.size()
 	return s
 }

@@ -25,7 +25,7 @@ func TestStatsOfOutcomes(t *testing.T) {
 		{fmt.Errorf("%w: %w", ErrUnknown, ErrClosed), func(s Stats) uint64 { return s.Unknown }},
 		{fmt.Errorf("%w: %w", ErrUnknown, ErrFenced), func(s Stats) uint64 { return s.Unknown }},
 	} {
-		l := new(Log)
+		l := &Log{driver: driver{store: new(Store)}}
 		l.writes, l.applies, l.fetches = newQueue[*core.Write](), newQueue[*core.Apply](), newQueue[*core.Fetch]()
 		l.counts.outcome(c.err)
 		s := l.Stats()

@@ -26,6 +26,7 @@ type Store struct {
 	mu      sync.RWMutex // guards everything below
 	hard    *raftpb.HardState
 	snap    *raftpb.Snapshot // the newest checkpoint, without body
+	saved   uint64           // the last record in it
 	base    core.Base        // entries after it are readable
 	terms   []core.TermRun   // of the entries after base, ascending
 	first   uint64           // raft index of ents[0]
@@ -69,7 +70,7 @@ func NewStore(disk Storage, limit int) (*Store, error) {
 		Term: new(hard.GetTerm()), Vote: new(hard.GetVote()), Commit: new(max(hard.GetCommit(), c.Position.Raft)),
 	}
 	w := &Store{
-		disk: disk, limit: limit, turns: newTurns(), hard: hard, snap: snap, base: c.Base, terms: c.Terms,
+		disk: disk, limit: limit, turns: newTurns(), hard: hard, snap: snap, saved: c.Position.Index, base: c.Base, terms: c.Terms,
 		first: last + 1, pos: c.Position, changed: make(chan struct{}),
 	}
 	w.pinned.Store(core.NothingPinned)
@@ -323,13 +324,13 @@ func (w *Store) stop(err error) {
 	}
 }
 
-// checkpointed takes note of a newer checkpoint of this member's own, and of the base that the log
+// checkpointed takes note of a newer checkpoint of this member's own, with its last record, and of the base that the log
 // is to be cut to.
-func (w *Store) checkpointed(snap *raftpb.Snapshot, b core.Base) {
+func (w *Store) checkpointed(snap *raftpb.Snapshot, saved uint64, b core.Base) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if snap.GetMetadata().GetIndex() > w.snap.GetMetadata().GetIndex() {
-		w.snap = snap
+		w.snap, w.saved = snap, saved
 	}
 	if b.Raft <= w.base.Raft {
 		return
@@ -352,7 +353,7 @@ func (w *Store) installed(snap *raftpb.Snapshot, c core.Checkpoint) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	meta := snap.GetMetadata()
-	w.snap = snap
+	w.snap, w.saved = snap, c.Position.Index
 	w.base = core.Base{Raft: meta.GetIndex(), Term: meta.GetTerm(), Index: c.Position.Index}
 	w.terms = []core.TermRun{{From: meta.GetIndex(), Term: meta.GetTerm()}}
 	w.first, w.ents, w.bytes, w.marks = meta.GetIndex()+1, nil, 0, nil
@@ -386,6 +387,21 @@ func (w *Store) oldest() core.Base {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	return w.base
+}
+
+// extent returns the first record that is held, and the last one in the newest checkpoint.
+func (w *Store) extent() (first, saved uint64) {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return firstRecord(w.base, w.pos), w.saved
+}
+
+// firstRecord returns the first record that can be read from a base on.
+func firstRecord(b core.Base, pos core.Position) uint64 {
+	if len(pos.Epochs) > 0 && pos.Epochs[0].Epoch > 1 { // the history says which records count
+		return max(b.Index+1, pos.Epochs[0].First)
+	}
+	return b.Index + 1
 }
 
 // latest returns the newest checkpoint.

@@ -48,7 +48,7 @@ func TestStoreAgainstModel(t *testing.T) {
 			if at := disk.base + uint64(rnd.IntN(40)); at <= last && at > disk.base {
 				b := core.Base{Raft: at, Term: disk.term(at)}
 				disk.base = at
-				w.checkpointed(w.latest(), b)
+				w.checkpointed(w.latest(), 0, b)
 			}
 		}
 		first, _ := w.FirstIndex()

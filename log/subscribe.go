@@ -134,11 +134,7 @@ func (r *reader) readOn() ([]Entry, <-chan struct{}, error) {
 		w.mu.RLock()
 		pos, b, changed, stopped := w.pos, w.base, w.changed, w.err
 		w.mu.RUnlock()
-		first := b.Index + 1
-		if len(pos.Epochs) > 0 && pos.Epochs[0].Epoch > 1 { // the history says which records count
-			first = max(first, pos.Epochs[0].First)
-		}
-		if r.next < first {
+		if first := firstRecord(b, pos); r.next < first {
 			return nil, nil, &CompactedError{Index: r.next, First: first}
 		}
 		if r.next > pos.Index {
