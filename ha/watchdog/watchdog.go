@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// ErrNone is returned, wrapped, by Systemd when the service manager watches nobody, or another process.
+// ErrNone is returned, wrapped, by NewSystemd when the service manager watches nobody, or another process, and by Notify when there is none.
 var ErrNone = errors.New("watchdog: the service manager does not watch this process")
 
 // A Systemd feeds the watchdog of the service manager over its notification socket, as sd_notify(3) does. Its methods may
@@ -25,7 +25,7 @@ type Systemd struct {
 
 // NewSystemd returns the watchdog of the unit that this process runs in: the unit has WatchdogSec=, and NotifyAccess= lets this process
 // speak. It reads $NOTIFY_SOCKET, $WATCHDOG_USEC and $WATCHDOG_PID. Nothing is said to the manager but WATCHDOG=1; that the service is
-// ready (Type=notify) is for the program to say.
+// ready (Type=notify) is for the program to say, by [Notify].
 func NewSystemd() (*Systemd, error) {
 	socket, usec, pid := os.Getenv("NOTIFY_SOCKET"), os.Getenv("WATCHDOG_USEC"), os.Getenv("WATCHDOG_PID")
 	if socket == "" || usec == "" || pid != "" && pid != strconv.Itoa(os.Getpid()) {
@@ -35,12 +35,40 @@ func NewSystemd() (*Systemd, error) {
 	if err != nil || n <= 0 || n > int64(time.Duration(1<<62)/time.Microsecond) {
 		return nil, fmt.Errorf("watchdog: WATCHDOG_USEC=%q is no length of time", usec)
 	}
-	// A name that begins with @ is of the abstract name space, which package net understands.
+	conn, err := dial(socket)
+	if err != nil {
+		return nil, err
+	}
+	return &Systemd{conn, time.Duration(n) * time.Microsecond / 3}, nil
+}
+
+// dial connects to the manager. A name that begins with @ is of the abstract name space, which package net understands.
+func dial(socket string) (*net.UnixConn, error) {
 	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
 		return nil, fmt.Errorf("watchdog: %w", err)
 	}
-	return &Systemd{conn, time.Duration(n) * time.Microsecond / 3}, nil
+	return conn, nil
+}
+
+// Notify tells the service manager a state, as sd_notify(3) does: "READY=1" when the service is there (Type=notify), "STOPPING=1", "STATUS=…". It
+// reads $NOTIFY_SOCKET, and waits for at most a second. Without a service manager that wants to know it returns [ErrNone], wrapped.
+func Notify(state string) error {
+	socket := os.Getenv("NOTIFY_SOCKET")
+	if socket == "" {
+		return fmt.Errorf("%w: NOTIFY_SOCKET is not set", ErrNone)
+	}
+	conn, err := dial(socket)
+	if err != nil {
+		return err
+	}
+	if err = conn.SetWriteDeadline(time.Now().Add(time.Second)); err == nil {
+		_, err = conn.Write([]byte(state))
+	}
+	if err = errors.Join(err, conn.Close()); err != nil {
+		return fmt.Errorf("watchdog: %w", err)
+	}
+	return nil
 }
 
 // Every is a third of WatchdogSec=.

@@ -43,6 +43,13 @@ func TestSystemd(t *testing.T) {
 	if string(b[:n]) != "WATCHDOG=1" || err != nil {
 		t.Errorf("the manager was told %q, %v", b[:n], err)
 	}
+	if err := watchdog.Notify("READY=1"); err != nil {
+		t.Error(err)
+	}
+	n, err = manager.Read(b)
+	if string(b[:n]) != "READY=1" || err != nil {
+		t.Errorf("the manager was told %q, %v", b[:n], err)
+	}
 	if err := w.Close(); err != nil {
 		t.Error(err)
 	}
@@ -60,7 +67,14 @@ func TestSystemd(t *testing.T) {
 			t.Errorf("WATCHDOG_USEC=%s: %v", usec, err)
 		}
 	}
+	t.Setenv("NOTIFY_SOCKET", socket+".gone")
+	if err := watchdog.Notify("READY=1"); err == nil || errors.Is(err, watchdog.ErrNone) {
+		t.Errorf("a manager that is gone was told: %v", err)
+	}
 	t.Setenv("NOTIFY_SOCKET", "")
+	if err := watchdog.Notify("READY=1"); !errors.Is(err, watchdog.ErrNone) {
+		t.Errorf("without a service manager: %v", err)
+	}
 	if _, err := watchdog.NewSystemd(); !errors.Is(err, watchdog.ErrNone) {
 		t.Errorf("without a service manager: %v", err)
 	}
