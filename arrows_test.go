@@ -49,6 +49,7 @@ var arrows = map[string][]string{
 	"internal/agent":   {"ha", "ha/onfence", "ha/watchdog", "fence"},
 	"cmd/...":          {"internal/agent"},
 	"examples/...":     {"ha", "ha/activehttp", "fence", "examples/internal/..."},
+	"deploy/service":   {"ha", "ha/activehttp", "ha/metrics", "ha/watchdog"},
 }
 
 // testArrows says what the tests of a package may import of ours besides.
