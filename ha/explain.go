@@ -1,7 +1,6 @@
 package ha
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -51,12 +50,7 @@ func Explain(dirs ...string) (Explanation, error) {
 
 // explain is Explain of what has been read.
 func explain(events []Event) Explanation {
-	slices.SortStableFunc(events, func(a, b Event) int {
-		if a.Member == b.Member {
-			return cmp.Or(cmp.Compare(a.Run, b.Run), cmp.Compare(a.Seq, b.Seq))
-		}
-		return a.Time.Compare(b.Time)
-	})
+	lineUp(events)
 	x := Explanation{Events: events}
 	var from *Event // the last EventActive
 	for i := range events {

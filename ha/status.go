@@ -127,6 +127,9 @@ func (s Status) MarshalJSON() ([]byte, error) {
 	}{s.Name, s.State, s.Token, s.Epoch, s.Active, s.ActiveAddr, s.ActiveAdvertise, s.Leader, s.Index, s.Applied, s.Lag.Records, s.Lag.Time.Seconds(), s.Lease.Seconds(), failure, s.Obstacles, s.Problems, s.Snapshots})
 }
 
+// Cluster returns the name of the member's cluster, Config.Cluster.
+func (n *Node) Cluster() string { return n.cfg.Cluster }
+
 // Status returns the member's present status. It never blocks, and reads the clock: what the loop has said last
 // is shown only as long as it can be true, even if the loop stands still.
 func (n *Node) Status() Status {
