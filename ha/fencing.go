@@ -25,7 +25,7 @@ func (f *fencing) hung(now, drain time.Duration) bool {
 }
 
 // fenced reports whether nobody is to be kept out any more before this member opens an epoch. Else it sees to that, once
-// it knows who was active last: when everything before its own leadership is applied.
+// it knows who was active last, which is when everything before its own leadership is applied, and that nobody is now: while it holds the lease.
 func (r *role) fenced(now time.Duration) bool {
 	e, f := r.lead.epoch, &r.fence
 	switch {
@@ -33,6 +33,8 @@ func (r *role) fenced(now time.Duration) bool {
 		return true
 	case r.settled != r.lead.term:
 		return false
+	case now >= r.lead.lease:
+		return false // another may lead by now without its being known here, and the one who was active last be active again
 	case e.Epoch == 0 || f.done && f.epoch == e.Epoch:
 		return true
 	case e.Holder == r.cfg.name && e.Term >= r.ledFirst:
@@ -65,6 +67,8 @@ func (r *role) pursueFencing(now time.Duration) {
 		r.endFence(now, ErrClosed)
 	case !r.lead.leading:
 		r.endFence(now, ErrDeposed)
+	case now >= r.lead.lease:
+		r.endFence(now, ErrLeaseExpired)
 	case r.handing != nil || r.barred():
 		r.endFence(now, ErrHandedOver)
 	case now >= f.until:

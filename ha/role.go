@@ -340,7 +340,7 @@ func (r *role) deadline(now time.Duration) time.Duration {
 		soonest(r.handing.by)
 	}
 	if f := &r.fence; f.running && !f.ended {
-		soonest(f.until)
+		soonest(min(f.until, r.lead.lease))
 	} else if f.running {
 		soonest(f.until + r.cfg.drainTimeout)
 	}

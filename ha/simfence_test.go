@@ -85,6 +85,16 @@ func (k *checker) keptOut(m *simMember, last fence.Token) {
 	}
 }
 
+// leader is a member that leads as far as it knows, the one of the latest term, nil if there is none.
+func (c *simCluster) leader() (latest *simMember) {
+	for _, m := range c.members {
+		if m.process.Up() && m.role.lead.leading && (latest == nil || m.role.lead.term > latest.role.lead.term) {
+			latest = m
+		}
+	}
+	return latest
+}
+
 // kept lets one active die, be cut off, or be asked to go after the other, with an OnFence that fails often.
 func kept(seed uint64) *simCluster {
 	cfg := defaultSim(seed)
@@ -99,7 +109,7 @@ func kept(seed uint64) *simCluster {
 		if a == nil {
 			continue
 		}
-		switch lasts := c.w.Between(0, 4*cfg.election); c.w.Rand.IntN(4) {
+		switch lasts := c.w.Between(0, 4*cfg.election); c.w.Rand.IntN(5) {
 		case 0:
 			a.crash()
 			c.w.After(lasts, func() { a.start(false) })
@@ -111,6 +121,19 @@ func kept(seed uint64) *simCluster {
 			a.process.Pause(lasts)
 		case 3:
 			a.post(asked(false))
+		case 4: // and its successor is cut off before it knows, or has done, all that it must
+			a.post(asked(false))
+			var next *simMember
+			c.w.Run(c.w.Now()+cfg.election, func() bool { next = c.leader(); return next != nil && next != a })
+			if next == nil || next == a {
+				continue
+			}
+			next.applyEvery = cfg.election / 2
+			c.w.Run(c.w.Now()+c.w.Between(0, 50*time.Millisecond), nil)
+			for _, o := range c.members {
+				c.partition(next, o, true, true, time.Second+lasts)
+			}
+			next.after(2*cfg.election, func() { next.applyEvery = 0 })
 		}
 		c.w.Run(c.w.Now()+cfg.election, func() bool { return len(c.check.faults) > 0 })
 	}
