@@ -90,6 +90,6 @@
 // goroutine of their own; the methods of a StateMachine on another one. None of them can block the
 // member's loop.
 //
-// Start with [github.com/baton-ha/baton/ha.Open]. The README has a quick start and what an operator needs;
+// Start with [github.com/baton-ha/baton/ha.Open]. The README has a quick start, docs/ what a user and an operator need;
 // DESIGN.md explains how it works inside, with formats, failure matrix and reasons.
 package baton

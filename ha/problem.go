@@ -8,7 +8,7 @@ import (
 // A Problem is something that is wrong, does not end the member, and keeps it from no role: else it is an [Obstacle].
 // Status shows it while it lasts; the log has a line when it begins and one when it is over.
 type Problem struct {
-	// Kind says what it is about in one word, for programs: README, "Operating", has a table.
+	// Kind says what it is about in one word, for programs: docs/operating.md has a table.
 	Kind string
 	// Peer is the member that it is about, "" if it is this one.
 	Peer string

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// The certificates that the README makes are what it says.
+// The certificates that docs/configuration.md makes are what it says.
 func TestReadmeCertificates(t *testing.T) {
 	leaks(t)
 	for _, tool := range []string{"bash", "openssl"} {
@@ -16,14 +16,14 @@ func TestReadmeCertificates(t *testing.T) {
 			t.Skip(err)
 		}
 	}
-	text, err := os.ReadFile("../README.md")
+	text, err := os.ReadFile("../docs/configuration.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, script, found := strings.Cut(string(text), "```sh\nopenssl req")
 	script, _, end := strings.Cut(script, "```")
 	if !found || !end {
-		t.Fatal("README makes no certificates")
+		t.Fatal("docs/configuration.md makes no certificates")
 	}
 	cmd := exec.Command("bash", "-e", "-c", "openssl req"+script)
 	cmd.Dir = t.TempDir()
