@@ -42,7 +42,7 @@ var (
 // reasons are the errors above as they are on the wire. Numbers are not used again.
 var reasons = map[uint16]error{
 	1: ErrNoMember, 2: ErrMemberExists, 3: ErrNewcomer, 4: ErrQuorum, 5: ErrNotCaughtUp, 6: ErrLastVoter, 7: ErrChanging, 8: ErrOutdated,
-	9: ErrBadChange, 10: ErrNoSuccessor, 11: ErrNotHandedOver, 12: ErrNoLeader,
+	9: ErrBadChange, 10: ErrNoSuccessor, 11: ErrNotHandedOver, 12: ErrNoLeader, 13: ErrNotChosen,
 }
 
 // A MembershipError is returned when a change of the members is refused: it was not made and will not be. It matches Reason, and

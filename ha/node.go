@@ -66,6 +66,7 @@ type Node struct {
 	hush       context.CancelFunc // ends them
 	clients    clients
 	workers    workers
+	operators  operators
 
 	leave     sync.Once
 	gaveUp    atomic.Bool   // a role that begins is over
@@ -215,7 +216,7 @@ func (n *Node) open(begin beginning) (err error) {
 	}
 	speaking, hush := context.WithCancel(context.Background())
 	n.hush = hush
-	if err := errors.Join(n.startNews(speaking), n.serveClients(), n.startCalls()); err != nil {
+	if err := errors.Join(n.startNews(speaking), n.serveClients(), n.startCalls(), n.serveOperators()); err != nil {
 		hush()
 		return errors.Join(fmt.Errorf("baton: %w", err), n.net.Close(), n.log.Close())
 	}

@@ -70,7 +70,7 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	}
 	cfg = cfg.withDefaults()
 	sc, err := session.NewClient(session.ClientConfig{
-		Cluster: cfg.Cluster, Name: cfg.Name, TLS: cfg.TLS, GetTLS: cfg.GetTLS, Authorize: cfg.Authorize,
+		Cluster: cfg.Cluster, Name: cfg.Name, Role: cfg.role(), TLS: cfg.TLS, GetTLS: cfg.GetTLS, Authorize: cfg.Authorize,
 		DialTimeout: cfg.DialTimeout, HandshakeTimeout: 3 * cfg.DialTimeout, Logger: cfg.Logger,
 		Streams: session.StreamConfig{Ping: signOfLife},
 	})

@@ -29,6 +29,10 @@ type Config struct {
 	// "": the program's name.
 	Name string
 
+	// Operator makes the client an operator's: it may change the cluster, where the members take it for one, which with TLS needs a
+	// certificate that says so (ha.AuthorizeByCertificate).
+	Operator bool
+
 	// TLS, if not nil, secures all connections. It needs a certificate of an authority that the members trust, and RootCAs for
 	// theirs. Needed exactly where the members have it.
 	TLS *tls.Config
@@ -97,4 +101,11 @@ func (c Config) withDefaults() Config {
 	}
 	c.Addrs = slices.Clone(c.Addrs)
 	return c
+}
+
+func (c Config) role() session.Role {
+	if c.Operator {
+		return session.RoleOperator
+	}
+	return session.RoleClient
 }

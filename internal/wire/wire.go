@@ -5,6 +5,10 @@
 //	          that changes. A [Cluster] is one message.
 //	members   an operator or a member asks for a [Change] of the list of the members; the answer is a [ChangeAnswer], and the end.
 //	worker    a client says what it is, a [Worker], again and again; an empty message answers each.
+//	report    anybody asks what a member says of itself: see operate.go, also for what only operators may open:
+//	command   an operator wants something of this member itself
+//	append    an operator appends a record
+//	backup    an operator wants a backup
 //	tail      a client says from which record on, a [TailRequest]; the member sends [Records] until one of both ends it.
 package wire
 

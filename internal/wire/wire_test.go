@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -125,7 +126,8 @@ func FuzzMessages(f *testing.F) {
 	EndRecords(b, 1)
 	c, _ := (&Cluster{From: "a", Members: []Member{{Name: "a"}}}).Encode()
 	change, _ := Change{Op: OpAdd, Name: "d", Addr: strings.Repeat("x", MaxChangeText)}.Encode()
-	for _, b := range [][]byte{b, c, TailRequest(1), Compacted(1, 2), change, ChangeAnswer{Text: "x"}.Encode()} {
+	for _, b := range [][]byte{b, c, TailRequest(1), Compacted(1, 2), change, ChangeAnswer{Text: "x"}.Encode(),
+		ReportRequest{ReportEvents, true}.Encode(), AppendAnswer{Made, 1, 2, "x"}.Encode(), {1, 3, 0, 3, 'w', 'h', 'y'}} {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -136,6 +138,15 @@ func FuzzMessages(f *testing.F) {
 		_, _ = ParseChange(b)
 		_, _ = ParseChangeAnswer(b)
 		_, _ = ParseWorker(b)
+		_, _ = ParseReportRequest(b)
+		_, _ = ParseAppendRequest(b)
+		_, _ = ParseAppendAnswer(b)
+		_ = ParseBackupRequest(b)
+		if c, err := ParseCommand(b); err == nil {
+			if again, err := c.Encode(); err != nil || !bytes.HasPrefix(b, again) {
+				t.Errorf("%x is read as %+v, %v", b, c, err)
+			}
+		}
 		m, err := ParseTail(b, nil)
 		if err != nil || m.Compacted {
 			return
@@ -149,3 +160,48 @@ func FuzzMessages(f *testing.F) {
 		}
 	})
 }
+
+func TestOperate(t *testing.T) {
+	later := func(b []byte) []byte { return append(slices.Clip(b), "later"...) }
+	q := ReportRequest{What: ReportEvents, Follow: true}
+	if got, err := ParseReportRequest(later(q.Encode())); err != nil || got != q {
+		t.Errorf("%+v, %v", got, err)
+	}
+	c := Command{Op: CommandStayAway, Text: strings.Repeat("x", MaxCommandText)}
+	b, err := c.Encode()
+	if got, perr := ParseCommand(later(b)); err != nil || perr != nil || got != c {
+		t.Errorf("%+v, %v, %v", got, err, perr)
+	}
+	for i := range b {
+		if _, err := ParseCommand(b[:i]); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%d bytes of it: %v", i, err)
+		}
+	}
+	if _, err := (Command{Text: c.Text + "x"}).Encode(); !errors.Is(err, ErrMalformed) {
+		t.Errorf("a text that is too long: %v", err)
+	}
+	a := AppendAnswer{Outcome: Refused, Index: 7, Epoch: 3, Text: strings.Repeat("x", MaxAppendAnswer)}
+	b = a.Encode()
+	if a.Text = a.Text[:MaxAppendAnswer-appendAnswerHead]; len(b) != MaxAppendAnswer {
+		t.Errorf("%d bytes", len(b))
+	}
+	if got, err := ParseAppendAnswer(b); err != nil || got != a {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if record, err := ParseAppendRequest(AppendRequest([]byte("x"))); err != nil || string(record) != "x" {
+		t.Errorf("%q, %v", record, err)
+	}
+	if err := ParseBackupRequest(later(BackupRequest())); err != nil {
+		t.Error(err)
+	}
+	for _, err := range []error{second(ParseReportRequest(nil)), second(ParseAppendRequest(nil)), second(ParseAppendAnswer(nil)), ParseBackupRequest(nil)} {
+		if !errors.Is(err, ErrMalformed) {
+			t.Errorf("nothing: %v", err)
+		}
+	}
+	if ReasonNotChosen.String() == "" || !strings.Contains(Reason(999).String(), "999") {
+		t.Error("reasons have no texts")
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
