@@ -42,6 +42,7 @@ func (n *Node) AppendBatch(ctx context.Context, t fence.Token, records ...[]byte
 // log in that order, as far as each is below 4 KiB.
 func (n *Node) AppendAsync(t fence.Token, records ...[]byte) (Pending, error) {
 	if now := n.tenure.Load(); now == nil || now.token != t {
+		n.roles.rejected.Add(1)
 		return Pending{}, n.reject(t)
 	}
 	p, err := n.log.AppendAsync(t.Epoch, records...)

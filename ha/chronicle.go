@@ -22,11 +22,16 @@ type chronicle struct {
 	fencing time.Duration // when OnFence was called
 	fence   time.Duration // what it took
 	epoch   time.Duration // when the own epoch had started
+	inForce log.Epoch     // as told last
+	toll    toll
 }
 
 // tell records what has come of an input.
 func (n *Node) tell(now time.Duration, in input, out output) {
 	c, name := &n.story, func(id uint64) string { return n.roster().nameOf(id) }
+	if c.toll.over {
+		n.tollSettled(0)
+	}
 	switch in := in.(type) {
 	case reported:
 		switch ch := in.change.(type) {
@@ -34,6 +39,8 @@ func (n *Node) tell(now time.Duration, in input, out output) {
 			n.tellLeadership(now, ch)
 		case log.EpochStarted:
 			e := ch.Epoch
+			n.tollEpoch(now, e, c.inForce)
+			c.inForce = e
 			if c.epoch = now; c.lead.Leader == 0 {
 				break // it was recovered
 			}
@@ -45,6 +52,8 @@ func (n *Node) tell(now time.Duration, in input, out output) {
 		if c.asked, c.by = CauseAsked, n.cfg.Name; n.departing.Load() {
 			c.asked = CauseClosed
 		}
+	case acknowledged:
+		n.tollServed(in.Acknowledged)
 	case keepAway:
 		c.asked, c.by = CauseAway, n.cfg.Name
 	case fenceDone:
@@ -60,7 +69,12 @@ func (n *Node) tell(now time.Duration, in input, out output) {
 			e.Cause, e.Text = "failed", "the member has failed: "+firstLine(in.err)
 			c.asked = CauseStopped
 		}
-		defer n.events.record(e)
+		defer func() {
+			if c.toll.epoch != 0 {
+				n.tollSettled(in.unknown)
+			}
+			n.events.record(e)
+		}()
 	}
 	ran := c.active
 	for _, a := range out.actions {
@@ -116,6 +130,7 @@ func (n *Node) tellAction(now time.Duration, a action) {
 			return
 		}
 		c.active = a.phase.token.Epoch
+		n.roles.count(func(s *RoleStats) { s.Taken++ })
 		p := Phases{Fence: c.fence, Epoch: max(0, c.epoch-c.elected-c.fence), Stand: now - c.epoch}
 		if c.lead.After.Leader != 0 && c.heard != 0 {
 			p.Detect = c.elected - c.heard
@@ -135,6 +150,13 @@ func (n *Node) tellAction(now time.Duration, a action) {
 			text += " (" + cause + ")"
 		}
 		n.events.record(Event{Kind: EventEnded, Epoch: c.active, Term: c.lead.Term, Cause: cause, Text: text})
+		n.roles.count(func(s *RoleStats) {
+			if s.Ended == nil {
+				s.Ended = make(map[string]uint64)
+			}
+			s.Ended[cause]++
+		})
+		n.tollEnded(c.active)
 	case runFence:
 		c.fencing = now
 		n.events.record(Event{Kind: EventFencing, Peer: a.previous.Name, Epoch: a.previous.Epoch, Cause: string(a.previous.Ended), Text: fmt.Sprintf(

@@ -30,6 +30,8 @@ type Event struct {
 	Text string `json:"text"`
 	// Phases are, of EventActive only, what the time went by with.
 	Phases *Phases `json:"phases,omitempty"`
+	// Summary is, of EventServing and EventSettled only, what the change of roles has cost, as far as this member knows.
+	Summary *Summary `json:"summary,omitempty"`
 }
 
 // An EventKind says in one word, for programs, what has happened.
@@ -47,6 +49,8 @@ const (
 	EventActive       EventKind = "active"        // OnActive is called: Epoch, Phases
 	EventEnded        EventKind = "ended"         // its ctx has ended: Epoch; Cause is one of the causes below
 	EventReturned     EventKind = "returned"      // OnActive has returned
+	EventServing      EventKind = "serving"       // the first append of Epoch is acknowledged: Peer was Active before; Summary
+	EventSettled      EventKind = "settled"       // the fate of all appends of Epoch, which has ended here, is known: Summary
 	EventTransfer     EventKind = "transfer"      // leadership is handed to Peer
 	EventFailed       EventKind = "failed"        // a callback has failed
 	EventObstacle     EventKind = "obstacle"      // an [Obstacle] stands: Cause is its kind
@@ -68,6 +72,9 @@ const (
 	CauseDeposed   = "deposed"        // another member leads
 	CauseStopped   = "stopped"        // the member has failed
 )
+
+// endCauses are all of them.
+var endCauses = [...]string{CauseAsked, CauseClosed, CauseAway, CausePreempted, CauseStarved, CauseUnhealthy, CauseOnActive, CauseLease, CauseDeposed, CauseStopped}
 
 // Phases are the parts of the time until a member was Active, one after the other.
 type Phases struct {

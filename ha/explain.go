@@ -30,6 +30,8 @@ type Failover struct {
 	// Began is when From's role had ended, as far as is known, Ended when To was Active.
 	Began, Ended time.Time
 	Phases       Phases
+	// Cost is what the appends show: Silence as To has measured it, the rest as From has said it.
+	Cost Summary
 	// Text says it all in words.
 	Text string
 }
@@ -99,11 +101,33 @@ func (x *Explanation) failover(from, to *Event) Failover {
 			f.Cause, why = string(EndedGone), why+", and its process was started anew"
 		}
 	}
+	if end := x.find(EventSettled, from.Member, from.Epoch); end != nil && end.Summary != nil {
+		f.Cost = *end.Summary
+	}
+	if served := x.find(EventServing, to.Member, to.Epoch); served != nil && served.Summary != nil {
+		own := served.Summary
+		f.Cost.First, f.Cost.Silence = own.First, own.Silence
+		if !own.Last.IsZero() {
+			f.Cost.Last = own.Last
+		}
+	}
 	p := f.Phases
-	f.Text = fmt.Sprintf("from %s to %s (epoch %d) in %v: %s. Elected %v after the leader before was heard last; OnFence %v; epoch %v; OnStandby and lease %v. %s",
+	f.Text = fmt.Sprintf("from %s to %s (epoch %d) in %v: %s. Elected %v after the leader before was heard last; OnFence %v; epoch %v; OnStandby and lease %v. %s%s",
 		f.From, f.To, f.Epoch, f.Ended.Sub(f.Began).Round(time.Millisecond), why,
-		p.Detect.Round(time.Millisecond), p.Fence.Round(time.Millisecond), p.Epoch.Round(time.Millisecond), p.Stand.Round(time.Millisecond), p.faster())
+		p.Detect.Round(time.Millisecond), p.Fence.Round(time.Millisecond), p.Epoch.Round(time.Millisecond), p.Stand.Round(time.Millisecond), p.faster(), f.Cost.words())
 	return f
+}
+
+// words says what a change has cost, as far as that is known.
+func (s Summary) words() string {
+	text := ""
+	if s.Silence > 0 {
+		text += fmt.Sprintf(" Nobody acknowledged an append for %v.", s.Silence.Round(time.Millisecond))
+	}
+	if s.Refused > 0 || s.Unknown > 0 {
+		text += fmt.Sprintf(" %d appends were refused, and the fate of %d is unknown.", s.Refused, s.Unknown)
+	}
+	return text
 }
 
 // faster says what would have been needed to be faster.

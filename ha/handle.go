@@ -293,6 +293,7 @@ func (n *Node) runHandler(t *tenure, h *handled, r Request, timeout time.Duratio
 // appendFor appends records for a call, under its id.
 func (n *Node) appendFor(ctx context.Context, h *handled, t fence.Token, records [][]byte) (Result, error) {
 	if now := n.tenure.Load(); now == nil || now.token != t {
+		n.roles.rejected.Add(1)
 		return Result{}, n.reject(t)
 	}
 	if h.appended.Swap(true) {

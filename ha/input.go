@@ -21,7 +21,12 @@ type (
 	// reported: the log says how things stand now.
 	reported struct{ change log.Change }
 	// stopped: the log has ended, because of err or, if that is nil, in order.
-	stopped struct{ err error }
+	stopped struct {
+		err     error
+		unknown uint64 // records that have no fate then
+	}
+	// acknowledged: the first append of an epoch was. It decides nothing.
+	acknowledged struct{ log.Acknowledged }
 	// callbackDone: the callback of the present phase has returned.
 	callbackDone struct {
 		err   error
@@ -66,6 +71,7 @@ type (
 func (wake) input()          {}
 func (reported) input()      {}
 func (stopped) input()       {}
+func (acknowledged) input()  {}
 func (callbackDone) input()  {}
 func (fenceDone) input()     {}
 func (machineFailed) input() {}

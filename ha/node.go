@@ -77,6 +77,7 @@ type Node struct {
 	stage     atomic.Value  // string: what is waited for on the way out
 	misusedAt atomic.Int64
 	events    recorder
+	roles     roleCounts
 	story     chronicle   // owned by the log's loop
 	departing atomic.Bool // the role is given up because the node is closed
 	stuck     atomic.Bool // OnActive goes on, DrainTimeout after its ctx had ended
@@ -199,6 +200,7 @@ func (n *Node) open(begin beginning) (err error) {
 		return errors.Join(fmt.Errorf("baton: open %s: %w", n.cfg.Dir, err), n.net.Close(), n.log.Close())
 	}
 	_, epoch := n.log.Position()
+	n.story.inForce = epoch
 	n.role = newRole(roleConfig{
 		id: n.self.ID, name: n.cfg.Name, cluster: n.cfg.Cluster, heartbeat: n.cfg.Heartbeat, electionTimeout: n.cfg.ElectionTimeout,
 		drainTimeout: n.cfg.DrainTimeout, coolDown: n.cfg.CoolDown, strikes: n.strikes(),
@@ -307,6 +309,7 @@ func (n *Node) Append(ctx context.Context, t fence.Token, record []byte) (uint64
 	// The clock is read when the record's batch is proposed: once for all that are in it, and later than
 	// here.
 	if now := n.tenure.Load(); now == nil || now.token != t {
+		n.roles.rejected.Add(1)
 		return 0, n.reject(t)
 	}
 	if h := n.handledBy(ctx); h != nil {

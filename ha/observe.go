@@ -105,7 +105,9 @@ func inputOf(mail log.Mail) input {
 	case log.NoRoom:
 		return diskFull{m.Err}
 	case log.Stopped:
-		return stopped{m.Err}
+		return stopped{m.Err, m.Unknown}
+	case log.Acknowledged:
+		return acknowledged{m}
 	}
 	return wake{}
 }

@@ -124,7 +124,7 @@ func (s *roleScript) run(t *testing.T, d *datadriven.TestData) string {
 	case "asked":
 		in = reported{log.TransferAsked{By: number("by")}}
 	case "stopped":
-		in = stopped{failure()}
+		in = stopped{err: failure()}
 	case "returned":
 		in = returned(failure())
 	case "expired":

@@ -48,8 +48,11 @@ type Config struct {
 }
 
 // Stopped is what the [Observer] sees, last, when the log has stopped: Err is nil after Close, and
-// otherwise says what broke.
-type Stopped struct{ Err error }
+// otherwise says what broke. Unknown is how many records have no fate then.
+type Stopped struct {
+	Err     error
+	Unknown uint64
+}
 
 // Mail implements [Mail].
 func (Stopped) Mail() {}

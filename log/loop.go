@@ -68,7 +68,7 @@ func (l *Log) shutDown(err error) {
 	if err != nil {
 		why = fmt.Errorf("%w: %w", ErrClosed, err)
 	}
-	l.cfg.Observer.Posted(l.cfg.Clock(), View{}, Stopped{Err: err})
+	l.cfg.Observer.Posted(l.cfg.Clock(), View{}, Stopped{Err: err, Unknown: l.underWay()})
 	l.inbox.close(err)
 	for b := range l.flying {
 		b.Waiter.Settle(fmt.Errorf("%w: %w", ErrUnknown, why))

@@ -74,6 +74,11 @@ type gathered struct {
 	records, bytes, time stats.Histogram
 	appended             atomic.Uint64
 	proposed             atomic.Int64 // and not settled
+
+	refused, unknown atomic.Uint64      // records
+	last             atomic.Int64       // when one was acknowledged, in Unix nanoseconds
+	epoch            atomic.Uint64      // of that
+	first            func(Acknowledged) // told of the first of each; it waits for nothing
 }
 
 // Stats may be called at any time, by any goroutine. It takes a few microseconds, and waits for nothing but short locks.
@@ -120,17 +125,6 @@ func (g *gathered) took(b *pending) {
 	g.proposed.Add(1)
 	g.records.Observe(int64(b.Count))
 	g.bytes.Observe(int64(b.Size()))
-}
-
-// settled counts the fate of a batch.
-func (g *gathered) settled(b *pending, err error) {
-	if !b.proposed.IsZero() {
-		g.proposed.Add(-1)
-	}
-	if err == nil {
-		g.appended.Add(uint64(b.Count))
-		g.time.Observe(int64(time.Since(b.began)))
-	}
 }
 
 // stepped counts what a step has brought.

@@ -195,6 +195,7 @@ func NewLoop(cfg LoopConfig) *Loop {
 func (d *driver) init(maxPending int64, inboxBytes int) {
 	d.inbox = inbox{wake: make(chan struct{}, 1), drained: make(chan struct{}, 1), limit: inboxBytes}
 	d.gather = gatherer{limit: maxPending}
+	d.gather.counts.first = func(first Acknowledged) { d.inbox.post(first, 0) }
 	d.flying = make(map[*core.Batch]struct{})
 	if d.yield == nil {
 		d.yield = runtime.Gosched

@@ -74,6 +74,17 @@ func roleFamilies() []*family {
 		one(gauge, "baton_epoch", "Epoch in force, as far as the member knows.", func(s *sample) any { return s.status.Epoch }),
 		one(gauge, "baton_has_active", "1 if the member knows who is Active.", func(s *sample) any { return s.status.Active != "" }),
 		one(gauge, "baton_lease_seconds", "How much longer the role is sure to last; 0 of whoever is not Active.", func(s *sample) any { return s.status.Lease }),
+		one(counter, "baton_role_taken_total", "Epochs in which the member was Active.", func(s *sample) any { return s.stats.Roles.Taken }),
+		several(counter, "baton_role_ended_total", "Of those, how many have ended, by cause.", "cause", func(s *sample, emit func(any, ...string)) {
+			for cause, n := range s.stats.Roles.Ended {
+				emit(n, cause)
+			}
+		}),
+		seconds("baton_role_silence_seconds", "From the last append that was acknowledged before the member became Active, by whomever, to the first after it.", func(s *ha.Stats) stats.Distribution { return s.Roles.Silence }),
+		several(counter, "baton_role_appends_total", "Appends that a change of roles has cost a member whose role had ended, by how they ended.", "outcome", func(s *sample, emit func(any, ...string)) {
+			emit(s.stats.Roles.Refused, "refused")
+			emit(s.stats.Roles.Unknown, "unknown")
+		}),
 		one(counter, "baton_elections_total", "Terms in which a leader became known.", func(s *sample) any { return s.stats.Log.Elections }),
 		one(counter, "baton_elections_won_total", "Of those, how many this member led.", func(s *sample) any { return s.stats.Log.Won }),
 		one(counter, "baton_epochs_total", "Epochs that began.", func(s *sample) any { return s.stats.Log.Epochs }),

@@ -80,6 +80,9 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 			return
 		}
 		c.voter.heard(ev.At)
+		if hasRecords(m) {
+			c.voter.appendedAt = ev.At
+		}
 		stamp := int64(0)
 		if m.GetType() == raftpb.MsgHeartbeat {
 			stamp = stampOf(m)

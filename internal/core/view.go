@@ -19,6 +19,8 @@ type View struct {
 	// DiskSince and ApplySince are since when the disk, or the state machine, has not answered, once that is so long that
 	// this member must not lead.
 	DiskSince, ApplySince time.Duration
+	// Appended is when records of a leader, which then was another member, came here last.
+	Appended time.Duration
 	// Behind is how many entries are known to be committed, and not applied here.
 	Behind uint64
 	// Peers are the other voters but for arbiters, by id, while this member leads; else nil. Others are those who cannot lead or
@@ -39,7 +41,7 @@ type PeerView struct {
 func (c *Core) View(now time.Duration) View {
 	st := c.node.BasicStatus()
 	s := &c.starving
-	v := View{Behind: st.HardState.GetCommit() - min(st.Applied, st.HardState.GetCommit()), Pressed: s.pressed(now)}
+	v := View{Behind: st.HardState.GetCommit() - min(st.Applied, st.HardState.GetCommit()), Pressed: s.pressed(now), Appended: c.voter.appendedAt}
 	if now < c.promises.guard {
 		v.Guard = c.promises.guard
 	}

@@ -29,10 +29,12 @@ type voter struct {
 	unborn  bool          // takes no part: hears nobody, and does not campaign
 	electAt time.Duration // when to campaign
 	heardAt time.Duration // when the leader last showed that it is alive
-	hunts   int           // quick campaigns left, to replace a dead leader
-	tries   int           // campaigns since there was a sign of life, but for those of a hunt
-	deaf    bool          // the leader does not hear a quorum: what comes from it is no sign of life
-	patient bool          // it has waited once more before it campaigns
+	// appendedAt is when it last sent records: nothing is decided by that.
+	appendedAt time.Duration
+	hunts      int  // quick campaigns left, to replace a dead leader
+	tries      int  // campaigns since there was a sign of life, but for those of a hunt
+	deaf       bool // the leader does not hear a quorum: what comes from it is no sign of life
+	patient    bool // it has waited once more before it campaigns
 
 	// It lets all others campaign first, and leads only where they cannot.
 	arbiter   bool
