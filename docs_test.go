@@ -1,7 +1,11 @@
 package baton_test
 
 import (
+	"bytes"
+	"flag"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -93,5 +97,80 @@ func TestReadmeProgram(t *testing.T) {
 	_, code, _ := strings.Cut(string(program), "\npackage main")
 	if !strings.Contains(string(page), "```go\npackage main"+code+"```") {
 		t.Error("README.md does not show examples/hello/main.go as it is")
+	}
+}
+
+var runDocs = flag.Bool("docs.run", false, "follow docs/tutorial.md from its first to its last line: needs bash and curl, ports 7001 to 7003 and 8001 to 8003, and a minute")
+
+var mdBlock = regexp.MustCompile("(?ms)^```(\\w+)(?: ([\\w/.]+))?\n(.*?)^```$")
+
+// TestTutorial does what docs/tutorial.md says: writes its files, runs its commands, and compares what they print. "…" stands
+// for anything within a line.
+func TestTutorial(t *testing.T) {
+	if !*runDocs {
+		t.Skip("see -docs.run")
+	}
+	root, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("docs/tutorial.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	files := make(map[string]string)
+	var script strings.Builder
+	script.WriteString("set -e\ntrap 'kill -9 $(cat *.pid) 2>/dev/null || true' EXIT\n")
+	write := func(name, text string) {
+		files[name] = text
+		fmt.Fprintf(&script, "mkdir -p $(dirname %[1]s)\ncat >%[1]s <<'END OF FILE'\n%[2]sEND OF FILE\n", name, text)
+	}
+	var expected []string // for each run of commands
+	for _, b := range mdBlock.FindAllStringSubmatch(string(page), -1) {
+		switch kind, name, text := b[1], b[2], b[3]; kind {
+		case "go":
+			write(name, text)
+		case "diff":
+			var before, after strings.Builder
+			for line := range strings.Lines(text) {
+				if line[0] != '+' {
+					before.WriteString(line[1:])
+				}
+				if line[0] != '-' {
+					after.WriteString(line[1:])
+				}
+			}
+			if strings.Count(files[name], before.String()) != 1 {
+				t.Fatalf("a change of %s does not fit:\n%s", name, text)
+			}
+			write(name, strings.Replace(files[name], before.String(), after.String(), 1))
+		case "sh":
+			// The version that is published is this one.
+			text = strings.ReplaceAll(text, "go get github.com/baton-ha/baton@latest",
+				"go mod edit -require=github.com/baton-ha/baton@v0.0.0 -replace=github.com/baton-ha/baton="+root)
+			fmt.Fprintf(&script, "echo '@ %d'\n%s", len(expected), text)
+			expected = append(expected, "")
+		case "text":
+			expected[len(expected)-1] = text
+		default:
+			t.Fatalf("a block of %q", kind)
+		}
+	}
+	cmd := exec.Command("bash", "-c", script.String())
+	cmd.Dir = dir
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		logs, _ := exec.Command("bash", "-c", "tail -n 20 "+dir+"/kv/*.log").Output()
+		t.Fatalf("%v\n%s%s\n%s", err, out, stderr.Bytes(), logs)
+	}
+	printed := regexp.MustCompile(`(?m)^@ \d+\n`).Split(string(out), -1)[1:]
+	for i, want := range expected {
+		pattern := "^" + strings.ReplaceAll(regexp.QuoteMeta(want), "…", ".*") + "$"
+		if !regexp.MustCompile(pattern).MatchString(printed[i]) {
+			t.Errorf("printed\n%s\nand not\n%s", printed[i], want)
+		}
 	}
 }
