@@ -1,0 +1,175 @@
+package baton_test
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/doc"
+	"go/doc/comment"
+	"go/format"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var updateDocs = flag.Bool("docs.update", false, "write docs/reference.md anew, of the code")
+
+// referenced are the packages of docs/reference.md.
+var referenced = []string{"ha", "ha/client", "ha/activehttp", "ha/metrics", "ha/onfence", "ha/watchdog", "fence"}
+
+// TestReference: docs/reference.md has every field, error, event, state and obstacle, in the words of the code. After a
+// change of either: go test . -run TestReference -docs.update
+func TestReference(t *testing.T) {
+	var page bytes.Buffer
+	page.WriteString("# Reference\n\nEvery field, error, event and constant, as the code documents it; this page is made of it (`go test . -run TestReference -docs.update`).\n" +
+		"Metrics are in [metrics](metrics.md); functions and methods in the packages' documentation (`go doc github.com/baton-ha/baton/ha`).\n")
+	for _, dir := range referenced {
+		reference(t, &page, dir)
+	}
+	const file = "docs/reference.md"
+	if *updateDocs {
+		if err := os.WriteFile(file, page.Bytes(), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	was, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(was, page.Bytes()) {
+		t.Errorf("%s is not what the code says: go test . -run TestReference -docs.update", file)
+	}
+}
+
+// reference writes what a package exports that is not a function.
+func reference(t *testing.T, w *bytes.Buffer, dir string) {
+	t.Helper()
+	fset := token.NewFileSet()
+	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var files []*ast.File
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") || regexp.MustCompile(`_(windows|other)\.go$`).MatchString(name) {
+			continue
+		}
+		f, err := parser.ParseFile(fset, name, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, f)
+	}
+	pkg, err := doc.NewFromFiles(fset, files, module+"/"+dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var body bytes.Buffer
+	for _, v := range pkg.Consts {
+		values(t, &body, pkg, fset, v)
+	}
+	for _, v := range pkg.Vars {
+		values(t, &body, pkg, fset, v)
+	}
+	for _, typ := range pkg.Types {
+		fields(t, &body, pkg, fset, typ)
+	}
+	if body.Len() > 0 {
+		fmt.Fprintf(w, "\n## Package %s\n%s", dir, body.Bytes())
+	}
+}
+
+// fields writes a struct with something exported in it, or a type with constants.
+func fields(t *testing.T, w *bytes.Buffer, pkg *doc.Package, fset *token.FileSet, typ *doc.Type) {
+	spec := typ.Decl.Specs[0].(*ast.TypeSpec)
+	var rows bytes.Buffer
+	if s, ok := spec.Type.(*ast.StructType); ok {
+		for _, f := range s.Fields.List {
+			var names []string
+			for _, n := range f.Names {
+				if n.IsExported() {
+					names = append(names, "`"+n.Name+"`")
+				}
+			}
+			if len(names) > 0 {
+				fmt.Fprintf(&rows, "- %s `%s`%s\n", strings.Join(names, ", "), code(t, fset, f.Type), said(pkg, f.Doc, f.Comment))
+			}
+		}
+	}
+	if rows.Len() == 0 && len(typ.Consts)+len(typ.Vars) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\n### %s.%s\n\n%s", pkg.Name, typ.Name, markdownOf(pkg, typ.Doc))
+	if rows.Len() > 0 {
+		fmt.Fprintf(w, "\n%s", rows.Bytes())
+	}
+	for _, v := range append(typ.Consts, typ.Vars...) {
+		values(t, w, pkg, fset, v)
+	}
+}
+
+// values writes a group of constants or variables.
+func values(t *testing.T, w *bytes.Buffer, pkg *doc.Package, fset *token.FileSet, v *doc.Value) {
+	var rows bytes.Buffer
+	for _, spec := range v.Decl.Specs {
+		spec := spec.(*ast.ValueSpec)
+		for i, n := range spec.Names {
+			if !n.IsExported() {
+				continue
+			}
+			value := ""
+			if i < len(spec.Values) {
+				if lit, ok := spec.Values[i].(*ast.BasicLit); ok {
+					value = " `" + code(t, fset, lit) + "`"
+				} else if call, ok := spec.Values[i].(*ast.CallExpr); ok && len(call.Args) > 0 && v.Decl.Tok == token.VAR {
+					if lit, ok := call.Args[0].(*ast.BasicLit); ok {
+						value = " `" + code(t, fset, lit) + "`"
+					}
+				}
+			}
+			text := strings.Replace(said(pkg, spec.Doc, spec.Comment), ": "+n.Name+": ", ": ", 1)
+			fmt.Fprintf(&rows, "- `%s`%s%s\n", n.Name, value, text)
+		}
+	}
+	if rows.Len() > 0 {
+		head := markdownOf(pkg, v.Doc)
+		if head != "" {
+			head = "\n" + head
+		}
+		fmt.Fprintf(w, "%s\n%s", head, rows.Bytes())
+	}
+}
+
+func code(t *testing.T, fset *token.FileSet, n ast.Node) string {
+	var b bytes.Buffer
+	if err := format.Node(&b, fset, n); err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(strings.Fields(b.String()), " ")
+}
+
+// said is the text of a field's comments, on one line.
+func said(pkg *doc.Package, groups ...*ast.CommentGroup) string {
+	var texts []string
+	for _, g := range groups {
+		if g != nil {
+			texts = append(texts, strings.Fields(markdownOf(pkg, g.Text()))...)
+		}
+	}
+	if len(texts) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(texts, " ")
+}
+
+// markdownOf is a documentation text as Markdown, names in brackets without links.
+func markdownOf(pkg *doc.Package, text string) string {
+	p := pkg.Printer()
+	p.DocLinkURL = func(*comment.DocLink) string { return "" }
+	return string(p.Markdown(pkg.Parser().Parse(text)))
+}
