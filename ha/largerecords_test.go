@@ -11,10 +11,10 @@ import (
 	"github.com/baton-ha/baton/ha"
 )
 
-var largeRounds = flag.Int("large.rounds", 0, "how often TestT21_LargeRecords appends eight records of 32 MiB at a time: a second of disk each")
+var largeRounds = flag.Int("large.rounds", 0, "how often TestLargeRecords appends eight records of 32 MiB at a time: a second of disk each")
 
-// TestT21_LargeRecords: eight records of 32 MiB at a time, the largest that there may be, cost nobody the role, at default timing.
-func TestT21_LargeRecords(t *testing.T) {
+// TestLargeRecords: eight records of 32 MiB at a time, the largest that there may be, cost nobody the role, at default timing.
+func TestLargeRecords(t *testing.T) {
 	if *largeRounds == 0 {
 		t.Skip("see -large.rounds")
 	}
