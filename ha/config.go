@@ -193,7 +193,8 @@ type Config struct {
 	CoolDown time.Duration
 	// NoCrashEvidence turns off the replacement of a leader as soon as its address refuses
 	// connections. Set it where "connection refused" can come from something else than the leader's
-	// host, as behind a proxy.
+	// host, as behind a proxy; or where the address may become another host's within an election timeout while the process
+	// still runs, as one that is moved on purpose. That of a pod, or of a lease of DHCP, does not.
 	NoCrashEvidence bool
 
 	// MemoryBytes is about how much memory the member may take, garbage that is not collected yet included, and the

@@ -38,6 +38,7 @@ type child struct {
 	Join, Heal                 bool
 	Host                       string // the network namespace to run in; "": this one
 	OpenOnly                   bool   // report how Open ends, and end
+	Names                      string // be a name server for what this file says
 }
 
 // opened is what an OpenOnly child reports.
@@ -81,6 +82,9 @@ func (c child) run() {
 		mu.Lock()
 		defer mu.Unlock()
 		fmt.Printf(format+"\n", args...) // one write each
+	}
+	if c.Names != "" {
+		panic(serveNames(c.Names))
 	}
 	if c.OpenOnly {
 		n, err := ha.Open(c.config())
