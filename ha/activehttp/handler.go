@@ -15,6 +15,7 @@ import (
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/fence/httpfence"
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/internal/tenure"
 )
 
 // Via is the field that names the members that have carried a request, in order.
@@ -66,48 +67,22 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.Next.ServeHTTP(w, with(r, r.Context(), ""))
 		return
 	}
-	role, token, err := h.tenure(r.Context())
-	var not *ha.NotActiveError
-	switch {
-	case err == nil:
+	role, token, err := tenure.Await(r.Context(), h.Node, h.Wait)
+	if err == nil {
 		h.serve(w, r, role, token)
-	case !errors.As(err, &not):
-		h.unavailable(w, err.Error())
-	case not.Active == "", not.Active == h.Node.Status().Name: // the role has just ended, or just begun
+	} else if active := tenure.Elsewhere(h.Node, err); active != nil {
+		h.pass(w, r, active)
+	} else if errors.Is(err, ha.ErrNotActive) {
 		h.unavailable(w, "no member is active")
-	default:
-		h.pass(w, r, not)
+	} else {
+		h.unavailable(w, err.Error())
 	}
-}
-
-// tenure returns the role, if this member has it, and else who has, for whom it waits if nobody has.
-func (h *Handler) tenure(ctx context.Context) (context.Context, fence.Token, error) {
-	role, token, err := h.Node.Tenure()
-	if known(err) || h.Wait <= 0 {
-		return role, token, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, h.Wait)
-	defer cancel()
-	for range h.Node.Watch(ctx) {
-		if role, token, err = h.Node.Tenure(); known(err) {
-			break
-		}
-	}
-	return role, token, err
-}
-
-// known reports whether what Tenure has returned names somebody, or will not change.
-func known(err error) bool {
-	var not *ha.NotActiveError
-	return !errors.As(err, &not) || not.Active != ""
 }
 
 // serve serves a request here, in the role of a token.
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, role context.Context, token fence.Token) {
-	ctx, cancel := context.WithCancelCause(context.WithValue(r.Context(), tokenKey{}, token))
-	defer cancel(nil)
-	stop := context.AfterFunc(role, func() { cancel(context.Cause(role)) })
-	defer stop()
+	ctx, cancel := tenure.Within(context.WithValue(r.Context(), tokenKey{}, token), role)
+	defer cancel()
 	w.Header().Set(httpfence.Header, token.String())
 	h.Next.ServeHTTP(w, with(r, ctx, token.String()))
 }
