@@ -15,13 +15,13 @@ import (
 	"time"
 )
 
-// A Cluster is three members on loopback, each a process of this program.
+// A Cluster is members on loopback, each a process of this program: three of them, if Run has made it, and those that were added.
 type Cluster struct {
 	Members []*Member
-	Client  *Client
+	Client  *Client // of the three; nil if it was not Run that has made it
 
 	started time.Time
-	flags   []string
+	dir     string
 	fail    context.CancelCauseFunc
 }
 
@@ -30,13 +30,12 @@ type Member struct {
 	Name string
 	HTTP string // host:port
 
-	raft string // host:port
-	dir  string
+	dir string
 
-	mu    sync.Mutex // guards proc
-	proc  *process   // nil before the first start
-	flags []string
-	fail  context.CancelCauseFunc
+	mu   sync.Mutex // guards proc
+	proc *process   // nil before the first start
+	args []string
+	fail context.CancelCauseFunc
 }
 
 // A process is one run of a member. It ends when its standard input does, so that it does not
@@ -52,43 +51,48 @@ type process struct {
 // goodbye is how long members may take to leave in good order.
 const goodbye = 20 * time.Second
 
-func newCluster(dir string, flags []string, fail context.CancelCauseFunc) (*Cluster, error) {
-	ports, err := freePorts(6)
-	if err != nil {
-		return nil, err
-	}
-	c := &Cluster{started: time.Now(), flags: flags, fail: fail}
-	var list, urls []string
-	for i, name := range []string{"a", "b", "c"} {
-		m := &Member{
-			Name: name, raft: fmt.Sprintf("127.0.0.1:%d", ports[2*i]), HTTP: fmt.Sprintf("127.0.0.1:%d", ports[2*i+1]),
-			dir: filepath.Join(dir, name), fail: fail,
-		}
-		c.Members = append(c.Members, m)
-		list = append(list, name+"="+m.raft+"@"+m.HTTP)
-		urls = append(urls, m.HTTP)
-	}
-	for _, m := range c.Members {
-		m.flags = append([]string{"-name", m.Name, "-dir", m.dir, "-members", strings.Join(list, ","), "-supervised"}, flags...)
-	}
-	c.Client = newClient(urls)
-	return c, nil
+// Add adds a process, not yet started, that is this program with some arguments. It gets its directory as -dir, and -supervised,
+// besides.
+func (c *Cluster) Add(name, http string, args ...string) *Member {
+	m := &Member{Name: name, HTTP: http, dir: filepath.Join(c.dir, name), fail: c.fail}
+	m.args = append(args, "-name", name, "-dir", m.dir, "-supervised")
+	c.Members = append(c.Members, m)
+	return m
 }
 
-// freePorts finds ports that nobody listens on. It keeps below the range from which systems take the
+// addThree adds the three members of a cluster.
+func (c *Cluster) addThree(flags []string) error {
+	addrs, err := FreeAddrs(6)
+	if err != nil {
+		return err
+	}
+	names := []string{"a", "b", "c"}
+	var list, urls []string
+	for i, name := range names {
+		list = append(list, name+"="+addrs[2*i]+"@"+addrs[2*i+1])
+		urls = append(urls, addrs[2*i+1])
+	}
+	for i, name := range names {
+		c.Add(name, urls[i], append([]string{"-members", strings.Join(list, ",")}, flags...)...)
+	}
+	c.Client = newClient(urls)
+	return nil
+}
+
+// FreeAddrs finds addresses on loopback that nobody listens on. It keeps below the range from which systems take the
 // local ports of outgoing connections, so that a member that is down for a moment finds its port free
 // when it comes back.
-func freePorts(n int) ([]int, error) {
-	var ports []int
+func FreeAddrs(n int) ([]string, error) {
+	var addrs []string
 	for range 1000 {
-		port := 20000 + rand.IntN(12000)
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		addr := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000))
+		l, err := net.Listen("tcp", addr)
 		if err != nil {
 			continue
 		}
 		defer l.Close() // only on return, so that none is found twice
-		if ports = append(ports, port); len(ports) == n {
-			return ports, nil
+		if addrs = append(addrs, addr); len(addrs) == n {
+			return addrs, nil
 		}
 	}
 	return nil, errors.New("no free ports on 127.0.0.1")
@@ -127,7 +131,7 @@ func (m *Member) Start() error {
 		return err
 	}
 	defer out.Close() // the child has its own copy
-	p := &process{cmd: exec.Command(self, m.flags...), done: make(chan struct{})}
+	p := &process{cmd: exec.Command(self, m.args...), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	isolate(p.cmd)
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {

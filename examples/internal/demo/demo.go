@@ -30,6 +30,16 @@ var errInterrupted = errors.New("interrupted")
 // The members and the directory are gone when Run returns, except that the directory is kept after a
 // failure.
 func Run(name string, script func(ctx context.Context, c *Cluster) (string, error), flags ...string) int {
+	return RunEmpty(name, func(ctx context.Context, c *Cluster) (string, error) {
+		if err := c.addThree(flags); err != nil {
+			return "", err
+		}
+		return script(ctx, c)
+	})
+}
+
+// RunEmpty is [Run] for a script that adds the members itself.
+func RunEmpty(name string, script func(ctx context.Context, c *Cluster) (string, error)) int {
 	if !canPause {
 		fmt.Println("This demonstration pauses processes with SIGSTOP, which this system does not have.\n" +
 			"Run it on Linux, macOS or a BSD; the members themselves run here too, see -help.")
@@ -49,12 +59,7 @@ func Run(name string, script func(ctx context.Context, c *Cluster) (string, erro
 		fmt.Println("FAIL:", err)
 		return 1
 	}
-	c, err := newCluster(dir, flags, cancel)
-	if err != nil {
-		os.RemoveAll(dir)
-		fmt.Println("FAIL:", err)
-		return 1
-	}
+	c := &Cluster{started: time.Now(), dir: dir, fail: cancel}
 	summary, err := script(ctx, c)
 	if err == nil {
 		err = c.stopAll()
