@@ -49,7 +49,7 @@ var arrows = map[string][]string{
 	"internal/wire":    nil,
 	"internal/agent":   {"ha", "ha/onfence", "ha/watchdog", "fence"},
 	"cmd/...":          {"internal/agent"},
-	"examples/...":     {"ha", "ha/activehttp", "fence", "examples/internal/..."},
+	"examples/...":     {"ha", "ha/activehttp", "ha/client", "fence", "fence/httpfence", "examples/internal/...", "examples/namenode/internal/..."},
 	"deploy/service":   {"ha", "ha/activehttp", "ha/metrics", "ha/watchdog"},
 }
 
