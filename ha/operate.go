@@ -112,22 +112,13 @@ func (n *Node) serveReport(ctx context.Context, st *transport.Stream) error {
 		return n.reportEvents(ctx, q.Follow, send)
 	case wire.ReportEpochs:
 		for _, e := range n.Epochs() {
-			if err := send(reportedEpoch(e)); err != nil {
+			if err := send(e); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
 	return malformed(fmt.Errorf("there is no report %d", q.What))
-}
-
-// reportedEpoch is an epoch as a report has it.
-type reportedEpoch struct {
-	Epoch  uint64 `json:"epoch"`
-	Holder string `json:"holder"`
-	Term   uint64 `json:"term"`
-	Raft   uint64 `json:"raft_index"`
-	First  uint64 `json:"first"`
 }
 
 // reportStatus says how this member is, and again when that has changed, at least every ElectionTimeout.

@@ -34,10 +34,10 @@ const formatVersion = 1
 
 // Identity says whose directory it is. It is written once, at the creation.
 type Identity struct {
-	Cluster     string
-	Member      string
-	ID          uint64 // raft id, not zero
-	Incarnation uint64 // random, not zero, chosen by the caller at the creation
+	Cluster     string `codec:"Cluster" json:"cluster"`
+	Member      string `codec:"Member" json:"member"`
+	ID          uint64 `codec:"ID" json:"id"`                   // raft id, not zero
+	Incarnation uint64 `codec:"Incarnation" json:"incarnation"` // random, not zero, chosen by the caller at the creation
 }
 
 func (id Identity) validate() error {

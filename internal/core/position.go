@@ -9,11 +9,11 @@ import (
 
 // An Epoch is one row of the cluster's history: who became Active, and where in the log.
 type Epoch struct {
-	Epoch  uint64 `codec:"e"`
-	Holder string `codec:"h"` // the member that opened it
-	Term   uint64 `codec:"t"` // the raft term in which it was opened
-	Raft   uint64 `codec:"r"` // raft index of its start
-	First  uint64 `codec:"f"` // the index that the first record after its start has or will have
+	Epoch  uint64 `codec:"e" json:"epoch"`
+	Holder string `codec:"h" json:"holder"`     // the member that opened it
+	Term   uint64 `codec:"t" json:"term"`       // the raft term in which it was opened
+	Raft   uint64 `codec:"r" json:"raft_index"` // raft index of its start
+	First  uint64 `codec:"f" json:"first"`      // the index that the first record after its start has or will have
 }
 
 // Of the history so many rows are kept at least, and besides all that are needed to read the log that is held:

@@ -40,17 +40,20 @@ func (k Kind) String() string {
 	return fmt.Sprintf("kind(%d)", uint8(k))
 }
 
+// MarshalText implements [encoding.TextMarshaler].
+func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
 // A Member is one member of the cluster, as all others know it.
 type Member struct {
-	ID          uint64 `codec:"i"` // raft's
-	Name        string `codec:"n"`
-	Addr        string `codec:"a,omitempty"` // host:port of its transport; "": as configured
-	Advertise   string `codec:"v,omitempty"` // where the program itself is reached
-	Incarnation uint64 `codec:"c,omitempty"` // of its directory; 0: one of the first list, whom the others know by what they have met
-	Kind        Kind   `codec:"k,omitempty"`
-	Joining     bool   `codec:"j,omitempty"` // an observer that is to become what Becomes says once it has caught up
-	Becomes     Kind   `codec:"w,omitempty"` // of one that is joining: a voter or an arbiter
-	Priority    int    `codec:"p,omitempty"`
+	ID          uint64 `codec:"i" json:"id"` // raft's
+	Name        string `codec:"n" json:"name"`
+	Addr        string `codec:"a,omitempty" json:"addr"`                // host:port of its transport; "": as configured
+	Advertise   string `codec:"v,omitempty" json:"advertise,omitempty"` // where the program itself is reached
+	Incarnation uint64 `codec:"c,omitempty" json:"incarnation"`         // of its directory; 0: one of the first list, whom the others know by what they have met
+	Kind        Kind   `codec:"k,omitempty" json:"kind"`
+	Joining     bool   `codec:"j,omitempty" json:"joining,omitempty"` // an observer that is to become what Becomes says once it has caught up
+	Becomes     Kind   `codec:"w,omitempty" json:"becomes,omitempty"` // of one that is joining: a voter or an arbiter
+	Priority    int    `codec:"p,omitempty" json:"priority"`
 }
 
 // A Former member's id is never used again.
