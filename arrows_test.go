@@ -48,7 +48,8 @@ var arrows = map[string][]string{
 	"internal/vfs":     nil,
 	"internal/wire":    nil,
 	"internal/agent":   {"ha", "ha/onfence", "ha/watchdog", "fence"},
-	"cmd/...":          {"internal/agent"},
+	"internal/cmdline": {"ha", "ha/client", "fence", "storage", "internal/agent", "internal/session", "internal/stats"},
+	"cmd/...":          {"internal/cmdline"},
 	"examples/...":     {"ha", "ha/activehttp", "ha/client", "fence", "fence/httpfence", "examples/internal/...", "examples/namenode/internal/..."},
 	"deploy/service":   {"ha", "ha/activehttp", "ha/metrics", "ha/watchdog"},
 }

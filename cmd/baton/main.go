@@ -1,26 +1,17 @@
-// Command baton is the command-line program of baton: it makes any program highly available.
+// Command baton is the command-line program of baton. It looks at clusters and changes them, looks into directories of members,
+// backs up and restores, makes certificates, measures, and makes any program highly available:
 //
-//	baton agent -config agent.yaml    run a program on the Active of a cluster
-//	baton agent -demo                 see it with three agents on this machine
+//	baton status -addr a:7000 -cluster jobs   how a cluster is
+//	baton agent -demo                         see the agent with three members on this machine
+//	baton -h                                  everything else
+//
+// docs/cli.md in the module has every command, flag and exit code.
 package main
 
 import (
-	"context"
-	"fmt"
 	"os"
 
-	"github.com/urfave/cli/v3"
+	"github.com/baton-ha/baton/internal/cmdline"
 )
 
-func main() {
-	prepare()
-	root := &cli.Command{
-		Name:     "baton",
-		Usage:    "high availability for programs",
-		Commands: []*cli.Command{agentCommand()},
-	}
-	if err := root.Run(context.Background(), os.Args); err != nil {
-		fmt.Fprintln(os.Stderr, "baton:", err)
-		os.Exit(1)
-	}
-}
+func main() { os.Exit(cmdline.Main(os.Args)) }

@@ -1,4 +1,4 @@
-package main
+package cmdline
 
 import (
 	"context"
@@ -19,8 +19,9 @@ func prepare() {
 
 func agentCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "agent",
-		Usage: "run a program on the Active of a cluster",
+		Name:     "agent",
+		Usage:    "run a program on the Active of a cluster",
+		Category: "Set up",
 		Description: "The agent is a member of a cluster of three or more. The program that the configuration names runs on one of them at a time.\n" +
 			"It finds BATON_TOKEN, BATON_EPOCH, BATON_NAME, BATON_CLUSTER and BATON_MEMBERS in its environment, and should carry the\n" +
 			"token wherever it writes to the outside. SIGTERM ends the agent in good order, SIGHUP makes it read the configuration again.",

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package main
+package cmdline
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 func prepare() {}
 
 func agentCommand() *cli.Command {
-	return &cli.Command{Name: "agent", Usage: "run a program on the Active of a cluster (on Linux only)", Action: func(context.Context, *cli.Command) error {
+	return &cli.Command{Name: "agent", Category: "Set up", Usage: "run a program on the Active of a cluster (on Linux only)", Action: func(context.Context, *cli.Command) error {
 		return errors.New("the agent runs on Linux only: elsewhere nothing makes sure that the program dies with it")
 	}}
 }

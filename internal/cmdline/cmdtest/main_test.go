@@ -1,0 +1,69 @@
+package cmdtest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/baton-ha/baton/internal/cmdline"
+)
+
+// patience bounds every wait of these tests; it is only ever used up by a failure.
+const patience = 60 * time.Second
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"baton": func() { os.Exit(cmdline.Main(os.Args)) },
+		"code":  code,
+	})
+}
+
+// code runs a command that must end with a code: code 4 baton members remove a.
+func code() {
+	want, err := strconv.Atoi(os.Args[1])
+	if err != nil {
+		panic(err)
+	}
+	c := exec.Command(os.Args[2], os.Args[3:]...)
+	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
+	err = c.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		panic(err)
+	}
+	if got := c.ProcessState.ExitCode(); got != want {
+		fmt.Fprintf(os.Stderr, "code: it has ended with %d, want %d\n", got, want)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// TestScripts runs testdata/script: each with a directory and, where it asks for one, a cluster of its own.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("XDG_CONFIG_HOME", e.WorkDir+"/config")
+			e.Values[clusterKey{}] = &cluster{dir: e.WorkDir + "/members"}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"cluster":  startCluster,
+			"newcomer": startNewcomer,
+			"start":    restartMember,
+			"halt":     stopMember,
+			"settle":   settle,
+			"damage":   damage,
+			"truncate": truncate,
+		},
+	})
+}
