@@ -276,6 +276,10 @@ func (l *Log) SnapshotSent(m *raftpb.Message, err error) {
 	l.Post(core.SnapshotSent{Message: m, OK: err == nil})
 }
 
+// SnapshotRate is at how many bytes a second snapshots should be sent at present, all of them together, so that appends do not suffer.
+// 0: no limit.
+func (l *Log) SnapshotRate() int64 { return l.rate.Load() }
+
 // OpenSnapshot opens the body of a snapshot that is to be sent.
 func (l *Log) OpenSnapshot(want *raftpb.Snapshot) (io.ReadCloser, int64, error) {
 	have, body, size, err := l.cfg.Storage.OpenSnapshot()

@@ -29,6 +29,7 @@ type driver struct {
 	applied progressMark // the last record that the state machine was given
 	held    atomic.Bool  // more is known to be committed than the store's position says
 	heard   atomic.Int64 // when the leader last showed that it is alive
+	rate    atomic.Int64 // of snapshots that are sent
 
 	// Owned by who turns it.
 	one     [1]Mail                  // room for a single event
@@ -150,6 +151,9 @@ func (d *driver) step(now time.Duration, events []Mail) error {
 		}
 		if heard := int64(d.core.Heard()); heard != d.heard.Load() {
 			d.heard.Store(heard)
+		}
+		if rate := d.core.SnapshotRate(now); rate != d.rate.Load() {
+			d.rate.Store(rate)
 		}
 		if told := d.core.Told(); told != d.told {
 			d.told = told

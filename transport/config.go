@@ -63,6 +63,10 @@ type Config struct {
 	// SnapshotLimit is the most bytes a second at which snapshots are sent, to all peers together. 0: none. At least 1 MiB.
 	SnapshotLimit int64
 
+	// SnapshotPace, if not nil, is at how many bytes a second they should be sent at present, if that is less. 0: no limit. It is asked
+	// before each chunk of 256 KiB, by any goroutine, and must not block.
+	SnapshotPace func() int64
+
 	// CrashEvidence turns on [Handler.Gone]. Leave it off where a proxy, a firewall or a container's port mapping can
 	// answer "connection refused" for a host whose process is alive.
 	CrashEvidence bool

@@ -173,7 +173,7 @@ func TestSnapshotToOlderVersion(t *testing.T) {
 
 // TestPacer: bytes pass at the rate, of all together, and a ctx that ends is not waited for.
 func TestPacer(t *testing.T) {
-	p := pacer{rate: 10 << 20}
+	p := pacer{most: 10 << 20}
 	began := time.Now()
 	var all sync.WaitGroup
 	for range 4 {
@@ -195,7 +195,17 @@ func TestPacer(t *testing.T) {
 	if err := p.wait(ctx, 1); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	free := pacer{}
+	slower := pacer{most: 1 << 40, now: func() int64 { return 1 << 20 }}
+	_ = slower.wait(t.Context(), 1<<20)
+	if err := slower.wait(ctx, 1); !errors.Is(err, context.Canceled) {
+		t.Error("at present it is slower:", err)
+	}
+	for _, p := range []*pacer{{most: 5}, {most: 5, now: func() int64 { return 0 }}, {most: 5, now: func() int64 { return 7 }}, {now: func() int64 { return 5 }}} {
+		if got := p.rate(); got != 5 {
+			t.Errorf("at most %d a second, and it is %d", p.most, got)
+		}
+	}
+	free := pacer{now: func() int64 { return 0 }}
 	for range 1000 {
 		_ = free.wait(t.Context(), 1<<30)
 	}

@@ -45,7 +45,10 @@ func fateOf(l *session.Link) error {
 
 func TestSnapshot(t *testing.T) {
 	leaks(t)
-	a, b := pair(t, config("a"), config("b"))
+	var asked atomic.Int32
+	paced := config("a")
+	paced.SnapshotPace = func() int64 { asked.Add(1); return 1 << 30 }
+	a, b := pair(t, paced, config("b"))
 	for i, c := range []struct{ size, announced int }{
 		{5<<20 + 17, 5<<20 + 17}, {2 * chunkSize, 2 * chunkSize}, {1, 1}, {0, 0}, {chunkSize + 5, -1},
 	} {
@@ -59,6 +62,9 @@ func TestSnapshot(t *testing.T) {
 		if !bytes.Equal(b.bodies[i], a.source) || b.got[i].GetTerm() != uint64(i+1) || string(b.got[i].GetSnapshot().GetData()) != "meta" {
 			t.Errorf("size %d: arrived changed", c.size)
 		}
+	}
+	if got := asked.Load(); got != 21+2+1+0+2 {
+		t.Errorf("it was asked %d times how fast chunks may be sent", got)
 	}
 }
 

@@ -110,7 +110,7 @@ func Listen(c Config) (*TCP, error) {
 	if err != nil && !errors.Is(err, errNotYet) {
 		return nil, err
 	}
-	t := &TCP{end: e, cfg: c, said: e.Said, listeners: all, unbound: err, changed: make(chan struct{}, 1), closing: make(chan struct{}), pacer: &pacer{rate: c.SnapshotLimit}}
+	t := &TCP{end: e, cfg: c, said: e.Said, listeners: all, unbound: err, changed: make(chan struct{}, 1), closing: make(chan struct{}), pacer: &pacer{most: c.SnapshotLimit, now: c.SnapshotPace}}
 	if c.Share {
 		t.shared = newShared(t)
 	}

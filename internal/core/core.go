@@ -61,6 +61,7 @@ type Core struct {
 	progress  progress   // how the entries get on, if this member leads
 	starving  starvation // how this member gets to run
 	snapshots snapshots
+	yielding  yielding         // how fast those are sent
 	reads     reads            // asked of this member
 	told      Heard            // by the leader
 	flows     map[uint64]*flow // old entries to members that lag, if this member leads

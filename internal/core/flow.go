@@ -103,12 +103,12 @@ func (c *Core) release(now time.Duration) {
 			r.held, r.shared = false, true
 		}
 	}
-	live := c.pace.committedAt != 0 && now-c.pace.committedAt < liveFor
+	live := c.pace.live(now)
 	var again []uint64
 	c.node.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
 		f := c.flows[id]
 		if f != nil {
-			f.answered(now, p.Match, c.pace.strained(), c.cfg.ElectionTimeout)
+			f.answered(now, p.Match, c.pace.strain.Strained(), c.cfg.ElectionTimeout)
 			if len(f.pieces) == 0 && now-f.lastOut > c.cfg.ElectionTimeout {
 				delete(c.flows, id) // it has all, or is gone
 				f = nil

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/baton-ha/baton/internal/yield"
 )
 
 // catchUp lets member 3 of a lagging cluster catch up, which answers each message after a while, and returns how long that took and
@@ -25,9 +27,9 @@ func catchUp(t *testing.T, answers, trip time.Duration, live, strained bool) (to
 			t.Fatalf("it has got the entries up to %d of %d", have, laggingEntries)
 		}
 		if live {
-			l.core.pace.committedAt, l.core.pace.calm, l.core.pace.recent = l.now, time.Millisecond, time.Millisecond
+			l.core.pace.committedAt, l.core.pace.strain = l.now, yield.Strain{Recent: time.Millisecond, Calm: time.Millisecond}
 			if strained {
-				l.core.pace.recent *= 2
+				l.core.pace.strain.Recent *= 2
 			}
 		}
 		sent := l.sent

@@ -1,6 +1,10 @@
 package core
 
-import "time"
+import (
+	"time"
+
+	"github.com/baton-ha/baton/internal/yield"
+)
 
 // While a batch is under way the next one gathers, which makes the fewest and largest batches. Full ones need not wait, up to a
 // bound, and others need not wait for them; nor does any, while the disk is idle, if it is the network that takes the time.
@@ -14,8 +18,7 @@ type pace struct {
 	commitTime time.Duration // of its batches
 
 	committedAt time.Duration // when the last one was; 0: none
-	recent      time.Duration // what batches take, on average of more of them than commitTime is
-	calm        time.Duration // the same, where no member lags; 0: not known
+	strain      yield.Strain  // whether they take longer than where no member lags
 }
 
 // FullBatch is the size in bytes from which a batch does not wait for more records.
@@ -51,24 +54,15 @@ func (p *pace) count(b *Batch, by int) {
 // wrote takes how long a write took, and committed how long a batch.
 func (p *pace) wrote(took time.Duration) { smooth(&p.writeTime, took) }
 
-// calm: no member lags.
+// calm: no member lags, or what it gets comes as slowly as it can.
 func (p *pace) committed(now, took time.Duration, calm bool) {
 	smooth(&p.commitTime, took)
 	p.committedAt = now
-	if p.recent == 0 {
-		p.recent = took
-	}
-	p.recent += (took - p.recent) / 32
-	if calm {
-		p.calm = p.recent
-	}
+	p.strain.Took(took, calm)
 }
 
-// strained reports whether batches take notably longer than they did where no member lagged.
-func (p *pace) strained() bool { return p.calm > 0 && p.recent > p.calm+p.calm/strain }
-
-// strain: it is notable by one part of this many.
-const strain = 4
+// live reports whether somebody appends.
+func (p *pace) live(now time.Duration) bool { return p.committedAt != 0 && now-p.committedAt < liveFor }
 
 // smooth moves an average a little towards what was just measured.
 func smooth(average *time.Duration, measured time.Duration) {

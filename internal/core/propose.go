@@ -89,7 +89,7 @@ func (c *Core) commit(now time.Duration, m *raftpb.Message) error {
 			a.Accepted, a.requests = append(a.Accepted, e), a.requests || moved.Requests
 			if b := c.fate.committed(moved.Header); b != nil {
 				c.pace.end(b)
-				c.pace.committed(now, now-b.proposed, len(c.flows) == 0)
+				c.paced(now, now-b.proposed)
 				a.Batches = append(a.Batches, b)
 			}
 		}

@@ -29,12 +29,12 @@ const NothingPinned = math.MaxUint64
 // pinLog takes note of what the slowest of those needs who catch up.
 func (c *Core) pinLog(now time.Duration) {
 	first, _ := c.source.FirstIndex()
-	need := uint64(NothingPinned)
+	need, sending := uint64(NothingPinned), len(c.snapshots.provided) > 0
 	c.node.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
 		has := p.Match
 		switch p.State {
 		case tracker.StateSnapshot:
-			has = p.PendingSnapshot
+			has, sending = p.PendingSnapshot, true
 		case tracker.StateProbe: // it may be restoring what was sent
 			has = max(has, p.Next-1)
 		}
@@ -44,6 +44,7 @@ func (c *Core) pinLog(now time.Duration) {
 		}
 	})
 	c.snapshots.pinned = need
+	c.yielding.sent(sending)
 }
 
 // stepDown forgets what a leader knows.
