@@ -63,6 +63,9 @@ func (d disk) newAppender(path string, end int64, crc uint32, ready int64, t *ta
 // end is where the next record goes.
 func (a *appender) end() int64 { return a.at + int64(len(a.b)) }
 
+// unsynced is how many bytes are not durable yet.
+func (a *appender) unsynced() int { return len(a.b) - a.synced }
+
 // begin is called before each record: the first of those that are made durable together follows a boundary.
 func (a *appender) begin(incarnation, seq uint64) {
 	if len(a.b) == a.synced {

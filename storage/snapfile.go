@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -83,12 +84,17 @@ type bodyWriter struct {
 	n   int64  // bytes of the body
 	crc uint32 // of them
 
-	synced int64 // how many of those
+	synced   int64     // how many of those
+	syncedAt time.Time // since when
 }
 
-// syncPiece is how many bytes of a body are written before they are made durable. A large state that is synced all at once at the
-// end keeps the disk busy for seconds, in which the log waits, and then costs the role.
-const syncPiece = 4 << 20
+// A body is made durable piece by piece. A large state that is synced all at once at the end keeps the disk busy for seconds, in which
+// the log waits, and then costs the role; and a large piece, for as long as each write to the log behind it waits.
+const (
+	syncPiece = 1 << 20               // bytes, where they come fast
+	slowPiece = 256 << 10             // where they come slowly
+	syncPause = 10 * time.Millisecond // that is, no faster than one in this time
+)
 
 // newBodyWriter begins a new file.
 func newBodyWriter(f vfs.File) *bodyWriter {
@@ -104,7 +110,7 @@ func snapFront() []byte { return binary.LittleEndian.AppendUint32([]byte(snapMag
 func (w *bodyWriter) Write(p []byte) (int, error) {
 	n, err := w.buf.Write(p)
 	w.n, w.crc = w.n+int64(n), crc32.Update(w.crc, castagnoli, p[:n])
-	if err == nil && w.n-w.synced >= syncPiece {
+	if fresh := w.n - w.synced; err == nil && (fresh >= syncPiece || fresh >= slowPiece && time.Since(w.syncedAt) >= syncPause) {
 		err = w.syncBody()
 	}
 	return n, err
@@ -112,8 +118,9 @@ func (w *bodyWriter) Write(p []byte) (int, error) {
 
 // syncBody makes durable what was written so far.
 func (w *bodyWriter) syncBody() error {
-	w.synced = w.n
-	return errors.Join(w.buf.Flush(), w.f.Datasync())
+	err := errors.Join(w.buf.Flush(), w.f.Datasync())
+	w.synced, w.syncedAt = w.n, time.Now()
+	return err
 }
 
 // finish writes what follows the body, and makes the file durable.

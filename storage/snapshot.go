@@ -28,7 +28,8 @@ func (w *WAL) SaveSnapshot(snap *raftpb.Snapshot, body io.WriterTo) error {
 	var fn func(io.Writer) error
 	if body != nil {
 		fn = func(out io.Writer) error {
-			_, err := body.WriteTo(openWriter{w, out})
+			defer w.yielding.begin()()
+			_, err := body.WriteTo(&yieldingWriter{openWriter: openWriter{w, out}})
 			return err
 		}
 	}

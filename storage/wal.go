@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/baton-ha/baton/internal/vfs"
 	"go.etcd.io/raft/v3/raftpb"
@@ -53,6 +54,7 @@ type WAL struct {
 	closed      atomic.Bool
 	failed      atomic.Pointer[error] // first failure: nothing is written after it
 	tally       tally
+	yielding    yielding
 
 	stop    chan struct{}
 	workers sync.WaitGroup
@@ -286,10 +288,13 @@ func (w *WAL) nextLocked(tmp, path string) error {
 
 // syncLocked makes everything durable and takes note of it: in the index, for Entries, and in the mark.
 func (w *WAL) syncLocked() error {
+	bytes, began := w.out.unsynced(), time.Now()
 	low, err := w.out.sync()
 	if err != nil {
 		return fmt.Errorf("storage: %w", err)
 	}
+	now := time.Now()
+	w.yielding.wrote(bytes, now.Sub(began), now)
 	if low {
 		w.supply.order(w.out.room)
 	}
