@@ -14,7 +14,9 @@ import (
 // chronicle is what is needed to say what an input means. It is owned by the log's loop.
 type chronicle struct {
 	lead    log.Leadership // as told last
-	active  uint64         // the epoch of the OnActive that runs, 0: none does
+	active  uint64         // the epoch of this member's role, 0: it has none
+	running uint64         // that of the OnActive that runs, 0: none does
+	why     string         // how the time of the leader before this member has ended
 	asked   string         // why the role is being given up: one of the causes
 	by      string         // who has asked
 	heard   time.Duration  // when the leader before this member was heard last
@@ -44,7 +46,7 @@ func (n *Node) tell(now time.Duration, in input, out output) {
 			if c.epoch = now; c.lead.Leader == 0 {
 				break // it was recovered
 			}
-			n.events.record(Event{Kind: EventEpoch, Epoch: e.Epoch, Term: e.Term, Peer: e.Holder, Text: fmt.Sprintf("epoch %d of %s has started", e.Epoch, e.Holder)})
+			n.event(Event{Kind: EventEpoch, Epoch: e.Epoch, Term: e.Term, Peer: e.Holder, Text: fmt.Sprintf("epoch %d of %s has started", e.Epoch, e.Holder)})
 		case log.TransferAsked:
 			c.asked, c.by = CauseAsked, name(ch.By)
 		}
@@ -62,7 +64,7 @@ func (n *Node) tell(now time.Duration, in input, out output) {
 		if in.err != nil {
 			e.Cause, e.Text = "failed", fmt.Sprintf("OnFence has failed, after %v: %s", c.fence.Round(time.Microsecond), firstLine(in.err))
 		}
-		n.events.record(e)
+		n.event(e)
 	case stopped:
 		e := Event{Kind: EventStopped, Cause: CauseClosed, Text: "the member was closed"}
 		if in.err != nil {
@@ -73,20 +75,20 @@ func (n *Node) tell(now time.Duration, in input, out output) {
 			if c.toll.epoch != 0 {
 				n.tollSettled(in.unknown)
 			}
-			n.events.record(e)
+			n.eventOf(e, in.err)
 		}()
 	}
-	ran := c.active
+	ran := c.running
 	for _, a := range out.actions {
 		n.tellAction(now, a)
 	}
 	if _, ok := in.(callbackDone); ok && ran != 0 {
-		n.events.record(Event{Kind: EventReturned, Epoch: ran, Text: "OnActive has returned"})
-		c.active = 0
+		n.event(Event{Kind: EventReturned, Epoch: ran, Text: "OnActive has returned"})
+		c.running = 0
 	}
 	for _, ev := range out.events {
 		if t, ok := ev.(log.Transfer); ok {
-			n.events.record(Event{Kind: EventTransfer, Peer: name(t.To), Term: c.lead.Term, Text: fmt.Sprintf("leadership is handed to %s, which is the best that is well", name(t.To))})
+			n.event(Event{Kind: EventTransfer, Peer: name(t.To), Term: c.lead.Term, Text: fmt.Sprintf("leadership is handed to %s, which is the best that is well", name(t.To))})
 		}
 	}
 	if n.role.handing == nil {
@@ -104,20 +106,23 @@ func (n *Node) tellLeadership(now time.Duration, l log.Leadership) {
 	case l.Leading && !was.Leading:
 		c.elected, c.heard, c.fence = now, n.log.Heard(), 0
 		e := Event{Kind: EventElected, Term: l.Term, Peer: n.roster().nameOf(l.After.Leader), Cause: string(endings[l.After.Ended])}
-		e.Text = fmt.Sprintf("elected in term %d", l.Term)
+		e.Text, c.why = fmt.Sprintf("elected in term %d", l.Term), ""
 		switch l.After.Ended {
 		case log.EndTransfer:
-			e.Text += fmt.Sprintf(": %s has handed leadership on", e.Peer)
+			c.why = fmt.Sprintf("%s has handed leadership on", e.Peer)
 		case log.EndGone:
-			e.Text += fmt.Sprintf(": %s's connections ended and its address refuses new ones, so its process is gone", e.Peer)
+			c.why = fmt.Sprintf("%s's connections ended and its address refuses new ones, so its process is gone", e.Peer)
 		case log.EndSilent:
-			e.Text += fmt.Sprintf(": %s was not heard for %v", e.Peer, (now - c.heard).Round(time.Millisecond))
+			c.why = fmt.Sprintf("%s was not heard for %v", e.Peer, (now - c.heard).Round(time.Millisecond))
 		}
-		n.events.record(e)
+		if c.why != "" {
+			e.Text += ": " + c.why
+		}
+		n.event(e)
 	case l.Leader != 0 && (l.Leader != was.Leader || l.Term != was.Term) && !l.Leading:
-		n.events.record(Event{Kind: EventLeader, Term: l.Term, Peer: leader, Text: fmt.Sprintf("%s leads in term %d", leader, l.Term)})
+		n.event(Event{Kind: EventLeader, Term: l.Term, Peer: leader, Text: fmt.Sprintf("%s leads in term %d", leader, l.Term)})
 	case l.Leader == 0 && was.Leader != 0:
-		n.events.record(Event{Kind: EventLeader, Term: l.Term, Text: fmt.Sprintf("nobody is known to lead any more in term %d", l.Term)})
+		n.event(Event{Kind: EventLeader, Term: l.Term, Text: fmt.Sprintf("nobody is known to lead any more in term %d", l.Term)})
 	}
 }
 
@@ -130,14 +135,21 @@ func (n *Node) tellAction(now time.Duration, a action) {
 			return
 		}
 		c.active = a.phase.token.Epoch
+		c.running = c.active
 		n.roles.count(func(s *RoleStats) { s.Taken++ })
 		p := Phases{Fence: c.fence, Epoch: max(0, c.epoch-c.elected-c.fence), Stand: now - c.epoch}
 		if c.lead.After.Leader != 0 && c.heard != 0 {
 			p.Detect = c.elected - c.heard
 		}
-		n.events.record(Event{Kind: EventActive, Epoch: c.active, Term: c.lead.Term, Phases: &p, Text: fmt.Sprintf(
-			"active in epoch %d: elected %v after the leader before was heard last, OnFence %v, epoch %v, OnStandby and lease %v",
-			c.active, p.Detect.Round(time.Microsecond), p.Fence.Round(time.Microsecond), p.Epoch.Round(time.Microsecond), p.Stand.Round(time.Microsecond))})
+		e := Event{Kind: EventActive, Epoch: c.active, Term: c.lead.Term, Phases: &p, Text: fmt.Sprintf("active in epoch %d", c.active)}
+		if took := p.words(); took != "" {
+			e.Text += ": " + took
+		}
+		if c.why != "" {
+			e.Text += "; " + c.why
+			c.why = "" // the next epoch of this term has another reason
+		}
+		n.event(e)
 	case end:
 		if c.active == 0 || a.cause == ErrActivating {
 			return
@@ -149,7 +161,7 @@ func (n *Node) tellAction(now time.Duration, a action) {
 		} else if a.cause == ErrHandedOver {
 			text += " (" + cause + ")"
 		}
-		n.events.record(Event{Kind: EventEnded, Epoch: c.active, Term: c.lead.Term, Cause: cause, Text: text})
+		n.event(Event{Kind: EventEnded, Epoch: c.active, Term: c.lead.Term, Cause: cause, Text: text})
 		n.roles.count(func(s *RoleStats) {
 			if s.Ended == nil {
 				s.Ended = make(map[string]uint64)
@@ -157,12 +169,13 @@ func (n *Node) tellAction(now time.Duration, a action) {
 			s.Ended[cause]++
 		})
 		n.tollEnded(c.active)
+		c.active = 0
 	case runFence:
 		c.fencing = now
-		n.events.record(Event{Kind: EventFencing, Peer: a.previous.Name, Epoch: a.previous.Epoch, Cause: string(a.previous.Ended), Text: fmt.Sprintf(
+		n.event(Event{Kind: EventFencing, Peer: a.previous.Name, Epoch: a.previous.Epoch, Cause: string(a.previous.Ended), Text: fmt.Sprintf(
 			"OnFence is called to keep %s out, which was active in epoch %d: %s", a.previous.Name, a.previous.Epoch, a.previous.Ended)})
 	case report:
-		n.events.record(Event{Kind: EventFailed, Text: firstLine(a.err)})
+		n.eventOf(Event{Kind: EventFailed, Text: firstLine(a.err)}, a.err)
 	}
 }
 

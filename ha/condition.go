@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -231,7 +232,7 @@ func (n *Node) sayCondition(key conditionKey, late bool) {
 	if !present.until.IsZero() {
 		args = append(args, "until", present.until)
 	}
-	n.cfg.Logger.Warn(key.name(), append(args, "err", present.text)...)
+	n.cfg.Logger.Warn(key.name(), append(args, "err", strings.TrimPrefix(present.text, "baton: "))...)
 }
 
 // wakeWatchers lets those who watch look at the status again.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"strings"
 	"sync"
 	"time"
 )
@@ -82,6 +83,20 @@ type Phases struct {
 	Fence  time.Duration `json:"fence"`  // what OnFence took
 	Epoch  time.Duration `json:"epoch"`  // the rest until the epoch was applied: a round, and what had to be caught up
 	Stand  time.Duration `json:"stand"`  // from there until OnStandby had returned and there was a lease
+}
+
+// words says what took how long, "" if nothing is known to have.
+func (p Phases) words() string {
+	var parts []string
+	for _, part := range []struct {
+		took time.Duration
+		what string
+	}{{p.Detect, "elected %v after the leader before was heard last"}, {p.Fence, "OnFence %v"}, {p.Epoch, "its epoch %v"}, {p.Stand, "OnStandby and the lease %v"}} {
+		if part.took > 0 {
+			parts = append(parts, fmt.Sprintf(part.what, part.took.Round(10*time.Microsecond)))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // maxEvents is how many events are kept in memory, and how many may wait to be written.

@@ -107,6 +107,10 @@ func TestT22_Causes(t *testing.T) {
 		})
 	}
 	next(ha.CauseAsked, func(n *ha.Node) error { return n.Become(t.Context(), ha.Standby) })
+	set(func() error { return nil }) // and the role goes on
+	next(ha.CauseAsked, func(n *ha.Node) error { return n.Become(t.Context(), ha.Standby) })
+	next(ha.CauseAsked, func(n *ha.Node) error { return n.Become(t.Context(), ha.Standby) })
+	set(nil)
 	next(ha.CauseUnhealthy, ill(func(context.Context) error { return errSick }))
 	well()
 	next(ha.CauseUnhealthy, ill(func(context.Context) error { <-release; return nil }))

@@ -44,8 +44,7 @@ type Node struct {
 	calls       calls.Set      // of callbacks
 	leaving     sync.WaitGroup // what ends after the log has stopped: the transport, and what watches
 
-	answers  []answer // of this step; owned by the log's loop
-	reported error    // the last failure of a callback that was logged; owned by the log's loop
+	answers []answer // of this step; owned by the log's loop
 
 	tenure     atomic.Pointer[tenure]
 	status     atomic.Pointer[Status]
@@ -263,6 +262,7 @@ func (n *Node) open(begin beginning) (err error) {
 		<-n.ended
 		cancel()
 	})
+	n.cfg.Logger.Info("opened", "member", n.cfg.Name, "dir", n.cfg.Dir, "addr", n.self.Addr, "epoch", epoch.Epoch)
 	n.log.Start(group)
 	n.disk.Watch(storage.Watch{Space: n.space, Lost: n.directoryLost})
 	n.log.Post(wake{})

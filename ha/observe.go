@@ -53,9 +53,6 @@ func (n observer) Posted(now time.Duration, view log.View, mail log.Mail) []log.
 	case look:
 		m.show(n.Node, now, view)
 	case log.Stopped:
-		if m.Err != nil {
-			n.cfg.Logger.Error("the member has stopped", "member", n.cfg.Name, "err", m.Err)
-		}
 		close(n.ended) // who waits for it finds the last status
 	}
 	return events
@@ -123,9 +120,6 @@ func (n *Node) do(now time.Duration, a action) {
 			t.timer.Stop()
 		}
 		n.cancel(a.cause)
-		if t != nil && !sameError(a.cause, n.reported) { // else it was just said
-			n.cfg.Logger.Info("role ends", "member", n.cfg.Name, "cause", a.cause)
-		}
 	case runFence:
 		n.runFence(a.previous)
 	case endFence:
@@ -142,9 +136,6 @@ func (n *Node) do(now time.Duration, a action) {
 		n.conditionOver(conditionKey{kind: string(a.kind), obstacle: true})
 	case probeDisk:
 		n.probe()
-	case report:
-		n.reported = a.err
-		n.cfg.Logger.Error("callback failed", "member", n.cfg.Name, "err", a.err)
 	}
 }
 
@@ -163,7 +154,6 @@ func (n *Node) run(p phase) {
 		if n.gaveUp.Load() {
 			cancel(ErrClosed)
 		}
-		n.cfg.Logger.Info("active", "member", n.cfg.Name, "token", p.token)
 		if n.cfg.OnActive != nil {
 			call = func() error { return n.cfg.OnActive(ctx, p.token) }
 		}

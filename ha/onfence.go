@@ -81,7 +81,6 @@ func (n *Node) runFence(p Previous) {
 	p.Addr, p.By = n.roster().addrOf(p.Name), n.cfg.Name
 	ctx, cancel := context.WithCancelCause(context.WithValue(context.Background(), nodeKey{}, n))
 	n.cancelFence = cancel
-	n.cfg.Logger.Info("fencing", "member", n.cfg.Name, "previous", p.Name, "epoch", p.Epoch, "ended", p.Ended)
 	var done fenceDone
 	n.callbacks.Add(1)
 	n.calls.Go("OnFence", func() error { done = fenceOver(ctx, n.cfg.OnFence(ctx, p)); return nil }, func(err error) {

@@ -191,6 +191,7 @@ func (n *Node) watchLoop() {
 	defer tick.Stop()
 	var asked time.Duration // when the loop was woken last
 	var last Status
+	var lone leaderless
 	for {
 		select {
 		case <-n.ended:
@@ -212,6 +213,7 @@ func (n *Node) watchLoop() {
 			n.condition(stands)
 		}
 		s := n.view(now)
+		lone.look(n, now, s)
 		if s.Lease = 0; !s.same(last) {
 			n.wakeWatchers()
 		}

@@ -105,7 +105,7 @@ func (n *Node) tollSettled(unknown uint64) {
 	f := n.log.Fates()
 	s := Summary{Last: f.Last, Refused: f.Refused - t.before.Refused + n.roles.rejected.Load() - t.rejected, Unknown: f.Unknown - t.before.Unknown + unknown}
 	n.roles.count(func(r *RoleStats) { r.Refused, r.Unknown = r.Refused+s.Refused, r.Unknown+s.Unknown })
-	n.events.record(Event{Kind: EventSettled, Epoch: t.epoch, Summary: &s, Text: fmt.Sprintf(
+	n.event(Event{Kind: EventSettled, Epoch: t.epoch, Summary: &s, Text: fmt.Sprintf(
 		"of the appends of epoch %d %d were refused since its end, and the fate of %d is unknown", t.epoch, s.Refused, s.Unknown)})
 	t.epoch, t.over = 0, false
 }
@@ -120,5 +120,5 @@ func (n *Node) tollServed(first log.Acknowledged) {
 		n.roles.silence.Observe(int64(s.Silence))
 		e.Text += fmt.Sprintf(": nobody acknowledged one for %v, since %s did", s.Silence.Round(time.Microsecond), t.from)
 	}
-	n.events.record(e)
+	n.event(e)
 }

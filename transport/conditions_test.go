@@ -149,3 +149,28 @@ func (f *failing) Accept() (net.Conn, error) {
 	}
 	return f.Listener.Accept()
 }
+
+// A peer that cannot be reached is one line, whatever is tried on however many connections, and one when it is back.
+func TestOneLineForAPeer(t *testing.T) {
+	t.Parallel()
+	var l lines
+	c := config("a")
+	c.Logger = l.logger()
+	a, b := listen(t, c), listen(t, config("b"))
+	var there atomic.Bool
+	door := newFilter(t, b.self.Addr, func(_ int, _ int64, p []byte) []byte {
+		if !there.Load() {
+			return []byte("nobody is there, and b ends the connection")
+		}
+		return p
+	})
+	a.start(t, peerAt("b", door.Addr().String()))
+	b.start(t, a.self)
+	eventually(t, "it is said", func() bool { return len(l.with("cannot connect")) > 0 })
+	there.Store(true)
+	a.connected(t)
+	eventually(t, "it is over", func() bool { return len(l.with("msg=connected")) > 0 })
+	if n := len(l.all()); n != 2 {
+		t.Errorf("%d lines: %q", n, l.all())
+	}
+}

@@ -4,7 +4,7 @@ package transport
 const (
 	lineCannotConnect = "cannot connect"
 	lineLost          = "connection lost"
-	lineGone          = "peer is gone: connection ended and its address refuses"
+	lineGone          = "peer is gone: its process has ended"
 	lineRefused       = "refused a connection"
 	lineFailed        = "handshake failed"
 	lineCannotAccept  = "cannot accept"

@@ -143,14 +143,39 @@ func (p *peer) forget(l *session.Link) bool {
 	return !p.removed
 }
 
-// attached notes that a connection to the peer was established.
-func (p *peer) attached(l *session.Link) {
+// attached notes that a connection to the peer was established, and reports whether the peer was said to be gone.
+func (p *peer) attached(l *session.Link) (back bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.addr = l.Raw.RemoteAddr().String()
 	p.session++
 	p.gone = false
-	p.t.said.Over(lineGone, p.Name)
+	return p.t.said.Over(lineGone, p.Name)
+}
+
+// A peer that starts, or is back at once, needs no line, and one that is said to be gone none soon. What somebody has to mend is said
+// at once.
+const (
+	sayUnreachable = time.Second
+	sayStillGone   = time.Minute
+)
+
+// worthSaying reports whether the log is to tell of an error by which the peer cannot be reached, for so long, and which variant it is.
+func (p *peer) worthSaying(err error, since time.Duration) (text string, say bool) {
+	var r *RefusedError
+	var cause *session.CauseError
+	switch {
+	case errors.As(err, &r):
+		return session.RefusalText(r), true
+	case errors.As(err, &cause) && cause.Kind != session.CauseEnded && cause.Kind != session.CauseElsewhere:
+		return session.StableText(err), true
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.gone {
+		return "", since >= sayStillGone
+	}
+	return "", since >= sayUnreachable
 }
 
 func (p *peer) status() PeerStatus {

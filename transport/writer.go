@@ -25,6 +25,7 @@ func (l *lane) run(ctx context.Context) {
 	cfg := &l.p.t.cfg
 	said, name, lane := l.p.t.said, l.p.Name, l.purpose.String()
 	var pause, refusals backoff
+	var failing time.Time // since when it does
 	for ctx.Err() == nil {
 		l.dials()
 		conn, err := l.p.t.end.Dial(l.p.small(ctx), l.p.Peer, l.purpose)
@@ -40,11 +41,13 @@ func (l *lane) run(ctx context.Context) {
 			if errors.As(err, &cause) && cause.Kind == session.CauseSilent {
 				l.p.smaller()
 			}
-			text := session.StableText(err)
-			if errors.As(err, &r) {
-				text = session.RefusalText(r)
+			if failing.IsZero() {
+				failing = time.Now()
 			}
-			said.Say(slog.LevelWarn, lineCannotConnect, name, text, "peer", name, "connection", lane, "err", err)
+			if text, say := l.p.worthSaying(err, time.Since(failing)); say {
+				said.Say(slog.LevelWarn, lineCannotConnect, name, text, "peer", name, "err", err)
+			}
+			errors.As(err, &r)
 			if r != nil {
 				l.p.t.refused(r)
 				l.wait(ctx, refusals.next(refusedBackoff, maxRefusedBackoff))
@@ -53,12 +56,12 @@ func (l *lane) run(ctx context.Context) {
 			}
 			continue
 		}
-		if said.Over(lineCannotConnect, name) {
+		failing = time.Time{}
+		if back := l.p.attached(conn); said.Over(lineCannotConnect, name) || back {
 			cfg.Logger.Info("connected", "peer", name, "addr", conn.Raw.RemoteAddr())
 		}
 		said.Over(lineLost, name)
 		since := time.Now()
-		l.p.attached(conn)
 		l.connects(conn.Raw)
 		l.setUp(inlineOf(conn))
 		err = l.serve(ctx, conn)
@@ -72,7 +75,11 @@ func (l *lane) run(ctx context.Context) {
 		if session.HungUp(err) {
 			l.p.ended(ctx)
 		}
-		said.Say(slog.LevelInfo, lineLost, name, session.StableText(err), "peer", name, "connection", lane, "err", err)
+		level := slog.LevelInfo
+		if session.HungUp(err) {
+			level = slog.LevelDebug // it is back at once, or its end is said
+		}
+		said.Say(level, lineLost, name, session.StableText(err), "peer", name, "connection", lane, "err", err)
 		refusals = backoff{}
 		if errors.Is(err, errStuck) || errors.Is(err, syscall.ETIMEDOUT) {
 			// That the peer dials us is no reason to try earlier: it is there, and takes nothing.

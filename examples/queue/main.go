@@ -124,7 +124,6 @@ func runMember(ctx context.Context, cfg ha.Config, listen string, attempts int) 
 	}()
 
 	for st := range s.node.Watch(ctx) {
-		slog.Info("status", "state", st.State, "epoch", st.Epoch, "active", st.Active)
 		if st.State == ha.Failed {
 			break // end the process: whoever supervises it starts it again
 		}

@@ -21,7 +21,7 @@ const (
 	causeBytes     = "bytes"     // anything else that is not ours
 	causeCert      = "cert"      // we do not accept his certificate
 	causeOwnCert   = "own cert"  // he does not accept ours
-	causeEnded     = "ended"     // he hung up in the middle
+	CauseEnded     = "ended"     // he hung up in the middle
 	CauseSilent    = "silent"    // he says nothing
 	CauseElsewhere = "elsewhere" // anything else
 )
@@ -88,9 +88,9 @@ func Explain(err error, dialled, ours bool) error {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return cause(CauseSilent, "it takes connections, and says nothing in time")
 	case dialled && ours && HungUp(err):
-		return cause(causeEnded, "it ends the connection in the TLS handshake: it may have no TLS (Config.TLS must be set on both sides or on neither), or just stop")
+		return cause(CauseEnded, "it ends the connection in the TLS handshake: it may have no TLS (Config.TLS must be set on both sides or on neither), or just stop")
 	case dialled && HungUp(err):
-		return cause(causeEnded, "it ends the connection before it has said who it is: it may want TLS (Config.TLS must be set on both sides or on neither), or just stop")
+		return cause(CauseEnded, "it ends the connection before it has said who it is: it may want TLS (Config.TLS must be set on both sides or on neither), or just stop")
 	}
 	return cause(CauseElsewhere, "%s", StableText(err))
 }

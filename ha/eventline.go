@@ -1,0 +1,93 @@
+package ha
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+)
+
+// This file says in the log what is recorded: one line for each thing that happened, in words that say what it means, and none for a step on
+// the way that another line follows. Obstacles and problems have lines of their own, which are not said more often than they are
+// worth (condition.go).
+
+// event records an event, and says it. It waits for nothing.
+func (n *Node) event(e Event) { n.eventOf(e, nil) }
+
+// eventOf is event of an error, which the log has whole, and the event in one line.
+func (n *Node) eventOf(e Event, err error) {
+	n.events.record(e)
+	level, message := n.lineOf(e)
+	args := []any{"member", n.cfg.Name}
+	if e.Epoch != 0 {
+		args = append(args, "epoch", e.Epoch)
+	}
+	if e.Term != 0 {
+		args = append(args, "term", e.Term)
+	}
+	if e.Peer != "" {
+		args = append(args, "peer", e.Peer)
+	}
+	if e.Cause != "" && e.Kind != EventStopped {
+		args = append(args, "cause", e.Cause)
+	}
+	if err != nil {
+		args = append(args, "err", err)
+	} else if _, why, ok := strings.Cut(e.Text, ": "); ok {
+		args = append(args, "why", why)
+	}
+	n.cfg.Logger.Log(context.Background(), level, message, args...)
+}
+
+// lineOf is how an event is said.
+func (n *Node) lineOf(e Event) (slog.Level, string) {
+	switch e.Kind {
+	case EventStopped:
+		if e.Cause == CauseClosed {
+			return slog.LevelInfo, "closed"
+		}
+		return slog.LevelError, "the member has failed, and takes no part any more"
+	case EventLeader:
+		return slog.LevelDebug, "another member leads, or nobody" // who has the role then is said, and if nobody leads for long
+	case EventElected:
+		return slog.LevelDebug, "elected" // why is said once it is active
+	case EventFencing:
+		return slog.LevelInfo, "OnFence is called to keep out who was active before"
+	case EventFenced:
+		if e.Cause != "" {
+			return slog.LevelDebug, "OnFence has failed" // which was said
+		}
+		return slog.LevelInfo, "OnFence has succeeded"
+	case EventEpoch:
+		if e.Peer == n.cfg.Name {
+			return slog.LevelDebug, "the epoch has started"
+		}
+		return slog.LevelInfo, "another member has the role"
+	case EventActive:
+		return slog.LevelInfo, "active"
+	case EventEnded:
+		switch e.Cause {
+		case CauseAsked, CauseClosed, CauseAway, CausePreempted:
+			return slog.LevelInfo, "the role ends"
+		case CauseOnActive:
+			return slog.LevelDebug, "the role ends" // because of the callback's failure, which was said
+		}
+		return slog.LevelWarn, "the role ends"
+	case EventReturned:
+		return slog.LevelDebug, "OnActive has returned"
+	case EventServing:
+		if e.Summary.Silence == 0 {
+			return slog.LevelDebug, "the first append is acknowledged"
+		}
+		return slog.LevelInfo, "the first append is acknowledged"
+	case EventSettled:
+		if e.Summary.Refused+e.Summary.Unknown == 0 {
+			return slog.LevelDebug, "no append was refused"
+		}
+		return slog.LevelWarn, "appends were refused, or their fate is unknown, since the role has ended"
+	case EventTransfer:
+		return slog.LevelDebug, "leadership is handed on" // why the role has ended is said, and who has it next
+	case EventFailed:
+		return slog.LevelError, "callback failed"
+	}
+	return slog.LevelDebug, string(e.Kind)
+}
