@@ -43,6 +43,16 @@ func (k Kind) String() string {
 // MarshalText implements [encoding.TextMarshaler].
 func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (k *Kind) UnmarshalText(text []byte) error {
+	for *k = KindVoter; *k <= KindArbiter; *k++ {
+		if k.String() == string(text) {
+			return nil
+		}
+	}
+	return fmt.Errorf("baton: %q is no kind of a member", text)
+}
+
 // A Member is one member of the cluster, as all others know it.
 type Member struct {
 	ID          uint64 `codec:"i" json:"id"` // raft's

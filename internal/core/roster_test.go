@@ -147,3 +147,17 @@ func TestRoster_AsRaftSeesIt(t *testing.T) {
 		t.Errorf("voters: %v", got)
 	}
 }
+
+// The kind of a member is a word wherever people read it, and can be read again.
+func TestKindText(t *testing.T) {
+	for k := KindVoter; k <= KindArbiter; k++ {
+		text, err := k.MarshalText()
+		var read Kind
+		if err2 := read.UnmarshalText(text); err != nil || err2 != nil || read != k {
+			t.Errorf("%v becomes %q, %v and %v, %v", k, text, err, read, err2)
+		}
+	}
+	if err := new(Kind).UnmarshalText([]byte("boss")); err == nil {
+		t.Error("any word is a kind")
+	}
+}
