@@ -19,6 +19,8 @@ type Cluster struct {
 	Epoch   uint64   // in force; 0: none has begun
 	Active  string   // name of the member that holds it; empty: nobody is known
 	Members []Member // all, in the order in which the cluster names them
+	// InTouch says that the member that has said so last leads, or hears a leader: else others may know more, also of the members.
+	InTouch bool
 }
 
 // Member is one member of the cluster.
@@ -41,7 +43,7 @@ func (c Cluster) Find(name string) (m Member, ok bool) {
 }
 
 func (c Cluster) equal(o Cluster) bool {
-	return c.Epoch == o.Epoch && c.Active == o.Active && slices.Equal(c.Members, o.Members)
+	return c.Epoch == o.Epoch && c.Active == o.Active && c.InTouch == o.InTouch && slices.Equal(c.Members, o.Members)
 }
 
 // Client knows a cluster. Close must be called.

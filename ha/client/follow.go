@@ -137,6 +137,7 @@ func (c *Client) learn(said wire.Cluster) (useful bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	next := c.now
+	next.InTouch = said.InTouch
 	if said.Epoch >= next.Epoch {
 		next.Epoch, next.Active = said.Epoch, said.Active
 	}

@@ -226,7 +226,7 @@ func (c *Client) command(ctx context.Context, member, what string, q wire.Comman
 	if !c.cfg.Operator {
 		return ErrNotOperator
 	}
-	at, err := c.placeOf(member)
+	at, err := c.placeOf(ctx, member)
 	if err != nil {
 		return err
 	}
@@ -235,8 +235,25 @@ func (c *Client) command(ctx context.Context, member, what string, q wire.Comman
 	return c.ask(ctx, at, wire.KindCommand, what, b)
 }
 
-// placeOf returns where a member is.
-func (c *Client) placeOf(member string) (place, error) {
+// Who returns the name of the member that answers at an address, host:port.
+func (c *Client) Who(ctx context.Context, addr string) (member string, err error) {
+	ctx, cancel := c.within(ctx)
+	defer cancel()
+	m, err := c.sessions.get(ctx, place{addr: addr})
+	if err != nil {
+		return "", err
+	}
+	return m.Peer().Name, nil
+}
+
+// placeOf returns where a member is. One that waits to be added may have been the first to answer, and knows of nobody: others are heard first.
+func (c *Client) placeOf(ctx context.Context, member string) (place, error) {
+	ctx, cancel := context.WithTimeout(ctx, reportPatience)
+	defer cancel()
+	_ = c.await(ctx, func() bool {
+		_, ok := c.now.Find(member)
+		return ok || c.now.InTouch
+	})
 	m, ok := c.Cluster().Find(member)
 	if !ok {
 		return place{}, fmt.Errorf("%w: %q", ErrNoMember, member)
@@ -307,7 +324,7 @@ func (c *Client) Backup(ctx context.Context, member string, w io.Writer) (size i
 	}
 	ctx, cancel := c.within(ctx)
 	defer cancel()
-	err = c.eachOf(member, func(at place) (answered bool, err error) {
+	err = c.eachOf(ctx, member, func(at place) (answered bool, err error) {
 		st, err := c.sessions.open(ctx, at, wire.KindBackup)
 		if err != nil {
 			return false, err
@@ -329,10 +346,10 @@ func (c *Client) Backup(ctx context.Context, member string, w io.Writer) (size i
 }
 
 // eachOf asks the member of a name, or one after the other until one has answered, rather one that is not Active. Its error is the last one.
-func (c *Client) eachOf(member string, ask func(at place) (answered bool, err error)) (err error) {
+func (c *Client) eachOf(ctx context.Context, member string, ask func(at place) (answered bool, err error)) (err error) {
 	all := c.places(true)
 	if member != "" {
-		at, err := c.placeOf(member)
+		at, err := c.placeOf(ctx, member)
 		if err != nil {
 			return err
 		}

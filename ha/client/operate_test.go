@@ -81,6 +81,9 @@ func TestOperate(t *testing.T) {
 	if b, err := o.Stats(ctx, "a"); err != nil || !strings.Contains(string(b), `"Appended"`) {
 		t.Errorf("stats: %s, %v", b, err)
 	}
+	if who, err := o.Who(ctx, c.addr("b")); err != nil || who != "b" {
+		t.Errorf("at b's address is %q, %v", who, err)
+	}
 	if _, err := o.Status(ctx, "nobody"); !errors.Is(err, client.ErrNoMember) {
 		t.Errorf("status of nobody: %v", err)
 	}

@@ -185,7 +185,7 @@ func reports[T any](ctx context.Context, c *Client, member string, q wire.Report
 	return func(yield func(T, error) bool) {
 		ctx, cancel := c.within(ctx)
 		defer cancel()
-		err := c.eachOf(member, func(at place) (answered bool, err error) {
+		err := c.eachOf(ctx, member, func(at place) (answered bool, err error) {
 			return c.report(ctx, at, q, member == "", func(b []byte) error {
 				v, err := decode(b)
 				if err == nil && !yield(v, nil) {

@@ -109,10 +109,27 @@ func handoverCommand() *cli.Command {
 		Description: "OnActive's ctx ends there, and the best of the others becomes Active, or the member that -to names. The command ends when it is.\n\n" +
 			"Examples:\n\n" +
 			"    baton handover\n" +
-			"    baton handover -to b",
-		Flags: []cli.Flag{&cli.StringFlag{Name: "to", Usage: "hand over to the member `NAME`"}},
+			"    baton handover -to b\n" +
+			"    baton handover -here -addr 127.0.0.1:7000    before the member there is stopped",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "to", Usage: "hand over to the member `NAME`"},
+			&cli.BoolFlag{Name: "here", Usage: "only if the member that answers at the first -addr is Active; else nothing is done, and the code is 0"},
+		},
 		Action: changing(0, func(ctx context.Context, c *cli.Command, o *client.Client, _ []string) (string, error) {
 			before, to := o.Cluster(), c.String("to")
+			if c.Bool("here") {
+				t, err := targetOf(c)
+				if err != nil {
+					return "", err
+				}
+				here, err := o.Who(ctx, t.Addrs[0])
+				if err != nil {
+					return "", reached(err)
+				}
+				if before.Active != here {
+					return here + " is not Active", nil
+				}
+			}
 			if to != "" && before.Active == to {
 				return to + " is Active already", nil
 			}

@@ -29,6 +29,7 @@ func targetFlags() []cli.Flag {
 		&cli.StringFlag{Name: "cert", Usage: "show the certificate in `FILE` (PEM)", Sources: cli.EnvVars("BATON_TLS_CERT"), Category: "Cluster"},
 		&cli.StringFlag{Name: "key", Usage: "its key is in `FILE` (PEM)", Sources: cli.EnvVars("BATON_TLS_KEY"), Category: "Cluster"},
 		&cli.StringFlag{Name: "ca", Usage: "trust the authorities in `FILE` (PEM)", Sources: cli.EnvVars("BATON_TLS_CA"), Category: "Cluster"},
+		&cli.StringFlag{Name: "tls", Usage: "take those that are not given from tls.crt, tls.key and ca.crt in `DIR`, as Kubernetes mounts a secret", Sources: cli.EnvVars("BATON_TLS"), Category: "Cluster"},
 		&cli.StringFlag{Name: "context", Usage: "take all of these from the context `NAME`", Sources: cli.EnvVars("BATON_CONTEXT"), Category: "Cluster"},
 		&cli.StringFlag{Name: "contexts", Usage: "contexts are in `FILE` (YAML); else in baton/contexts.yaml of the user's configuration", Sources: cli.EnvVars("BATON_CONTEXTS"), Category: "Cluster"},
 		&cli.DurationFlag{Name: "timeout", Usage: "wait so long for members, and for what is asked of them", Value: 10 * time.Second, Sources: cli.EnvVars("BATON_TIMEOUT"), Category: "Cluster"},
@@ -43,6 +44,17 @@ type target struct {
 	Cert    string   `yaml:"cert"`
 	Key     string   `yaml:"key"`
 	CA      string   `yaml:"ca"`
+	TLS     string   `yaml:"tls"` // a directory with tls.crt, tls.key and ca.crt
+}
+
+// files takes what is not given from the directory.
+func (t *target) files() {
+	if t.TLS == "" {
+		return
+	}
+	for name, field := range map[string]*string{"tls.crt": &t.Cert, "tls.key": &t.Key, "ca.crt": &t.CA} {
+		*field = cmpOr(*field, filepath.Join(t.TLS, name))
+	}
 }
 
 // contexts is the file.
@@ -57,12 +69,13 @@ func targetOf(c *cli.Command) (target, error) {
 	if err != nil {
 		return t, err
 	}
-	for name, field := range map[string]*string{"cluster": &t.Cluster, "cert": &t.Cert, "key": &t.Key, "ca": &t.CA} {
+	for name, field := range map[string]*string{"cluster": &t.Cluster, "cert": &t.Cert, "key": &t.Key, "ca": &t.CA, "tls": &t.TLS} {
 		*field = cmpOr(c.String(name), *field)
 	}
 	if addrs := list(c, "addr"); len(addrs) > 0 {
 		t.Addrs = addrs
 	}
+	t.files()
 	switch {
 	case len(t.Addrs) == 0:
 		return t, usage("no members to ask: give -addr HOST:PORT, set BATON_ADDR, or make a context")
@@ -110,7 +123,7 @@ func contextOf(c *cli.Command) (target, error) {
 	if !ok {
 		return t, usage("%s has no context %q: it has %s", path, name, cmpOr(strings.Join(slices.Sorted(maps.Keys(file.Contexts)), ", "), "none"))
 	}
-	for _, f := range []*string{&t.Cert, &t.Key, &t.CA} {
+	for _, f := range []*string{&t.Cert, &t.Key, &t.CA, &t.TLS} {
 		if *f != "" && !filepath.IsAbs(*f) {
 			*f = filepath.Join(filepath.Dir(path), *f)
 		}
@@ -139,7 +152,19 @@ func dial(ctx context.Context, c *cli.Command, operator bool) (*client.Client, e
 	}
 	ctx, cancel := within(ctx, c)
 	defer cancel()
-	return client.Dial(ctx, cfg)
+	cl, err := client.Dial(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	// Who has answered first may be one that is not in touch with the others: then one that is may answer a moment later.
+	ctx, cancel = context.WithTimeout(ctx, memberPatience)
+	defer cancel()
+	for now := range cl.Watch(ctx) {
+		if now.InTouch {
+			break
+		}
+	}
+	return cl, nil
 }
 
 // errTimeout is what ends what takes longer than -timeout.

@@ -154,7 +154,7 @@ func startCluster(ts *testscript.TestScript, neg bool, args []string) {
 	settle(ts, neg, nil)
 }
 
-// settle is the command "settle": it waits for an Active, and until the others know it and have everything, and sets ACTIVE and STANDBY.
+// settle is the command "settle": it waits for an Active, and until the others know it and have everything, and sets ACTIVE, STANDBY, ADDR_ACTIVE, ADDR_STANDBY and EPOCH.
 func settle(ts *testscript.TestScript, _ bool, _ []string) {
 	c := clusterOf(ts)
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
@@ -179,6 +179,15 @@ func settle(ts *testscript.TestScript, _ bool, _ []string) {
 		if settled {
 			ts.Setenv("ACTIVE", active)
 			ts.Setenv("STANDBY", standby)
+			ts.Setenv("EPOCH", fmt.Sprint(c.node(active).Status().Epoch))
+			for _, m := range c.members {
+				switch m.Name {
+				case active:
+					ts.Setenv("ADDR_ACTIVE", m.Addr)
+				case standby:
+					ts.Setenv("ADDR_STANDBY", m.Addr)
+				}
+			}
 			return
 		}
 	}

@@ -1,6 +1,7 @@
 package cmdtest
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -21,6 +22,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"baton": func() { os.Exit(cmdline.Main(os.Args)) },
 		"code":  code,
+		"again": again,
 	})
 }
 
@@ -42,6 +44,24 @@ func code() {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// again runs a command until it succeeds, and shows what it has said last: what a busy machine makes the cluster refuse is asked for again.
+func again() {
+	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+		var out, errs bytes.Buffer
+		c := exec.Command(os.Args[1], os.Args[2:]...)
+		c.Stdout, c.Stderr = &out, &errs
+		err := c.Run()
+		if err == nil || time.Now().After(deadline) {
+			os.Stdout.Write(out.Bytes())
+			os.Stderr.Write(errs.Bytes())
+			if err != nil {
+				os.Exit(1)
+			}
+			os.Exit(0)
+		}
+	}
 }
 
 // TestScripts runs testdata/script: each with a directory and, where it asks for one, a cluster of its own.
