@@ -1,0 +1,188 @@
+package admin
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/baton-ha/baton/ha"
+)
+
+// This file shows each member as a card.
+
+// A card is one member.
+type card struct {
+	ID, Name, Page string
+	Self           bool
+	Role, Class    string // its state, or why there is none
+	Meaning        string
+	Liveness       string
+	LiveClass      string
+	Rows           []row
+	Obstacles      []trouble
+	Problems       []trouble
+	Snapshots      []snapshot
+
+	// What can be asked for.
+	Handover, Become, Away, Back     bool
+	Promote, Demote, Replace, Remove bool
+	Priority                         int
+}
+
+type row struct{ Label, Value string }
+
+type trouble struct{ Kind, Text, Since string }
+
+// A snapshot is one on its way, from this member or to it.
+type snapshot struct {
+	Text, Bytes  string
+	Done         string // of 100, "" if it is not known
+	Way, Percent string
+}
+
+// meanings say what a state is, for whoever does not know.
+var meanings = map[ha.State]string{
+	ha.Electing:   "knows of no leader",
+	ha.Standby:    "follows, and may take over",
+	ha.Activating: "leads, and is about to be Active",
+	ha.Active:     "has the role",
+	ha.Draining:   "gives the role up",
+	ha.Failed:     "takes part no more",
+	ha.Observer:   "follows, without a vote",
+	ha.Joining:    "waits to take part",
+	ha.Arbiter:    "votes, and is never Active",
+}
+
+// stateClass says how a state looks.
+func stateClass(s ha.State) string {
+	if s == 0 {
+		return "unknown"
+	}
+	return strings.ToLower(s.String())
+}
+
+func livenessClass(l ha.Liveness) string {
+	switch l {
+	case ha.Alive:
+		return "ok"
+	case ha.Suspect:
+		return "warn"
+	case ha.Dead:
+		return "bad"
+	}
+	return "plain"
+}
+
+func (h *Handler) cards(now time.Time, s ha.Status, members []ha.MemberStatus) []card {
+	var cards []card
+	for i, m := range members {
+		c := card{
+			ID: fmt.Sprintf("member-%d", i), Name: m.Name, Self: m.Name == s.Name, Role: m.State.String(), Class: stateClass(m.State), Meaning: meanings[m.State],
+			Liveness: strings.ToLower(m.Liveness.String()), LiveClass: livenessClass(m.Liveness), Priority: m.Priority,
+		}
+		if m.State == 0 {
+			c.Role, c.Meaning = "Not there", "nothing is heard of it"
+			if m.Heard.IsZero() {
+				c.Meaning = "nothing was heard of it yet"
+			}
+		}
+		if h.cfg.PageOf != nil && !c.Self {
+			c.Page = h.cfg.PageOf(m)
+		}
+		c.Rows = rowsOf(now, m, c.Self)
+		for _, o := range m.Obstacles {
+			t := trouble{string(o.Kind), o.Text, "since " + clockOf(now, o.Since)}
+			if !o.Until.IsZero() {
+				t.Since += ", until " + clockOf(now, o.Until)
+			}
+			c.Obstacles = append(c.Obstacles, t)
+		}
+		for _, p := range s.Problems {
+			if p.Peer == m.Name || p.Peer == "" && c.Self {
+				c.Problems = append(c.Problems, trouble{p.Kind, p.Err.Error(), "since " + clockOf(now, p.Since)})
+			}
+		}
+		if c.Self && s.Err != nil {
+			c.Problems = append(c.Problems, trouble{"error", s.Err.Error(), "the last one"})
+		}
+		for _, u := range s.Snapshots {
+			if u.Peer == m.Name {
+				c.Snapshots = append(c.Snapshots, snapshotOf(now, s.Name, u))
+			}
+		}
+		if h.cfg.Authorize != nil {
+			c.offer(s, m)
+		}
+		cards = append(cards, c)
+	}
+	return cards
+}
+
+// offer says what can be asked for.
+func (c *card) offer(s ha.Status, m ha.MemberStatus) {
+	away := false
+	for _, o := range m.Obstacles {
+		away = away || o.Kind == ha.ObstacleAway
+	}
+	if c.Self && s.State != ha.Failed {
+		c.Handover = s.State == ha.Active
+		c.Become = s.State == ha.Standby && m.Kind == ha.KindVoter
+		c.Away, c.Back = m.Kind == ha.KindVoter && !away, away
+	}
+	c.Promote = m.Kind == ha.KindObserver && !m.Joining
+	c.Demote = m.Kind == ha.KindVoter
+	c.Replace = m.Liveness == ha.Dead || m.Liveness == ha.Left
+	c.Remove = true
+}
+
+func rowsOf(now time.Time, m ha.MemberStatus, self bool) []row {
+	rows := []row{{"Epoch", thousands(m.Epoch)}}
+	if m.Heard.IsZero() {
+		rows[0].Value = "–"
+	}
+	if m.State == ha.Active {
+		rows = append(rows, row{"Applied", thousands(m.Applied) + ", all there is"})
+	} else if m.State != 0 && m.State != ha.Arbiter {
+		rows = append(rows, row{"Lag", lagOf(m.Lag, m.LagTime)})
+	}
+	switch {
+	case self:
+		rows = append(rows, row{"Round trip", "this member"})
+	case m.RoundTrip > 0:
+		rows = append(rows, row{"Round trip", timeOf(m.RoundTrip)}, row{"Heard", ago(now, m.Heard)})
+	default:
+		rows = append(rows, row{"Heard", ago(now, m.Heard)})
+	}
+	kind := m.Kind.String()
+	if m.Joining {
+		kind += ", to become " + m.Becomes.String()
+	}
+	rows = append(rows, row{"Kind", kind})
+	if m.Priority != 0 {
+		rows = append(rows, row{"Priority", fmt.Sprint(m.Priority)})
+	}
+	rows = append(rows, row{"Address", m.Addr})
+	if m.Advertise != "" {
+		rows = append(rows, row{"Serves at", m.Advertise})
+	}
+	if m.Program != "" {
+		rows = append(rows, row{"Program", m.Program})
+	}
+	return rows
+}
+
+func snapshotOf(now time.Time, self string, u ha.Underway) snapshot {
+	x := snapshot{Text: u.Peer + " sends a snapshot to " + self, Bytes: bytesOf(float64(u.Bytes)), Way: "receiving"}
+	if u.Sends {
+		x.Text, x.Way = self+" sends a snapshot to "+u.Peer, "sending"
+	}
+	if u.Size > 0 {
+		x.Done = fmt.Sprintf("%.1f", 100*float64(u.Bytes)/float64(u.Size))
+		x.Percent = fmt.Sprintf("%.0f %%", 100*float64(u.Bytes)/float64(u.Size))
+		x.Bytes += " of " + bytesOf(float64(u.Size))
+	}
+	if d := now.Sub(u.Since); d > 0 {
+		x.Bytes += " in " + span(d)
+	}
+	return x
+}
