@@ -104,6 +104,9 @@ func TestLogger_ThatBlocksBlocksNobody(t *testing.T) {
 	if got := strings.Count(out.String(), "callback failed"); got != 2 {
 		t.Errorf("%d lines of failed callbacks came out, want 2:\n%s", got, out.String())
 	}
+	if strings.Contains(out.String(), "cool-down") {
+		t.Errorf("a failure is told twice:\n%s", out.String())
+	}
 }
 
 // activeAfter waits for the next role.
