@@ -115,6 +115,11 @@ func observe(ctx context.Context, cl *client.Client, patience time.Duration) *ov
 		})
 	}
 	asking.Wait()
+	if len(members) == 0 { // whoever answers is on no list yet
+		if r, err := cl.Status(ctx, ""); err == nil {
+			o.Members = []observed{{Name: r.Status.Name, own: r, Report: r.JSON}}
+		}
+	}
 	o.gather()
 	return o
 }
@@ -137,8 +142,12 @@ func (o *overview) gather() {
 		}
 	}
 	for i := range o.Members {
-		if m, ok := told[o.Members[i].Name]; ok {
-			o.Members[i].heard = m
+		x := &o.Members[i]
+		if m, ok := told[x.Name]; ok {
+			x.heard = m
+		} else if x.own != nil {
+			s := x.own.Status
+			x.heard = client.MemberStatus{Name: x.Name, Kind: "-", State: s.State, Epoch: s.Epoch, Index: s.Index, Applied: s.Applied}
 		}
 	}
 	slices.SortFunc(o.Members, func(a, b observed) int { return strings.Compare(a.Name, b.Name) })
