@@ -13,7 +13,7 @@ import (
 	"github.com/baton-ha/baton/storage"
 )
 
-// This file makes new clusters of what is left of old ones: of a backup, or of one member's directory when a majority is lost. Both end
+// This file makes new clusters of what is left of old ones (and import.go of what was none): of a backup, or of one member's directory when a majority is lost. Both end
 // in a directory with the only member of a new cluster, which can then be opened, and grown by others.
 
 // A NewCluster says what Restore and Recover make: the directory of the only member of a new cluster.

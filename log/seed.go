@@ -43,6 +43,22 @@ func ReadSeed(ctx context.Context, r io.Reader) (*Seed, error) {
 	}, nil
 }
 
+// SeedOfState makes a seed of the bytes of a state machine's state that stands at a record, without a log or a history.
+func SeedOfState(ctx context.Context, state io.Reader, index uint64) *Seed {
+	const at, term = 1, 1 // raft's, which begins where it does in every new cluster
+	base := core.Base{Raft: at, Term: term, Index: index}
+	return &Seed{
+		Info: BackupInfo{Index: index, First: index + 1}, Committed: index, ctx: ctx,
+		cp:   core.Checkpoint{Position: core.Position{Raft: at, Index: index}, Base: base, State: core.StateOf},
+		term: term, last: at, hard: term,
+		body: func(w io.Writer) error {
+			_, err := io.CopyBuffer(struct{ io.Writer }{w}, untilOver{ctx, state}, make([]byte, backupPiece))
+			return err
+		},
+		log: func(func(*raftpb.Entry, error) bool) {},
+	}
+}
+
 // Survivor is a member's directory that is opened for reading only.
 type Survivor interface {
 	Recovered() (hard *raftpb.HardState, snap *raftpb.Snapshot, last uint64, terms iter.Seq2[uint64, uint64])
