@@ -20,7 +20,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"runtime/pprof"
 	"runtime/trace"
 	"slices"
@@ -239,9 +238,4 @@ func (r *record) measure(ctx context.Context, dir, prof string, wait time.Durati
 		return fmt.Errorf("%w: %s", err, tail[max(0, len(tail)-2000):])
 	}
 	return json.Unmarshal(out, &r.Got)
-}
-
-// machine says in a line where this is.
-func machine() string {
-	return fmt.Sprintf("%s/%s, %s, %d processors", runtime.GOOS, runtime.GOARCH, runtime.Version(), runtime.NumCPU())
 }

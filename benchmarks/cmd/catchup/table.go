@@ -33,7 +33,7 @@ func write(path string, records []record) error {
 }
 
 func table(w io.Writer, records []record) {
-	fmt.Fprintf(w, "# Appends while a follower catches up, and while readers replay\n\n%s. Made by `go run ./cmd/catchup`.\n\n", machine())
+	fmt.Fprintf(w, "# Appends while a follower catches up, and while readers replay\n\n%s. Made by `go run ./cmd/catchup`.\n\n", harness.Machine())
 	fmt.Fprint(w, "Times as the median of all appends, p99 and the longest. ×: beside undisturbed. Copy: what the follower, or all readers together,\n"+
 		"got per second; in brackets beside what one core and the disk give (read a cold file, sum, send over loopback, sum, write, sync each MiB).\n"+
 		"Memory: the most of the process with all three members, mapped files not counted.\n\n")

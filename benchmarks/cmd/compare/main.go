@@ -22,7 +22,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -300,18 +299,4 @@ func read(name string) (out []record, err error) {
 		}
 		out = append(out, r)
 	}
-}
-
-// machine says in a line where this is.
-func machine() string {
-	cpu := ""
-	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		for line := range strings.Lines(string(b)) {
-			if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == "model name" {
-				cpu = ", " + strings.TrimSpace(v)
-				break
-			}
-		}
-	}
-	return fmt.Sprintf("%s/%s, %s, %d processors%s", runtime.GOOS, runtime.GOARCH, runtime.Version(), runtime.NumCPU(), cpu)
 }

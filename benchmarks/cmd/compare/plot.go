@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/baton-ha/baton/benchmarks/internal/harness"
 )
 
 // The picture: one panel per point, in each a bar per system, its length the median of appends/s, a line from the
@@ -42,7 +44,7 @@ func (s summary) svg(w io.Writer) {
 		fmt.Fprintf(w, `<text x="%d" y="%d" %s>%s</text>`+"\n", x, y, attr, escape.Replace(content))
 	}
 	text(12, 22, `font-size="15" font-weight="600"`, "appends/s, and p50 · p99 in ms, by payload × writers")
-	text(12, 38, `fill="#666"`, s.begin.Format("2006-01-02")+", "+machine()+"; real fsync; bars: medians, lines: lowest to highest round; † disturbed")
+	text(12, 38, `fill="#666"`, s.begin.Format("2006-01-02")+", "+harness.Machine()+"; real fsync; bars: medians, lines: lowest to highest round; † disturbed")
 	for i, p := range s.points {
 		x, y := 12+i%columns*panelWidth, 52+i/columns*panelHeight
 		text(x, y+16, `font-size="13" font-weight="600"`, p.String())

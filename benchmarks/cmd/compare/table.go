@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/baton-ha/baton/benchmarks/internal/harness"
 )
 
 // A cell is what all rounds say about one system at one point: medians of the rounds that count, or, if none does,
@@ -102,7 +104,7 @@ func newCell(rs []record) cell {
 }
 
 func (s summary) markdown(w io.Writer) {
-	fmt.Fprintf(w, "# Measured %s\n\n%s. %d points measured, %d disturbed", s.begin.Format("2006-01-02 15:04 MST"), machine(), s.records, s.dropped)
+	fmt.Fprintf(w, "# Measured %s\n\n%s. %d points measured, %d disturbed", s.begin.Format("2006-01-02 15:04 MST"), harness.Machine(), s.records, s.dropped)
 	fmt.Fprintf(w, " and not counted; they are in the raw data. † marks cells in which every round was disturbed: the figures are of those rounds.\n")
 	s.table(w, "Appends per second: median (lowest–highest)", func(c cell) string {
 		return fmt.Sprintf("%s (%s–%s)", number(c.rate.mid), number(c.rate.low), number(c.rate.high))

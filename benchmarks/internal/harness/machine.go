@@ -38,15 +38,36 @@ type Usage struct {
 	OthersUser float64 // of other processes in user mode: certainly not for us
 }
 
-// TakeSample reads all counters. It stops the world for a moment.
-func TakeSample() Sample {
+// TakeSample reads all counters. It stops the world for a moment. The CPU time is that of this process and of others that are
+// named by their ids.
+func TakeSample(others ...int) Sample {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	var ru syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &ru) // cannot fail for RUSAGE_SELF
 	s := Sample{at: time.Now(), user: timeval(ru.Utime), all: readJiffies(), allocs: m.Mallocs, size: m.TotalAlloc}
 	s.self = s.user + timeval(ru.Stime)
+	for _, pid := range others {
+		user, system := timesOf(pid)
+		s.user += user
+		s.self += user + system
+	}
 	return s
+}
+
+// timesOf is the CPU time of a process, 0 if there is none.
+func timesOf(pid int) (user, system time.Duration) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, 0
+	}
+	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:])) // from the third field on, which is its state
+	if len(f) < 13 {
+		return 0, 0
+	}
+	u, _ := strconv.ParseUint(f[11], 10, 64)
+	v, _ := strconv.ParseUint(f[12], 10, 64)
+	return time.Duration(u) * jiffy, time.Duration(v) * jiffy
 }
 
 func timeval(t syscall.Timeval) time.Duration { return time.Duration(t.Nano()) }
@@ -177,4 +198,18 @@ func CheckDisk(dir string) error {
 		return fmt.Errorf("%s is in memory; choose a directory on a disk", dir)
 	}
 	return nil
+}
+
+// Machine says in a line where this is.
+func Machine() string {
+	cpu := ""
+	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(b)) {
+			if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == "model name" {
+				cpu = ", " + strings.TrimSpace(v)
+				break
+			}
+		}
+	}
+	return fmt.Sprintf("%s/%s, %s, %d processors%s", runtime.GOOS, runtime.GOARCH, runtime.Version(), runtime.NumCPU(), cpu)
 }

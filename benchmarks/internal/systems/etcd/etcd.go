@@ -39,8 +39,7 @@ var keys = func() (k [1024]string) {
 	return k
 }()
 
-// Start starts a cluster and waits for its leader. Everything is etcd's default but the quota, which is raised so
-// that a long run does not end in "no space".
+// Start starts a cluster and waits for its leader.
 func Start(o harness.Options) (_ *System, err error) {
 	s := new(System)
 	defer func() {
@@ -53,23 +52,11 @@ func Start(o harness.Options) (_ *System, err error) {
 	if err != nil {
 		return nil, err
 	}
-	var cluster []string
-	for i := range n {
-		cluster = append(cluster, fmt.Sprintf("m%d=http://%s", i, addrs[i]))
-	}
-	at := func(a string) []url.URL { return []url.URL{{Scheme: "http", Host: a}} }
-	servers, errs, configs := make([]*embed.Etcd, n), make([]error, n), make([]*embed.Config, n)
+	configs := Configure(o.Dir, addrs[:n], addrs[n:])
+	servers, errs := make([]*embed.Etcd, n), make([]error, n)
 	var all sync.WaitGroup
-	for i := range n {
-		cfg := embed.NewConfig()
-		cfg.Name, cfg.Dir = fmt.Sprintf("m%d", i), filepath.Join(o.Dir, fmt.Sprintf("m%d", i))
-		cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = at(addrs[i]), at(addrs[i])
-		cfg.ListenClientUrls, cfg.AdvertiseClientUrls = at(addrs[n+i]), at(addrs[n+i])
-		cfg.InitialCluster, cfg.ClusterState = strings.Join(cluster, ","), embed.ClusterStateFlagNew
-		cfg.LogLevel, cfg.LogOutputs = "fatal", []string{"/dev/null"}
-		cfg.QuotaBackendBytes = 64 << 30
-		configs[i] = cfg
-		all.Go(func() { servers[i], errs[i] = embed.StartEtcd(cfg) })
+	for i, cfg := range configs {
+		all.Go(func() { servers[i], errs[i] = Serve(cfg) })
 	}
 	all.Wait()
 	s.configs = configs
@@ -85,20 +72,44 @@ func Start(o harness.Options) (_ *System, err error) {
 		return nil, err
 	}
 	for _, e := range s.servers {
-		if err := ready(e); err != nil {
-			return nil, err
-		}
 		s.clients = append(s.clients, v3client.New(e.Server))
 	}
 	return s, harness.Until("leader of etcd", s.find)
 }
 
-func ready(e *embed.Etcd) error {
+// Configure returns the settings of the servers of a cluster with these addresses among themselves, and for clients. All is
+// etcd's default but the quota, which is raised so that a long run does not end in "no space".
+func Configure(dir string, peers, clients []string) (configs []*embed.Config) {
+	at := func(a string) []url.URL { return []url.URL{{Scheme: "http", Host: a}} }
+	var cluster []string
+	for i, a := range peers {
+		cluster = append(cluster, fmt.Sprintf("m%d=http://%s", i, a))
+	}
+	for i := range peers {
+		cfg := embed.NewConfig()
+		cfg.Name, cfg.Dir = fmt.Sprintf("m%d", i), filepath.Join(dir, fmt.Sprintf("m%d", i))
+		cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = at(peers[i]), at(peers[i])
+		cfg.ListenClientUrls, cfg.AdvertiseClientUrls = at(clients[i]), at(clients[i])
+		cfg.InitialCluster, cfg.ClusterState = strings.Join(cluster, ","), embed.ClusterStateFlagNew
+		cfg.LogLevel, cfg.LogOutputs = "fatal", []string{"/dev/null"}
+		cfg.QuotaBackendBytes = 64 << 30
+		configs = append(configs, cfg)
+	}
+	return configs
+}
+
+// Serve starts one server and waits until it has joined the others.
+func Serve(cfg *embed.Config) (*embed.Etcd, error) {
+	e, err := embed.StartEtcd(cfg)
+	if err != nil {
+		return nil, err
+	}
 	select {
 	case <-e.Server.ReadyNotify():
-		return nil
+		return e, nil
 	case <-time.After(harness.Patience):
-		return fmt.Errorf("etcd is not ready within %v", harness.Patience)
+		e.Close()
+		return nil, fmt.Errorf("etcd is not ready within %v", harness.Patience)
 	}
 }
 
