@@ -26,6 +26,7 @@ type gatherer struct {
 	small   line
 	large   line
 	turn    *line            // whose batch was taken last
+	awaited int              // the size of a batch at which the loop is to be woken, 0: none
 	refusal map[string]error // why nothing is taken for the time being, by kind
 
 	counts gathered
@@ -112,7 +113,7 @@ type line struct {
 const largeRecord = 4 << 10
 
 // add puts a copy of records, one or more, into the batch that is being filled, the first of them as its at-th. first reports
-// whether the loop may be asleep: the batch is new. The batch's done channel tells when its fate is known.
+// whether the loop may be asleep: the batch is new, or as large as it waits for. The batch's done channel tells when its fate is known.
 func (g *gatherer) add(epoch uint64, records ...[]byte) (b *pending, at int, first bool, err error) {
 	return g.put(epoch, nil, records)
 }
@@ -144,6 +145,9 @@ func (g *gatherer) put(epoch uint64, of *core.RequestID, records [][]byte) (b *p
 	}
 	at = b.Count
 	b.put(of, records)
+	if g.awaited > 0 && b.Size() >= g.awaited {
+		g.awaited, first = 0, true
+	}
 	return b, at, first, nil
 }
 
@@ -253,6 +257,19 @@ func (g *gatherer) size(room func(size int) bool) int {
 		return l.queue[0].Size()
 	}
 	return 0
+}
+
+// await has the loop woken once a batch has a size. It returns false if one has it already.
+func (g *gatherer) await(size int) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, l := range [...]*line{&g.small, &g.large} {
+		if n := len(l.queue); n > 0 && l.queue[n-1].Size() >= size {
+			return false
+		}
+	}
+	g.awaited = size
+	return true
 }
 
 // take returns the oldest batch of the line whose turn it is, nil if there is no room for any.

@@ -25,10 +25,14 @@ import (
 type soloDisk struct {
 	mu sync.Mutex
 	*sim.Disk
-	full error // of SaveSnapshot and Compact
+	full  error         // of SaveSnapshot and Compact
+	takes time.Duration // to write entries
 }
 
 func (d *soloDisk) Save(h *raftpb.HardState, e []*raftpb.Entry) error {
+	if len(e) > 0 && d.takes > 0 {
+		time.Sleep(d.takes)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.Disk.Save(h, e)

@@ -36,7 +36,8 @@ type driver struct {
 	flying  map[*core.Batch]struct{} // proposed, not answered
 	written uint64                   // bytes that the disk had written when this was last looked at
 	ready   time.Duration            // since when the next batch could be proposed, 0: it could not
-	told    core.Heard               // by the leader, last
+	crowd   crowd
+	told    core.Heard // by the leader, last
 }
 
 // add gives a copy of records to the gatherer, whose batch they join, the first as the at-th.
@@ -79,6 +80,8 @@ func (d *driver) turn() (idle time.Duration, err error) {
 	switch {
 	case b == nil && len(events) > 0:
 		return 0, nil
+	case b == nil && d.crowd.awaited:
+		return max(1, min(d.core.Deadline(), d.ready+d.crowd.patience(d.core.Patience()))-now), nil
 	case b == nil:
 		return d.core.Deadline() - now, nil
 	}
@@ -95,12 +98,13 @@ func (d *driver) turn() (idle time.Duration, err error) {
 
 // ripe returns the next batch once it is to be proposed. One that still grows is not: yielding lets those
 // append who are about to, first of all those whose last appends have just been answered. So the
-// appenders that wait for one another's batches end up in one batch, which halves their waiting.
+// appenders that wait for one another's batches end up in one batch, which halves their waiting. Those that are in other processes
+// are waited for by the crowd.
 func (d *driver) ripe(now time.Duration) *pending {
 	for {
 		size := d.gather.size(d.core.Room)
 		if size == 0 {
-			d.ready = 0
+			d.ready, d.crowd.awaited = 0, false
 			return nil
 		}
 		if d.ready == 0 {
@@ -116,6 +120,10 @@ func (d *driver) ripe(now time.Duration) *pending {
 				continue
 			}
 		}
+		if now-d.ready < d.crowd.patience(d.core.Patience()) && d.core.Underway() == 0 && d.crowd.await(size) && d.gather.await(d.crowd.target()) {
+			return nil
+		}
+		d.crowd.taken(size)
 		d.ready = 0
 		return d.gather.take(d.core.Room)
 	}
@@ -141,9 +149,13 @@ func (d *driver) single(ev Event) []Mail {
 // step steps the core, hands the effects out and answers the appenders.
 func (d *driver) step(now time.Duration, events []Mail) error {
 	for len(events) > 0 {
+		underway := d.core.Underway()
 		eff, err := core.Drive(d.core, d.observer, now, events)
 		if err != nil {
 			return err
+		}
+		if d.core.Underway() < underway { // before anybody learns it, and appends again
+			d.crowd.saw(underway + d.gather.size(anySize))
 		}
 		d.store.Stepped(d.core, eff)
 		if held := !d.core.Moved(); held != d.held.Load() { // before anything leaves

@@ -169,6 +169,9 @@ func (c *Core) Room(size int) bool {
 	return c.state != raft.StateLeader || c.pace.room(size, c.stall.idle())
 }
 
+// Underway is the size in bytes of the batches that were proposed and are not committed.
+func (c *Core) Underway() int { return c.pace.bytes }
+
 // Patience is how long a batch that could be proposed may wait for more records, as long as they come.
 func (c *Core) Patience() time.Duration { return c.pace.patience() }
 
