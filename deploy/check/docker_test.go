@@ -121,7 +121,7 @@ func TestDockerfile_Scratch(t *testing.T) {
 		c.Dir = "/"
 	}
 	port := ports(t, 2)
-	env := []string{"BATON_NAME=a", fmt.Sprintf("BATON_MEMBERS=a=localhost:%d", port[0]), fmt.Sprintf("BATON_HTTP=:%d", port[1])}
+	env := []string{"BATON_NAME=a", fmt.Sprintf("BATON_MEMBERS=a=127.0.0.1:%d", port[0]), fmt.Sprintf("BATON_HTTP=:%d", port[1])}
 	base := fmt.Sprintf("http://127.0.0.1:%d", port[1])
 	for i := range 2 { // the second finds what the first has kept
 		p := start(t, env, func(c *exec.Cmd) { c.Path = "/kv"; c.Args = []string{"/kv"}; inside(c) })
@@ -129,12 +129,13 @@ func TestDockerfile_Scratch(t *testing.T) {
 			set(t, base, "greeting", "hello")
 		}
 		expect(t, base, "greeting", "hello")
+		status := exec.Command("/baton", "status", "-json")
+		status.Env = []string{fmt.Sprintf("BATON_ADDR=127.0.0.1:%d", port[0]), "BATON_CLUSTER=kv"}
+		inside(status)
+		if text, err := status.Output(); err != nil || !strings.Contains(string(text), `"Active"`) {
+			t.Errorf("baton status: %v: %s", err, text)
+		}
 		p.terminate(t)
-	}
-	version := exec.Command("/baton", "--help")
-	inside(version)
-	if text, err := version.CombinedOutput(); err != nil {
-		t.Errorf("baton: %v: %s", err, text)
 	}
 	left, err := os.ReadDir(root)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -109,17 +110,22 @@ func (p *process) terminate(t *testing.T) {
 	}
 }
 
-// ports finds ports on loopback, below the range of outgoing connections, so that they stay free.
+// nextPort is the port that was last given out.
+var nextPort atomic.Int32
+
+// ports finds ports on loopback, below the range of outgoing connections, so that they stay free, and each but once.
 func ports(t *testing.T, n int) (list []int) {
 	t.Helper()
-	for port := 10_000 + os.Getpid()%20_000; len(list) < n && port < 32_000; port++ {
+	nextPort.CompareAndSwap(0, int32(10_000+os.Getpid()%20_000))
+	for len(list) < n {
+		port := int(nextPort.Add(1))
+		if port > 32_000 {
+			t.Fatal("no free ports")
+		}
 		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
 			l.Close()
 			list = append(list, port)
 		}
-	}
-	if len(list) < n {
-		t.Fatal("no free ports")
 	}
 	return list
 }
