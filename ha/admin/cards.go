@@ -75,10 +75,14 @@ func livenessClass(l ha.Liveness) string {
 
 func (h *Handler) cards(now time.Time, s ha.Status, members []ha.MemberStatus) []card {
 	var cards []card
-	for i, m := range members {
+	seen := map[string]int{} // while a member is replaced there are two of its name
+	for _, m := range members {
 		c := card{
-			ID: fmt.Sprintf("member-%d", i), Name: m.Name, Self: m.Name == s.Name, Role: m.State.String(), Class: stateClass(m.State), Meaning: meanings[m.State],
+			ID: "member-" + m.Name, Name: m.Name, Self: m.Name == s.Name, Role: m.State.String(), Class: stateClass(m.State), Meaning: meanings[m.State],
 			Liveness: strings.ToLower(m.Liveness.String()), LiveClass: livenessClass(m.Liveness), Priority: m.Priority,
+		}
+		if seen[m.Name]++; seen[m.Name] > 1 {
+			c.ID += fmt.Sprintf("/%d", seen[m.Name])
 		}
 		if m.State == 0 {
 			c.Role, c.Meaning = "Not there", "nothing is heard of it"

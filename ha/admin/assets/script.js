@@ -27,40 +27,43 @@
     }
   }
 
-  // morph makes from like to, and leaves alone what is alike.
-  function morph(from, to) {
-    if (from.nodeType !== to.nodeType || from.nodeName !== to.nodeName || (from.id || "") !== (to.id || "")) {
-      from.replaceWith(to.cloneNode(true));
-      return;
-    }
-    if (from.nodeType !== Node.ELEMENT_NODE) {
-      if (from.data !== to.data) from.data = to.data;
-      return;
-    }
-    if (from.isEqualNode(to)) return;
-    attributes(from, to);
-    children(from, to);
+  // alike says whether one node can be made like another without anybody noticing.
+  function alike(a, b) {
+    return a.nodeName === b.nodeName && (a.id || "") === (b.id || "") && (!a.classList || a.classList[0] === b.classList[0]);
   }
 
+  // morph makes a node like another, and leaves alone what is the same.
+  function morph(from, to) {
+    if (from.nodeType !== Node.ELEMENT_NODE) {
+      if (from.data !== to.data) from.data = to.data;
+    } else if (!from.isEqualNode(to)) {
+      attributes(from, to);
+      children(from, to);
+    }
+  }
+
+  // children makes what is in an element like what is in another: what is new is put in, and what is gone is taken out, around the rest.
   function children(from, to) {
     const old = [...from.childNodes];
-    const fresh = [...to.childNodes];
-    // A list that grows at its head: what was first before is looked for, so that the rest need not change.
-    if (from.nodeName === "OL" && old.length && fresh.length) {
-      const items = fresh.filter((n) => n.nodeType === Node.ELEMENT_NODE);
-      const first = [...from.children][0];
-      const at = first ? items.findIndex((n) => n.isEqualNode(first)) : -1;
-      if (at > 0) {
-        for (const n of items.slice(0, at)) from.insertBefore(n.cloneNode(true), first);
-        while (from.children.length > items.length) from.lastElementChild.remove();
-        return;
+    let i = 0;
+    for (const f of to.childNodes) {
+      let k = i;
+      if (f.nodeType === Node.ELEMENT_NODE) {
+        if (f.nodeName === "LI" && !f.id) { // of a list that grows at its head, the same one
+          k = old.findIndex((o, n) => n >= i && o.isEqualNode(f));
+          if (k < 0 && i < old.length && ![...to.childNodes].some((x) => x.isEqualNode(old[i]))) k = i;
+        } else {
+          while (k < old.length && !alike(old[k], f)) k++;
+        }
       }
+      if (k < 0 || k >= old.length || !alike(old[k], f)) {
+        from.insertBefore(f.cloneNode(true), old[i] || null);
+        continue;
+      }
+      while (i < k) old[i++].remove();
+      morph(old[i++], f);
     }
-    for (let i = 0; i < fresh.length; i++) {
-      if (i < old.length) morph(old[i], fresh[i]);
-      else from.appendChild(fresh[i].cloneNode(true));
-    }
-    for (const n of old.slice(fresh.length)) n.remove();
+    while (i < old.length) old[i++].remove();
   }
 
   function take(parts) {
