@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/baton-ha/baton v0.0.0
+	github.com/baton-ha/baton/ha/raftfsm v0.0.0
 	github.com/hashicorp/go-hclog v1.6.3
 	github.com/hashicorp/raft v1.8.0
 	github.com/hashicorp/raft-boltdb/v2 v2.3.1
@@ -123,5 +124,7 @@ require (
 )
 
 replace github.com/baton-ha/baton => ../
+
+replace github.com/baton-ha/baton/ha/raftfsm => ../ha/raftfsm
 
 replace github.com/hashicorp/go-metrics => github.com/hashicorp/go-metrics v0.5.4

@@ -142,10 +142,21 @@ func (s *System) Active() (*ha.Node, *Machine) {
 // Standby returns a member that is not Active.
 func (s *System) Standby() *ha.Node { return s.Nodes[(s.active.Load().at+1)%len(s.Nodes)] }
 
+// Token returns the Active member and its token.
+func (s *System) Token() (*ha.Node, fence.Token) {
+	a := s.active.Load()
+	return a.node, a.token
+}
+
 // Append implements [harness.System].
 func (s *System) Append(ctx context.Context, payload []byte) error {
-	a := s.active.Load()
-	_, err := a.node.Append(ctx, a.token, payload)
+	n, token := s.Token()
+	_, err := n.Append(ctx, token, payload)
+	return s.Follow(err)
+}
+
+// Follow looks for another Active if that is what an append's error asks for. It returns the error.
+func (s *System) Follow(err error) error {
 	if err != nil && (errors.Is(err, ha.ErrFenced) || errors.As(err, new(*ha.NotActiveError))) {
 		for i, n := range s.Nodes {
 			if st := n.Status(); st.State == ha.Active {

@@ -25,6 +25,7 @@ import (
 type Settings struct {
 	Bolt  bool // raft-boltdb instead of raft-wal
 	Tuned bool
+	FSM   func() raft.FSM // of each member; nil: one that counts the records and drops them
 }
 
 // The settings of a tuned cluster: batches as large as raft allows, at both ends. Of its other setting, the
@@ -170,7 +171,11 @@ func (settings Settings) start(o harness.Options, server raft.Server, addr strin
 			return m, err
 		}
 	}
-	m.raft, err = raft.NewRaft(cfg, new(machine), m.store, m.store, snapshots, m.net)
+	var fsm raft.FSM = new(machine)
+	if settings.FSM != nil {
+		fsm = settings.FSM()
+	}
+	m.raft, err = raft.NewRaft(cfg, fsm, m.store, m.store, snapshots, m.net)
 	return m, err
 }
 
@@ -197,16 +202,26 @@ func (s *System) Name() string {
 	return name
 }
 
-// Append implements [harness.System]. ctx does not end it: raft has no such thing once an entry is under way.
+// Append implements [harness.System].
 func (s *System) Append(ctx context.Context, payload []byte) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	err := s.leader.Load().Apply(payload, 0).Error()
-	if err == raft.ErrNotLeader || err == raft.ErrLeadershipLost {
-		s.find()
-	}
+	_, err := s.Apply(ctx, payload)
 	return err
+}
+
+// Apply returns what the FSM has returned. ctx does not end it: raft has no such thing once an entry is under way.
+func (s *System) Apply(ctx context.Context, command []byte) (any, error) {
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	f := s.leader.Load().Apply(command, 0)
+	err := f.Error()
+	if err != nil {
+		if err == raft.ErrNotLeader || err == raft.ErrLeadershipLost {
+			s.find()
+		}
+		return nil, err
+	}
+	return f.Response(), nil
 }
 
 // StopFollowers implements [harness.Quorum].
