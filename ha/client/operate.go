@@ -285,8 +285,6 @@ func (c *Client) Append(ctx context.Context, record []byte) (index, epoch uint64
 			return a.Index, a.Epoch, nil
 		case err == nil && a.Outcome == wire.Refused:
 			return 0, 0, fmt.Errorf("baton: append: %s", a.Text)
-		case err == nil && a.Outcome != wire.Moved:
-			return 0, 0, fmt.Errorf("%w: append: %s", ErrUnknown, a.Text)
 		case errors.Is(err, ErrUnknown), errors.Is(err, ErrNotOperator), forGood(err):
 			return 0, 0, err
 		}
@@ -296,7 +294,7 @@ func (c *Client) Append(ctx context.Context, record []byte) (index, epoch uint64
 	}
 }
 
-// appendAt asks one member.
+// appendAt asks one member. Without an error the record was appended, or surely was not.
 func (c *Client) appendAt(ctx context.Context, at place, record []byte) (a wire.AppendAnswer, err error) {
 	st, err := c.sessions.open(ctx, at, wire.KindAppend)
 	if err != nil {
@@ -313,7 +311,11 @@ func (c *Client) appendAt(ctx context.Context, at place, record []byte) (a wire.
 	if err != nil {
 		return a, notDone(err, "append")
 	}
-	return a, nil
+	switch a.Outcome {
+	case wire.Made, wire.Refused, wire.Moved:
+		return a, nil
+	}
+	return a, fmt.Errorf("%w: append: %s", ErrUnknown, a.Text)
 }
 
 // Backup writes a backup of the cluster, made by one member, to w, and returns how many bytes it has: see ha.Node.Backup. Whether it

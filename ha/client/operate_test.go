@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -230,6 +231,49 @@ func TestOperate(t *testing.T) {
 	} else if a, err := wire.ParseChangeAnswer(b); err != nil || a.Outcome != wire.Refused {
 		t.Errorf("a command that there is not: %+v, %v", a, err)
 	}
+}
+
+// A record whose fate is open is not appended again (G3; the planted bug "append-repeated" does): the caller is told.
+func TestAppendOpen(t *testing.T) {
+	leaks(t)
+	c := newCluster(t, 3, nil)
+	o := operator(t, c)
+	// The Active must have got the record before it knows that its majority is gone, and its majority must go before it has the record.
+	eventually(t, "a record is left without a majority", func() bool {
+		n, _ := c.active()
+		self := n.Status().Name
+		fate := make(chan error, 1)
+		var others sync.WaitGroup
+		for _, m := range c.members {
+			if m.Name != self {
+				others.Go(func() { c.stop(m.Name) })
+			}
+		}
+		others.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		go func() {
+			_, _, err := o.Append(ctx, []byte("once"))
+			fate <- err
+		}()
+		for len(fate) == 0 && n.Stats().Log.Proposed == 0 && n.Status().State == ha.Active {
+			time.Sleep(time.Millisecond)
+		}
+		waits := n.Stats().Log.Proposed > 0
+		c.stop(self)
+		if !waits {
+			cancel()
+		}
+		if err := <-fate; waits && !errors.Is(err, client.ErrUnknown) {
+			t.Errorf("appended on a member that was closed without a majority: %v", err)
+		}
+		if !waits {
+			for _, m := range c.members {
+				c.start(m.Name)
+			}
+		}
+		return waits
+	})
 }
 
 // backup reads a backup as it comes.

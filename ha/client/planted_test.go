@@ -14,6 +14,7 @@ var plantBugs = flag.String("planted", "", "plant the bugs in testdata/planted w
 
 // plantedIn says in which test each planted bug must show.
 var plantedIn = map[string]string{
+	"append-repeated":    "TestAppendOpen",
 	"cursor-not-durable": "TestCursorDurable",
 	"tail-gap":           "TestT12_RemoteTails",
 	"tail-uncommitted":   "TestUncommitted",
