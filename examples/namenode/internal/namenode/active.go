@@ -255,7 +255,7 @@ func (a *active) recoverFile(ctx context.Context, path, holder string) error {
 	}
 	var block *dfs.Block
 	if taken.Block != nil {
-		if block, err = a.settle(ctx, taken.Block, taken.Recovery); err != nil {
+		if block, err = a.settle(ctx, alive(a.node), taken.Block, taken.Recovery); err != nil {
 			return err
 		}
 	}
@@ -277,8 +277,7 @@ func refusal(a dfs.Answer) error {
 }
 
 // settle finds out what the last block has become.
-func (a *active) settle(ctx context.Context, b *dfs.Located, recovery uint64) (*dfs.Block, error) {
-	addr := alive(a.node)
+func (a *active) settle(ctx context.Context, addr map[string]string, b *dfs.Located, recovery uint64) (*dfs.Block, error) {
 	var have []dfs.Node // that have a replica
 	asked, length := 0, int64(math.MaxInt64)
 	for _, n := range b.Nodes {
