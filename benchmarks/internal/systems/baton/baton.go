@@ -167,6 +167,19 @@ func (s *System) Follow(err error) error {
 	return err
 }
 
+// Newcomer is the configuration of a member that is no voter, and is to be added to this cluster under a name: its directory is beside those of the others,
+// and its state machine is missing.
+func (s *System) Newcomer(name string) (ha.Config, ha.Member, error) {
+	addrs, err := harness.Ports(1)
+	if err != nil {
+		return ha.Config{}, ha.Member{}, err
+	}
+	m, cfg := ha.Member{Name: name, Addr: addrs[0], Kind: ha.KindObserver}, s.configs[0]
+	cfg.Name, cfg.Dir, cfg.Bind, cfg.Join, cfg.StateMachine = name, filepath.Join(filepath.Dir(cfg.Dir), name), "", true, nil
+	cfg.Members = append([]ha.Member{m}, cfg.Members...)
+	return cfg, m, nil
+}
+
 // StopFollowers implements [harness.Quorum].
 func (s *System) StopFollowers() error {
 	keep := s.active.Load().node
