@@ -17,6 +17,8 @@ type chronicle struct {
 	active  uint64         // the epoch of this member's role, 0: it has none
 	running uint64         // that of the OnActive that runs, 0: none does
 	why     string         // how the time of the leader before this member has ended
+	lease   time.Duration  // until when the last lease lasts, or has lasted
+	failure error          // why the member has failed
 	asked   string         // why the role is being given up: one of the causes
 	by      string         // who has asked
 	heard   time.Duration  // when the leader before this member was heard last
@@ -47,13 +49,15 @@ func (n *Node) tell(now time.Duration, in input, out output) {
 				break // it was recovered
 			}
 			n.event(Event{Kind: EventEpoch, Epoch: e.Epoch, Term: e.Term, Peer: e.Holder, Text: fmt.Sprintf("epoch %d of %s has started", e.Epoch, e.Holder)})
+		case log.Lease:
+			if ch.Until > 0 {
+				c.lease = ch.Until
+			}
 		case log.TransferAsked:
 			c.asked, c.by = CauseAsked, name(ch.By)
 		}
 	case become:
-		if c.asked, c.by = CauseAsked, n.cfg.Name; n.departing.Load() {
-			c.asked = CauseClosed
-		}
+		c.asked, c.by = in.wish.why, n.cfg.Name
 	case acknowledged:
 		n.tollServed(in.Acknowledged)
 	case keepAway:
@@ -69,7 +73,7 @@ func (n *Node) tell(now time.Duration, in input, out output) {
 		e := Event{Kind: EventStopped, Cause: CauseClosed, Text: "the member was closed"}
 		if in.err != nil {
 			e.Cause, e.Text = "failed", "the member has failed: "+firstLine(in.err)
-			c.asked = CauseStopped
+			c.asked, c.failure = CauseStopped, in.err
 		}
 		defer func() {
 			if c.toll.epoch != 0 {
@@ -155,12 +159,20 @@ func (n *Node) tellAction(now time.Duration, a action) {
 			return
 		}
 		cause := n.causeOf(a.cause)
-		text := fmt.Sprintf("the role of epoch %d ends: %s", c.active, strings.TrimPrefix(firstLine(a.cause), "the role has ended: "))
-		if cause == CauseAsked {
-			text += fmt.Sprintf(", as asked on %s", c.by)
-		} else if a.cause == ErrHandedOver {
-			text += " (" + cause + ")"
+		why := strings.TrimPrefix(firstLine(a.cause), "the role has ended: ")
+		late := now - c.lease
+		switch {
+		case (cause == CauseLease || cause == CauseDeposed) && late > n.pauseNoticed():
+			cause = CausePaused
+			why = fmt.Sprintf("the lease expired %v ago, and this process did not run to see it: it was stopped, or its machine, or got no processor", late.Round(time.Millisecond))
+		case cause == CauseStopped:
+			why = "the member has failed: " + firstLine(c.failure)
+		case cause == CauseAsked:
+			why += ", as asked on " + c.by
+		case a.cause == ErrHandedOver:
+			why += ", since " + handedOver[cause]
 		}
+		text := fmt.Sprintf("the role of epoch %d ends: %s", c.active, why)
 		n.event(Event{Kind: EventEnded, Epoch: c.active, Term: c.lead.Term, Cause: cause, Text: text})
 		n.roles.count(func(s *RoleStats) {
 			if s.Ended == nil {
@@ -177,6 +189,15 @@ func (n *Node) tellAction(now time.Duration, a action) {
 	case report:
 		n.eventOf(Event{Kind: EventFailed, Text: firstLine(a.err)}, a.err)
 	}
+}
+
+// pauseNoticed is how late the end of a lease is seen by a process that did not run; busy machines are late by less.
+func (n *Node) pauseNoticed() time.Duration { return max(2*n.cfg.Heartbeat, n.cfg.ElectionTimeout/4) }
+
+// handedOver is why a role was handed over without anybody having asked for that.
+var handedOver = map[string]string{
+	CauseClosed: "the member is closed", CauseAway: "it is to stay away", CauseMembers: "a change of the members takes its place or its vote",
+	CausePreempted: "a member of higher priority is well", CauseStarved: "it does not get to run in time", CauseDiskFull: "its disk is nearly full",
 }
 
 // causeOf says in one word why the role ends.
@@ -199,6 +220,8 @@ func (n *Node) causeOf(err error) string {
 		return c.asked
 	case n.role.view.Pressed:
 		return CauseStarved
+	case n.role.obstacles.stands(ObstacleDiskFull):
+		return CauseDiskFull
 	}
 	return CausePreempted
 }

@@ -73,7 +73,6 @@ func (n *Node) Close() error {
 // depart leaves, however long it takes.
 func (n *Node) depart() {
 	n.stage.Store("the handover")
-	n.departing.Store(true)
 	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.DrainTimeout)
 	go func() {
 		defer cancel()
@@ -83,7 +82,7 @@ func (n *Node) depart() {
 		}
 	}()
 	for range silentBeats { // where it cannot be done, the others will notice
-		if err := n.become(ctx, Standby); !errors.Is(err, ErrNoSuccessor) || len(n.roster().Voters()) == 1 {
+		if err := n.become(ctx, Standby, CauseClosed); !errors.Is(err, ErrNoSuccessor) || len(n.roster().Voters()) == 1 {
 			break
 		}
 		time.Sleep(n.cfg.Heartbeat) // who takes over may not have been heard in this term yet

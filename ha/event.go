@@ -65,17 +65,20 @@ const (
 	CauseAsked     = "asked"          // Become was called, here or on the member that wanted the role
 	CauseClosed    = "closed"         // the node was closed
 	CauseAway      = "stay-away"      // StayAway was called
+	CauseMembers   = "members"        // a change of the members takes its place or its vote: RemoveMember, Demote
 	CausePreempted = "preempted"      // a member of higher priority was there (Config.Preempt)
 	CauseStarved   = "starved"        // it did not get to run in time
+	CauseDiskFull  = "disk-full"      // its disk is nearly full, and another member's is not
 	CauseUnhealthy = "unhealthy"      // Config.Health
 	CauseOnActive  = "onactive-error" // OnActive has failed
 	CauseLease     = "lease-expired"  // no majority has answered in time
+	CausePaused    = "paused"         // the lease expired while the process did not run: it was stopped, or the whole machine
 	CauseDeposed   = "deposed"        // another member leads
 	CauseStopped   = "stopped"        // the member has failed
 )
 
 // endCauses are all of them.
-var endCauses = [...]string{CauseAsked, CauseClosed, CauseAway, CausePreempted, CauseStarved, CauseUnhealthy, CauseOnActive, CauseLease, CauseDeposed, CauseStopped}
+var endCauses = [...]string{CauseAsked, CauseClosed, CauseAway, CauseMembers, CausePreempted, CauseStarved, CauseDiskFull, CauseUnhealthy, CauseOnActive, CauseLease, CausePaused, CauseDeposed, CauseStopped}
 
 // Phases are the parts of the time until a member was Active, one after the other.
 type Phases struct {

@@ -101,6 +101,9 @@ func (x *Explanation) failover(from, to *Event) Failover {
 			f.Cause, why = string(EndedGone), why+", and its process was started anew"
 		}
 	}
+	if f.Began.After(f.Ended) && elected != nil { // it did not run, and has seen it late
+		f.Began = elected.Time.Add(-f.Phases.Detect)
+	}
 	if end := x.find(EventSettled, from.Member, from.Epoch); end != nil && end.Summary != nil {
 		f.Cost = *end.Summary
 	}
@@ -185,9 +188,17 @@ func (x *Explanation) opened(since *Event) bool {
 	return slices.ContainsFunc(x.Events, func(e Event) bool { return e.Member == since.Member && e.Run > since.Run })
 }
 
+// succeeded reports whether another member has led since an event of the Active's.
+func (x *Explanation) succeeded(last *Event) bool {
+	return slices.ContainsFunc(x.Events, func(e Event) bool {
+		leads := e.Kind == EventElected && e.Member != last.Member || e.Kind == EventLeader && e.Peer != "" && e.Peer != last.Member
+		return leads && e.Term > last.Term
+	})
+}
+
 // now says who is Active at the end, or why nobody is.
 func (x *Explanation) now(last *Event) string {
-	if last != nil && x.find(EventEnded, last.Member, last.Epoch) == nil && !x.opened(last) {
+	if last != nil && x.find(EventEnded, last.Member, last.Epoch) == nil && !x.opened(last) && !x.succeeded(last) {
 		return fmt.Sprintf("%s is Active in epoch %d, as far as it has said", last.Member, last.Epoch)
 	}
 	var why []string
@@ -209,6 +220,12 @@ func (x *Explanation) now(last *Event) string {
 			case EventObstacle:
 				stands[e.Cause] = e.Text
 			case EventObstacleOver:
+				delete(stands, e.Cause)
+			case EventProblem:
+				if e.Cause == problemLeader {
+					stands[e.Cause] = e.Text
+				}
+			case EventProblemOver:
 				delete(stands, e.Cause)
 			}
 		}

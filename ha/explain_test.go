@@ -47,8 +47,9 @@ func TestExplain_Words(t *testing.T) {
 		"disk stalled":        {[]said{obstacle(1400, EventObstacle, ObstacleDiskStalled), ended(1700, CauseLease), elected(EndedLease)}, "disk-stalled", 1700},
 		"disk stalled before": {[]said{obstacle(300, EventObstacle, ObstacleDiskStalled), obstacle(900, EventObstacleOver, ObstacleDiskStalled), ended(1700, CauseLease), elected(EndedLease)}, CauseLease, 1700},
 		"apply stalled":       {[]said{obstacle(1400, EventObstacle, ObstacleApplyStalled), ended(1700, CauseLease), elected(EndedLease)}, "apply-stalled", 1700},
-		"stopped and woken":   {[]said{elected(EndedLease), ended(2500, CauseLease), obstacle(2600, EventObstacle, ObstacleStarved)}, "starved", 2500},
-		"loop stands":         {[]said{obstacle(1500, EventObstacle, ObstacleLoop), ended(2500, CauseDeposed), elected(EndedLease)}, "loop", 2500},
+		"stopped and woken":   {[]said{elected(EndedLease), ended(2500, CauseLease), obstacle(2600, EventObstacle, ObstacleStarved)}, "starved", 1300},
+		"stopped for long":    {[]said{elected(EndedLease), ended(3500, CausePaused), obstacle(3400, EventObstacle, ObstacleDiskStalled)}, CausePaused, 1300},
+		"loop stands":         {[]said{obstacle(1500, EventObstacle, ObstacleLoop), ended(2500, CauseDeposed), elected(EndedLease)}, "loop", 1300},
 		"slow for a while":    {[]said{obstacle(1500, EventObstacle, ObstacleDiskFull), ended(1700, CauseLease), elected(EndedLease)}, CauseLease, 1700},
 		"nobody knows":        {[]said{{1900, "b", Event{Kind: EventElected, Term: 3, Peer: "c", Cause: string(EndedHandedOver)}}}, string(EndedUnknown), 2000},
 	} {

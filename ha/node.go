@@ -78,7 +78,6 @@ type Node struct {
 	events    recorder
 	roles     roleCounts
 	story     chronicle   // owned by the log's loop
-	departing atomic.Bool // the role is given up because the node is closed
 	stuck     atomic.Bool // OnActive goes on, DrainTimeout after its ctx had ended
 
 	pulse atomic.Int64 // when the loop last ran, on the node's clock
@@ -392,12 +391,12 @@ func (n *Node) Become(ctx context.Context, s State) error {
 	if in := n.inside(); in != "" {
 		return n.misused(fmt.Sprintf("Become(%v)", s), in)
 	}
-	return n.become(ctx, s)
+	return n.become(ctx, s, CauseAsked)
 }
 
-func (n *Node) become(ctx context.Context, s State) error {
+func (n *Node) become(ctx context.Context, s State, why string) error {
 	return n.wish(ctx, func(w *wish) input {
-		w.active = s == Active
+		w.active, w.why = s == Active, why
 		return become{w}
 	})
 }

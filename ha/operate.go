@@ -274,9 +274,9 @@ func (n *Node) serveCommand(ctx context.Context, st *transport.Stream) error {
 func (n *Node) obey(ctx context.Context, q wire.Command) error {
 	switch q.Op {
 	case wire.CommandHandOver:
-		return n.become(ctx, Standby)
+		return n.become(ctx, Standby, CauseAsked)
 	case wire.CommandTakeOver:
-		return n.become(ctx, Active)
+		return n.become(ctx, Active, CauseAsked)
 	case wire.CommandStayAway:
 		return n.StayAway(ctx, q.Text)
 	case wire.CommandComeBack:

@@ -38,6 +38,7 @@ type child struct {
 	Join, Heal                 bool
 	Host                       string // the network namespace to run in; "": this one
 	OpenOnly                   bool   // report how Open ends, and end
+	Patient                    bool   // whatever is told to go wrong goes wrong: moods
 	Names                      string // be a name server for what this file says
 }
 
@@ -130,6 +131,10 @@ func (c child) run() {
 		all.Wait()
 		return nil
 	}
+	m := newMoods()
+	if c.Patient {
+		m.install(&cfg)
+	}
 	n, err := ha.Open(cfg)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -160,6 +165,8 @@ func (c child) run() {
 				time.Sleep(time.Millisecond)
 			}
 			say("M %s", name)
+		default:
+			go m.command(n, command, name)
 		}
 	}
 }

@@ -136,7 +136,7 @@ func (n *Node) reshapeOnce(ctx context.Context, plan func(ground) (log.MemberCha
 	change, err := plan(g)
 	switch {
 	case err == errHandOver:
-		if err := n.Become(ctx, Standby); err != nil {
+		if err := n.become(ctx, Standby, CauseMembers); err != nil {
 			return handOverRefused(err)
 		}
 		return errMoved

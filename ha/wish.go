@@ -10,6 +10,7 @@ import (
 // A wish is what somebody has asked of Become. The machine answers each once.
 type wish struct {
 	active bool          // to become Active; else to be so no more
+	why    string        // the cause of the end of the role, if it is not that somebody has asked for it
 	reply  chan<- error  // of size 1
 	by     time.Duration // when it is given up
 	bears  time.Duration // until when it waits although an obstacle stands that may last
