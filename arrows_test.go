@@ -54,7 +54,7 @@ var arrows = map[string][]string{
 	"internal/cmdline":       {"ha", "ha/client", "fence", "storage", "internal/agent", "internal/session", "internal/stats"},
 	"cmd/...":                {"internal/cmdline"},
 	"examples/...":           {"ha", "ha/activehttp", "ha/client", "fence", "fence/httpfence", "examples/internal/...", "examples/namenode/internal/..."},
-	"deploy/service":         {"ha", "ha/activehttp", "ha/metrics", "ha/watchdog"},
+	"deploy/service":         {"ha", "ha/activehttp", "ha/admin", "ha/metrics", "ha/watchdog"},
 }
 
 // testArrows says what the tests of a package may import of ours besides.

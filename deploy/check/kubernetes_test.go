@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -206,6 +207,33 @@ func TestKubernetes(t *testing.T) {
 				t.Errorf("BATON_TLS is there: %v, its secret: %v", hasTLS, hasSecret)
 			}
 		})
+	}
+}
+
+// The probes ask what the service answers: without a majority nobody is ready, and nobody is restarted for it.
+func TestKubernetes_Probes(t *testing.T) {
+	d, err := read(build(t, "../kubernetes/plain"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := d.sets[0].Spec.Template.Spec.Containers[0]
+	c := newCluster(t)
+	probe := func(name string, p *core.Probe) int {
+		status, _ := ask(http.MethodGet, c.base[name]+p.HTTPGet.Path, "")
+		return status
+	}
+	for _, name := range memberNames {
+		eventually(t, name+" is ready", func() bool { return probe(name, pod.ReadinessProbe) == http.StatusOK })
+		eventually(t, name+" lives", func() bool { return probe(name, pod.LivenessProbe) == http.StatusOK })
+	}
+	for _, name := range memberNames[1:] {
+		_ = c.running[name].Process.Kill()
+		_ = c.running[name].Wait()
+	}
+	left := memberNames[0]
+	eventually(t, left+" is ready no more", func() bool { return probe(left, pod.ReadinessProbe) == http.StatusServiceUnavailable })
+	if got := probe(left, pod.LivenessProbe); got != http.StatusOK {
+		t.Errorf("without a majority it would be restarted: %d", got)
 	}
 }
 

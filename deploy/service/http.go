@@ -13,6 +13,7 @@ import (
 
 	"github.com/baton-ha/baton/ha"
 	"github.com/baton-ha/baton/ha/activehttp"
+	"github.com/baton-ha/baton/ha/admin"
 	"github.com/baton-ha/baton/ha/metrics"
 )
 
@@ -24,12 +25,14 @@ const maxValue = 1 << 20
 //	PUT    /kv/KEY   set the key to the body; on any member, which carries it to the Active
 //	DELETE /kv/KEY   delete it
 //	GET    /kv/KEY   read it, from any member: with all that was acknowledged before; ?stale without asking anybody
+//	GET    /admin/   the status page, and what probes ask
+//	GET    /metrics  for Prometheus
 type service struct {
 	node *ha.Node
 	kv   *store
 }
 
-func handler(node *ha.Node, kv *store) http.Handler {
+func handler(node *ha.Node, kv *store, page *admin.Handler) http.Handler {
 	s := service{node, kv}
 	kvs := http.NewServeMux()
 	kvs.HandleFunc("PUT /kv/{key...}", s.put)
@@ -42,6 +45,7 @@ func handler(node *ha.Node, kv *store) http.Handler {
 		Node: node, Next: kvs, Carry: true, Wait: 2 * time.Second,
 		Anywhere: func(r *http.Request) bool { return r.Method == http.MethodGet },
 	})
+	all.Handle("/admin/", http.StripPrefix("/admin", page))
 	all.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	return all
 }

@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/ha/admin"
 	"github.com/baton-ha/baton/ha/watchdog"
 )
 
@@ -66,7 +67,9 @@ func run(ctx context.Context, env func(string) string) error {
 	if err != nil {
 		return err
 	}
-	srv := &http.Server{Handler: handler(node, kv), ReadHeaderTimeout: 10 * time.Second}
+	page := admin.New(node, admin.Config{})
+	srv := &http.Server{Handler: handler(node, kv, page), ReadHeaderTimeout: 10 * time.Second}
+	srv.RegisterOnShutdown(page.Close)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() { cancel(srv.Serve(listener)) }()
