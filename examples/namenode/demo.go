@@ -266,6 +266,9 @@ func (s *script) late(ctx context.Context) error {
 	select {
 	case <-decided:
 	case err := <-answer:
+		if errors.Is(err, errNotActive) {
+			return s.late(ctx)
+		}
 		return fmt.Errorf("POST /late: %w", err)
 	}
 	s.Printf("%s, the Active of epoch %d, has decided to remove %s, to answer a client, and to have %s delete a replica:", m.Name, st.Epoch, victim.Path, block.Nodes[0].Name)
@@ -319,6 +322,9 @@ func (s *script) precious(ctx context.Context) (f dfs.File, err error) {
 	return f, err
 }
 
+// errNotActive says that on a busy machine another has become Active unasked.
+var errNotActive = errors.New("it is not Active any more")
+
 // decide has a NameNode decide what it will do when it is late. decided is closed when it has.
 func (s *script) decide(ctx context.Context, m *demo.Member, path string, b dfs.Located, decided chan<- struct{}, out *namenode.Late) error {
 	body, err := json.Marshal(namenode.Deeds{Path: path, Addr: b.Nodes[0].Addr, Block: b.Block})
@@ -334,7 +340,11 @@ func (s *script) decide(ctx context.Context, m *demo.Member, path string, b dfs.
 		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusConflict:
+		return errNotActive
+	default:
 		text, _ := io.ReadAll(resp.Body)
 		return fmt.Errorf("%s: %s", resp.Status, text)
 	}

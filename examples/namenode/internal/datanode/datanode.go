@@ -187,7 +187,7 @@ func (d *DataNode) read(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch err := d.store.read(id, gen, w); {
-	case errors.Is(err, errNoReplica):
+	case errors.Is(err, dfs.ErrNoReplica):
 		http.Error(w, err.Error(), http.StatusNotFound)
 	case errors.Is(err, dfs.ErrDamaged):
 		slog.Error("a replica is damaged, and was put aside", "block", id, "generation", gen)

@@ -14,9 +14,8 @@ import (
 
 // Errors of what is done to a replica.
 var (
-	errNoReplica = errors.New("there is no such replica")
-	errLate      = errors.New("the generation is an old one")
-	errSettling  = errors.New("its writer was given up")
+	errLate     = errors.New("the generation is an old one")
+	errSettling = errors.New("its writer was given up")
 )
 
 // find returns a replica and locks it; nil if there is none.
@@ -39,7 +38,7 @@ func (s *store) find(id uint64) *replica {
 func (s *store) write(p *dfs.Packet) error {
 	r := s.find(p.ID)
 	if r == nil && (p.At > 0 || p.Was > 0) {
-		return errNoReplica
+		return dfs.ErrNoReplica
 	}
 	if r == nil {
 		var err error
@@ -109,7 +108,7 @@ func (s *store) begin(p *dfs.Packet) (*replica, error) {
 func (s *store) rise(r *replica, p *dfs.Packet) error {
 	switch {
 	case p.Was == 0 || r.block.Gen < p.Was:
-		return errNoReplica // it is one that was left behind
+		return dfs.ErrNoReplica // it is one that was left behind
 	case p.At > r.block.Len:
 		return fmt.Errorf("%d bytes are acknowledged, and %d are here", p.At, r.block.Len)
 	case r.file == nil && !r.complete:
@@ -167,7 +166,7 @@ func (s *store) prepare(q dfs.Prepare) (dfs.Prepared, error) {
 func (s *store) settle(q dfs.Settle) (dfs.Block, error) {
 	r := s.find(q.ID)
 	if r == nil {
-		return dfs.Block{}, errNoReplica
+		return dfs.Block{}, dfs.ErrNoReplica
 	}
 	defer r.mu.Unlock()
 	switch {
@@ -284,11 +283,11 @@ func (s *store) copy(ctx context.Context, q dfs.Copy) error {
 func (s *store) read(id, gen uint64, w io.Writer) error {
 	r := s.find(id)
 	if r == nil {
-		return errNoReplica
+		return dfs.ErrNoReplica
 	}
 	if !r.complete || r.block.Gen != gen {
 		r.mu.Unlock()
-		return errNoReplica
+		return dfs.ErrNoReplica
 	}
 	b := r.block
 	f, err := os.Open(s.path(r))

@@ -2,6 +2,7 @@ package dfs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -29,9 +30,11 @@ func (c *Client) Fsck(ctx context.Context, path string) (*Health, error) {
 		for _, b := range f.Blocks {
 			good := 0
 			for _, n := range b.Nodes {
-				if _, err := Fetch(ctx, b.Block, n.Addr); err == nil {
+				_, err := Fetch(ctx, b.Block, n.Addr)
+				switch {
+				case err == nil:
 					good++
-				} else {
+				case !errors.Is(err, ErrNoReplica): // there was one too many, and it was deleted meanwhile
 					h.Bad = append(h.Bad, fmt.Sprintf("%s: block %d at %s: %v", f.Path, b.ID, n.Name, err))
 				}
 			}

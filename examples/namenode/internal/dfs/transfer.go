@@ -45,8 +45,12 @@ type Packet struct {
 	Data    []byte
 }
 
-// ErrDamaged says that bytes are not those that were written.
-var ErrDamaged = errors.New("the checksum is wrong")
+var (
+	// ErrDamaged says that bytes are not those that were written.
+	ErrDamaged = errors.New("the checksum is wrong")
+	// ErrNoReplica says that a DataNode does not have what is asked for, or not any more.
+	ErrNoReplica = errors.New("there is no such replica")
+)
 
 // query is the form of a packet in an URL.
 func (p *Packet) query() string {
@@ -139,7 +143,13 @@ func Fetch(ctx context.Context, b Block, addr string) ([]byte, error) {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound:
+		return nil, fmt.Errorf("block %d at DataNode %s: %w", b.ID, addr, ErrNoReplica)
+	case http.StatusGone:
+		return nil, fmt.Errorf("block %d at DataNode %s: %w", b.ID, addr, ErrDamaged)
+	default:
 		return nil, fmt.Errorf("DataNode %s: %s", addr, resp.Status)
 	}
 	data, err := io.ReadAll(io.LimitReader(resp.Body, MaxBlock+1))
