@@ -353,7 +353,7 @@ func ExampleGuard() {
 func BenchmarkGuard(b *testing.B) {
 	ctx := context.Background()
 	work := func(context.Context) error { return nil }
-	b.Run("guard=none", func(b *testing.B) {
+	b.Run("token=no", func(b *testing.B) {
 		for b.Loop() {
 			if err := work(ctx); err != nil {
 				b.Fatal(err)
@@ -361,9 +361,9 @@ func BenchmarkGuard(b *testing.B) {
 		}
 	})
 	for _, rise := range []bool{false, true} {
-		name := "guard=file/token=known"
+		name := "token=yes"
 		if rise {
-			name = "guard=file/token=new"
+			name = "token=new"
 		}
 		b.Run(name, func(b *testing.B) {
 			g := fence.NewGuard("jobs", openStore(b, filepath.Join(b.TempDir(), "token")))
