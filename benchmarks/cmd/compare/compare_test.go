@@ -1,9 +1,12 @@
 package main
 
 import (
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/baton-ha/baton/benchmarks/internal/harness"
 )
@@ -30,7 +33,9 @@ func TestDisturbedRoundsDoNotCount(t *testing.T) {
 	}
 	var md, svg strings.Builder
 	s.markdown(&md)
-	s.svg(&svg)
+	if err := s.svg(&svg); err != nil {
+		t.Fatal(err)
+	}
 	for _, want := range []string{"1,500 (1,000–2,000)", "200 (100–300) †", "7.50 (etcd)", "round 3: broken"} {
 		if !strings.Contains(md.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, md.String())
@@ -38,6 +43,50 @@ func TestDisturbedRoundsDoNotCount(t *testing.T) {
 	}
 	if !strings.HasSuffix(svg.String(), "</svg>\n") || strings.Contains(svg.String(), "NaN") {
 		t.Errorf("the picture is broken:\n%s", svg.String())
+	}
+}
+
+// TestTexts draws what was measured and looks whether texts run into one another or into bars, also in a wide font.
+func TestTexts(t *testing.T) {
+	records, err := read("../../results/compare.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var svg strings.Builder
+	if err := summarize(records).svg(&svg); err != nil {
+		t.Fatal(err)
+	}
+	type span struct {
+		y, from, to, size float64
+		what              string
+	}
+	number := func(s string) float64 {
+		v, err := strconv.ParseFloat(s, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	var all []span
+	for _, m := range regexp.MustCompile(`(?s)<text x="([-.\d]+)" y="-([-.\d]+)"[^>]*font-size:([.\d]+)px[^>]*>([^<]*)</text>`).FindAllStringSubmatch(svg.String(), -1) {
+		from, size := number(m[1]), number(m[3])
+		all = append(all, span{number(m[2]), from, from + 0.62*size*float64(utf8.RuneCountInString(m[4])), size, m[4]})
+	}
+	texts := len(all)
+	for _, m := range regexp.MustCompile(`<path d="M([.\d]+),([.\d]+)L([.\d]+),[.\d]+L[^"]*" style="fill:#([0-9A-F]+)"`).FindAllStringSubmatch(svg.String(), -1) {
+		if m[4] != "FFFFFF" { // that is the ground
+			all = append(all, span{number(m[2]), number(m[1]), number(m[3]), barHeight.Points(), "a bar"})
+		}
+	}
+	if texts < 150 || len(all) < texts+50 {
+		t.Fatalf("found %d texts and %d bars", texts, len(all)-texts)
+	}
+	for i, a := range all[:texts] {
+		for _, b := range all[i+1:] {
+			if a.y < b.y+b.size && b.y < a.y+a.size/2 && a.from < b.to && b.from < a.to {
+				t.Errorf("%q runs into %q at %.0f, %.0f", a.what, b.what, b.from, b.y)
+			}
+		}
 	}
 }
 

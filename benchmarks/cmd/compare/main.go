@@ -270,16 +270,19 @@ func (s settings) render() error {
 		return errors.New("nothing was measured")
 	}
 	sum := summarize(records)
-	write := func(ext string, to func(io.Writer)) error {
+	write := func(ext string, to func(io.Writer) error) error {
 		f, err := os.Create(s.out + ext)
 		if err != nil {
 			return err
 		}
 		w := bufio.NewWriter(f)
-		to(w)
-		return errors.Join(w.Flush(), f.Close())
+		return errors.Join(to(w), w.Flush(), f.Close())
 	}
-	err = errors.Join(write(".md", sum.markdown), write(".svg", sum.svg))
+	table := func(w io.Writer) error {
+		sum.markdown(w)
+		return nil
+	}
+	err = errors.Join(write(".md", table), write(".svg", sum.svg))
 	fmt.Printf("wrote %s.jsonl, .md and .svg\n", s.out)
 	return err
 }

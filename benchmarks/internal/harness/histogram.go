@@ -1,65 +1,62 @@
 package harness
 
 import (
-	"math/bits"
-	"sync/atomic"
+	"sync"
 	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// A Histogram counts durations with an error of at most 0.4 %. It allocates nothing while it is used, so that it
-// does not show in what is measured. The zero value is empty; all methods may be called concurrently.
+// A Histogram counts durations up to two minutes, what is longer as that, to three significant digits. The zero value is empty; all methods may be called
+// concurrently. Once each of its stripes is in use it allocates nothing, so that it does not show in what is measured.
 type Histogram struct {
-	stripes [stripes]struct {
-		counts [buckets]atomic.Uint64
-	}
+	stripes [stripes]stripe
+}
+
+// A stripe is what some of the writers have seen.
+type stripe struct {
+	mu   sync.Mutex // guards seen
+	seen *hdrhistogram.Histogram
+	_    [48]byte // its own cache line
 }
 
 const (
 	stripes = 8 // writers are spread over them
-	buckets = 36 * 128
+	longest = 2 * time.Minute
+	digits  = 3
 )
 
-func bucketOf(ns uint64) int {
-	shift := max(0, bits.Len64(ns)-8)
-	return min(shift*128+int(ns>>shift), buckets-1)
-}
-
-func middleOf(bucket int) float64 {
-	if bucket < 256 {
-		return float64(bucket)
-	}
-	shift := bucket/128 - 1
-	return (float64(bucket-shift*128) + 0.5) * float64(uint64(1)<<shift)
-}
+func newSeen() *hdrhistogram.Histogram { return hdrhistogram.New(1, int64(longest), digits) }
 
 // Add counts one duration; which tells concurrent callers apart.
 func (h *Histogram) Add(which int, d time.Duration) {
-	h.stripes[which%stripes].counts[bucketOf(uint64(max(0, d)))].Add(1)
+	s := &h.stripes[which%stripes]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.seen == nil {
+		s.seen = newSeen()
+	}
+	_ = s.seen.RecordValue(int64(min(max(d, 0), longest))) // it fails only beyond the longest
+}
+
+// all returns what all writers have seen.
+func (h *Histogram) all() *hdrhistogram.Histogram {
+	all := newSeen()
+	for i := range h.stripes {
+		s := &h.stripes[i]
+		s.mu.Lock()
+		if s.seen != nil {
+			all.Merge(s.seen)
+		}
+		s.mu.Unlock()
+	}
+	return all
 }
 
 // Count is the number of durations.
-func (h *Histogram) Count() uint64 {
-	var n uint64
-	for s := range h.stripes {
-		for b := range h.stripes[s].counts {
-			n += h.stripes[s].counts[b].Load()
-		}
-	}
-	return n
-}
+func (h *Histogram) Count() uint64 { return uint64(h.all().TotalCount()) }
 
 // Quantile returns the duration below which the part q of all lie; 0 when there are none.
 func (h *Histogram) Quantile(q float64) time.Duration {
-	total := h.Count()
-	want := min(uint64(q*float64(total))+1, total)
-	var seen uint64
-	for b := range buckets {
-		for s := range h.stripes {
-			seen += h.stripes[s].counts[b].Load()
-		}
-		if seen >= want && seen > 0 {
-			return time.Duration(middleOf(b))
-		}
-	}
-	return 0
+	return time.Duration(h.all().ValueAtQuantile(q * 100))
 }
