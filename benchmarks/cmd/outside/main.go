@@ -3,6 +3,7 @@
 //
 //	go run ./cmd/outside                                    # calls and reads, three rounds: 20 minutes
 //	go run ./cmd/outside -ops 'baton*' -callers 64 -rounds 1 -duration 2s -profile /tmp/prof
+//	go run ./cmd/outside -gaps 30                           # how long a client's writes stand when the leader is killed; 20 minutes
 //	go run ./cmd/outside -list
 //	go run ./cmd/outside -render                            # the tables again, from the raw data
 //
@@ -127,6 +128,7 @@ func run() error {
 	results := flag.String("results", "results", "where the results are written")
 	name := flag.String("name", "outside", "name of the results' files")
 	flag.StringVar(&s.profile, "profile", "", "directory for CPU profiles of the leader and of who calls; they slow both down")
+	kills := flag.Int("gaps", 0, "do not measure: kill the leader so often, and see how long writes then stand; the results are named gaps")
 	list := flag.Bool("list", false, "list the ops")
 	render := flag.Bool("render", false, "do not measure: write the tables from the raw data")
 	flag.Parse()
@@ -171,6 +173,10 @@ func run() error {
 				return err
 			}
 		}
+	}
+	if *kills > 0 {
+		s.out = filepath.Join(*results, "gaps")
+		return s.gaps(ctx, *kills)
 	}
 	merr := s.measure(ctx)
 	if ctx.Err() != nil {

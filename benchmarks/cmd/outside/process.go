@@ -46,12 +46,14 @@ type order struct {
 	Duration time.Duration
 	Profile  string // file for a CPU profile; "": none
 	Load     bool   // not measured but made until the next order
+	Watch    bool   // likewise, one every millisecond; the next order asks for how long none was acknowledged
 }
 
 type verdict struct {
 	Leads bool
 	Rate  harness.Rate
 	Usage harness.Usage
+	Gap   time.Duration
 	Err   string `json:",omitempty"`
 }
 
@@ -90,12 +92,18 @@ func runChild() error {
 		return err
 	}
 	var load *harness.Load
+	var watched *watch
 	for {
 		var o order
+		var v verdict
 		err := in.Decode(&o)
 		if load != nil {
 			load.Stop()
 			load = nil
+		}
+		if watched != nil {
+			v.Gap = watched.stop()
+			watched = nil
 		}
 		if errors.Is(err, io.EOF) {
 			return e.Close()
@@ -103,7 +111,6 @@ func runChild() error {
 		if err != nil {
 			return err
 		}
-		var v verdict
 		switch do := e.Op(o.Op); {
 		case o.Op == "":
 			v.Leads = e.Leads()
@@ -112,6 +119,8 @@ func runChild() error {
 			}
 		case do == nil:
 			v.Err = "no such operation"
+		case o.Watch:
+			watched = startWatch(do, o.Payload)
 		case o.Load:
 			load = harness.StartLoad(context.Background(), operation{o.Op, do}, harness.Class{Payload: o.Payload, Writers: o.Callers})
 		default:
@@ -212,16 +221,16 @@ func (p *process) ask(o order) (verdict, error) {
 
 // A cluster that runs, and its clients.
 type running struct {
+	cluster cluster
+	place   place
 	members []*process
 	client  *process
-	cancel  context.CancelFunc
 	dir     string
 }
 
 // start starts a cluster of three and its clients.
 func start(ctx context.Context, c cluster, dir string) (_ *running, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	r := &running{cancel: cancel}
+	r := &running{cluster: c}
 	defer func() {
 		if err != nil {
 			r.stop()
@@ -234,9 +243,9 @@ func start(ctx context.Context, c cluster, dir string) (_ *running, err error) {
 	if err != nil {
 		return r, err
 	}
-	at := place{Dir: r.dir, Peers: addrs[:members], Clients: addrs[members:]}
+	r.place = place{Dir: r.dir, Peers: addrs[:members], Clients: addrs[members:]}
 	for i := range members {
-		p, err := spawn(ctx, role{c.name, i, at})
+		p, err := spawn(ctx, role{c.name, i, r.place})
 		if err != nil {
 			return r, err
 		}
@@ -247,7 +256,7 @@ func start(ctx context.Context, c cluster, dir string) (_ *running, err error) {
 			return r, fmt.Errorf("start %s: %w", c.name, err)
 		}
 	}
-	if r.client, err = spawn(ctx, role{c.name, -1, at}); err != nil {
+	if r.client, err = spawn(ctx, role{c.name, -1, r.place}); err != nil {
 		return r, err
 	}
 	_, err = r.client.hear()
@@ -279,6 +288,18 @@ func (r *running) at(where string) (*process, error) {
 	return nil, fmt.Errorf("nobody leads within %v", harness.Patience)
 }
 
+// restart starts a member whose process has ended.
+func (r *running) restart(ctx context.Context, i int) error {
+	p, err := spawn(ctx, role{r.cluster.name, i, r.place})
+	if err != nil {
+		return err
+	}
+	r.members[i].in.Close()
+	r.members[i] = p
+	_, err = p.hear()
+	return err
+}
+
 // pids are those of all processes.
 func (r *running) pids() (all []int) {
 	for _, p := range append(r.members[:members:members], r.client) {
@@ -298,19 +319,22 @@ func (r *running) profile(file string, d time.Duration) error {
 
 // stop ends all processes and removes what they have written.
 func (r *running) stop() {
-	late := time.AfterFunc(10*time.Second, r.cancel)
-	defer late.Stop()
 	all := r.members
 	if r.client != nil {
 		all = append(all, r.client)
 	}
+	late := time.AfterFunc(10*time.Second, func() {
+		for _, p := range all {
+			_ = p.cmd.Process.Kill()
+		}
+	})
+	defer late.Stop()
 	for _, p := range all {
 		p.in.Close()
 	}
 	for _, p := range all {
 		_ = p.cmd.Wait()
 	}
-	r.cancel()
 	if r.dir != "" {
 		_ = os.RemoveAll(r.dir)
 	}
