@@ -54,7 +54,7 @@ var arrows = map[string][]string{
 	"internal/agent":         {"ha", "ha/onfence", "ha/watchdog", "fence"},
 	"internal/cmdline":       {"ha", "ha/client", "fence", "storage", "internal/agent", "internal/session", "internal/stats"},
 	"cmd/...":                {"internal/cmdline"},
-	"examples/...":           {"ha", "ha/activehttp", "ha/client", "fence", "fence/httpfence", "examples/internal/...", "examples/namenode/internal/..."},
+	"examples/...":           {"ha", "ha/activehttp", "ha/admin", "ha/client", "fence", "fence/httpfence", "examples/internal/...", "examples/namenode/internal/..."},
 	"deploy/service":         {"ha", "ha/activehttp", "ha/admin", "ha/metrics", "ha/watchdog"},
 }
 

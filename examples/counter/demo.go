@@ -20,6 +20,7 @@ const writers = 32
 // meanwhile.
 type script struct {
 	*demo.Cluster
+	web     bool // the members' pages are to be looked at
 	acked   atomic.Int64
 	writers sync.WaitGroup
 	result  [writers + 1]result // of the writers, numbered from 1; read when they have ended
@@ -41,9 +42,9 @@ type ack struct {
 	at     time.Time
 }
 
-func runDemo() int {
+func runDemo(web bool) int {
 	return demo.Run("counter", func(ctx context.Context, c *demo.Cluster) (string, error) {
-		s := &script{Cluster: c, first: map[uint64]ack{}}
+		s := &script{Cluster: c, web: web, first: map[uint64]ack{}}
 		return s.run(ctx)
 	})
 }
@@ -53,6 +54,9 @@ func (s *script) run(ctx context.Context) (string, error) {
 		return "", err
 	}
 	s.Printf("started three members: a (pid %d), b (pid %d), c (pid %d)", s.Members[0].Pid(), s.Members[1].Pid(), s.Members[2].Pid())
+	if s.web {
+		s.ShowPages("/admin/")
+	}
 	m, st, err := s.AwaitActive(ctx, 0)
 	if err != nil {
 		return "", err

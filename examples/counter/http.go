@@ -15,6 +15,7 @@ import (
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/ha"
 	"github.com/baton-ha/baton/ha/activehttp"
+	"github.com/baton-ha/baton/ha/admin"
 )
 
 // A server is what one member serves. What changes something comes to the Active, wherever it was sent: activehttp
@@ -25,10 +26,12 @@ import (
 //	GET  /value          this member's value; a standby's may lag; &client=… what one client added
 //	GET  /status         this member's view of the cluster
 //	POST /handover       let another member be Active
+//	     /admin/         the status page of this member
 type server struct {
 	name  string
 	node  *ha.Node
 	count *counter
+	page  *admin.Handler
 }
 
 func (s *server) handler() http.Handler {
@@ -37,7 +40,10 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("GET /value", s.value)
 	mux.HandleFunc("GET /status", s.status)
 	mux.HandleFunc("POST /handover", s.handover)
-	return &activehttp.Handler{Node: s.node, Next: mux, Anywhere: anywhere}
+	all := http.NewServeMux()
+	all.Handle("/admin/", http.StripPrefix("/admin", s.page)) // of this member, whoever is Active
+	all.Handle("/", &activehttp.Handler{Node: s.node, Next: mux, Anywhere: anywhere})
+	return all
 }
 
 // anywhere says which requests any member may serve: those that only read, and those that bring the token in whose name they are to

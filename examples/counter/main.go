@@ -3,7 +3,7 @@
 //
 // See it at work, with nothing else installed:
 //
-//	go run ./examples/counter
+//	go run ./examples/counter          # -web: and watch it on a status page
 //
 // This starts three members as processes on this machine, counts through the Active, kills it, hands
 // over, pauses it, and checks in the end that every acknowledged increment was counted, once, on every
@@ -43,6 +43,7 @@ import (
 	"time"
 
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/ha/admin"
 )
 
 func main() {
@@ -54,10 +55,11 @@ func main() {
 	flag.DurationVar(&cfg.ElectionTimeout, "election", 0, "the silence after which it is replaced (0: ten heartbeats)")
 	members := flag.String("members", "", "all members, the same on each: `name=host:port@host:port,…`, the second address for HTTP")
 	listen := flag.String("http", "", "`host:port` to serve HTTP on, if not the one in -members")
+	web := flag.Bool("web", false, "alone: have the demonstration show its members' status pages, until Ctrl-C")
 	supervised := flag.Bool("supervised", false, "stop at the end of standard input")
 	flag.Parse()
-	if flag.NFlag() == 0 && flag.NArg() == 0 {
-		os.Exit(runDemo())
+	if flag.NArg() == 0 && (flag.NFlag() == 0 || *web && flag.NFlag() == 1) {
+		os.Exit(runDemo(*web))
 	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -104,8 +106,11 @@ func runMember(ctx context.Context, cfg ha.Config, listen string) error {
 	if err != nil {
 		return err
 	}
-	s := &server{name: cfg.Name, node: node, count: count}
+	page := admin.New(node, admin.Config{Authorize: admin.FromLoopback, PageOf: func(m ha.MemberStatus) string { return m.Advertise + "/admin/" }})
+	defer page.Close()
+	s := &server{name: cfg.Name, node: node, count: count, page: page}
 	srv := &http.Server{Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second}
+	srv.RegisterOnShutdown(page.Close)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {

@@ -24,6 +24,7 @@ const (
 // A script is the demonstration: producers and workers, and what happens to the Active meanwhile.
 type script struct {
 	*demo.Cluster
+	web     bool // the members' pages are to be looked at
 	clients sync.WaitGroup
 
 	mu     sync.Mutex // guards all below
@@ -42,10 +43,10 @@ type answer struct {
 	Member    string
 }
 
-func runDemo() int {
+func runDemo(web bool) int {
 	return demo.Run("queue", func(ctx context.Context, c *demo.Cluster) (string, error) {
 		s := &script{
-			Cluster: c, pushed: map[uint64]bool{}, acked: map[uint64]bool{},
+			Cluster: c, web: web, pushed: map[uint64]bool{}, acked: map[uint64]bool{},
 			first: map[uint64]time.Time{}, back: map[uint64]job{},
 		}
 		return s.run(ctx)
@@ -57,6 +58,9 @@ func (s *script) run(ctx context.Context) (string, error) {
 		return "", err
 	}
 	s.Printf("started three members: a (pid %d), b (pid %d), c (pid %d)", s.Members[0].Pid(), s.Members[1].Pid(), s.Members[2].Pid())
+	if s.web {
+		s.ShowPages("/admin/")
+	}
 	m, st, err := s.AwaitActive(ctx, 0)
 	if err != nil {
 		return "", err

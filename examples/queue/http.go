@@ -16,6 +16,7 @@ import (
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/ha"
 	"github.com/baton-ha/baton/ha/activehttp"
+	"github.com/baton-ha/baton/ha/admin"
 )
 
 // A server is what one member serves. What changes something comes to the Active, wherever it was sent: activehttp
@@ -29,11 +30,13 @@ import (
 //	POST /retry          ?id=…: make a dead job ready again
 //	GET  /stats          this member's counts and dead jobs; a standby's may lag
 //	GET  /status         this member's view of the cluster
+//	     /admin/         the status page of this member
 type server struct {
 	name     string
 	attempts int
 	queue    *queue
 	node     *ha.Node
+	page     *admin.Handler
 }
 
 func (s *server) handler() http.Handler {
@@ -45,7 +48,10 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("POST /retry", s.retry)
 	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, s.queue.stats()) })
 	mux.HandleFunc("GET /status", s.status)
-	return &activehttp.Handler{Node: s.node, Next: mux, Anywhere: func(r *http.Request) bool { return r.Method == http.MethodGet }}
+	all := http.NewServeMux()
+	all.Handle("/admin/", http.StripPrefix("/admin", s.page)) // of this member, whoever is Active
+	all.Handle("/", &activehttp.Handler{Node: s.node, Next: mux, Anywhere: func(r *http.Request) bool { return r.Method == http.MethodGet }})
+	return all
 }
 
 const (

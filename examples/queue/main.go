@@ -4,7 +4,7 @@
 //
 // See it at work, with nothing else installed:
 //
-//	go run ./examples/queue
+//	go run ./examples/queue          # -web: and watch it on a status page
 //
 // This starts three members as processes on this machine, with producers and workers, kills the Active
 // and a worker, and checks in the end that every job was done. It takes about 10 seconds and leaves
@@ -49,6 +49,7 @@ import (
 	"time"
 
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/ha/admin"
 )
 
 func main() {
@@ -62,10 +63,11 @@ func main() {
 	attempts := flag.Int("attempts", 5, "how `often` a job is given out before it is dead")
 	members := flag.String("members", "", "all members, the same on each: `name=host:port@host:port,…`, the second address for HTTP")
 	listen := flag.String("http", "", "`host:port` to serve HTTP on, if not the one in -members")
+	web := flag.Bool("web", false, "alone: have the demonstration show its members' status pages, until Ctrl-C")
 	supervised := flag.Bool("supervised", false, "stop at the end of standard input")
 	flag.Parse()
-	if flag.NFlag() == 0 && flag.NArg() == 0 {
-		os.Exit(runDemo())
+	if flag.NArg() == 0 && (flag.NFlag() == 0 || *web && flag.NFlag() == 1) {
+		os.Exit(runDemo(*web))
 	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -113,7 +115,10 @@ func runMember(ctx context.Context, cfg ha.Config, listen string, attempts int) 
 	if err != nil {
 		return err
 	}
+	s.page = admin.New(s.node, admin.Config{Authorize: admin.FromLoopback, PageOf: func(m ha.MemberStatus) string { return m.Advertise + "/admin/" }})
+	defer s.page.Close()
 	srv := &http.Server{Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second}
+	srv.RegisterOnShutdown(s.page.Close)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {

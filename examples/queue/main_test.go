@@ -11,7 +11,7 @@ import (
 	"github.com/baton-ha/baton/ha"
 )
 
-func TestDemo(t *testing.T) { demotest.Run(t) }
+func TestDemo(t *testing.T) { demotest.RunWeb(t) }
 
 // apply appends a command as the log would, and returns its index.
 func apply(t *testing.T, q *queue, c command) uint64 {

@@ -21,6 +21,7 @@ type Cluster struct {
 	Client  *Client // of the three; nil if it was not Run that has made it
 
 	started time.Time
+	lingers bool // after the script
 	dir     string
 	fail    context.CancelCauseFunc
 }

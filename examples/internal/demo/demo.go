@@ -46,9 +46,9 @@ func RunEmpty(name string, script func(ctx context.Context, c *Cluster) (string,
 		return 1
 	}
 	ignoreBrokenPipe()
-	ctx, cancel := context.WithCancelCause(context.Background())
+	whole, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	ctx, stop := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not done after %v", limit))
+	ctx, stop := context.WithTimeoutCause(whole, limit, fmt.Errorf("not done after %v", limit))
 	defer stop()
 	signals := make(chan os.Signal, 1) // the first one counts
 	signal.Notify(signals, interrupts...)
@@ -61,6 +61,11 @@ func RunEmpty(name string, script func(ctx context.Context, c *Cluster) (string,
 	}
 	c := &Cluster{started: time.Now(), dir: dir, fail: cancel}
 	summary, err := script(ctx, c)
+	if c.lingers && err == nil && ctx.Err() == nil {
+		fmt.Println("\nPASS: " + summary + "\n\nThe members go on, and so do their pages, until Ctrl-C.")
+		<-whole.Done()
+		ctx = whole
+	}
 	if err == nil {
 		err = c.stopAll()
 	}
@@ -84,6 +89,15 @@ func RunEmpty(name string, script func(ctx context.Context, c *Cluster) (string,
 	}
 	fmt.Println("\nPASS: " + summary)
 	return 0
+}
+
+// ShowPages says where the members' pages are, at a path of their HTTP servers. When the script has succeeded the members go on until
+// Ctrl-C, so that they can be looked at.
+func (c *Cluster) ShowPages(path string) {
+	c.lingers = true
+	for _, m := range c.Members {
+		c.Printf("%s's page: http://%s%s", m.Name, m.HTTP, path)
+	}
 }
 
 // Printf prints a line with the time since the start in front of it.

@@ -2,11 +2,16 @@
 package demotest
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"errors"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -14,7 +19,12 @@ import (
 )
 
 // Run builds the program in the current directory and runs its demonstration.
-func Run(t *testing.T) {
+func Run(t *testing.T) { run(t, false) }
+
+// RunWeb is [Run] with -web: when the demonstration is over, the members' pages are there until an interrupt.
+func RunWeb(t *testing.T) { run(t, true) }
+
+func run(t *testing.T, web bool) {
 	if testing.Short() {
 		t.Skip("starts processes; takes as long as the demonstration")
 	}
@@ -27,7 +37,14 @@ func Run(t *testing.T) {
 	}
 	cmd := exec.CommandContext(ctx, program)
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
-	out, err := cmd.CombinedOutput()
+	var out []byte
+	var err error
+	if web {
+		cmd.Args = append(cmd.Args, "-web")
+		out, err = watch(t, cmd)
+	} else {
+		out, err = cmd.CombinedOutput()
+	}
 	t.Logf("%s", out)
 	if err != nil || !bytes.Contains(out, []byte("\nPASS: ")) {
 		t.Errorf("the demonstration failed: %v", err)
@@ -38,6 +55,48 @@ func Run(t *testing.T) {
 	if left := running(program); len(left) > 0 {
 		t.Errorf("processes are left: %v", left)
 	}
+}
+
+// watch runs a demonstration, looks at the pages of which it speaks when it is over, and interrupts it.
+func watch(t *testing.T, cmd *exec.Cmd) (out []byte, err error) {
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	pages := 0
+	for lines := bufio.NewScanner(stdout); lines.Scan(); {
+		out = append(append(out, lines.Bytes()...), '\n')
+		if !strings.HasSuffix(lines.Text(), "until Ctrl-C.") {
+			continue
+		}
+		for _, url := range regexp.MustCompile(`page: (http://\S+)`).FindAllSubmatch(out, -1) {
+			resp, err := http.Get(string(url[1]))
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			body, _ := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusOK || !bytes.Contains(body, []byte(" is Active</h1>")) {
+				t.Errorf("%s: %s\n%s", url[1], resp.Status, body)
+			}
+			pages++
+		}
+		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Error(err)
+		}
+	}
+	if pages != 3 {
+		t.Errorf("%d pages were looked at", pages)
+	}
+	var ended *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &ended) || ended.ExitCode() != 130 {
+		return out, err
+	}
+	return out, nil
 }
 
 // running finds the processes of a program, where the system shows them as files.
