@@ -108,7 +108,13 @@ func run(ctx context.Context, stop func(), name string, args []string) error {
 		return runDataNode(ctx, cfg, dial)
 	}
 	replication := flags.Int("replication", 3, "of put: at how many DataNodes each block shall be")
+	timeout := flags.Duration("timeout", 0, "how long to try at most (0: for ever)")
 	flags.Parse(args)
+	if *timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, *timeout)
+		defer cancel()
+	}
 	names, err := dial()
 	if err != nil {
 		return err
@@ -222,7 +228,8 @@ func runCommand(ctx context.Context, c *dfs.Client, name string, args []string, 
 		fmt.Println(report)
 		return report.Err()
 	}
-	return errors.New(usage)
+	fmt.Fprint(os.Stderr, usage)
+	return fmt.Errorf("%s %s: no such command", name, strings.Join(args, " "))
 }
 
 func root(path string) string {
