@@ -98,43 +98,50 @@ func TestOperate(t *testing.T) {
 	if len(epochs) == 0 || epochs[0].Epoch != 1 || epochs[0].First != 1 || epochs[0].Holder == "" {
 		t.Errorf("epochs %+v", epochs)
 	}
-	if r, err := c.backup(ctx, o); err != nil || r.Index < index {
-		t.Errorf("backup: %+v, %v", r, err)
-	}
+	eventually(t, "whoever makes the backup has the record", func() bool {
+		r, err := c.backup(ctx, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Index >= index
+	})
 
 	// Its events, also as another member asks for them, and as they come.
 	follow, stop := context.WithCancel(ctx)
 	defer stop()
-	active := 0
+	began, moved := o.Cluster().Epoch, false
 	for e, err := range o.Events(follow, "a", true) {
 		if err != nil {
-			if follow.Err() == nil {
-				t.Errorf("events end: %v", err)
-			}
+			t.Errorf("events end: %v", err)
 			break
 		}
 		if e.Member != "a" {
 			t.Errorf("an event of another: %v", e)
 		}
-		if e.Kind == string(ha.EventActive) {
-			stop()
-			active++
-			break
-		}
 		if e.Kind == string(ha.EventOpened) {
-			go func() {
-				for follow.Err() == nil && o.HandOver(follow, "a") != nil {
-					time.Sleep(10 * time.Millisecond)
+			go func() { // away from a, if it is there, and to it
+				for _, to := range []string{"b", "a"} {
+					for follow.Err() == nil && o.HandOver(follow, to) != nil {
+						time.Sleep(10 * time.Millisecond)
+					}
 				}
 			}()
 		}
+		if moved = e.Kind == string(ha.EventActive) && e.Epoch > began; moved {
+			stop()
+			break
+		}
 	}
-	if active == 0 {
+	if !moved {
 		t.Error("the event of a role that was taken over did not come")
 	}
 	var own, others []string
+	last := uint64(0)
 	for e, err := range c.node("a").EventsOf(ctx, "a", false) {
-		own = append(own, e.Text)
+		if own = append(own, e.Text); e.Seq != last+1 {
+			t.Errorf("event %d comes behind %d", e.Seq, last)
+		}
+		last = e.Seq
 		if err != nil {
 			t.Error(err)
 		}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/ha/client"
 )
 
 // This file makes backups, and clusters of what is left of others.
@@ -35,7 +36,7 @@ func backupCommand() *cli.Command {
 	}
 }
 
-func runBackup(ctx context.Context, c *cli.Command) (err error) {
+func runBackup(ctx context.Context, c *cli.Command) error {
 	args, err := words(c, 1, 1)
 	if err != nil {
 		return err
@@ -52,23 +53,27 @@ func runBackup(ctx context.Context, c *cli.Command) (err error) {
 		return err
 	}
 	defer o.Close()
-	w := io.WriteCloser(os.Stdout)
-	if path != "-" {
-		f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
-		if err != nil {
-			return usage("backup: %w", err)
-		}
-		defer os.Remove(f.Name())
-		defer func() {
-			if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-				err = os.Rename(f.Name(), path)
-			}
-		}()
-		w = f
+	if path == "-" {
+		return saveBackup(ctx, c, o, os.Stdout)
 	}
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+	if err != nil {
+		return usage("backup: %w", err)
+	}
+	err = errors.Join(saveBackup(ctx, c, o, f), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		err = errors.Join(err, os.Remove(f.Name()))
+	}
+	return err
+}
+
+// saveBackup writes a backup to w. What is written is read as it comes: what is no backup is never taken for one.
+func saveBackup(ctx context.Context, c *cli.Command, o *client.Client, w io.Writer) error {
 	b := newBar("backup", -1)
 	defer b.end()
-	// What is written is read again as it comes: what is no backup is never taken for one.
 	from, to := io.Pipe()
 	read := make(chan error, 1)
 	var info ha.BackupInfo
