@@ -194,7 +194,7 @@ func TestMembers(t *testing.T) {
 	}
 }
 
-// The service has TLS of its own behind a port that is shared; each member is known by its own host.
+// The service has TLS of its own behind a port that is shared, with members that have TLS, too, and without; each member is known by its own host.
 func TestActive_TLS(t *testing.T) {
 	t.Parallel()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -213,15 +213,28 @@ func TestActive_TLS(t *testing.T) {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(cert)
-	s := newSite(t, nil, naming, grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})))
-	conn := following(t, follow.Active, dialCluster(t, s.addrs[0]), follow.Config{},
-		grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: roots})))
-	for range 2 {
-		active, _ := s.settled()
-		if who, err := call(t.Context(), conn, ""); who != active || err != nil {
-			t.Errorf("%q, %v has served, and %s is active", who, err, active)
-		}
-		s.handOver()
+	secure := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, RootCAs: roots, ClientCAs: roots}
+	for what, between := range map[string]*tls.Config{"plain members": nil, "secure members": secure} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, func(c *ha.Config, _ *activegrpc.Server) { c.TLS = between }, naming, grpc.Creds(credentials.NewTLS(secure)))
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			c, err := client.Dial(ctx, client.Config{Cluster: "test", Addrs: s.addrs, TLS: between, Logger: quiet})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			conn := following(t, follow.Active, c, follow.Config{}, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: roots})))
+			for range 2 {
+				active, _ := s.settled()
+				if who, err := call(t.Context(), conn, ""); who != active || err != nil {
+					t.Errorf("%q, %v has served, and %s is active", who, err, active)
+				}
+				s.handOver()
+			}
+			conn.Close()
+		})
 	}
 }
 
