@@ -57,12 +57,24 @@ func explain(events []Event) Explanation {
 	var from *Event // the last EventActive
 	for i := range events {
 		if e := &events[i]; e.Kind == EventActive && (from == nil || e.Epoch > from.Epoch) {
+			from = x.heardOf(from, e)
 			x.Failovers = append(x.Failovers, x.failover(from, e))
 			from = e
 		}
 	}
 	x.Now = x.now(from)
 	return x
+}
+
+// heardOf returns the Active before one. Where it is a member of which there are no events, others have recorded its epoch.
+func (x *Explanation) heardOf(from, to *Event) *Event {
+	for i := range x.Events {
+		e := &x.Events[i]
+		if e.Kind == EventEpoch && e.Epoch < to.Epoch && (from == nil || e.Epoch > from.Epoch) && !slices.Contains(x.members(), e.Peer) {
+			from = &Event{Kind: EventActive, Member: e.Peer, Epoch: e.Epoch, Term: e.Term, Time: e.Time}
+		}
+	}
+	return from
 }
 
 // failover explains one change, from the one Active to the next.

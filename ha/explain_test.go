@@ -78,6 +78,19 @@ func TestExplain_Words(t *testing.T) {
 	}
 }
 
+// TestExplain_WithoutItsEvents: of the Active that is gone there are no events, and the others have seen its epoch.
+func TestExplain_WithoutItsEvents(t *testing.T) {
+	at := time.Unix(1000, 0)
+	x := ExplainEvents([]Event{
+		{Time: at, Member: "b", Run: 1, Seq: 1, Kind: EventEpoch, Epoch: 1, Term: 2, Peer: "a"},
+		{Time: at.Add(time.Second), Member: "b", Run: 1, Seq: 2, Kind: EventElected, Term: 3, Peer: "a", Cause: string(EndedGone), Text: "a's process is gone"},
+		{Time: at.Add(2 * time.Second), Member: "b", Run: 1, Seq: 3, Kind: EventActive, Epoch: 2, Term: 3, Phases: &Phases{Detect: time.Millisecond}},
+	})
+	if len(x.Failovers) != 1 || x.Failovers[0].From != "a" || x.Failovers[0].Cause != string(EndedGone) {
+		t.Errorf("%+v", x.Failovers)
+	}
+}
+
 // TestEventFiles: events outlive what writes them, the oldest go first, and what was written by half is passed over.
 func TestEventFiles(t *testing.T) {
 	dir := t.TempDir()
