@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync"
+	"time"
 )
 
 // This file says in the log what is recorded: one line for each thing that happened, in words that say what it means, and none for a step on
@@ -16,6 +18,46 @@ func (n *Node) event(e Event) { n.eventOf(e, nil) }
 // eventOf is event of an error, which the log has whole, and the event in one line.
 func (n *Node) eventOf(e Event, err error) {
 	n.events.record(e)
+	if e.Kind == EventEpoch && e.Peer != n.cfg.Name {
+		n.sayRole(e, false)
+		return
+	}
+	n.sayEvent(e, err)
+}
+
+// roleElsewhere is what was said last of who else has the role.
+type roleElsewhere struct {
+	mu    sync.Mutex // guards what follows
+	said  said
+	epoch Event // the last
+	open  bool  // it was not said yet
+}
+
+// sayRole says that another member has the role; where that changes all the time, after growing pauses, and of who has it then.
+func (n *Node) sayRole(e Event, late bool) {
+	r := &n.roleOf
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if late {
+		r.said.timer = false
+		if e = r.epoch; !r.open || n.hasEnded() || n.status.Load().Epoch != e.Epoch {
+			return
+		}
+	}
+	r.epoch, r.open = e, true
+	_, wait := r.said.say(time.Now())
+	switch {
+	case wait == 0:
+		r.open = false
+		n.sayEvent(e, nil)
+	case !r.said.timer:
+		r.said.timer = true
+		time.AfterFunc(wait, func() { n.sayRole(Event{}, true) })
+	}
+}
+
+// sayEvent writes the line of an event.
+func (n *Node) sayEvent(e Event, err error) {
 	level, message := n.lineOf(e)
 	args := []any{"member", n.cfg.Name}
 	if e.Epoch != 0 {

@@ -77,6 +77,7 @@ type Node struct {
 	misusedAt atomic.Int64
 	events    recorder
 	roles     roleCounts
+	roleOf    roleElsewhere
 	story     chronicle   // owned by the log's loop
 	stuck     atomic.Bool // OnActive goes on, DrainTimeout after its ctx had ended
 
