@@ -118,6 +118,8 @@ type simMember struct {
 	fetching  bool
 	stepping  bool // the loop is in the core
 
+	coolTill time.Duration // before which it must not be active, on its clock, since OnActive has failed
+
 	birth simBirth
 	simMembership
 	simHealth
@@ -292,10 +294,10 @@ func (m *simMember) start(fresh bool) {
 	if err := m.restore(nil); err != nil {
 		m.c.check.fail("%s: restore: %v", m.name, err)
 	}
-	m.slow, m.quick = false, 0
+	m.slow, m.quick, m.coolTill = false, 0, 0
 	m.role = newRole(roleConfig{
 		name: m.name, cluster: "sim", heartbeat: m.timing.heartbeat, electionTimeout: m.timing.election,
-		drainTimeout: simDrain, coolDown: time.Second, strikes: m.strikes(), fenceTimeout: cfg.fenceTimeout(), preempt: cfg.preempt, arbiter: m.arbiter, clusterID: [16]byte{byte(m.i + 1)}, id: m.id, roster: c.Roster(),
+		drainTimeout: simDrain, coolDown: simCoolDown, strikes: m.strikes(), fenceTimeout: cfg.fenceTimeout(), preempt: cfg.preempt, arbiter: m.arbiter, clusterID: [16]byte{byte(m.i + 1)}, id: m.id, roster: c.Roster(),
 	}, c.Epoch())
 	switch {
 	case cfg.births && fresh:
@@ -471,6 +473,16 @@ func (m *simMember) observe(now time.Duration, view log.View, in input) []log.Ev
 	if view.DiskSince != 0 {
 		m.slow, m.quick = true, 0
 	}
+	switch in := in.(type) {
+	case callbackDone:
+		if m.role.phase.open() && in.err != nil {
+			m.coolTill = now + simCoolDown
+		}
+	case become:
+		if in.wish.active {
+			m.coolTill = 0
+		}
+	}
 	out := m.role.step(now, view, in)
 	for _, a := range out.actions {
 		switch a := a.(type) {
@@ -493,6 +505,9 @@ func (m *simMember) observe(now time.Duration, view log.View, in input) []log.Ev
 	return out.events
 }
 
+// simCoolDown is how long a member stays away whose OnActive has failed, at least.
+const simCoolDown = time.Second
+
 // asked is a wish whose answer nobody waits for.
 func asked(active bool) become { return become{&wish{active: active, reply: make(chan error, 1)}} }
 
@@ -504,6 +519,9 @@ func (m *simMember) run(p phase) {
 	t := &simTenure{token: p.token, until: m.role.lead.lease, open: true}
 	m.tenure, m.working, m.endedAt = t, true, 0
 	m.c.check.active(m, p.token)
+	if left := m.coolTill - m.local(); left > 0 {
+		m.c.check.fail("%s is active %v before it has cooled down, since OnActive has failed", m.name, left)
+	}
 	if m.slow && m.quick < probesNeeded {
 		m.c.check.fail("%s is active, and its disk, which did not answer, was fast %d times since", m.name, m.quick)
 	}
