@@ -32,6 +32,7 @@ import (
 	"github.com/baton-ha/baton/examples/namenode/internal/dfs"
 	"github.com/baton-ha/baton/examples/namenode/internal/namenode"
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/ha/admin"
 	"github.com/baton-ha/baton/ha/client"
 )
 
@@ -145,7 +146,12 @@ func runNameNode(ctx context.Context, cfg ha.Config, s *namenode.Server) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: s.Handler(node), ReadHeaderTimeout: 10 * time.Second}
+	page := admin.New(node, admin.Config{PageOf: func(m ha.MemberStatus) string { return m.Advertise + "/admin/" }})
+	defer page.Close()
+	mux := http.NewServeMux()
+	mux.Handle("/", s.Handler(node))
+	mux.Handle("/admin/", http.StripPrefix("/admin", page))
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	go func() {
 		if err := server.Serve(node.Others()); !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
 			slog.Error("serve HTTP", "err", err)
