@@ -48,6 +48,7 @@ var arrows = map[string][]string{
 	"internal/tenure":        {"ha", "fence"},
 	"internal/upgrade":       {"ha"},
 	"internal/vfs":           nil,
+	"internal/hosts":         nil,
 	"internal/sessionflood":  {"internal/wire"},
 	"internal/wire":          nil,
 	"internal/yield":         nil,

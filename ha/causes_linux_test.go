@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/internal/hosts"
 )
 
 var causes = flag.String("causes", "", "which causes of the table of TestT22_Processes are injected, a regular expression; beside the few that need nothing they need root, ip, nft, and fsfreeze")
@@ -28,7 +29,7 @@ type ward struct {
 	*witness
 	dirs  map[string]string
 	kids  map[string]child
-	hosts *hosts // nil: all are on this one
+	hosts *hosts.Hosts // nil: all are on this one
 	disks map[string]string
 	over  map[string]bool // the process of a member has ended by itself
 	other string          // the member that the last case was done to beside the Active
@@ -38,7 +39,7 @@ func newWard(t *testing.T, names ...string) *ward {
 	w := &ward{witness: newWitness(t), dirs: map[string]string{}, kids: map[string]child{}, disks: map[string]string{}, over: map[string]bool{}}
 	var members []ha.Member
 	if *causes != "" {
-		w.hosts = newHosts(t, names...)
+		w.hosts = hosts.New(t, names...)
 	}
 	for i, name := range names {
 		addr := ""
@@ -55,7 +56,7 @@ func newWard(t *testing.T, names ...string) *ward {
 		w.kids[name] = child{Name: name, Dir: w.dirs[name], Cluster: "causes", Members: members, Writers: 1, Pace: 2 * time.Millisecond, Patient: true}
 		if w.hosts != nil {
 			k := w.kids[name]
-			k.Host = w.hosts.of(name)
+			k.Host = w.hosts.Of(name)
 			w.kids[name] = k
 		}
 	}
@@ -293,10 +294,10 @@ func all(w *ward, mood string) {
 }
 
 func cutOff(out, in bool) func(w *ward, active string) {
-	return func(w *ward, active string) { w.hosts.cut(active, out, in) }
+	return func(w *ward, active string) { w.hosts.Cut(active, out, in) }
 }
 
-func healed(w *ward, active string) { w.hosts.heal(active) }
+func healed(w *ward, active string) { w.hosts.Heal(active) }
 
 var frozen string // the cgroup in which the Active is, "" if there is none
 

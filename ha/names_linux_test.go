@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/internal/hosts"
 )
 
 var moveRounds = flag.Int("move.rounds", 0, "how often TestNames_Move moves a member to another address in each way; needs root and ip")
@@ -76,23 +77,23 @@ func answerName(q []byte, addrs map[string]string) []byte {
 
 // names are those of the hosts' name server.
 type names struct {
-	*hosts
+	*hosts.Hosts
 	path string
 	addr map[string]string
 }
 
 // newNames starts a name server, on the switch, that all hosts ask. The members' names are those of the hosts, below a domain, as
 // in a StatefulSet.
-func newNames(h *hosts, members ...string) *names {
+func newNames(h *hosts.Hosts, members ...string) *names {
 	h.Helper()
-	n := &names{hosts: h, path: filepath.Join(h.TempDir(), "names"), addr: map[string]string{}}
+	n := &names{Hosts: h, path: filepath.Join(h.TempDir(), "names"), addr: map[string]string{}}
 	for i, m := range members {
 		n.addr[m+".kv"] = fmt.Sprintf("10.77.0.%d", i+1)
 	}
 	n.write()
-	h.in("sw", "ip", "addr", "add", "10.77.0.254/24", "dev", "br0")
+	h.In("sw", "ip", "addr", "add", "10.77.0.254/24", "dev", "br0")
 	for _, m := range members {
-		dir := "/etc/netns/" + h.of(m) // which ip-netns(8) puts over /etc
+		dir := "/etc/netns/" + h.Of(m) // which ip-netns(8) puts over /etc
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			h.Fatal(err)
 		}
@@ -104,7 +105,7 @@ func newNames(h *hosts, members ...string) *names {
 			h.Fatal(err)
 		}
 	}
-	receive(h.T, "the name server", spawn(h.T, child{Names: n.path, Host: h.of("sw")}).lines)
+	receive(h.T, "the name server", spawn(h.T, child{Names: n.path, Host: h.Of("sw")}).lines)
 	return n
 }
 
@@ -127,8 +128,8 @@ func (n *names) write() {
 func (n *names) move(name, to string) (old string) {
 	n.Helper()
 	old = n.addr[name+".kv"]
-	n.in(name, "ip", "addr", "del", old+"/24", "dev", "eth0") // first: it would take a second one of its network with it
-	n.in(name, "ip", "addr", "add", to+"/24", "dev", "eth0")
+	n.In(name, "ip", "addr", "del", old+"/24", "dev", "eth0") // first: it would take a second one of its network with it
+	n.In(name, "ip", "addr", "add", to+"/24", "dev", "eth0")
 	n.addr[name+".kv"] = to
 	return old
 }
@@ -136,9 +137,9 @@ func (n *names) move(name, to string) (old string) {
 // reuse gives an address that is free to a stranger, who refuses all connections.
 func (n *names) reuse(addr string) {
 	n.Helper()
-	n.in("stranger", "ip", "addr", "add", addr+"/24", "dev", "eth0")
+	n.In("stranger", "ip", "addr", "add", addr+"/24", "dev", "eth0")
 	for host := range n.addr { // who remembers whose it was would find nobody for a while
-		n.in(strings.TrimSuffix(host, ".kv"), "ip", "neigh", "flush", "all")
+		n.In(strings.TrimSuffix(host, ".kv"), "ip", "neigh", "flush", "all")
 	}
 }
 
@@ -152,7 +153,7 @@ func TestNames_Move(t *testing.T) {
 		t.Skip("takes a while, and root: see -move.rounds")
 	}
 	all := []string{"a", "b", "c"}
-	n := newNames(newHosts(t, append(all, "stranger")...), all...)
+	n := newNames(hosts.New(t, append(all, "stranger")...), all...)
 	dir := map[string]string{}
 	var members []ha.Member
 	for _, name := range all {
@@ -163,7 +164,7 @@ func TestNames_Move(t *testing.T) {
 	start := func(name string) {
 		delete(w.settled, name)
 		w.listen(name, spawn(t, child{
-			Name: name, Dir: dir[name], Cluster: "names", Bind: ":7400", Members: members, Host: n.of(name),
+			Name: name, Dir: dir[name], Cluster: "names", Bind: ":7400", Members: members, Host: n.Of(name),
 			Writers: 1, Pace: time.Millisecond, CatchUp: w.last, Heal: true,
 		}))
 	}

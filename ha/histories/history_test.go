@@ -6,28 +6,27 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"math"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/anishathalye/porcupine"
-
-	"github.com/baton-ha/baton/ha"
 )
 
 var (
 	runs  = flag.Int("runs", 3, "how many histories are made")
 	first = flag.Uint64("first", 1, "the seed of the first of them")
 	lasts = flag.Duration("lasts", 6*time.Second, "how long the faults of one go on")
+	cuts  = flag.Bool("cuts", false, "give each process a network namespace, and cut them off, too; needs root, ip and nft")
 )
 
 // input is a call, and output what it was answered, if that is known.
@@ -95,6 +94,7 @@ type court struct {
 	mu      sync.Mutex // guards everything below
 	history []porcupine.Operation
 	open    map[string]porcupine.Operation // by process and call
+	noted   map[string]int                 // what else the processes say has happened
 	unknown int
 }
 
@@ -103,6 +103,10 @@ func (c *court) hear(process, line string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f := strings.Fields(line)
+	if f[0] == "N" {
+		c.noted[f[1]]++
+		return
+	}
 	id := process + " " + f[1]
 	op := c.open[id]
 	switch f[0] {
@@ -154,6 +158,9 @@ func (c *court) spawn(m member, number int) *process {
 	}
 	p := &process{name: fmt.Sprintf("%s%d", m.Name, number), over: make(chan struct{}), done: make(chan struct{})}
 	p.cmd = exec.Command(os.Args[0], "-test.run=^$")
+	if m.Host != "" {
+		p.cmd = exec.Command("ip", "netns", "exec", m.Host, os.Args[0], "-test.run=^$")
+	}
 	p.cmd.Env = append(os.Environ(), memberVariable+"="+string(text))
 	p.cmd.Stderr = os.Stderr
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
@@ -202,7 +209,8 @@ func freeAddr(t *testing.T) string {
 	return ""
 }
 
-// TestHistories: calls and reads of three processes, which are killed and stopped meanwhile, can be explained by one order.
+// TestHistories: calls and reads of processes that are killed, stopped, cut off, added and removed meanwhile, and whose sessions expire, can be
+// explained by one order.
 func TestHistories(t *testing.T) {
 	judged := 0
 	for seed := *first; seed < *first+uint64(*runs); seed++ {
@@ -219,71 +227,33 @@ func TestHistories(t *testing.T) {
 
 // history makes one, and reports whether it could be judged: with many calls of unknown fate that can take for ever.
 func history(t *testing.T, seed uint64) (judged bool) {
-	r := rand.New(rand.NewPCG(seed, 0))
-	dir := t.TempDir()
-	c := &court{T: t, open: map[string]porcupine.Operation{}}
-	var members []ha.Member
-	for i := range 3 {
-		members = append(members, ha.Member{Name: string(rune('a' + i)), Addr: freeAddr(t)})
-	}
-	running := make([]*process, len(members))
-	defer func() {
-		for _, p := range running {
-			if p != nil {
-				p.kill()
-			}
-		}
-	}()
-	spawned := 0
-	start := func(i int) {
-		spawned++
-		running[i] = c.spawn(member{
-			Name: members[i].Name, Dir: filepath.Join(dir, members[i].Name), Members: members, Workers: 3,
-			Seed: seed<<20 | uint64(spawned), Handler: seed%2 == 0,
-		}, spawned)
-	}
-	for i := range members {
-		start(i)
-	}
-	time.Sleep(time.Second)
-	kills, stops := 0, 0
+	c := &court{T: t, open: map[string]porcupine.Operation{}, noted: map[string]int{}}
+	f := newFaults(c, seed)
+	defer f.close()
+	f.begin()
 	for until := time.Now().Add(*lasts); time.Now().Before(until); {
-		time.Sleep(time.Duration(200+r.IntN(500)) * time.Millisecond)
-		i := r.IntN(len(members))
-		if r.IntN(2) == 0 {
-			kills++
-			running[i].kill()
-			time.Sleep(time.Duration(r.IntN(500)) * time.Millisecond)
-			start(i)
-			continue
-		}
-		stops++
-		_ = running[i].cmd.Process.Signal(syscall.SIGSTOP)
-		time.Sleep(time.Duration(r.IntN(1200)) * time.Millisecond)
-		_ = running[i].cmd.Process.Signal(syscall.SIGCONT)
+		f.one()
 	}
+	running := slices.Collect(maps.Values(f.running))
 	for _, p := range running {
 		_, _ = io.WriteString(p.stdin, "stop\n")
 	}
-	for i, p := range running {
+	for _, p := range running {
 		select {
 		case <-p.done:
 		case <-p.over:
-			t.Fatalf("%s has ended", members[i].Name)
+			t.Fatalf("%s has ended", p.name)
 		case <-time.After(3 * time.Minute):
-			t.Fatalf("%s does not come to its end", members[i].Name)
+			t.Fatalf("%s does not come to its end", p.name)
 		}
 	}
-	for i, p := range running {
-		p.kill()
-		running[i] = nil
-	}
+	f.close()
 	for _, op := range c.open {
 		c.never(op)
 	}
 	began := time.Now()
 	result, info := porcupine.CheckOperationsVerbose(model, c.history, judging)
-	t.Logf("%d calls and reads, %d of them of unknown fate, %d kills, %d stops: %v after %v", len(c.history), c.unknown, kills, stops, result, time.Since(began).Round(time.Millisecond))
+	t.Logf("%d calls and reads, %d of them of unknown fate; %v; %v: %v after %v", len(c.history), c.unknown, f.made, c.noted, result, time.Since(began).Round(time.Millisecond))
 	if result == porcupine.Illegal {
 		path := filepath.Join(t.ArtifactDir(), "history.html")
 		t.Errorf("there is no order that explains it; see %s: %v", path, porcupine.VisualizePath(model, info, path))

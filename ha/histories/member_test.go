@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +18,9 @@ import (
 
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/internal/session"
+	"github.com/baton-ha/baton/internal/sessionflood"
+	"github.com/baton-ha/baton/internal/wire"
 )
 
 const memberVariable = "BATON_HISTORY_MEMBER"
@@ -27,7 +31,9 @@ type member struct {
 	Members   []ha.Member
 	Seed      uint64
 	Workers   int
-	Handler   bool // calls go through a handler
+	Handler   bool   // calls go through a handler
+	Host      string // the network namespace to run in; "": the parent's
+	Join      bool   // it waits to be added
 }
 
 func TestMain(m *testing.M) {
@@ -51,13 +57,13 @@ func clock() int64 {
 	return t.Nano()
 }
 
-// run is the process's main. It ends with its standard input, or after the line "stop" once its calls have ended; then it says "stopped". For
-// each call it prints "B worker time command", and then "E worker time answer", "U worker" if nobody knows, "F worker" if it
+// run is the process's main. It ends with its standard input. On the line "stop" it says "stopped" once its calls have ended; the other
+// lines are changes of the list of members, and "flood". What has become of those it says as "N what". For each call it prints "B worker time command", and then "E worker time answer", "U worker" if nobody knows, "F worker" if it
 // has not taken effect.
 func (c member) run() {
 	m := newMachine()
 	cfg := ha.Config{
-		Name: c.Name, Dir: c.Dir, Cluster: "histories", Members: c.Members, StateMachine: m,
+		Name: c.Name, Dir: c.Dir, Cluster: "histories", Members: c.Members, StateMachine: m, Join: c.Join,
 		Heartbeat: 20 * time.Millisecond, ElectionTimeout: 200 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
 		CheckpointBytes: 16 << 10, RetainBytes: 32 << 10, // so that who was away needs snapshots, and restarts begin with one
 	}
@@ -92,15 +98,73 @@ func (c member) run() {
 			}
 		})
 	}
+	go c.countSnapshots(n, say)
 	go func() {
-		for lines := bufio.NewScanner(os.Stdin); lines.Scan() && lines.Text() == "stop"; {
-			stop()
-			working.Wait()
-			say("stopped")
+		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+			if lines.Text() == "stop" {
+				stop()
+				working.Wait()
+				say("stopped")
+				continue
+			}
+			go c.obey(n, strings.Fields(lines.Text()), say)
 		}
 		os.Exit(0)
 	}()
 	select {}
+}
+
+// obey does what one line says.
+func (c member) obey(n *ha.Node, line []string, say func(string, ...any)) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	var err error
+	switch line[0] {
+	case "demote":
+		err = n.Demote(ctx, line[1])
+	case "promote":
+		err = n.Promote(ctx, line[1])
+	case "add":
+		err = n.AddMember(ctx, ha.Member{Name: line[1], Addr: line[2]})
+	case "remove":
+		err = n.RemoveMember(ctx, line[1])
+	case "flood":
+		err = c.flood(ctx, n.Status().ActiveAddr)
+	}
+	if err == nil {
+		say("N %s", line[0])
+	}
+}
+
+// flood has more sessions opened and used than members keep, so that those of who is not heard of meanwhile expire.
+func (c member) flood(ctx context.Context, addr string) error {
+	cl, err := session.NewClient(session.ClientConfig{Cluster: "histories", Name: "flood", Role: session.RoleClient, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	mux, err := cl.Dial(ctx, addr, "")
+	if err != nil {
+		return err
+	}
+	defer mux.Close()
+	st, err := mux.Open(ctx, wire.KindCall)
+	if err != nil {
+		return err
+	}
+	_, codes, err := sessionflood.Run(st, 16_500, []byte("get flood"))
+	if err == nil && codes[wire.CallDone] < 16_400 {
+		err = fmt.Errorf("the calls were answered with %v", codes)
+	}
+	return err
+}
+
+// countSnapshots says each snapshot that the member has received.
+func (c member) countSnapshots(n *ha.Node, say func(string, ...any)) {
+	for seen := uint64(0); ; time.Sleep(50 * time.Millisecond) {
+		for is := n.Stats().Log.SnapshotsReceived; seen < is; seen++ {
+			say("N snapshot")
+		}
+	}
 }
 
 // call makes one call, and says what came of it.
@@ -130,6 +194,9 @@ func (c member) call(n *ha.Node, m *machine, r *rand.Rand, id string, say func(s
 	case err == nil:
 		say("E %s %d %s", id, clock(), answer)
 	case errors.Is(err, ha.ErrUnknown):
+		if errors.Is(err, ha.ErrSessionExpired) {
+			say("N expired")
+		}
 		say("U %s", id)
 	default:
 		say("F %s", id)
