@@ -226,6 +226,24 @@ func TestOperate(t *testing.T) {
 			t.Errorf("no %s: %q, %v", kind, b, err)
 		}
 	}
+	// Who asks and never ends: as many as there are places, and places are free again.
+	many := stranger(t, c.addr("a"), session.RoleClient)
+	ask := func() error {
+		st := open(t, many, wire.KindReport)
+		_ = st.Send(wire.ReportRequest{What: wire.ReportStatus, Follow: true}.Encode())
+		_, err := st.Recv(wire.MaxReport)
+		return err
+	}
+	busy := error(nil)
+	for range 65 {
+		busy = ask()
+	}
+	if !errors.Is(busy, &session.StreamError{Code: session.StreamBusy}) {
+		t.Errorf("one report more than there are places for: %v", busy)
+	}
+	many.Close()
+	many = stranger(t, c.addr("a"), session.RoleClient)
+	eventually(t, "there are places again", func() bool { return ask() == nil })
 	st := open(t, m, wire.KindReport)
 	_ = st.Send([]byte{1, 200, 0})
 	if b, err := st.Recv(1 << 20); !errors.Is(err, &session.StreamError{Code: wire.CodeMalformed}) {
