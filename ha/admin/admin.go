@@ -79,7 +79,7 @@ type Handler struct {
 }
 
 // New returns a handler for a member. It looks at the member every two seconds until Close, or until the node is closed, which takes
-// some hundredths of a millisecond, so that the page has the last ten minutes to show.
+// about a tenth of a millisecond, so that the page has the last ten minutes to show.
 func New(n Node, cfg Config) *Handler {
 	ctx, cancel := context.WithCancel(context.Background())
 	h := &Handler{node: n, cfg: cfg, log: cfg.Logger, mux: http.NewServeMux(), guard: http.NewCrossOriginProtection(), cancel: cancel}
