@@ -234,7 +234,8 @@ type Config struct {
 	// revision of the main module as they were built, if that is known.
 	Version string
 
-	// SnapshotLimit is the most bytes a second at which this member sends snapshots, to all others together. 0: none. At least 1 MiB.
+	// SnapshotLimit is the most bytes a second at which this member sends snapshots, to all others together. 0: none. At least 1 MiB. Without it
+	// they are sent as fast as appends leave room for, and at 8 MiB a second at least.
 	SnapshotLimit int64
 
 	// Logger gets what happens, from a goroutine of its own: one that is slow delays nothing, and loses lines.
