@@ -3,7 +3,10 @@ package ha
 import (
 	"flag"
 	"math/bits"
+	"runtime"
 	"runtime/debug"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,29 +22,56 @@ var (
 	simTime  = flag.Duration("sim.time", 20*time.Second, "virtual time of each seed of T2")
 )
 
-// seeds calls f for each seed that is asked for, as a subtest that names it.
+// abreast calls f with each number below n, in order, on as many goroutines as there are processors: a simulation uses one. It calls no more once f has
+// returned false, and returns when all calls have.
+func abreast(n int, f func(i int) bool) {
+	var next atomic.Int64
+	var over atomic.Bool
+	var all sync.WaitGroup
+	for range min(n, runtime.GOMAXPROCS(0)) {
+		all.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n && !over.Load(); i = int(next.Add(1)) - 1 {
+				if !f(i) {
+					over.Store(true)
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+// seeds calls f for each seed that is asked for, several at a time.
 func seeds(t *testing.T, f func(seed uint64) *simCluster) {
 	t.Helper()
 	first, n := *simFirst, *simSeeds
 	if *simSeed != 0 {
 		first, n = *simSeed, 1
 	}
-	var tenures, acks, snapshots, events int
-	var hash uint64
+	type ran struct {
+		tenures, acks, snapshots, events int
+		hash                             uint64
+		faults                           []string
+	}
 	defer debug.SetGCPercent(debug.SetGCPercent(800)) // a simulation keeps little and makes much
-	for seed := first; seed < first+uint64(n); seed++ {
-		c := f(seed)
-		tenures, acks, events = tenures+c.check.tenures, acks+c.check.acks, events+c.w.Events()
-		snapshots += c.check.snapshots
-		hash = bits.RotateLeft64(hash, 1) ^ c.w.Hash()
-		if len(c.check.faults) > 0 {
-			for _, fault := range c.check.faults {
+	all := make([]ran, n)
+	abreast(n, func(i int) bool {
+		c := f(first + uint64(i))
+		all[i] = ran{c.check.tenures, c.check.acks, c.check.snapshots, c.w.Events(), c.w.Hash(), c.check.faults}
+		return len(c.check.faults) == 0
+	})
+	var sum ran
+	for i, r := range all {
+		sum.tenures, sum.acks, sum.snapshots, sum.events = sum.tenures+r.tenures, sum.acks+r.acks, sum.snapshots+r.snapshots, sum.events+r.events
+		sum.hash = bits.RotateLeft64(sum.hash, 1) ^ r.hash
+		if len(r.faults) > 0 {
+			for _, fault := range r.faults {
 				t.Error(fault)
 			}
+			seed := first + uint64(i)
 			t.Fatalf("seed %d failed; replay it with: go test ./ha -run '^%s$' -sim.seed=%d -sim.time=%v", seed, t.Name(), seed, *simTime)
 		}
 	}
-	t.Logf("%d seeds: %d tenures, %d records acknowledged, %d snapshots installed, %d events, hash %016x", n, tenures, acks, snapshots, events, hash)
+	t.Logf("%d seeds: %d tenures, %d records acknowledged, %d snapshots installed, %d events, hash %016x", n, sum.tenures, sum.acks, sum.snapshots, sum.events, sum.hash)
 }
 
 // t2 is a configuration whose faults come from the seed too.
@@ -183,7 +213,11 @@ func TestT1_ExhaustiveDrops(t *testing.T) {
 	if len(clean.check.faults) > 0 {
 		t.Fatal(clean.check.faults)
 	}
-	runs := 0
+	type loss struct {
+		links [2]link
+		nth   [2]int
+	}
+	var losses []loss
 	all := []link{{0, 1}, {0, 2}, {1, 2}}
 	for x := range all {
 		for y := range x + 1 {
@@ -192,16 +226,20 @@ func TestT1_ExhaustiveDrops(t *testing.T) {
 					if x == y && j >= i {
 						break
 					}
-					runs++
-					c, _ := t1([2]link{all[x], all[y]}, [2]int{i, j})
-					if len(c.check.faults) > 0 {
-						t.Fatalf("message %d on %v and %d on %v lost: %v", i, all[x], j, all[y], c.check.faults)
-					}
+					losses = append(losses, loss{[2]link{all[x], all[y]}, [2]int{i, j}})
 				}
 			}
 		}
 	}
-	t.Logf("messages per link %v: %d pairs", sent, runs)
+	abreast(len(losses), func(i int) bool {
+		lost := losses[i]
+		c, _ := t1(lost.links, lost.nth)
+		if len(c.check.faults) > 0 {
+			t.Errorf("message %d on %v and %d on %v lost: %v", lost.nth[0], lost.links[0], lost.nth[1], lost.links[1], c.check.faults)
+		}
+		return len(c.check.faults) == 0
+	})
+	t.Logf("messages per link %v: %d pairs", sent, len(losses))
 }
 
 // t4 partitions the active again and again at random phases, and in every second round has a voter

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -176,14 +177,14 @@ func callers(seed uint64) *simCluster {
 
 // TestG10_Callers: a request that is asked again and again takes effect once, and has one answer.
 func TestG10_Callers(t *testing.T) {
-	answers := 0
+	var answers atomic.Int64
 	seeds(t, func(seed uint64) *simCluster {
 		c := callers(seed)
-		answers += c.check.answers
+		answers.Add(int64(c.check.answers))
 		return c
 	})
-	t.Logf("%d answers", answers)
-	if answers < 100 {
+	t.Logf("%d answers", answers.Load())
+	if answers.Load() < 100 {
 		t.Error("hardly anybody was answered")
 	}
 }

@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -186,14 +187,15 @@ func healed(seed uint64) (*simCluster, *simHealing) {
 // TestT19_Heal: members that have lost their directories come back by themselves, one at a time, and only such: none that is heard, none while the
 // others are no majority, and none votes before it has what the others have.
 func TestT19_Heal(t *testing.T) {
-	replaced, refused := 0, 0
+	var replaced, refused atomic.Int64
 	seeds(t, func(seed uint64) *simCluster {
 		c, h := healed(seed)
-		replaced, refused = replaced+h.replaced, refused+h.refused
+		replaced.Add(int64(h.replaced))
+		refused.Add(int64(h.refused))
 		return c
 	})
-	t.Logf("%d were replaced by themselves, %d times it was refused", replaced, refused)
-	if replaced == 0 || refused == 0 {
+	t.Logf("%d were replaced by themselves, %d times it was refused", replaced.Load(), refused.Load())
+	if replaced.Load() == 0 || refused.Load() == 0 {
 		t.Error("nobody was replaced, or refused: the test shows nothing")
 	}
 }

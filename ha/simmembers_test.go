@@ -3,6 +3,7 @@ package ha
 import (
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -202,25 +203,25 @@ func memberChanges(seed uint64, d time.Duration) *simCluster {
 
 // TestT19_MembersComeAndGo: members are added, promoted, demoted, removed and replaced while everything that can go wrong does.
 func TestT19_MembersComeAndGo(t *testing.T) {
-	versions, joined, replaced := uint64(0), 0, 0
+	var versions, joined, replaced atomic.Int64
 	seeds(t, func(seed uint64) *simCluster {
 		c := memberChanges(seed, *simTime)
 		for _, m := range c.members {
 			if m.number > 0 && !m.left {
-				joined++
+				joined.Add(1)
 			}
 			if m.wiped {
-				replaced++
+				replaced.Add(1)
 			}
 		}
 		if l := c.leading(); l != nil && l.core.Roster().Version > 1 {
-			versions++
+			versions.Add(1)
 		}
 		return c
 	})
-	t.Logf("in %d seeds the members had changed at the end; %d newcomers stayed; %d directories were lost", versions, joined, replaced)
+	t.Logf("in %d seeds the members had changed at the end; %d newcomers stayed; %d directories were lost", versions.Load(), joined.Load(), replaced.Load())
 	long := time.Duration(*simSeeds)**simTime >= time.Minute
-	if long && (versions == 0 || joined == 0 || replaced == 0) {
+	if long && (versions.Load() == 0 || joined.Load() == 0 || replaced.Load() == 0) {
 		t.Error("nothing has changed: the test shows nothing")
 	}
 }

@@ -2,6 +2,7 @@ package ha
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -151,14 +152,15 @@ func readers(seed uint64) *simCluster {
 
 // TestG11_Readers: whoever reads behind a barrier, on whichever member, sees what was acknowledged before.
 func TestG11_Readers(t *testing.T) {
-	var reads, unread int
+	var reads, unread atomic.Int64
 	seeds(t, func(seed uint64) *simCluster {
 		c := readers(seed)
-		reads, unread = reads+c.check.reads, unread+c.check.unread
+		reads.Add(int64(c.check.reads))
+		unread.Add(int64(c.check.unread))
 		return c
 	})
-	t.Logf("%d reads, and %d for which nobody answered", reads, unread)
-	if reads < 100 {
+	t.Logf("%d reads, and %d for which nobody answered", reads.Load(), unread.Load())
+	if reads.Load() < 100 {
 		t.Error("hardly anybody read")
 	}
 }

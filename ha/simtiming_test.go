@@ -78,7 +78,9 @@ func TestG4_MixedTimingIsCalm(t *testing.T) {
 	fast := simTiming{20 * time.Millisecond, 200 * time.Millisecond, 0.01}
 	usual := simTiming{50 * time.Millisecond, 500 * time.Millisecond, 0.01}
 	slow := simTiming{time.Second, 10 * time.Second, 0.1}
-	for i, timings := range [][]simTiming{{fast, usual, slow}, {slow, fast, fast}, {slow, slow, fast}, {usual, slow, slow}} {
+	mixes := [][]simTiming{{fast, usual, slow}, {slow, fast, fast}, {slow, slow, fast}, {usual, slow, slow}}
+	abreast(len(mixes), func(i int) bool {
+		timings := mixes[i]
 		cfg := defaultSim(uint64(i + 1))
 		cfg.calm, cfg.timings = true, timings
 		c := newSim(cfg)
@@ -98,5 +100,6 @@ func TestG4_MixedTimingIsCalm(t *testing.T) {
 		if c.finishQuietly(); len(c.check.faults) > 0 {
 			t.Errorf("%v: %v", timings, c.check.faults)
 		}
-	}
+		return true
+	})
 }
