@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/baton-ha/baton/benchmarks/internal/systems/baton"
 	"github.com/baton-ha/baton/ha"
@@ -49,26 +49,44 @@ func (m batonMember) Op(name string) func(context.Context, []byte) error {
 
 func (m batonMember) Close() error { return m.n.Close() }
 
-type batonClient struct{ c *client.Client }
+type batonClient struct {
+	c    *client.Client
+	read atomic.Uint64 // records, by all tails
+}
 
 func dialBaton(p place) (end, error) {
 	c, err := client.Dial(context.Background(), client.Config{Cluster: "bench", Addrs: p.Peers, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return nil, err
 	}
-	return batonClient{c}, nil
+	return &batonClient{c: c}, nil
 }
 
-func (c batonClient) Leads() bool { return false }
+func (c *batonClient) Leads() bool { return false }
 
-func (c batonClient) Op(name string) func(context.Context, []byte) error {
+// Read is how many records all tails have read.
+func (c *batonClient) Read() uint64 { return c.read.Load() }
+
+func (c *batonClient) Op(name string) func(context.Context, []byte) error {
 	switch name {
 	case "Call":
 		return func(ctx context.Context, payload []byte) error { _, err := c.c.Call(ctx, payload); return err }
+	case "Tail": // until ctx ends
+		return func(ctx context.Context, _ []byte) error {
+			for e, err := range c.c.Subscribe(ctx, 1) {
+				if err != nil {
+					return err
+				}
+				if e.Index%1024 == 0 {
+					c.read.Add(1024)
+				}
+			}
+			return nil
+		}
 	}
 	return nil
 }
 
-func (c batonClient) Close() error {
-	return errors.Join(c.c.Close())
+func (c *batonClient) Close() error {
+	return c.c.Close()
 }

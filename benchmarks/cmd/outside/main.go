@@ -4,6 +4,7 @@
 //	go run ./cmd/outside                                    # calls and reads, three rounds: 20 minutes
 //	go run ./cmd/outside -ops 'baton*' -callers 64 -rounds 1 -duration 2s -profile /tmp/prof
 //	go run ./cmd/outside -gaps 30                           # how long a client's writes stand when the leader is killed; 20 minutes
+//	go run ./cmd/outside -tails 10 -callers 1,64            # what ten tails cost the Active's appends
 //	go run ./cmd/outside -list
 //	go run ./cmd/outside -render                            # the tables again, from the raw data
 //
@@ -129,6 +130,7 @@ func run() error {
 	name := flag.String("name", "outside", "name of the results' files")
 	flag.StringVar(&s.profile, "profile", "", "directory for CPU profiles of the leader and of who calls; they slow both down")
 	kills := flag.Int("gaps", 0, "do not measure: kill the leader so often, and see how long writes then stand; the results are named gaps")
+	tails := flag.Int("tails", 0, "do not measure: append on baton's Active with and without so many tails of a client; the results are named tails")
 	list := flag.Bool("list", false, "list the ops")
 	render := flag.Bool("render", false, "do not measure: write the tables from the raw data")
 	flag.Parse()
@@ -177,6 +179,10 @@ func run() error {
 	if *kills > 0 {
 		s.out = filepath.Join(*results, "gaps")
 		return s.gaps(ctx, *kills)
+	}
+	if *tails > 0 {
+		s.out = filepath.Join(*results, "tails")
+		return s.tails(ctx, *tails)
 	}
 	merr := s.measure(ctx)
 	if ctx.Err() != nil {

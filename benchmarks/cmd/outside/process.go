@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime/pprof"
+	"sync"
 	"syscall"
 	"time"
 
@@ -45,8 +46,8 @@ type order struct {
 	Warm     time.Duration
 	Duration time.Duration
 	Profile  string // file for a CPU profile; "": none
-	Load     bool   // not measured but made until the next order
-	Watch    bool   // likewise, one every millisecond; the next order asks for how long none was acknowledged
+	Load     bool   // not measured: each caller calls once, and what it has called is ended by the next order
+	Watch    bool   // likewise, one call every millisecond; the next order asks for how long none was acknowledged
 }
 
 type verdict struct {
@@ -54,6 +55,7 @@ type verdict struct {
 	Rate  harness.Rate
 	Usage harness.Usage
 	Gap   time.Duration
+	Read  uint64 // records, by tails so far
 	Err   string `json:",omitempty"`
 }
 
@@ -91,16 +93,14 @@ func runChild() error {
 	if err := out.Encode(verdict{}); err != nil {
 		return err
 	}
-	var load *harness.Load
+	endLoad := func() {}
 	var watched *watch
 	for {
 		var o order
 		var v verdict
 		err := in.Decode(&o)
-		if load != nil {
-			load.Stop()
-			load = nil
-		}
+		endLoad()
+		endLoad = func() {}
 		if watched != nil {
 			v.Gap = watched.stop()
 			watched = nil
@@ -114,6 +114,9 @@ func runChild() error {
 		switch do := e.Op(o.Op); {
 		case o.Op == "":
 			v.Leads = e.Leads()
+			if t, ok := e.(interface{ Read() uint64 }); ok {
+				v.Read = t.Read()
+			}
 			if o.Profile != "" {
 				time.AfterFunc(o.Duration, o.profile())
 			}
@@ -122,7 +125,7 @@ func runChild() error {
 		case o.Watch:
 			watched = startWatch(do, o.Payload)
 		case o.Load:
-			load = harness.StartLoad(context.Background(), operation{o.Op, do}, harness.Class{Payload: o.Payload, Writers: o.Callers})
+			endLoad = o.load(do)
 		default:
 			v = o.measure(do)
 		}
@@ -156,6 +159,23 @@ func (o order) measure(do func(context.Context, []byte) error) (v verdict) {
 		v.Err = err.Error()
 	}
 	return v
+}
+
+// load has each caller call once, and returns what ends that.
+func (o order) load(do func(context.Context, []byte) error) (end func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	for range o.Callers {
+		all.Go(func() {
+			if err := do(ctx, nil); err != nil && ctx.Err() == nil {
+				fmt.Fprintf(os.Stderr, "%s: %v\n", o.Op, err)
+			}
+		})
+	}
+	return func() {
+		cancel()
+		all.Wait()
+	}
 }
 
 // profile begins a CPU profile, and returns what ends it.
