@@ -240,7 +240,7 @@ func allWell(w *ward, _ string) {
 func restart(w *ward, active string) { w.again(active) }
 
 var table = []cause{
-	{name: "kill -9", do: func(w *ward, a string) { w.kill(a) }, undo: func(w *ward, a string) { w.start(a) }, want: string(ha.EndedGone), words: "its process is gone", anyway: true},
+	{name: "kill -9", do: func(w *ward, a string) { w.kill(a) }, undo: func(w *ward, a string) { w.start(a) }, want: string(ha.EndedGone), anyway: true},
 	{name: "asked", do: func(w *ward, a string) { w.tell(a, "standby") }, want: ha.CauseAsked, words: "as asked on", anyway: true},
 	{name: "OnActive fails", do: moodOf("active-fails"), undo: well, want: ha.CauseOnActive, words: "the program gives up", anyway: true},
 	{name: "sick", do: moodOf("sick"), undo: well, want: ha.CauseUnhealthy, words: "the database is down", anyway: true},

@@ -187,6 +187,10 @@ func TestT16_SigkillLoop(t *testing.T) {
 		took = append(took, w.firstAt.Sub(at))
 		w.start(c, victim)
 		w.until("the victim is back, under load", func() bool { return w.settled[victim] && w.acks >= load })
+		if *killRounds > 2 { // for the figure: a member that has just started helps in no election before an election timeout is over
+			over := time.Now().Add(1200 * time.Millisecond)
+			w.until("the victim may vote", func() bool { return time.Now().After(over) })
+		}
 	}
 	w.kill(c.others()...)
 

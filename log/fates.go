@@ -41,11 +41,7 @@ func (g *gathered) settled(b *pending, err error) {
 		g.proposed.Add(-1)
 	}
 	switch {
-	case errors.Is(err, ErrUnknown):
-		g.unknown.Add(uint64(b.Count))
-	case err != nil:
-		g.refused.Add(uint64(b.Count))
-	default:
+	case err == nil:
 		now := time.Now()
 		g.appended.Add(uint64(b.Count))
 		g.time.Observe(int64(now.Sub(b.began)))
@@ -53,6 +49,10 @@ func (g *gathered) settled(b *pending, err error) {
 		if was := g.epoch.Load(); b.Epoch > was && g.epoch.CompareAndSwap(was, b.Epoch) && g.first != nil {
 			g.first(Acknowledged{b.Epoch, now})
 		}
+	case errors.Is(err, ErrUnknown):
+		g.unknown.Add(uint64(b.Count))
+	default:
+		g.refused.Add(uint64(b.Count))
 	}
 }
 
