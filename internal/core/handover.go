@@ -19,14 +19,15 @@ func (c *Core) transfer(now time.Duration, to uint64) {
 }
 
 // giveWay steps down. Raft does so when it finds, twice in a row, that no majority has answered since it looked
-// last; so it is told that much time has passed.
+// last; so it is told that much time has passed, and no more than that: a follower
+// would campaign.
 func (c *Core) giveWay(now time.Duration) {
 	wait := c.lease.longest(c.members.voters)
 	c.progress.gaveWay(now)
 	c.lease.giveUp()
 	c.promises.forgive()
 	c.setLease(0)
-	for range 2 * (c.electionTicks() + 1) {
+	for ticks := 2 * (c.electionTicks() + 1); ticks > 0 && c.node.BasicStatus().RaftState == raft.StateLeader; ticks-- {
 		c.node.Tick()
 	}
 	c.look(now)
