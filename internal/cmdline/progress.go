@@ -19,7 +19,8 @@ func newBar(what string, size int64) *bar {
 	}
 	return &bar{progressbar.NewOptions64(size, progressbar.OptionSetDescription(what), progressbar.OptionSetWriter(os.Stderr),
 		progressbar.OptionShowBytes(true), progressbar.OptionShowCount(), progressbar.OptionThrottle(50*time.Millisecond),
-		progressbar.OptionFullWidth(), progressbar.OptionClearOnFinish(), progressbar.OptionUseIECUnits(true))}
+		progressbar.OptionFullWidth(), progressbar.OptionClearOnFinish(), progressbar.OptionUseIECUnits(true),
+		progressbar.OptionSetSpinnerChangeInterval(0))} // no goroutine of its own, which would race with the rest of it
 }
 
 // to says how far it is, and of how many bytes.
