@@ -228,7 +228,7 @@ func (n *Node) causeOf(err error) string {
 
 // tellCondition records that an obstacle or a problem has begun, says something else, or is over.
 func (n *Node) tellCondition(key conditionKey, text string) {
-	if key.quiet() {
+	if key.quiet() && key.kind != string(ObstacleCoolDown) { // a cool-down is why nobody is Active, though the log has said what it comes of
 		return
 	}
 	e := Event{Kind: EventProblem, Cause: key.kind, Peer: key.peer}
