@@ -146,7 +146,10 @@ func source() common.DataSourceRef {
 }
 
 // Dashboard is that of one cluster, for Grafana.
+//
+//lint:ignore SA1019 the newer form is read by the newest Grafana only
 func Dashboard() (dashboard.Dashboard, error) {
+	//lint:ignore SA1019 as above
 	b := dashboard.NewDashboardBuilder("baton").
 		Uid("baton").Description("A cluster that embeds baton: who is Active, and how it is.").Tags([]string{"baton", "high availability"}).
 		Editable().Refresh("10s").Time("now-1h", "now").Tooltip(dashboard.DashboardCursorSyncCrosshair).

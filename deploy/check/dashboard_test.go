@@ -52,6 +52,7 @@ func TestDashboard(t *testing.T) {
 	for _, p := range []variants.PanelcfgConfig{stat.VariantConfig(), statetimeline.VariantConfig(), timeseries.VariantConfig()} {
 		schemas.RegisterPanelcfgVariant(p)
 	}
+	//lint:ignore SA1019 the newer form is read by the newest Grafana only
 	var read dashboard.Dashboard
 	var faults cog.BuildErrors // of which it returns an empty list, which is not nil
 	if err := read.UnmarshalJSONStrict(got); !errors.As(err, &faults) || len(faults) > 0 {
