@@ -17,7 +17,7 @@ import (
 
 var (
 	simSeed  = flag.Uint64("sim.seed", 0, "replay this one seed of the simulator")
-	simSeeds = flag.Int("sim.seeds", 12, "how many seeds the simulator runs per scenario")
+	simSeeds = flag.Int("sim.seeds", 8, "how many seeds the simulator runs per scenario")
 	simFirst = flag.Uint64("sim.first", 1, "the first of them")
 	simTime  = flag.Duration("sim.time", 20*time.Second, "virtual time of each seed of T2")
 )

@@ -16,7 +16,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-var trialsFlag = flag.Int("trials", 400, "trials of several damages at once after a power cut")
+var trialsFlag = flag.Int("trials", 150, "trials of several damages at once after a power cut")
 
 // saved is where a Save began in the log, and what was acknowledged with it.
 type saved struct {

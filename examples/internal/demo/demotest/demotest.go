@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"io"
 	"net/http"
 	"os"
@@ -18,6 +19,8 @@ import (
 	"time"
 )
 
+var demos = flag.Bool("demo", false, "run the demonstrations of the examples, ten seconds each")
+
 // Run builds the program in the current directory and runs its demonstration.
 func Run(t *testing.T) { run(t, false) }
 
@@ -25,8 +28,8 @@ func Run(t *testing.T) { run(t, false) }
 func RunWeb(t *testing.T) { run(t, true) }
 
 func run(t *testing.T, web bool) {
-	if testing.Short() {
-		t.Skip("starts processes; takes as long as the demonstration")
+	if !*demos {
+		t.Skip("see -demo")
 	}
 	dir, tmp := t.TempDir(), t.TempDir()
 	program := filepath.Join(dir, "example")
