@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -109,15 +110,28 @@ func Open(cfg Config) (*Node, error) {
 		return nil, fmt.Errorf("baton: open %s: %w", cfg.Dir, err)
 	}
 	cfg.Dir = dir
-	n, err := open(cfg, queue, cfg.Join)
-	if err != nil && cfg.Heal && curable(err) {
-		n, err = heal(cfg, queue, err)
-	}
+	n, err := openLabelled(cfg, queue)
 	if err != nil {
 		flushLines(queue)
 		return nil, err
 	}
 	return n, nil
+}
+
+// openLabelled opens a member on a goroutine with labels, which all that it starts inherit, and so what those start: a profile of a process
+// tells them from the program's own, and members from one another.
+func openLabelled(cfg Config, queue *lines) (n *Node, err error) {
+	opened := make(chan struct{})
+	go func() {
+		defer close(opened)
+		pprof.SetGoroutineLabels(pprof.WithLabels(context.Background(), pprof.Labels("baton", cfg.Name, "cluster", cfg.Cluster)))
+		n, err = open(cfg, queue, cfg.Join)
+		if err != nil && cfg.Heal && curable(err) {
+			n, err = heal(cfg, queue, err)
+		}
+	}()
+	<-opened
+	return n, err
 }
 
 // newNode returns a node of which nothing has been opened yet.
