@@ -243,24 +243,7 @@ func TestCluster(t *testing.T) {
 
 // The same FSM with the same commands, on hashicorp/raft and here: the same results, and the same state.
 func TestSameAsRaft(t *testing.T) {
-	theirs := &batching{store{m: map[string]string{}}}
-	logs := raft.NewInmemStore()
-	addr, transport := raft.NewInmemTransport("")
-	cfg := raft.DefaultConfig()
-	cfg.LocalID, cfg.LogOutput = "a", io.Discard
-	r, err := raft.NewRaft(cfg, theirs, logs, logs, raft.NewInmemSnapshotStore(), transport)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := r.Shutdown().Error(); err != nil {
-			t.Error(err)
-		}
-	}()
-	if err := r.BootstrapCluster(raft.Configuration{Servers: []raft.Server{{ID: "a", Address: addr}}}).Error(); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "raft has a leader", func() bool { return r.State() == raft.Leader })
+	r, theirs := startRaft(t)
 
 	ours := newCluster(t, "a").active()
 	rnd := rand.New(rand.NewPCG(1, 2))
@@ -293,4 +276,28 @@ func TestSameAsRaft(t *testing.T) {
 	if !maps.Equal(theirs.all(), ours.store.all()) {
 		t.Errorf("raft has %v, here is %v", theirs.all(), ours.store.all())
 	}
+}
+
+// startRaft starts a hashicorp/raft of one member, in memory, and returns it with its FSM when it leads.
+func startRaft(t *testing.T) (*raft.Raft, *batching) {
+	t.Helper()
+	theirs := &batching{store{m: map[string]string{}}}
+	logs := raft.NewInmemStore()
+	addr, transport := raft.NewInmemTransport("")
+	cfg := raft.DefaultConfig()
+	cfg.LocalID, cfg.LogOutput = "a", io.Discard
+	r, err := raft.NewRaft(cfg, theirs, logs, logs, raft.NewInmemSnapshotStore(), transport)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.Shutdown().Error(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := r.BootstrapCluster(raft.Configuration{Servers: []raft.Server{{ID: "a", Address: addr}}}).Error(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "raft has a leader", func() bool { return r.State() == raft.Leader })
+	return r, theirs
 }

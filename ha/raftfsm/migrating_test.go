@@ -4,7 +4,6 @@ package raftfsm_test
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -162,24 +161,7 @@ func TestPage(t *testing.T) {
 
 // A state that was hashicorp/raft's is taken along, and goes on behind its index.
 func TestTakeAlong(t *testing.T) {
-	theirs := &batching{store{m: map[string]string{}}}
-	logs := raft.NewInmemStore()
-	addr, transport := raft.NewInmemTransport("")
-	cfg := raft.DefaultConfig()
-	cfg.LocalID, cfg.LogOutput = "a", io.Discard
-	r, err := raft.NewRaft(cfg, theirs, logs, logs, raft.NewInmemSnapshotStore(), transport)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := r.Shutdown().Error(); err != nil {
-			t.Error(err)
-		}
-	}()
-	if err := r.BootstrapCluster(raft.Configuration{Servers: []raft.Server{{ID: "a", Address: addr}}}).Error(); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "raft has a leader", func() bool { return r.State() == raft.Leader })
+	r, theirs := startRaft(t)
 	for _, key := range []string{"x", "y", "z"} {
 		if err := r.Apply(encode("set", key, "of raft"), 0).Error(); err != nil {
 			t.Fatal(err)

@@ -48,7 +48,7 @@ func TestDisturbedRoundsDoNotCount(t *testing.T) {
 
 // TestTexts draws what was measured and looks whether texts run into one another or into bars, also in a wide font.
 func TestTexts(t *testing.T) {
-	records, err := read("../../results/compare.jsonl")
+	records, err := harness.ReadLines[record]("../../results/compare.jsonl")
 	if err != nil {
 		t.Fatal(err)
 	}

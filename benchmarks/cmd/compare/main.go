@@ -262,7 +262,7 @@ func round3(d time.Duration) time.Duration {
 
 // render writes table and picture from the raw data.
 func (s settings) render() error {
-	records, err := read(s.out + ".jsonl")
+	records, err := harness.ReadLines[record](s.out + ".jsonl")
 	if err != nil {
 		return err
 	}
@@ -285,21 +285,4 @@ func (s settings) render() error {
 	err = errors.Join(write(".md", table), write(".svg", sum.svg))
 	fmt.Printf("wrote %s.jsonl, .md and .svg\n", s.out)
 	return err
-}
-
-func read(name string) (out []record, err error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	for d := json.NewDecoder(f); ; {
-		var r record
-		if err := d.Decode(&r); errors.Is(err, io.EOF) {
-			return out, nil
-		} else if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		out = append(out, r)
-	}
 }

@@ -72,7 +72,7 @@ func newCell(rs []record) cell {
 }
 
 func (s settings) render() error {
-	records, err := read(s.out + ".jsonl")
+	records, err := harness.ReadLines[record](s.out + ".jsonl")
 	if err != nil {
 		return err
 	}
