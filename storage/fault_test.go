@@ -305,7 +305,9 @@ func askAll(w *WAL) error {
 	w.Promised()
 	w.Written()
 	w.Stats()
-	if _, err := w.Entries(w.First(), w.First()+1, 1<<20); err != nil && !errors.Is(err, ErrUnavailable) {
+	// Where the sync that stands still is one of the background, the life goes on: it may compact between the two calls.
+	first := w.First()
+	if _, err := w.Entries(first, first+1, 1<<20); err != nil && !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrCompacted) {
 		return err
 	}
 	_, r, _, err := w.OpenSnapshot()
