@@ -49,6 +49,7 @@ var arrows = map[string][]string{
 	"internal/upgrade":       {"ha"},
 	"internal/vfs":           nil,
 	"internal/hosts":         nil,
+	"internal/testseed":      nil,
 	"internal/sessionflood":  {"internal/wire"},
 	"internal/wire":          nil,
 	"internal/yield":         nil,

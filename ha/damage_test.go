@@ -8,9 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/internal/testseed"
 	"github.com/baton-ha/baton/storage"
 )
 
@@ -43,9 +43,7 @@ func TestG7_DamageIsHealed(t *testing.T) {
 	if *healDamages == 0 {
 		t.Skip("see -heal.damages")
 	}
-	seed := uint64(time.Now().UnixNano())
-	rnd := rand.New(rand.NewPCG(seed, 0))
-	t.Logf("seed %d", seed)
+	rnd := testseed.Rand(t)
 	c := newCluster(t, 3, func(cfg *ha.Config) {
 		heals(cfg)
 		cfg.CheckpointBytes, cfg.RetainBytes = 32<<10, 32<<10

@@ -3,24 +3,17 @@ package log
 import (
 	"bytes"
 	"errors"
-	"math/rand/v2"
 	"testing"
-
-	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/baton-ha/baton/internal/core"
 	"github.com/baton-ha/baton/internal/sim"
+	"github.com/baton-ha/baton/internal/testseed"
+	"go.etcd.io/raft/v3/raftpb"
 )
 
 // TestStoreAgainstModel checks the store on random appends, overwrites and cuts.
 func TestStoreAgainstModel(t *testing.T) {
-	seed := rand.Uint64()
-	rnd := rand.New(rand.NewPCG(seed, 1))
-	defer func() {
-		if t.Failed() {
-			t.Logf("seed %d", seed)
-		}
-	}()
+	rnd := testseed.Rand(t)
 	disk := newModelDisk()
 	w, err := NewStore(disk, 200)
 	if err != nil {

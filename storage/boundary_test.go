@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/baton-ha/baton/internal/testseed"
 	"github.com/baton-ha/baton/internal/vfs"
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
@@ -127,7 +128,7 @@ func damage(rnd *rand.Rand, files map[string][]byte, all []saved) {
 // vote is lost without a word, and no entry either as long as the boundary of any later Save can be read: of the
 // acknowledged Saves only the last can go, or several if everything that came after them went as well.
 func TestG7_DamageAfterPowerCut(t *testing.T) {
-	rnd := newRand(t)
+	rnd := testseed.Rand(t)
 	refused, whole, lost := 0, 0, 0
 	for trial := 0; trial < *trialsFlag; {
 		dir := filepath.Join(fastDir(t), "m")
@@ -205,7 +206,7 @@ func within(w *WAL, m *model) bool {
 
 // TestG7_ZeroedLengthWord: after a power cut, with the mark as it was synced last, each length word in turn.
 func TestG7_ZeroedLengthWord(t *testing.T) {
-	rnd := newRand(t)
+	rnd := testseed.Rand(t)
 	for tried := 0; tried < 20; { // a history may have little in its last segment
 		tried += zeroEachLengthWord(t, filepath.Join(fastDir(t), "m"), rnd)
 	}
@@ -292,7 +293,7 @@ func TestG7_OldMark(t *testing.T) {
 // TestBoundaryIsEtcds: etcd's own WAL reads what is written, boundaries included.
 func TestBoundaryIsEtcds(t *testing.T) {
 	dir := filepath.Join(fastDir(t), "m")
-	all, _ := history(t, dir, newRand(t), false)
+	all, _ := history(t, dir, testseed.Rand(t), false)
 	l, err := wal.OpenForRead(nil, filepath.Join(dir, walName), &walpb.Snapshot{Index: new(uint64(1)), Term: new(uint64(1))})
 	must(t, err)
 	defer l.Close()
@@ -307,7 +308,7 @@ func TestBoundaryIsEtcds(t *testing.T) {
 
 // A boundary is believed only where it was written.
 func TestFindBoundary(t *testing.T) {
-	rnd := newRand(t)
+	rnd := testseed.Rand(t)
 	for range 200 {
 		e := encoder{crc: rnd.Uint32() >> rnd.IntN(32)}
 		e.b = make([]byte, 8*rnd.IntN(40<<10))

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/baton-ha/baton/internal/faultfs"
+	"github.com/baton-ha/baton/internal/testseed"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -45,7 +46,7 @@ func (l *life) watch(fn func(n int, op *faultfs.Op, p *progress) faultfs.Fault) 
 // start. Of what is not durable nothing is there then, or all, or only names or only contents, or any parts. The member starts
 // with everything that was acknowledged, and with nothing that was never asked for, and has it after another cut still.
 func TestCrashStates(t *testing.T) {
-	rnd := newRand(t)
+	rnd := testseed.Rand(t)
 	for i, direct := range []bool{true, false, true} {
 		size := int64(bedSegment)
 		if i == 2 {
@@ -83,7 +84,7 @@ func TestCrashStates(t *testing.T) {
 // what that one has found is there.
 func TestKilledStates(t *testing.T) {
 	for _, direct := range []bool{true, false} {
-		l := newLife(newRand(t), faultfs.New())
+		l := newLife(testseed.Rand(t), faultfs.New())
 		if !direct {
 			l.fs.NoDirect()
 		}
@@ -99,7 +100,7 @@ func TestKilledStates(t *testing.T) {
 
 // TestCopiedDirectory: a copy that nobody has synced is durable once a member has started on it.
 func TestCopiedDirectory(t *testing.T) {
-	l := newLife(newRand(t), faultfs.New())
+	l := newLife(testseed.Rand(t), faultfs.New())
 	mustLive(t, l, script)
 	to := faultfs.New()
 	must(t, copyFiles(disk{to}, disk{l.fs}, "/"))

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/baton-ha/baton/internal/faultfs"
+	"github.com/baton-ha/baton/internal/testseed"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -201,7 +202,7 @@ func (b *bed) damageable() (out []string) {
 const flips = 500 // per file and run, chosen at random; each costs an Open
 
 func TestG7_FlippedBit(t *testing.T) {
-	rnd := newRand(t)
+	rnd := testseed.Rand(t)
 	b := newBed(t, true)
 	refused, harmless := 0, 0
 	for _, rel := range b.damageable() {
@@ -249,7 +250,7 @@ func TestG7_ZeroedSector(t *testing.T) {
 }
 
 func TestG7_Truncated(t *testing.T) {
-	rnd := newRand(t)
+	rnd := testseed.Rand(t)
 	b := newBed(t, true)
 	for _, rel := range b.damageable() {
 		for _, i := range offsets(b.files[rel], rnd, flips/3) {
@@ -272,7 +273,7 @@ func TestG7_Truncated(t *testing.T) {
 // TestT13_TornTail cuts the last write of a Save that never returned, at every byte, and leaves zeros, noise or nothing
 // behind: all that was acknowledged is there, and the next start finds the same.
 func TestT13_TornTail(t *testing.T) {
-	rnd := newRand(t)
+	rnd := testseed.Rand(t)
 	b := &bed{t: t, m: &model{hs: hardState{1, 0, 1}, snap: 1}}
 	m, s := b.m, faultfs.New()
 	w, err := openLife(s)

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/baton-ha/baton/internal/testseed"
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
 	"go.etcd.io/raft/v3/raftpb"
@@ -13,7 +14,7 @@ import (
 
 // The encoder writes, byte for byte, what etcd's writes.
 func TestEncoderIsEtcds(t *testing.T) {
-	rnd := newRand(t)
+	rnd := testseed.Rand(t)
 	dir := filepath.Join(t.TempDir(), "wal")
 	l, err := wal.Create(nil, dir, testID.metadata())
 	must(t, err)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/baton-ha/baton/internal/faultfs"
+	"github.com/baton-ha/baton/internal/testseed"
 )
 
 // endure does what live does while calls fail. A step that fails and leaves the storage usable is done again, and then succeeds
@@ -83,7 +84,7 @@ func (l *life) after(what string) []state {
 // to fail, or whoever asked learns it and can ask again, or it ends with that error and says it from then on. Whatever was
 // acknowledged is there at the next start, and after a power cut.
 func TestFailures(t *testing.T) {
-	rnd, v := newRand(t), newVerifier()
+	rnd, v := testseed.Rand(t), newVerifier()
 	ends := map[bool]int{}
 	for n, done := 0, false; !done; n++ {
 		kinds := rnd.Perm(8)
@@ -131,7 +132,7 @@ func failAt(t *testing.T, rnd *rand.Rand, v *verifier, n, kind int, ends map[boo
 // TestFullDisk: the disk is full at any point of a life. Nothing that was acknowledged is lost, and when there is space again the
 // next start goes on.
 func TestFullDisk(t *testing.T) {
-	rnd, v := newRand(t), newVerifier()
+	rnd, v := testseed.Rand(t), newVerifier()
 	for capacity := int64(blockSize); ; capacity += blockSize {
 		l := newLife(rnd, faultfs.New())
 		l.fs.SetCapacity(capacity)
@@ -154,7 +155,7 @@ func TestFullDisk(t *testing.T) {
 // TestReadFailures: each read of a start fails, one at a time. The start fails or does without, and the next one has everything: what
 // cannot be read just now is not taken for what was never written.
 func TestReadFailures(t *testing.T) {
-	l := newLife(newRand(t), faultfs.New())
+	l := newLife(testseed.Rand(t), faultfs.New())
 	must(t, l.open())
 	for _, step := range script {
 		must(t, l.step(step))
@@ -234,7 +235,7 @@ func TestTailThatCannotBeRead(t *testing.T) {
 // TestStalls: the disk stands still at each sync of a life, one at a time. What needs no disk goes on, and so do reads, and
 // everything else does when the disk does.
 func TestStalls(t *testing.T) {
-	rnd := newRand(t)
+	rnd := testseed.Rand(t)
 	for n := 0; ; n++ {
 		l, syncs := newLife(rnd, faultfs.New()), 0
 		stalled, until := make(chan string, 1), make(chan struct{})

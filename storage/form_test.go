@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/baton-ha/baton/internal/faultfs"
+	"github.com/baton-ha/baton/internal/testseed"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -143,7 +144,7 @@ func TestFormRefuses(t *testing.T) {
 // At each change of the making of a member the power is cut, or the process killed, or the change fails: the directory counts as
 // empty, and a member can be made there, or the member is there, whole.
 func TestFormCrashes(t *testing.T) {
-	rnd := newRand(t)
+	rnd := testseed.Rand(t)
 	torn := rand.New(rand.NewPCG(rnd.Uint64(), 0))
 	v, f, s := newVerifier(), newFormation(), faultfs.New()
 	n := 0
@@ -201,7 +202,7 @@ func TestRemains(t *testing.T) {
 	if _, err := OpenRemains(t.Context(), lifeDir, faultfs.New()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("of nobody: %v", err)
 	}
-	l := newLife(newRand(t), faultfs.New())
+	l := newLife(testseed.Rand(t), faultfs.New())
 	must(t, l.open())
 	for _, step := range script {
 		must(t, l.step(step))

@@ -3,39 +3,21 @@ package storage
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/baton-ha/baton/internal/vfs"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/goleak"
 )
 
-var seedFlag = flag.Uint64("seed", 0, "seed of the randomised tests; zero: a new one")
-
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func newRand(t *testing.T) *rand.Rand {
-	seed := *seedFlag
-	if seed == 0 {
-		seed = uint64(time.Now().UnixNano())
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("replay with -seed %d", seed)
-		}
-	})
-	return rand.New(rand.NewPCG(seed, 0))
-}
 
 // onDisk is where most tests have their files.
 var onDisk = disk{vfs.OS}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/baton-ha/baton/internal/testseed"
 	"go.etcd.io/raft/v3/raftpb"
 	"golang.org/x/sys/unix"
 )
@@ -23,7 +24,7 @@ func TestT14_PowerCut(t *testing.T) {
 	o := testOptions()
 	o.SegmentSize = 2 << 20
 	m := model{hs: hardState{1, 0, 1}, snap: 1}
-	l := &load{rnd: newRand(t), m: m, next: m, commit: 1}
+	l := &load{rnd: testseed.Rand(t), m: m, next: m, commit: 1}
 	for cuts := 0; ; cuts++ {
 		command(t, "mount", "-o", "loop", img, mnt)
 		w, err := Open(filepath.Join(mnt, "m"), o)

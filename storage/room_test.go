@@ -7,12 +7,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/baton-ha/baton/internal/testseed"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
 // The zeros that are written ahead never hit the log, which grows as fast as they do.
 func TestG1_ZerosStayAhead(t *testing.T) {
-	rnd := newRand(t)
+	rnd := testseed.Rand(t)
 	dir := filepath.Join(t.TempDir(), "m")
 	o := testOptions()
 	o.SegmentSize = 0

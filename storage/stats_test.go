@@ -8,11 +8,12 @@ import (
 	"time"
 
 	"github.com/baton-ha/baton/internal/faultfs"
+	"github.com/baton-ha/baton/internal/testseed"
 )
 
 // TestStats: what Stats says is what was done to the files and what is in them.
 func TestStats(t *testing.T) {
-	l := newLife(newRand(t), faultfs.New())
+	l := newLife(testseed.Rand(t), faultfs.New())
 	var writes, bytes, syncs, removed uint64
 	l.watch(func(_ int, op *faultfs.Op, _ *progress) faultfs.Fault {
 		switch {

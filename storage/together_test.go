@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/baton-ha/baton/internal/faultfs"
+	"github.com/baton-ha/baton/internal/testseed"
 )
 
 // together lives between an open and a close with three that use the storage at the same time: one saves, and meanwhile one makes
@@ -119,7 +120,7 @@ func (l *life) meet(*rand.Rand) error {
 
 // TestCrashStatesTogether: the power is cut, or the process is killed, at every change that several make at the same time.
 func TestCrashStatesTogether(t *testing.T) {
-	rnd := newRand(t)
+	rnd := testseed.Rand(t)
 	for range *statesFlag {
 		torn := rand.New(rand.NewPCG(rnd.Uint64(), 0))
 		l, v := newLife(rnd, faultfs.New()), newVerifier()
@@ -139,7 +140,7 @@ func TestCrashStatesTogether(t *testing.T) {
 
 // TestFailuresTogether: a change fails while several make some.
 func TestFailuresTogether(t *testing.T) {
-	rnd, v := newRand(t), newVerifier()
+	rnd, v := testseed.Rand(t), newVerifier()
 	for range 60 * *statesFlag {
 		l, at, what := newLife(rnd, faultfs.New()), rnd.IntN(300), ""
 		l.watch(func(n int, op *faultfs.Op, _ *progress) (f faultfs.Fault) {

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/baton-ha/baton/internal/faultfs"
+	"github.com/baton-ha/baton/internal/testseed"
 	"go.etcd.io/etcd/server/v3/storage/wal"
 )
 
@@ -82,7 +83,7 @@ func TestVerifyIntact(t *testing.T) {
 
 // TestVerifyWritesNothing: not even where it is asked to look at an interrupted creation or at a torn end.
 func TestVerifyWritesNothing(t *testing.T) {
-	rnd := newRand(t)
+	rnd := testseed.Rand(t)
 	l, torn := newLife(rnd, faultfs.New()), rand.New(rand.NewPCG(rnd.Uint64(), 0))
 	var states []*faultfs.FS
 	l.watch(func(n int, op *faultfs.Op, _ *progress) faultfs.Fault {
@@ -155,7 +156,7 @@ func harmsTo(content []byte, rnd *rand.Rand, each int) (out []harm) {
 
 // TestVerifyDamage: each damage of each kind to each kind of file is named with its range, and Start says what Open does.
 func TestVerifyDamage(t *testing.T) {
-	rnd := newRand(t)
+	rnd := testseed.Rand(t)
 	b := newBed(t, true)
 	tail, end := b.logEnds()
 	each, found, narrow, inLog := 25, 0, 0, 0

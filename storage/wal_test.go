@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/baton-ha/baton/internal/testseed"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -284,7 +285,7 @@ func TestUnknownVersion(t *testing.T) {
 func TestG6_EntriesModel(t *testing.T) { entriesModel(t, filepath.Join(fastDir(t), "m")) }
 
 func entriesModel(t *testing.T, dir string) {
-	rnd := newRand(t)
+	rnd := testseed.Rand(t)
 	w := mustOpen(t, dir)
 	m := &model{hs: hardState{1, 0, 1}, snap: 1}
 	last := func() uint64 { return uint64(len(m.ents) + 1) }

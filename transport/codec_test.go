@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"github.com/baton-ha/baton/internal/session"
+	"github.com/baton-ha/baton/internal/testseed"
 	"math/rand/v2"
 	"testing"
-
-	"github.com/baton-ha/baton/internal/session"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -64,8 +64,7 @@ func randomMessage(r *rand.Rand) *raftpb.Message {
 
 // What we write, proto reads; what proto writes, we read; both as the message that it was.
 func TestCodecIsProto(t *testing.T) {
-	seed := rand.Uint64()
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := testseed.Rand(t)
 	for i := range 20_000 {
 		m := randomMessage(r)
 		ours, err := encodeMessage(nil, m)
@@ -78,17 +77,17 @@ func TestCodecIsProto(t *testing.T) {
 		}
 		got := new(raftpb.Message)
 		if err := proto.Unmarshal(ours, got); err != nil || !proto.Equal(got, m) {
-			t.Fatalf("seed %d, message %d: proto reads (%v)\n%v as\n%v", seed, i, err, m, got)
+			t.Fatalf("message %d: proto reads (%v)\n%v as\n%v", i, err, m, got)
 		}
 		if n := messageSize(m); n != len(ours) || n != len(theirs) {
-			t.Fatalf("seed %d, message %d: size %d, our encoding has %d, proto's %d: %v", seed, i, n, len(ours), len(theirs), m)
+			t.Fatalf("message %d: size %d, our encoding has %d, proto's %d: %v", i, n, len(ours), len(theirs), m)
 		}
 		if m.Snapshot != nil {
 			continue
 		}
 		got, err = decodePlain(theirs, len(m.Entries))
 		if err != nil || !proto.Equal(got, m) {
-			t.Fatalf("seed %d, message %d: we read (%v)\n%v as\n%v", seed, i, err, m, got)
+			t.Fatalf("message %d: we read (%v)\n%v as\n%v", i, err, m, got)
 		}
 	}
 	ours, err := encodeMessage(nil, &raftpb.Message{Entries: []*raftpb.Entry{nil}})

@@ -3,12 +3,12 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"reflect"
 	"testing"
 
 	"github.com/baton-ha/baton/examples/internal/demo/demotest"
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/internal/testseed"
 )
 
 func TestDemo(t *testing.T) { demotest.RunWeb(t) }
@@ -121,9 +121,7 @@ func TestPushOnce(t *testing.T) {
 // TestSameOnEveryMember applies random commands to two machines, one of which is replaced by what its
 // snapshot restores to, again and again.
 func TestSameOnEveryMember(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 0))
+	rnd := testseed.Rand(t)
 	one, two := newQueue(), newQueue()
 	now := int64(0)
 	for i := range 20_000 {

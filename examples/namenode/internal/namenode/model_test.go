@@ -9,6 +9,7 @@ import (
 
 	"github.com/baton-ha/baton/examples/namenode/internal/dfs"
 	"github.com/baton-ha/baton/fence"
+	"github.com/baton-ha/baton/internal/testseed"
 )
 
 // This file runs Actives, their block maps and their plans against DataNodes that are a few lines, on a network that delays and
@@ -225,7 +226,7 @@ func (m *model) check(a *active, at *disk, b dfs.Block) {
 // TestLastReplicaStays runs worlds in which no order of reports, commands, answers, failovers and restarts has the last replica of a block
 // deleted. Where DataNodes obey older tokens too, or commands that were overtaken, there is one.
 func TestLastReplicaStays(t *testing.T) {
-	first, deleted := rand.Uint64(), 0
+	first, deleted := testseed.New(t), 0
 	for seed := first; seed < first+30; seed++ {
 		m := newModel(seed, true, true).run()
 		if m.err != nil {

@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"reflect"
 	"testing"
 
 	"github.com/baton-ha/baton/examples/namenode/internal/dfs"
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/internal/testseed"
 )
 
 // edit gives a namespace a record, as the log would.
@@ -97,9 +97,7 @@ func TestNamespace(t *testing.T) {
 
 // TestSameOnEveryMember gives random edits to two namespaces, one of which is replaced by what its image says, again and again.
 func TestSameOnEveryMember(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 0))
+	rnd := testseed.Rand(t)
 	ops := []dfs.Op{
 		dfs.Create, dfs.Create, dfs.Add, dfs.Add, dfs.Add, dfs.Generation, dfs.Pipeline, dfs.Abandon, dfs.Complete, dfs.Rename, dfs.Remove,
 		dfs.Recover,
