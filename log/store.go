@@ -31,11 +31,12 @@ type Store struct {
 	terms   []core.TermRun   // of the entries after base, ascending
 	first   uint64           // raft index of ents[0]
 	ents    []*raftpb.Entry  // the recent ones
-	bytes   int
-	pos     core.Position // committed up to here
-	changed chan struct{} // closed and replaced when pos or base moves
-	marks   []mark        // sparse, ascending
-	err     error         // why no more will come
+	bytes   int              // of those
+	gone    int              // of those that were dropped, at most, and that the array of ents still holds
+	pos     core.Position    // committed up to here
+	changed chan struct{}    // closed and replaced when pos or base moves
+	marks   []mark           // sparse, ascending
+	err     error            // why no more will come
 
 	// As the core last said.
 	installing atomic.Bool   // a leader's checkpoint is being written or restored
@@ -228,7 +229,7 @@ func (w *Store) append(ents []*raftpb.Entry) {
 			for _, old := range w.ents[keep:] {
 				w.bytes -= core.EntrySize(old)
 			}
-			w.ents = slices.Clone(w.ents[:keep]) // readers may hold the old array
+			w.ents, w.gone = slices.Clone(w.ents[:keep]), 0 // readers may hold the old array
 			for len(w.terms) > 1 && w.terms[len(w.terms)-1].From >= i {
 				w.terms = w.terms[:len(w.terms)-1]
 			}
@@ -237,14 +238,25 @@ func (w *Store) append(ents []*raftpb.Entry) {
 		w.bytes += core.EntrySize(e)
 		w.termAt(i, e.GetTerm())
 	}
+	w.trim()
+}
+
+// heldShare is which part of the limit entries may take that were dropped and that an array still holds.
+const heldShare = 4
+
+// trim drops the oldest entries that are beyond the limit. Those are freed when append next moves what is left to another array, since readers
+// may hold this one. After many small entries that has room for as many more; where those are large, it is not waited for. w.mu is held.
+func (w *Store) trim() {
 	drop := 0
 	for w.bytes > w.limit && drop < len(w.ents)-1 {
-		w.bytes -= core.EntrySize(w.ents[drop])
+		size := core.EntrySize(w.ents[drop])
+		w.bytes, w.gone = w.bytes-size, w.gone+size
 		drop++
 	}
-	if drop > 0 {
-		w.first += uint64(drop)
-		w.ents = w.ents[drop:] // what was dropped is freed when append next moves the slice
+	w.first += uint64(drop)
+	w.ents = w.ents[drop:]
+	if w.gone > w.limit/heldShare {
+		w.ents, w.gone = slices.Clone(w.ents), 0
 	}
 }
 
@@ -343,7 +355,7 @@ func (w *Store) checkpointed(snap *raftpb.Snapshot, saved uint64, b core.Base) {
 			w.bytes -= core.EntrySize(e)
 		}
 		w.first += uint64(drop)
-		w.ents = slices.Clone(w.ents[drop:])
+		w.ents, w.gone = slices.Clone(w.ents[drop:]), 0
 	}
 	w.marks = slices.DeleteFunc(w.marks, func(m mark) bool { return m.raft <= b.Raft })
 }
@@ -356,7 +368,7 @@ func (w *Store) installed(snap *raftpb.Snapshot, c core.Checkpoint) {
 	w.snap, w.saved = snap, c.Position.Index
 	w.base = core.Base{Raft: meta.GetIndex(), Term: meta.GetTerm(), Index: c.Position.Index}
 	w.terms = []core.TermRun{{From: meta.GetIndex(), Term: meta.GetTerm()}}
-	w.first, w.ents, w.bytes, w.marks = meta.GetIndex()+1, nil, 0, nil
+	w.first, w.ents, w.bytes, w.gone, w.marks = meta.GetIndex()+1, nil, 0, 0, nil
 	w.wakeLocked()
 }
 

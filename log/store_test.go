@@ -3,7 +3,9 @@ package log
 import (
 	"bytes"
 	"errors"
+	"runtime"
 	"testing"
+	"weak"
 
 	"github.com/baton-ha/baton/internal/core"
 	"github.com/baton-ha/baton/internal/sim"
@@ -97,6 +99,41 @@ func TestPersistSnapshotWithEntries(t *testing.T) {
 	if last, _ := w.LastIndex(); last != 11 {
 		t.Errorf("the store ends at %d, want 11", last)
 	}
+}
+
+// TestMem_LargeAfterSmall: what is dropped is given up soon, also where there is much room in the array that held many small entries.
+func TestMem_LargeAfterSmall(t *testing.T) {
+	const large = 64 << 10
+	limit := 32 * large
+	w, err := NewStore(sim.NewDisk(Boot([]Member{{ID: 1, Name: "a"}})), limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := uint64(2)
+	put := func(size int) weak.Pointer[raftpb.Entry] {
+		e := &raftpb.Entry{Index: new(next), Term: new(uint64(1)), Data: make([]byte, size)}
+		next++
+		w.append([]*raftpb.Entry{e})
+		return weak.Make(e)
+	}
+	for range 2 * limit / core.EntrySize(&raftpb.Entry{Data: []byte{1}}) {
+		put(1)
+	}
+	var all []weak.Pointer[raftpb.Entry]
+	for range 500 {
+		all = append(all, put(large))
+	}
+	runtime.GC()
+	held := 0
+	for _, e := range all {
+		if e.Value() != nil {
+			held++
+		}
+	}
+	if most := limit/large + limit/large/heldShare + 1; held > most {
+		t.Errorf("%d large entries are held, and there is room for %d", held, most)
+	}
+	runtime.KeepAlive(w)
 }
 
 // TestMem_SmallEntries: the cache of recent entries counts what they take in memory, not only what is in them.
