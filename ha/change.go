@@ -225,21 +225,27 @@ func (n *Node) forward(ctx context.Context, leader string, q wire.Change) error 
 		return fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
 	a, err := wire.ParseChangeAnswer(b)
-	switch {
-	case err != nil:
+	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnknown, err)
-	case a.Outcome == wire.Made:
+	}
+	return outcomeOf(inWords(q), a)
+}
+
+// outcomeOf is what another member's answer means to whoever has asked for something.
+func outcomeOf(what string, a wire.ChangeAnswer) error {
+	switch a.Outcome {
+	case wire.Made:
 		return nil
-	case a.Outcome == wire.Moved:
+	case wire.Moved:
 		return &movedError{a.Text}
-	case a.Outcome != wire.Refused:
-		return fmt.Errorf("%w: %s", ErrUnknown, a.Text)
+	case wire.Refused:
+		reason, ok := reasons[a.Reason]
+		if !ok { // a later version's
+			reason = ErrBadChange
+		}
+		return &MembershipError{Change: what, Reason: reason, Detail: a.Text}
 	}
-	reason, ok := reasons[a.Reason]
-	if !ok { // a later version's
-		reason = ErrBadChange
-	}
-	return &MembershipError{Change: inWords(q), Reason: reason, Detail: a.Text}
+	return fmt.Errorf("%w: %s", ErrUnknown, a.Text)
 }
 
 // serveChanges answers who asks for a change. A member is told if this one does not lead; for an operator the leader is asked.

@@ -147,6 +147,11 @@ type Config struct {
 	// and OnActive has returned: then it is closed. See package ha/watchdog.
 	Watchdog Watchdog
 
+	// ObeyMembers lets the other members command this one, on behalf of operators that they have authorised: to become Active or hand
+	// over, to stay away, to come back ([Node.BecomeOf], [Node.StayAwayOf], [Node.ComeBackOf]). The status page of any member (ha/admin) then commands
+	// this one, too. It makes whoever may change something on one member's page one who may here. False: a member obeys operators and its own program.
+	ObeyMembers bool
+
 	// Bind is the address to listen on, host:port; "" is this member's Addr.
 	Bind string
 	// Listener, if not nil, is listened on instead of Bind, such as one that a supervisor has opened. It is closed with the node, and where

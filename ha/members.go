@@ -67,6 +67,8 @@ type MemberStatus struct {
 	// it has not said so.
 	Program  string
 	Protocol int
+	// Obeys says whether this member may command it ([Config.ObeyMembers]).
+	Obeys bool
 	// Heard is when it said something last, zero if it never has, by this member's clock on the wall.
 	Heard time.Time
 	// RoundTrip is how long its last answer took, to its program and back; 0 if that is not known, and of this member.
@@ -210,7 +212,7 @@ func (h *hearsay) tell(s *MemberStatus, now time.Duration) {
 		since, every = x.at, x.news.every
 		s.Heard, s.RoundTrip = time.Now().Add(x.at-now).Round(0), x.trip
 		s.Epoch, s.Index, s.Applied, s.LagTime = x.news.epoch, x.news.index, x.news.applied, x.news.lag
-		s.Program, s.Protocol = x.news.program, int(x.news.protocol)
+		s.Program, s.Protocol, s.Obeys = x.news.program, int(x.news.protocol), x.news.obeys
 	}
 	switch s.Liveness = livenessOf(now-since, every, x.stream != nil); {
 	case x.news.leaving:
@@ -346,7 +348,7 @@ func (n *Node) hasEnded() bool {
 func (n *Node) news() news {
 	s := n.Status()
 	out := news{
-		leaving: s.State == Failed && s.Err == nil, state: s.State, epoch: s.Epoch, index: s.Index, applied: s.Applied, every: n.cfg.ElectionTimeout,
+		leaving: s.State == Failed && s.Err == nil, obeys: n.cfg.ObeyMembers, state: s.State, epoch: s.Epoch, index: s.Index, applied: s.Applied, every: n.cfg.ElectionTimeout,
 		newsMore: newsMore{lag: s.Lag.Time, protocol: transport.Version, program: n.cfg.Version},
 	}
 	now := time.Now()

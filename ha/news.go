@@ -12,6 +12,7 @@ import (
 // News is what a member says of itself. Times in it are lengths, since clocks differ.
 type news struct {
 	leaving        bool // it is closed in good order, and this is its last word
+	obeys          bool // members may command it
 	state          State
 	epoch          uint64
 	index, applied uint64
@@ -47,13 +48,20 @@ const (
 	newsToCome       = 1 << 10 // of later versions
 )
 
-const newsLeaving = 1 // flag
+// Flags.
+const (
+	newsLeaving = 1
+	newsObeys   = 2
+)
 
 // encode appends the news. DESIGN.md, "News", has the format.
 func (s *news) encode(b []byte) []byte {
 	var flags byte
 	if s.leaving {
 		flags |= newsLeaving
+	}
+	if s.obeys {
+		flags |= newsObeys
 	}
 	b = append(b, newsVersion, flags, byte(s.state))
 	for _, v := range [...]uint64{s.epoch, s.index, s.applied, uint64(s.every)} {
@@ -85,7 +93,7 @@ func decodeNews(b []byte) (s news, err error) {
 		return s, errNews
 	}
 	word := func(at int) uint64 { return binary.BigEndian.Uint64(b[at:]) }
-	s = news{leaving: b[1]&newsLeaving != 0, state: State(b[2]), epoch: word(3), index: word(11), applied: word(19), every: time.Duration(word(27))}
+	s = news{leaving: b[1]&newsLeaving != 0, obeys: b[1]&newsObeys != 0, state: State(b[2]), epoch: word(3), index: word(11), applied: word(19), every: time.Duration(word(27))}
 	count := int(b[35])
 	if s.every <= 0 || s.every > maxEvery || count > maxNewsObstacles {
 		return s, errNews

@@ -14,7 +14,7 @@ import (
 
 func sampleNews() news {
 	return news{
-		leaving: true, state: Draining, epoch: 1 << 40, index: 7, applied: 5, every: 500 * time.Millisecond,
+		leaving: true, obeys: true, state: Draining, epoch: 1 << 40, index: 7, applied: 5, every: 500 * time.Millisecond,
 		obstacles: []newsObstacle{{ObstacleCoolDown, "OnActive: sick", time.Second, time.Minute}, {ObstacleStarved, "", 0, 0}},
 		newsMore:  newsMore{lag: 3 * time.Second, protocol: 9, program: "shop v1.2.3"},
 	}

@@ -40,7 +40,7 @@ func (n *Node) serveOperators() error {
 	operator := []transport.Role{transport.RoleOperator}
 	return errors.Join(
 		n.net.Handle(wire.KindReport, append([]transport.Role{transport.RoleMember}, outsiders...), n.serveReport),
-		n.net.Handle(wire.KindCommand, operator, n.serveCommand),
+		n.net.Handle(wire.KindCommand, append([]transport.Role{transport.RoleMember}, operator...), n.serveCommand),
 		n.net.Handle(wire.KindAppend, operator, n.serveAppends),
 		n.net.Handle(wire.KindBackup, operator, n.serveBackup),
 	)
@@ -257,8 +257,12 @@ func (n *Node) fetchEvents(ctx context.Context, member string, follow bool, take
 	}
 }
 
-// serveCommand does what an operator wants of this member.
+// serveCommand does what an operator wants of this member, or another member on behalf of one.
 func (n *Node) serveCommand(ctx context.Context, st *transport.Stream) error {
+	by := st.Peer()
+	if callerRole(by.Role) == RoleMember && !n.cfg.ObeyMembers {
+		return &transport.StreamError{Code: transport.StreamForbidden, Text: fmt.Sprintf("%s takes no commands of members (Config.ObeyMembers)", n.cfg.Name)}
+	}
 	b, err := st.Recv(wire.MaxCommand)
 	if err != nil {
 		return nil // nothing was asked
@@ -267,6 +271,7 @@ func (n *Node) serveCommand(ctx context.Context, st *transport.Stream) error {
 	if err != nil {
 		return malformed(err)
 	}
+	n.cfg.Logger.Info("commanded", "member", n.cfg.Name, "command", q.Op.String(), "role", callerRole(by.Role).String(), "by", by.Name)
 	_ = st.Send(commandAnswer(n.obey(ctx, q)).Encode()) // who has not heard it looks at the status
 	return nil
 }

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,17 +21,23 @@ type action func(ctx context.Context, n Node, form url.Values) error
 
 // actions are what can be asked for, by path.
 var actions = map[string]action{
-	"handover": func(ctx context.Context, n Node, _ url.Values) error {
-		if s := n.Status(); s.State != ha.Active {
+	"handover": func(ctx context.Context, n Node, form url.Values) error {
+		s, member := n.Status(), whose(n, form)
+		switch {
+		case member == s.Name && s.State != ha.Active:
 			return badRequest("%s is %v: it has no role to hand over", s.Name, s.State)
+		case member != s.Name && s.Active != member:
+			return badRequest("%s is not Active: it has no role to hand over", member)
 		}
-		return n.Become(ctx, ha.Standby)
+		return n.BecomeOf(ctx, member, ha.Standby)
 	},
-	"become": func(ctx context.Context, n Node, _ url.Values) error { return n.Become(ctx, ha.Active) },
+	"become": func(ctx context.Context, n Node, form url.Values) error {
+		return n.BecomeOf(ctx, whose(n, form), ha.Active)
+	},
 	"stay-away": func(ctx context.Context, n Node, form url.Values) error {
-		return n.StayAway(ctx, form.Get("reason"))
+		return n.StayAwayOf(ctx, whose(n, form), form.Get("reason"))
 	},
-	"come-back": func(_ context.Context, n Node, _ url.Values) error { n.ComeBack(); return nil },
+	"come-back": func(ctx context.Context, n Node, form url.Values) error { return n.ComeBackOf(ctx, whose(n, form)) },
 	"add": func(ctx context.Context, n Node, form url.Values) error {
 		m := ha.Member{Name: form.Get("member"), Addr: form.Get("addr"), Advertise: form.Get("advertise")}
 		switch kind := form.Get("kind"); kind {
@@ -70,6 +77,9 @@ var actions = map[string]action{
 		return n.SetPriority(ctx, form.Get("member"), p)
 	},
 }
+
+// whose is the member that something is wanted of: the one that is asked, if none is named.
+func whose(n Node, form url.Values) string { return cmp.Or(form.Get("member"), n.Status().Name) }
 
 // needsMember are the actions that are about a member by name.
 var needsMember = map[string]bool{"add": true, "remove": true, "replace": true, "promote": true, "demote": true, "priority": true}
@@ -146,7 +156,7 @@ func codeOf(err error) int {
 		return http.StatusBadRequest
 	case errors.Is(err, ha.ErrUnknown), errors.Is(err, context.DeadlineExceeded):
 		return http.StatusGatewayTimeout // it may be done yet
-	case errors.Is(err, ha.ErrClosed), errors.Is(err, ha.ErrNoLeader):
+	case errors.Is(err, ha.ErrClosed), errors.Is(err, ha.ErrNoLeader), errors.Is(err, ha.ErrNotReached):
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusConflict

@@ -26,9 +26,9 @@ type Node interface {
 	Stats() ha.Stats
 	Watch(ctx context.Context) iter.Seq[ha.Status]
 
-	Become(ctx context.Context, s ha.State) error
-	StayAway(ctx context.Context, reason string) error
-	ComeBack()
+	BecomeOf(ctx context.Context, member string, s ha.State) error
+	StayAwayOf(ctx context.Context, member, reason string) error
+	ComeBackOf(ctx context.Context, member string) error
 	AddMember(ctx context.Context, m ha.Member) error
 	RemoveMember(ctx context.Context, name string) error
 	ReplaceMember(ctx context.Context, name string) error
@@ -42,7 +42,8 @@ var _ Node = (*ha.Node)(nil)
 // Config says what a [Handler] does besides showing. The zero value changes nothing and is safe.
 type Config struct {
 	// Authorize decides who may change something. It is asked for each such request, and nil lets it through; the text of an
-	// error is told to whoever asked, with status 403. [FromLoopback] is one. Nil: nobody may, and the page offers nothing.
+	// error is told to whoever asked, with status 403. [FromLoopback] is one. Nil: nobody may, and the page offers nothing. Who may, may
+	// command the other members, too, that have [ha.Config.ObeyMembers].
 	Authorize func(r *http.Request) error
 	// Metrics is served at /metrics: promhttp's handler of the registry in which ha/metrics is. Nil: there is no such path.
 	Metrics http.Handler

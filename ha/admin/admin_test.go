@@ -250,6 +250,14 @@ func TestCards(t *testing.T) {
 		{"an observer", func(s *fake.Said) { s.Members[1].Kind = ha.KindObserver }, 1, "false false false false true false false true"},
 		{"a dead one", func(s *fake.Said) { s.Members[1].Liveness = ha.Dead }, 1, "false false false false false true true true"},
 		{"an arbiter", func(s *fake.Said) { s.Members[1].Kind = ha.KindArbiter }, 1, "false false false false false false false true"},
+		{"another that obeys", func(s *fake.Said) { s.Members[1].Obeys = true }, 1, "false true true false false true false true"},
+		{"an Active that obeys", func(s *fake.Said) {
+			s.Status.State, s.Members[0].State, s.Members[1].State, s.Members[1].Obeys = ha.Standby, ha.Standby, ha.Active, true
+		}, 1, "true false true false false true false true"},
+		{"one that obeys and is away", func(s *fake.Said) {
+			s.Members[1].Obeys, s.Members[1].Obstacles = true, []ha.Obstacle{{Kind: ha.ObstacleAway}}
+		}, 1, "false true false true false true false true"},
+		{"one that obeyed and is dead", func(s *fake.Said) { s.Members[1].Obeys, s.Members[1].Liveness = true, ha.Dead }, 1, "false false false false false true true true"},
 		{"a failed one", func(s *fake.Said) { s.Status.State = ha.Failed }, 0, "false false false false false true false true"},
 	} {
 		if got := offers(c.change, c.i); got != c.want {
@@ -377,10 +385,15 @@ func TestActions(t *testing.T) {
 		code       int
 		asked      string
 	}{
-		{"handover", "", 200, "become Standby"},
-		{"become", "", 200, "become Active"},
-		{"stay-away", "reason=new+disk", 200, "stay away new disk"},
-		{"come-back", "", 200, "come back"},
+		{"handover", "", 200, "become a Standby"},
+		{"handover", "member=a", 200, "become a Standby"},
+		{"handover", "member=b", 400, ""}, // which is not Active
+		{"become", "", 200, "become a Active"},
+		{"become", "member=b", 200, "become b Active"},
+		{"stay-away", "reason=new+disk", 200, "stay away a new disk"},
+		{"stay-away", "member=c&reason=new+disk", 200, "stay away c new disk"},
+		{"come-back", "", 200, "come back a"},
+		{"come-back", "member=c", 200, "come back c"},
 		{"add", "member=d&addr=h:1", 200, "add d h:1 voter 0"},
 		{"add", "member=d&addr=h:1&kind=observer&priority=5", 200, "add d h:1 observer 5"},
 		{"add", "member=d&addr=h:1&kind=arbiter", 200, "add d h:1 arbiter 0"},
@@ -407,6 +420,16 @@ func TestActions(t *testing.T) {
 	if w := ask(h, "POST", "/promote?member=c", ""); w.Code != 400 { // a link is no form
 		t.Errorf("fields in the address: %d", w.Code)
 	}
+	n.Set(func(s *fake.Said) { s.Status.State, s.Status.Active = ha.Standby, "b" })
+	before := len(n.Asked())
+	for form, code := range map[string]int{"member=b": 200, "member=a": 400, "": 400} {
+		if w := ask(h, "POST", "/handover", form); w.Code != code {
+			t.Errorf("hand over %q of the Standby a: %d %s", form, w.Code, w.Body)
+		}
+	}
+	if got := strings.Join(n.Asked()[before:], "; "); got != "become b Standby" {
+		t.Errorf("asked for %q", got)
+	}
 }
 
 // TestActions_Answers: a program gets a code and JSON, a person goes back to the page, or is told why not.
@@ -423,6 +446,8 @@ func TestActions_Answers(t *testing.T) {
 		{&ha.MembershipError{Change: "remove c", Reason: ha.ErrQuorum}, 409},
 		{&ha.MembershipError{Change: "remove c", Reason: ha.ErrNoLeader}, 503},
 		{ha.ErrClosed, 503},
+		{fmt.Errorf("make b Active: %w", ha.ErrNotReached), 503},
+		{fmt.Errorf("make b Active: %w", ha.ErrNotObeyed), 409},
 		{fmt.Errorf("%w: %w", ha.ErrUnknown, ha.ErrClosed), 504},
 		{errors.New(odd), 409},
 	} {

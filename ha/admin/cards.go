@@ -128,9 +128,13 @@ func (c *card) offer(s ha.Status, m ha.MemberStatus) {
 	for _, o := range m.Obstacles {
 		away = away || o.Kind == ha.ObstacleAway
 	}
-	if c.Self && s.State != ha.Failed {
-		c.Handover = s.State == ha.Active
-		c.Become = s.State == ha.Standby && m.Kind == ha.KindVoter
+	state := m.State
+	if c.Self {
+		state = s.State
+	}
+	if c.Self && state != ha.Failed || m.Obeys && m.Liveness == ha.Alive {
+		c.Handover = state == ha.Active
+		c.Become = state == ha.Standby && m.Kind == ha.KindVoter
 		c.Away, c.Back = m.Kind == ha.KindVoter && !away, away
 	}
 	c.Promote = m.Kind == ha.KindObserver && !m.Joining

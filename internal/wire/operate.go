@@ -11,7 +11,7 @@ import (
 //	kind report: what a member says of itself; clients, operators and members ask
 //	  request  1, uint8 what, uint8 flags: 1 goes on with what comes
 //	  answer   any number of messages, each a JSON value, and the end
-//	kind command: an operator wants something of this member itself
+//	kind command: an operator wants something of this member itself, or a member does on behalf of one
 //	  request  1, uint8 what, uint16 length, text
 //	  answer   a ChangeAnswer, and the end
 //	kind append: an operator appends a record
@@ -83,6 +83,20 @@ const (
 	CommandStayAway                      // the text says why
 	CommandComeBack
 )
+
+func (o CommandOp) String() string {
+	switch o {
+	case CommandHandOver:
+		return "hand over"
+	case CommandTakeOver:
+		return "become Active"
+	case CommandStayAway:
+		return "stay away"
+	case CommandComeBack:
+		return "come back"
+	}
+	return fmt.Sprintf("command %d", uint8(o))
+}
 
 // A Command is a request of an operator.
 type Command struct {

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/chromedp"
+
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/ha"
 	"github.com/baton-ha/baton/ha/admin"
@@ -53,7 +55,7 @@ func (c *cluster) start(names ...string) {
 		for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) { // its port may be somebody's for a moment
 			n, err = ha.Open(ha.Config{
 				Name: name, Dir: filepath.Join(c.dir, name), Cluster: "shop", Members: c.members, ElectionTimeout: time.Second, Version: "v1.4.0",
-				CheckpointBytes: 256 << 10, RetainBytes: 512 << 10, Logger: slog.New(slog.DiscardHandler), OnActive: appendAlways,
+				CheckpointBytes: 256 << 10, RetainBytes: 512 << 10, ObeyMembers: true, Logger: slog.New(slog.DiscardHandler), OnActive: appendAlways,
 			})
 			if err == nil || time.Now().After(deadline) {
 				break
@@ -127,6 +129,45 @@ func TestFailover(t *testing.T) {
 	if !eval[bool](b, "window.same === true") {
 		t.Error("the page was loaded anew")
 	}
+}
+
+// TestCommandAnother: the page of one member hands over from another, keeps it away and brings it back.
+func TestCommandAnother(t *testing.T) {
+	c := newCluster(t)
+	c.start("a", "b", "c")
+	first := c.active()
+	rest := slices.DeleteFunc([]string{"a", "b", "c"}, func(name string) bool { return name == first })
+	b := newTab(t, 1280, 900, false)
+	b.mayFail.Store(true) // an answer of 409 is on the console
+	b.open(c.pages[rest[0]])
+	b.live()
+	is := func(js string) bool { // false while another page is being loaded
+		ok, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool]("!!("+js+")"))
+		return err == nil && ok
+	}
+	// Under load the others may be too slow to take over, or the role ends by itself first: then it is asked again.
+	press := func(what, member, action, done string) {
+		t.Helper()
+		for deadline := time.Now().Add(patience); !is(done); time.Sleep(100 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("not within %v: %s\n%s", patience, what, eval[string](b, "document.body.innerText"))
+			}
+			if is(`document.querySelector("h1").innerText === "It was not done"`) {
+				b.open(c.pages[rest[0]])
+			}
+			if !is(fmt.Sprintf(`(f => f && (f.requestSubmit(f.querySelector("button")), true))(document.querySelector('#member-%s form[action="%s"]'))`, member, action)) {
+				continue // it is not offered: not yet, or no more
+			}
+			b.until("it is answered", `document.querySelector("h1").innerText === "It was not done" || document.getElementById("live").dataset.state === "live"`)
+		}
+	}
+	press("the role has left", first, "handover", fmt.Sprintf(`(h => h.endsWith(" is Active") && h !== "%s is Active")(document.querySelector("h1").innerText)`, first))
+	other := rest[1]
+	press("another stays away", other, "stay-away", fmt.Sprintf(`document.querySelector('#member-%s form[action="come-back"]')`, other))
+	if s := c.nodes[other].Status(); !slices.ContainsFunc(s.Obstacles, func(o ha.Obstacle) bool { return o.Kind == ha.ObstacleAway }) {
+		t.Errorf("%s says %v", other, s.Obstacles)
+	}
+	press("it has come back", other, "come-back", fmt.Sprintf(`document.querySelector('#member-%s form[action="stay-away"]')`, other))
 }
 
 // TestPictures makes the pictures of the documentation, of a real cluster some minutes after it began.

@@ -182,7 +182,7 @@ func TestKeyboard(t *testing.T) {
 	b.do(chromedp.KeyEvent(kb.Enter))
 	for deadline := time.Now().Add(patience); len(n.Asked()) == 0 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 	}
-	if got := strings.Join(n.Asked(), "; "); got != "stay away new disk" {
+	if got := strings.Join(n.Asked(), "; "); got != "stay away a new disk" {
 		t.Errorf("it was asked: %s", got)
 	}
 	b.live()

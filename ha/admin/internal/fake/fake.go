@@ -127,11 +127,13 @@ func (n *Node) Watch(ctx context.Context) iter.Seq[ha.Status] {
 	}
 }
 
-func (n *Node) Become(_ context.Context, s ha.State) error { return n.ask("become", s) }
-func (n *Node) StayAway(_ context.Context, reason string) error {
-	return n.ask("stay away", reason)
+func (n *Node) BecomeOf(_ context.Context, member string, s ha.State) error {
+	return n.ask("become", member, s)
 }
-func (n *Node) ComeBack() { _ = n.ask("come back") }
+func (n *Node) StayAwayOf(_ context.Context, member, reason string) error {
+	return n.ask("stay away", member, reason)
+}
+func (n *Node) ComeBackOf(_ context.Context, member string) error { return n.ask("come back", member) }
 func (n *Node) AddMember(_ context.Context, m ha.Member) error {
 	return n.ask("add", m.Name, m.Addr, m.Kind, m.Priority)
 }
