@@ -10,24 +10,90 @@ import (
 	"go/format"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
 
 var updateDocs = flag.Bool("docs.update", false, "write docs/reference.md anew, of the code")
 
-// referenced are the packages of docs/reference.md.
-var referenced = []string{"ha", "ha/client", "ha/activehttp", "ha/metrics", "ha/onfence", "ha/watchdog", "fence"}
+// referenced are the packages of docs/reference.md, those of modules of their own too.
+var referenced = []string{
+	"ha", "ha/client", "ha/activehttp", "ha/activegrpc", "ha/activegrpc/follow", "ha/admin", "ha/metrics", "ha/onfence", "ha/raftfsm", "ha/watchdog",
+	"fence", "fence/filefence", "fence/grpcfence", "fence/httpfence", "fence/k8sfence", "fence/redisfence", "fence/s3fence", "fence/sqlfence",
+}
+
+// inside are the packages that programs need not import: ha has of them what users touch.
+var inside = []string{"log", "storage", "transport"}
+
+// TestReference_Packages: a package that programs may import is in docs/reference.md.
+func TestReference_Packages(t *testing.T) {
+	known := append(slices.Clone(inside), referenced...)
+	for _, top := range []string{"ha", "fence", "log", "storage", "transport"} {
+		err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+			switch {
+			case err != nil || !d.IsDir():
+				return err
+			case d.Name() == "internal" || d.Name() == "testdata":
+				return fs.SkipDir
+			}
+			names, err := filepath.Glob(filepath.Join(path, "*.go"))
+			if err != nil {
+				return err
+			}
+			for _, name := range names {
+				f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+				if err != nil {
+					return err
+				}
+				exports := slices.ContainsFunc(f.Decls, exported)
+				if strings.HasSuffix(name, "_test.go") || f.Name.Name == "main" || !exports || slices.Contains(known, filepath.ToSlash(path)) {
+					continue
+				}
+				t.Errorf("package %s is in neither list", path)
+				break
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// exported says whether a declaration is for whoever imports the package.
+func exported(d ast.Decl) bool {
+	switch d := d.(type) {
+	case *ast.FuncDecl:
+		return d.Recv == nil && d.Name.IsExported()
+	case *ast.GenDecl:
+		for _, s := range d.Specs {
+			switch s := s.(type) {
+			case *ast.TypeSpec:
+				if s.Name.IsExported() {
+					return true
+				}
+			case *ast.ValueSpec:
+				if slices.ContainsFunc(s.Names, (*ast.Ident).IsExported) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
 
 // TestReference: docs/reference.md has every field, error, event, state and obstacle, in the words of the code. After a
 // change of either: go test . -run TestReference -docs.update
 func TestReference(t *testing.T) {
 	var page bytes.Buffer
 	page.WriteString("# Reference\n\nEvery field, error, event and constant, as the code documents it; this page is made of it (`go test . -run TestReference -docs.update`).\n" +
-		"Metrics are in [metrics](metrics.md); functions and methods in the packages' documentation (`go doc github.com/baton-ha/baton/ha`).\n")
+		"Metrics are in [metrics](metrics.md); functions and methods in the packages' documentation (`go doc github.com/baton-ha/baton/ha`).\n" +
+		"A package that is a module of its own, so that what it needs is not in your go.sum, says so.\n")
 	for _, dir := range referenced {
 		reference(t, &page, dir)
 	}
@@ -80,7 +146,11 @@ func reference(t *testing.T, w *bytes.Buffer, dir string) {
 		fields(t, &body, pkg, fset, typ)
 	}
 	if body.Len() > 0 {
-		fmt.Fprintf(w, "\n## Package %s\n%s", dir, body.Bytes())
+		fmt.Fprintf(w, "\n## Package %s\n", dir)
+		if mod, err := os.ReadFile(filepath.Join(dir, "go.mod")); err == nil {
+			fmt.Fprintf(w, "\nA module of its own: `go get %s`.\n", strings.Fields(string(mod))[1])
+		}
+		w.Write(body.Bytes())
 	}
 }
 
