@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,13 +37,19 @@ func certCommand() *cli.Command {
 			"more members; -renew makes all certificates anew but the authority's. Keep ca.key away from the members. Each has the URI that says\n" +
 			"what it is: baton://CLUSTER/member/NAME, baton://CLUSTER/client or baton://CLUSTER/operator.\n\n" +
 			"A member's program then has GetTLS: ha.TLSFiles(\"a.crt\", \"a.key\", \"ca.crt\").\n\n" +
+			"With -operators the members' certificates are an operator's, too: `baton handover -here` and the like then work where a member runs, as a\n" +
+			"hook of a supervisor does it, without another key there. Whoever has one of them may change the cluster.\n" +
+			"With -shared there is one certificate for all members that are named, as one secret of Kubernetes wants it: whoever has it may be any of them.\n\n" +
 			"Examples:\n\n" +
 			"    baton cert -cluster jobs -out certs a=a.example b=b.example,10.0.0.2 c=c.example\n" +
-			"    baton cert -cluster jobs -out certs -renew a=a.example",
+			"    baton cert -cluster jobs -out certs -renew a=a.example\n" +
+			"    baton cert -cluster kv -out certs -operators -shared tls kv-0=kv-0.kv-members kv-1=kv-1.kv-members kv-2=kv-2.kv-members",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "out", Usage: "write the files into `DIR`", Value: "."},
 			&cli.IntFlag{Name: "days", Usage: "the certificates are valid for `N` days, the authority's for ten times as long", Value: 365},
 			&cli.BoolFlag{Name: "renew", Usage: "make certificates anew that are there already"},
+			&cli.BoolFlag{Name: "operators", Usage: "let the members' certificates be an operator's, too"},
+			&cli.StringFlag{Name: "shared", Usage: "make one certificate for all members that are named, in `FILE`.crt and FILE.key"},
 		},
 		Action: runCert,
 	}
@@ -59,19 +66,9 @@ func runCert(_ context.Context, c *cli.Command) error {
 	case days < 1 || days > 3650:
 		return usage("cert: -days %d is not from 1 to 3650", days)
 	}
-	wanted := []wantedCert{
-		{file: "client", uri: ha.RoleURI(ha.RoleClient, cluster, ""), common: cluster + " client"},
-		{file: "operator", uri: ha.RoleURI(ha.RoleOperator, cluster, ""), common: cluster + " operator"},
-	}
-	for _, arg := range args {
-		name, hosts, _ := strings.Cut(arg, "=")
-		switch {
-		case !fence.ValidName(name):
-			return usage("cert: %q is no name of a member", name)
-		case name == "ca" || name == "client" || name == "operator":
-			return usage("cert: the files of a member %q would have the names of others", name)
-		}
-		wanted = append(wanted, wantedCert{file: name, uri: ha.RoleURI(ha.RoleMember, cluster, name), common: cluster + " " + name, hosts: strings.Split(cmpOr(hosts, name), ",")})
+	wanted, err := wantedCerts(cluster, args, c.Bool("operators"), c.String("shared"))
+	if err != nil {
+		return err
 	}
 	dir := c.String("out")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -81,18 +78,26 @@ func runCert(_ context.Context, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	said := map[bool]string{true: "made", false: "kept"}
-	fmt.Fprintf(out(c), "%s %s (authority, until %s)\n", said[made], filepath.Join(dir, "ca.crt"), a.cert.NotAfter.Format(time.DateOnly))
+	said := map[bool]string{true: "made", false: "kept"}[made]
+	fmt.Fprintf(out(c), "%s %s (authority, until %s)\n", said, filepath.Join(dir, "ca.crt"), a.cert.NotAfter.Format(time.DateOnly))
 	for _, w := range wanted {
 		path := filepath.Join(dir, w.file+".crt")
-		_, err := os.Lstat(path)
-		make := errors.Is(err, fs.ErrNotExist) || c.Bool("renew")
-		if make {
+		is, err := marksOf(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist), c.Bool("renew"):
 			if err := a.issue(dir, w, time.Duration(days)*24*time.Hour); err != nil {
 				return err
 			}
+			fmt.Fprintf(out(c), "made %s (%s)\n", path, strings.Join(w.marks(), ", "))
+		case err != nil:
+			return usage("cert: %s: %w; -renew makes it anew", path, err)
+		default:
+			lacks := slices.DeleteFunc(w.marks(), func(mark string) bool { return slices.Contains(is, mark) })
+			if len(lacks) > 0 {
+				return usage("cert: %s is there, and is not %s; -renew makes it anew", path, strings.Join(lacks, ", "))
+			}
+			fmt.Fprintf(out(c), "kept %s (%s)\n", path, strings.Join(is, ", "))
 		}
-		fmt.Fprintf(out(c), "%s %s (%s)\n", said[make], path, w.uri)
 	}
 	return nil
 }
@@ -100,9 +105,80 @@ func runCert(_ context.Context, c *cli.Command) error {
 // wantedCert is a certificate to be made.
 type wantedCert struct {
 	file   string
-	uri    *url.URL
+	uris   []*url.URL
 	common string
 	hosts  []string
+}
+
+// marks are what it says its holder is.
+func (w wantedCert) marks() (marks []string) {
+	for _, u := range w.uris {
+		marks = append(marks, u.String())
+	}
+	return marks
+}
+
+// wantedCerts says which certificates there are to be, of members that are given as NAME=HOST,….
+func wantedCerts(cluster string, members []string, operators bool, shared string) ([]wantedCert, error) {
+	operator := ha.RoleURI(ha.RoleOperator, cluster, "")
+	wanted := []wantedCert{
+		{file: "client", uris: []*url.URL{ha.RoleURI(ha.RoleClient, cluster, "")}, common: cluster + " client"},
+		{file: "operator", uris: []*url.URL{operator}, common: cluster + " operator"},
+	}
+	taken := []string{"ca", "client", "operator"}
+	all := wantedCert{file: shared, common: cluster + " members"}
+	for _, arg := range members {
+		name, hosts, _ := strings.Cut(arg, "=")
+		w := wantedCert{
+			file: name, uris: []*url.URL{ha.RoleURI(ha.RoleMember, cluster, name)},
+			common: cluster + " " + name, hosts: strings.Split(cmpOr(hosts, name), ","),
+		}
+		switch {
+		case !fence.ValidName(name):
+			return nil, usage("cert: %q is no name of a member", name)
+		case shared != "":
+			all.uris, all.hosts = append(all.uris, w.uris...), append(all.hosts, w.hosts...)
+			continue
+		case slices.Contains(taken, name):
+			return nil, usage("cert: the files of a member %q would have the names of others", name)
+		}
+		wanted = append(wanted, w)
+	}
+	switch {
+	case shared == "":
+	case !fence.ValidName(shared) || slices.Contains(taken, shared):
+		return nil, usage("cert: -shared %q is no name for a file of its own", shared)
+	case len(members) == 0:
+		return nil, usage("cert: -shared is a certificate for members, and none is named")
+	default:
+		wanted = append(wanted, all)
+	}
+	if operators {
+		for i := range wanted[2:] {
+			wanted[2+i].uris = append(wanted[2+i].uris, operator)
+		}
+	}
+	return wanted, nil
+}
+
+// marksOf returns what a certificate in a file says its holder is.
+func marksOf(path string) (marks []string, err error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, errors.New("it is no certificate")
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	for _, u := range cert.URIs {
+		marks = append(marks, u.String())
+	}
+	return marks, nil
 }
 
 // authority signs certificates.
@@ -164,7 +240,7 @@ func (a authority) issue(dir string, w wantedCert, lasts time.Duration) error {
 	template := templateOf(w.common, lasts)
 	template.KeyUsage = x509.KeyUsageDigitalSignature
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} // members do both
-	template.URIs = []*url.URL{w.uri}
+	template.URIs = w.uris
 	for _, host := range w.hosts {
 		if ip := net.ParseIP(host); ip != nil {
 			template.IPAddresses = append(template.IPAddresses, ip)
