@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -14,21 +15,23 @@ type cluster struct {
 	dir     string
 	env     map[string][]string
 	base    map[string]string // URLs
+	addr    map[string]string // of members
 	running map[string]*process
 }
 
 var memberNames = []string{"a", "b", "c"}
 
-func newCluster(t *testing.T) *cluster {
-	c := &cluster{t: t, dir: t.TempDir(), env: map[string][]string{}, base: map[string]string{}, running: map[string]*process{}}
+func newCluster(t *testing.T, env ...string) *cluster {
+	c := &cluster{t: t, dir: t.TempDir(), env: map[string][]string{}, base: map[string]string{}, addr: map[string]string{}, running: map[string]*process{}}
 	port, members := ports(t, 2*len(memberNames)), ""
 	for i, name := range memberNames {
-		members += fmt.Sprintf(",%s=127.0.0.1:%d", name, port[2*i])
+		c.addr[name] = fmt.Sprintf("127.0.0.1:%d", port[2*i])
+		members += "," + name + "=" + c.addr[name]
 	}
 	for i, name := range memberNames {
 		http := fmt.Sprintf("127.0.0.1:%d", port[2*i+1])
 		c.base[name] = "http://" + http
-		c.env[name] = []string{"BATON_NAME=" + name, "BATON_MEMBERS=" + members[1:], "BATON_HTTP=" + http, "BATON_DIR=" + filepath.Join(c.dir, name)}
+		c.env[name] = append(slices.Clone(env), "BATON_NAME="+name, "BATON_MEMBERS="+members[1:], "BATON_HTTP="+http, "BATON_DIR="+filepath.Join(c.dir, name))
 		c.start(name)
 	}
 	return c

@@ -7,7 +7,9 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -188,7 +190,7 @@ func build(t *testing.T, dir string) []byte {
 }
 
 func TestKubernetes(t *testing.T) {
-	for _, dir := range []string{"plain", "tls"} {
+	for _, dir := range []string{"plain", "tls", "handover"} {
 		t.Run("kustomization="+dir, func(t *testing.T) {
 			d, err := read(build(t, filepath.Join("..", "kubernetes", dir)))
 			if err != nil {
@@ -203,7 +205,7 @@ func TestKubernetes(t *testing.T) {
 			spec := d.sets[0].Spec.Template.Spec
 			hasTLS := slices.ContainsFunc(spec.Containers[0].Env, func(e core.EnvVar) bool { return e.Name == "BATON_TLS" })
 			hasSecret := slices.ContainsFunc(spec.Volumes, func(v core.Volume) bool { return v.Secret != nil })
-			if hasTLS != (dir == "tls") || hasSecret != (dir == "tls") {
+			if hasTLS != (dir != "plain") || hasSecret != (dir != "plain") {
 				t.Errorf("BATON_TLS is there: %v, its secret: %v", hasTLS, hasSecret)
 			}
 		})
@@ -235,6 +237,50 @@ func TestKubernetes_Probes(t *testing.T) {
 	if got := probe(left, pod.LivenessProbe); got != http.StatusOK {
 		t.Errorf("without a majority it would be restarted: %d", got)
 	}
+}
+
+// preStop of the program that does not hand over itself does it, with the certificate that ../kubernetes/tls says how to make.
+func TestKubernetes_HandOver(t *testing.T) {
+	d, err := read(build(t, "../kubernetes/handover"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hook := d.sets[0].Spec.Template.Spec.Containers[0].Lifecycle.PreStop
+	if hook.Exec == nil || hook.Sleep != nil {
+		t.Fatalf("preStop is %v", hook)
+	}
+	baton, certs := filepath.Join(programs(t), "baton"), t.TempDir()
+	text, err := os.ReadFile("../kubernetes/tls/kustomization.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := regexp.MustCompile(`(?m)^#\tbaton (cert -cluster kv -out )certs(.*)$`).FindStringSubmatch(string(text))
+	if made == nil {
+		t.Fatal("it does not say how the certificate is made")
+	}
+	args := strings.Fields(made[1] + certs + made[2])
+	for i, arg := range args {
+		for j, name := range memberNames {
+			if strings.HasPrefix(arg, fmt.Sprintf("kv-%d=", j)) {
+				args[i] = name + "=127.0.0.1"
+			}
+		}
+	}
+	if out, err := exec.Command(baton, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v: %s", args, err, out)
+	}
+	c := newCluster(t, "BATON_TLS="+certs)
+	// Under load the others may be too slow to take over, or the role ends by itself first: then it is asked again.
+	eventually(t, "preStop moves the role, and the process goes on", func() bool {
+		active := c.active("")
+		run := exec.Command(baton, hook.Exec.Command[1:]...)
+		run.Env = []string{"BATON_ADDR=" + c.addr[active], "BATON_CLUSTER=kv", "BATON_TLS=" + certs}
+		out, err := run.CombinedOutput()
+		if err != nil && !strings.Contains(string(out), "hand over") {
+			t.Fatalf("%v: %v: %s", run.Args, err, out)
+		}
+		return strings.Contains(string(out), "is Active in epoch") && !strings.HasPrefix(string(out), active+" ")
+	})
 }
 
 // What is planted into the manifest is found.
