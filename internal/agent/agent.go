@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -22,14 +23,20 @@ import (
 
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/internal/agent/state"
 )
 
 // An agent runs one program on the Active.
 type agent struct {
-	cfg    Config // with its defaults
-	log    *slog.Logger
-	next   atomic.Pointer[Config] // what the next role does
-	notify *notifier
+	cfg     Config // with its defaults
+	log     *slog.Logger
+	next    atomic.Pointer[Config] // what the next role does
+	notify  *notifier
+	machine *state.Machine // nil: no state is replicated
+
+	mu     sync.Mutex    // guards what follows
+	role   chan struct{} // closed when the present role's work is done; nil if there is none
+	leaves chan struct{} // closed when this member is about to leave, and its service ends before
 }
 
 // Run is a member that runs the program of a configuration while it is the Active, until ctx ends. reload, if not nil, tells that the configuration
@@ -41,7 +48,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger, reload <-chan os.Sig
 		return err
 	}
 	cfg = cfg.withDefaults()
-	a := &agent{cfg: cfg, log: log}
+	a := &agent{cfg: cfg, log: log, leaves: make(chan struct{})}
 	a.next.Store(&cfg)
 	for _, addr := range cfg.Addresses { // which an agent has left that was killed together with its guardian
 		if err := addr.remove(); err != nil {
@@ -55,6 +62,10 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger, reload <-chan os.Sig
 	a.notify = newNotifier() // takes the socket out of the environment
 	defer a.notify.close()
 	node.Logger, node.OnActive, node.OnStandby = log, a.active, a.standby
+	if cfg.State.is() {
+		a.machine = new(state.Machine)
+		node.StateMachine, node.Handle = a.machine, refuseCalls
+	}
 	n, err := ha.Open(node)
 	if err != nil {
 		return err
@@ -73,6 +84,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger, reload <-chan os.Sig
 		select {
 		case <-ctx.Done():
 			a.notify.say("STOPPING=1")
+			a.leave()
 			return n.Close()
 		case <-reload:
 			a.reload(read)
@@ -108,14 +120,35 @@ func (a *agent) standby(context.Context) error {
 	return nil
 }
 
+// leave ends the service while the role still lasts, so that what it writes at its end counts.
+func (a *agent) leave() {
+	a.mu.Lock()
+	close(a.leaves)
+	role := a.role
+	a.mu.Unlock()
+	if role != nil {
+		<-role
+	}
+}
+
 // active does the work of one role, by a guardian.
 func (a *agent) active(ctx context.Context, t fence.Token) error {
+	done := make(chan struct{})
+	defer close(done)
+	if !a.begins(done) {
+		return nil
+	}
 	node := ha.FromContext(ctx)
-	g, err := a.start(node, t)
+	k, err := a.keep(ctx, node, t)
+	defer k.end()
+	if err != nil {
+		return fmt.Errorf("replicate the state: %w", err)
+	}
+	g, err := a.start(node, t, k)
 	if err != nil {
 		return fmt.Errorf("start the guardian: %w", err)
 	}
-	over := ctx.Done()
+	over, leaves, alone := ctx.Done(), a.leaves, g.alone
 	renew := time.NewTicker(time.Duration(a.heartbeat() / 2))
 	defer renew.Stop()
 	for {
@@ -124,20 +157,53 @@ func (a *agent) active(ctx context.Context, t fence.Token) error {
 			if until := lease(node); until > 0 {
 				g.say(fmt.Sprintf("until %d\n", until))
 			}
+		case <-alone:
+			alone = nil
+			k.prepare()
+		case err = <-k.prepared:
+			if err != nil {
+				g.say("down\n")
+			} else {
+				g.say("go\n")
+			}
 		case <-over: // the guardian has the time that the lease still lasts, which it does while this member drains
 			g.say("down\n")
 			over = nil
+		case <-leaves:
+			g.say("down\n")
+			leaves = nil
 		case <-g.gone:
 			for _, addr := range g.cfg.Addresses { // the guardian may have been killed
 				if err := addr.remove(); err != nil {
 					a.log.Error("address not removed", "err", err)
 				}
 			}
-			if ctx.Err() != nil {
+			k.hear()
+			switch {
+			case ctx.Err() != nil:
 				return nil
+			case err != nil:
+				return err
+			case leaves != nil:
+				return g.why()
+			case g.err == nil && !g.killed:
+				k.commitLast()
 			}
-			return g.why()
+			return nil
 		}
+	}
+}
+
+// begins reports whether a role's work begins, which ends when done is closed: not once this member leaves.
+func (a *agent) begins(done chan struct{}) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	select {
+	case <-a.leaves:
+		return false
+	default:
+		a.role = done
+		return true
 	}
 }
 
@@ -160,15 +226,18 @@ func lease(n *ha.Node) int64 {
 
 // A watched guardian is one as the agent sees it.
 type watched struct {
-	cfg  Config
-	cmd  *exec.Cmd
-	in   io.WriteCloser
-	gone chan struct{} // closed when it has ended, and all that was its
-	err  error         // what it has told; before gone is closed
+	cfg    Config
+	cmd    *exec.Cmd
+	in     io.WriteCloser
+	alone  chan struct{} // closed when nothing of an earlier role runs any more
+	gone   chan struct{} // closed when it has ended, and all that was its
+	err    error         // what it has told; before gone is closed
+	killed bool          // the program did not end by itself; likewise
 }
 
 // start starts a guardian.
-func (a *agent) start(n *ha.Node, t fence.Token) (*watched, error) {
+func (a *agent) start(n *ha.Node, t fence.Token, k *keeper) (*watched, error) {
+	defer k.given()
 	cfg := *a.next.Load()
 	job, err := json.Marshal(job{Config: cfg, Env: a.env(t), Until: lease(n)})
 	if err != nil {
@@ -179,9 +248,9 @@ func (a *agent) start(n *ha.Node, t fence.Token) (*watched, error) {
 		return nil, err
 	}
 	defer theirs.Close()
-	g := &watched{cfg: cfg, cmd: exec.Command("/proc/self/exe"), gone: make(chan struct{})}
+	g := &watched{cfg: cfg, cmd: exec.Command("/proc/self/exe"), alone: make(chan struct{}), gone: make(chan struct{})}
 	g.cmd.Args = []string{guardianName}
-	g.cmd.Stdout, g.cmd.Stderr, g.cmd.ExtraFiles = os.Stdout, os.Stderr, []*os.File{theirs}
+	g.cmd.Stdout, g.cmd.Stderr, g.cmd.ExtraFiles = os.Stdout, os.Stderr, append([]*os.File{theirs}, k.programs()...)
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // what is sent to our group is for us
 	if g.in, err = g.cmd.StdinPipe(); err == nil {
 		err = g.cmd.Start()
@@ -199,6 +268,10 @@ func (a *agent) start(n *ha.Node, t fence.Token) (*watched, error) {
 			switch err := json.Unmarshal(s.Bytes(), &e); {
 			case err != nil:
 				g.err = fmt.Errorf("the guardian says %q", s.Text())
+			case e.Event == "alone":
+				close(g.alone)
+			case e.Event == "killed":
+				g.killed = true
 			case e.Event == "up":
 				a.log.Info("service is up", "member", cfg.Name, "token", t)
 				a.notify.say("STATUS=Active, " + t.String())
@@ -231,7 +304,11 @@ func (a *agent) env(t fence.Token) []string {
 	for _, m := range a.cfg.Members {
 		list = append(list, m.Name+"="+m.Addr)
 	}
-	return append(os.Environ(),
+	env := os.Environ()
+	if a.cfg.State.Dir != "" {
+		env = append(env, "BATON_COMMIT="+a.cfg.commitPath())
+	}
+	return append(env,
 		"BATON_TOKEN="+t.String(), "BATON_CLUSTER="+t.Cluster, fmt.Sprintf("BATON_EPOCH=%d", t.Epoch), "BATON_NAME="+t.Holder,
 		"BATON_MEMBERS="+strings.Join(list, ","), "BATON_ADVERTISE="+a.cfg.Advertise)
 }

@@ -67,6 +67,9 @@ type Config struct {
 	// Health is asked on every member, as [ha.Config.Health]: one that is not well does not become Active.
 	Health Check `yaml:"health"`
 
+	// State is replicated through the log.
+	State State `yaml:"state"`
+
 	// StopSignal is what the program is asked to end with. "": TERM. What still runs after StopTimeout (0: 10 s) is killed.
 	StopSignal  string   `yaml:"stop_signal"`
 	StopTimeout Duration `yaml:"stop_timeout"`
@@ -161,6 +164,7 @@ func (c Config) Validate() error {
 	if t := c.TLS; (t.Certificate == "") != (t.Key == "") || (t.Key == "") != (t.Authorities == "") {
 		wrong("tls: needs certificate, key and authorities")
 	}
+	c.validateState(wrong)
 	errs = append(errs, c.Check.validate("check"), c.Health.validate("health"), c.node().Validate())
 	return errors.Join(errs...)
 }
@@ -177,7 +181,7 @@ func (c Config) withDefaults() Config {
 	if c.StopSignal == "" {
 		c.StopSignal = "TERM"
 	}
-	c.Check, c.Health = c.Check.withDefaults(), c.Health.withDefaults()
+	c.Check, c.Health, c.State = c.Check.withDefaults(), c.Health.withDefaults(), c.State.withDefaults()
 	return c
 }
 

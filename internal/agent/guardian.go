@@ -20,15 +20,16 @@ import (
 )
 
 // A job is what the agent tells its guardian first, in one line of JSON. After it come lines "until NANOSECONDS": the lease lasts until then, by
-// CLOCK_BOOTTIME; and at last "down": the role ends in good order. The end of the input is the end of the agent.
+// CLOCK_BOOTTIME; "go" after the event "alone"; and at last "down": the role ends in good order. The end of the input is the end of the agent. With
+// State.Pipe descriptors 4 and 5 are the program's standard input and output.
 type job struct {
 	Config Config
 	Env    []string
 	Until  int64
 }
 
-// An event is what the guardian tells the agent: "up" when the service is there, "error" with what has failed. Its end says that
-// all is gone.
+// An event is what the guardian tells the agent: "up" when the service is there, "error" with what has failed; with State.Dir "alone" when nothing
+// of an earlier role runs any more and the directory may be prepared, and "killed" where the program was. Its end says that all is gone.
 type event struct {
 	Event string
 	Text  string `json:",omitempty"`
@@ -55,7 +56,9 @@ type guardian struct {
 	cfg    Config
 	env    []string
 	events *json.Encoder
-	began  bool // there is something to be undone
+	pipe   [2]*os.File   // the program's standard input and output, with State.Pipe
+	goOn   chan struct{} // closed when the agent has said "go"
+	began  bool          // there is something to be undone
 
 	role context.Context // ends when the role ends in good order, or life
 	life context.Context // ends when nothing may run any more
@@ -69,7 +72,7 @@ type guardian struct {
 // guard is the guardian's main.
 func guard() int {
 	unix.CloseOnExec(3)
-	g := &guardian{events: json.NewEncoder(os.NewFile(3, "events")), ended: make(chan error, 1)}
+	g := &guardian{events: json.NewEncoder(os.NewFile(3, "events")), goOn: make(chan struct{}), ended: make(chan error, 1)}
 	in := bufio.NewReader(os.Stdin)
 	line, err := in.ReadBytes('\n')
 	var j job
@@ -84,11 +87,17 @@ func guard() int {
 	// Who wants an end tells the agent. They are not ignored, which the program would inherit.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGPIPE)
 	g.cfg, g.env = j.Config.withDefaults(), j.Env
+	if g.cfg.State.Pipe {
+		for i := range g.pipe {
+			unix.CloseOnExec(4 + i)
+			g.pipe[i] = os.NewFile(uintptr(4+i), "pipe")
+		}
+	}
 	life, kill := context.WithCancelCause(context.Background())
 	role, end := context.WithCancelCause(life)
 	g.life, g.role = life, role
 	until := make(chan int64)
-	go listen(in, until, end, kill)
+	go g.listen(in, until, end, kill)
 	emergency := make(chan struct{})
 	go func() {
 		defer close(emergency)
@@ -99,6 +108,9 @@ func guard() int {
 	}()
 
 	err = g.alone(j.Config.lockPath())
+	if err == nil {
+		err = g.prepared()
+	}
 	if err == nil {
 		err = g.up()
 	}
@@ -131,7 +143,7 @@ func (g *guardian) tell(what string, err error) {
 }
 
 // listen hears what the agent says.
-func listen(in *bufio.Reader, until chan<- int64, end, kill context.CancelCauseFunc) {
+func (g *guardian) listen(in *bufio.Reader, until chan<- int64, end, kill context.CancelCauseFunc) {
 	for {
 		line, err := in.ReadString('\n')
 		if err != nil {
@@ -139,9 +151,15 @@ func listen(in *bufio.Reader, until chan<- int64, end, kill context.CancelCauseF
 			return
 		}
 		var at int64
-		if strings.TrimSpace(line) == "down" {
+		switch line = strings.TrimSpace(line); line {
+		case "down":
 			end(errAsked)
-		} else if _, err := fmt.Sscanf(line, "until %d\n", &at); err == nil {
+			continue
+		case "go":
+			close(g.goOn)
+			continue
+		}
+		if _, err := fmt.Sscanf(line, "until %d", &at); err == nil {
 			until <- at
 		}
 	}
@@ -192,6 +210,20 @@ func (g *guardian) alone(path string) error {
 		}
 	}
 	return fmt.Errorf("lock %s: %w", path, err)
+}
+
+// prepared waits until the agent has prepared the directory.
+func (g *guardian) prepared() error {
+	if g.cfg.State.Dir == "" {
+		return nil
+	}
+	g.tell("alone", nil)
+	select {
+	case <-g.goOn:
+		return nil
+	case <-g.role.Done():
+		return context.Cause(g.role)
+	}
 }
 
 // up makes the service be there.
@@ -257,6 +289,9 @@ func (g *guardian) run() error {
 		c.Args = append([]string{initName}, g.cfg.Run...)
 		c.Env = g.env
 		c.Stdout, c.Stderr = os.Stdout, os.Stderr
+		if g.cfg.State.Pipe {
+			c.Stdin, c.Stdout = g.pipe[0], g.pipe[1]
+		}
 		c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Cloneflags: flags}
 		return c, c.Start()
 	}
@@ -271,6 +306,9 @@ func (g *guardian) run() error {
 	}
 	if err != nil {
 		return fmt.Errorf("run: %w", err)
+	}
+	for _, end := range g.pipe { // the program's alone, so that the agent sees its end
+		_ = end.Close()
 	}
 	g.child = c
 	go func() {
@@ -367,6 +405,9 @@ func (g *guardian) stop() {
 		g.ended <- err
 	case <-g.life.Done():
 	case <-time.After(time.Duration(g.cfg.StopTimeout)):
+		if g.cfg.State.Dir != "" {
+			g.tell("killed", nil)
+		}
 	}
 	g.kill()
 }

@@ -17,6 +17,7 @@ import (
 
 func TestMain(m *testing.M) {
 	Helper()
+	_ = os.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0") // of our helpers: each would end a second later
 	if len(os.Args) > 2 {
 		switch os.Args[1] {
 		case "t8-agent":
@@ -25,6 +26,8 @@ func TestMain(m *testing.M) {
 			end(runService(os.Args[2], os.Args[3]))
 		case "t8-grandchild":
 			end(hold(os.Args[2] + "/grandchild"))
+		case "state-program":
+			end(runProgram(os.Args[2]))
 		case "t8-client":
 			end(runClient(os.Args[2]))
 		}
