@@ -279,16 +279,32 @@ func (g *guardian) command(ctx context.Context, name string, args []string) erro
 	return nil
 }
 
-// run starts the program below an init.
+// run starts the program below an init, and returns when signals reach it: the init, as process 1, is deaf to what comes before.
 func (g *guardian) run() error {
 	if len(g.cfg.Run) == 0 {
 		return nil
 	}
+	started, theirs, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("run: %w", err)
+	}
+	defer started.Close()
+	err = g.startInit(theirs)
+	theirs.Close()
+	if err != nil {
+		return fmt.Errorf("run: %w", err)
+	}
+	_, _ = started.Read(make([]byte, 1)) // it ends, at the latest with the init
+	return nil
+}
+
+// startInit starts the init, which closes started.
+func (g *guardian) startInit(started *os.File) error {
 	start := func(flags uintptr) (*exec.Cmd, error) {
 		c := exec.Command("/proc/self/exe")
 		c.Args = append([]string{initName}, g.cfg.Run...)
 		c.Env = g.env
-		c.Stdout, c.Stderr = os.Stdout, os.Stderr
+		c.Stdout, c.Stderr, c.ExtraFiles = os.Stdout, os.Stderr, []*os.File{started}
 		if g.cfg.State.Pipe {
 			c.Stdin, c.Stdout = g.pipe[0], g.pipe[1]
 		}
@@ -305,7 +321,7 @@ func (g *guardian) run() error {
 		c, err = start(0)
 	}
 	if err != nil {
-		return fmt.Errorf("run: %w", err)
+		return err
 	}
 	for _, end := range g.pipe { // the program's alone, so that the agent sees its end
 		_ = end.Close()

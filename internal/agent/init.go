@@ -30,7 +30,8 @@ func Helper() {
 		os.Exit(guard())
 	case initName:
 		runtime.LockOSThread()
-		os.Exit(beInit(os.Args[1:]))
+		unix.CloseOnExec(3)
+		os.Exit(beInit(os.Args[1:], os.NewFile(3, "started")))
 	}
 	if os.Getpid() == 1 && len(os.Args) > 1 && os.Args[1] == "agent" {
 		runtime.LockOSThread()
@@ -39,12 +40,13 @@ func Helper() {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
-		os.Exit(beInit(append([]string{self}, os.Args[1:]...))) // of a container, with the agent as the program
+		os.Exit(beInit(append([]string{self}, os.Args[1:]...), nil)) // of a container, with the agent as the program
 	}
 }
 
-// beInit runs a program, waits for it and for all that is left to us, passes signals on to it, and returns its status.
-func beInit(args []string) int {
+// beInit runs a program, waits for it and for all that is left to us, passes signals on to it, and returns its status. started, if not nil, is closed
+// when signals reach the program.
+func beInit(args []string, started *os.File) int {
 	signals := make(chan os.Signal, 32) // what comes while one is passed on
 	signal.Notify(signals)
 	if os.Getpid() != 1 {
@@ -61,6 +63,9 @@ func beInit(args []string) int {
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "start %s: %v\n", args[0], err)
 		return 127
+	}
+	if started != nil {
+		started.Close()
 	}
 	for s := range signals {
 		switch s {
