@@ -246,17 +246,9 @@ func (k *keeper) serve() {
 	}
 }
 
-// A Committed is the answer to who asks for a commit by the socket: the index of the record that has committed, or the error and its code (see
-// [state.Code]).
-type Committed struct {
-	Index uint64 `json:"index,omitempty"`
-	Error string `json:"error,omitempty"`
-	Text  string `json:"text,omitempty"`
-}
-
-func committedAnswer(index uint64, err error) Committed {
+func committedAnswer(index uint64, err error) committed {
 	if err != nil {
-		return Committed{Error: state.Code(err), Text: err.Error()}
+		return committed{Error: state.Code(err), Text: err.Error()}
 	}
-	return Committed{Index: index}
+	return committed{Index: index}
 }

@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -258,4 +259,58 @@ func childrenOf(pid int) (pids []int) {
 		}
 	}
 	return pids
+}
+
+// A commit that is asked for from outside.
+func TestCommit(t *testing.T) {
+	dir := t.TempDir()
+	cfg, err := Read([]byte(strings.Replace(stateConfig(dir, "a", "a"), "[/proc/self/exe, state-program, "+dir+"/a]", "[sleep, 1000]", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.State.Pipe, cfg.State.Every = false, 0
+	file := cfg.State.Dir + "/file"
+	for life := range 2 {
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- Run(ctx, cfg, slog.New(slog.DiscardHandler), nil, nil) }()
+		var index uint64
+		for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+			if index, err = Commit(t.Context(), cfg.commitPath()); err == nil {
+				break
+			}
+			if !errors.Is(err, ErrNotReached) || time.Now().After(deadline) {
+				t.Fatal(err)
+			}
+		}
+		if b, err := os.ReadFile(file); life > 0 && string(b) != "committed" {
+			t.Errorf("the next life finds %q, %v", b, err)
+		}
+		if err := os.WriteFile(file, []byte(fmt.Sprint("life ", life)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if next, err := Commit(t.Context(), cfg.commitPath()); err != nil || next <= index {
+			t.Errorf("a commit of something new: %d after %d, %v", next, index, err)
+		}
+		if err := os.Symlink("x", file+"link"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Commit(t.Context(), cfg.commitPath()); !errors.Is(err, ErrNotCommitted) || !strings.Contains(err.Error(), "symbolic link") {
+			t.Errorf("a symbolic link: %v", err)
+		}
+		os.Remove(file + "link")
+		if err := os.WriteFile(file, []byte("committed"), 0o644); err != nil { // at the end
+			t.Fatal(err)
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Commit(t.Context(), cfg.commitPath()); !errors.Is(err, ErrNotReached) {
+			t.Errorf("without an agent: %v", err)
+		}
+		if err := os.WriteFile(file, []byte("late"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

@@ -31,9 +31,10 @@ func agentCommand() *cli.Command {
 			&cli.StringFlag{Name: "dir", Usage: "keep the member's files in `DIR`, whatever the file says"},
 			&cli.StringFlag{Name: "bind", Usage: "listen on `HOST:PORT`, whatever the file says"},
 			&cli.BoolFlag{Name: "check", Usage: "say what is wrong with the configuration, and end"},
-			&cli.BoolFlag{Name: "demo", Usage: "three agents on this machine with a small HTTP service: kill, pause, hand over"},
+			&cli.BoolFlag{Name: "demo", Usage: "three agents on this machine with a small HTTP service that counts its visitors: kill, pause, hand over"},
 		},
-		Action: runAgent,
+		Commands: []*cli.Command{commitCommand()},
+		Action:   runAgent,
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/baton-ha/baton/ha"
 	"github.com/baton-ha/baton/ha/client"
+	"github.com/baton-ha/baton/internal/agent"
 	"github.com/baton-ha/baton/storage"
 )
 
@@ -29,6 +30,8 @@ func TestCodes(t *testing.T) {
 		{usage("x"), ExitUsage},
 		{usageError{fs.ErrNotExist}, ExitUsage},
 		{errUnwell, ExitUnwell},
+		{fmt.Errorf("x: %w", agent.ErrUnknown), ExitUnknown},
+		{fmt.Errorf("x: %w: %w", agent.ErrNotReached, fs.ErrNotExist), ExitUnreached},
 		{errDamaged, ExitDamaged},
 		{client.ErrUnknown, ExitUnknown},
 		{fmt.Errorf("%w: %w", client.ErrUnknown, client.ErrSessionExpired), ExitUnknown},

@@ -2,6 +2,7 @@ package cmdline
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -18,16 +20,45 @@ import (
 // demoName is the name (argv[1]) by which this program is the service of the demonstration.
 const demoName = "demo-service"
 
-// demoChild does not return if this process is the service: it says whose it is, on one port for all, so that two of them could not run.
+// demoChild does not return if this process is the service: it says whose it is and counts who has asked, on one port for all, so that two of them could not run.
 func demoChild() {
 	if len(os.Args) != 3 || os.Args[1] != demoName {
 		return
 	}
-	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintf(w, "served by %s with token %s\n", os.Getenv("BATON_NAME"), os.Getenv("BATON_TOKEN"))
-	})
-	fmt.Fprintln(os.Stderr, http.ListenAndServe(os.Args[2], handler))
+	fmt.Fprintln(os.Stderr, serveVisitors(os.Args[2], os.Stdin, os.Stdout))
 	os.Exit(1)
+}
+
+// serveVisitors counts the visitors of an address. The number is all that there is to its state, so each new one is a snapshot.
+func serveVisitors(addr string, from io.Reader, to io.Writer) error {
+	var said struct {
+		Snapshot int
+		Active   string
+		Error    string
+	}
+	hear := json.NewDecoder(from)
+	for said.Active == "" {
+		if err := hear.Decode(&said); err != nil {
+			return err
+		}
+	}
+	visitors := said.Snapshot
+	var mu sync.Mutex // held while one is counted
+	return http.ListenAndServe(addr, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		said.Error = ""
+		_, err := fmt.Fprintf(to, "{\"snapshot\":%d}\n", visitors+1)
+		if err == nil {
+			err = hear.Decode(&said)
+		}
+		if err != nil || said.Error != "" {
+			http.Error(w, "not counted: "+said.Error, http.StatusServiceUnavailable)
+			return
+		}
+		visitors++
+		fmt.Fprintf(w, "served by %s with token %s to visitor %d\n", os.Getenv("BATON_NAME"), os.Getenv("BATON_TOKEN"), visitors)
+	}))
 }
 
 // A demonstration is three agents, and the address of their service.
@@ -66,8 +97,8 @@ func (d *demonstration) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	config := fmt.Sprintf("cluster: demo\nmembers:\n  - {name: a, addr: %q}\n  - {name: b, addr: %q}\n  - {name: c, addr: %q}\nrun: [%q, %s, %q]\ncheck: {http: %q}\n",
-		addrs[0], addrs[1], addrs[2], self, demoName, d.service, "http://"+d.service+"/")
+	config := fmt.Sprintf("cluster: demo\nmembers:\n  - {name: a, addr: %q}\n  - {name: b, addr: %q}\n  - {name: c, addr: %q}\nrun: [%q, %s, %q]\ncheck: {tcp: %q}\nstate: {pipe: true}\n",
+		addrs[0], addrs[1], addrs[2], self, demoName, d.service, d.service)
 	if err := os.WriteFile(d.dir+"/agent.yaml", []byte(config), 0o644); err != nil {
 		return err
 	}
@@ -135,7 +166,7 @@ func (d *demonstration) served(ctx context.Context, old string, since time.Time)
 		if resp, err := client.Get("http://" + d.service + "/"); err == nil {
 			b, err := io.ReadAll(resp.Body)
 			resp.Body.Close()
-			if fields := strings.Fields(string(b)); err == nil && len(fields) > 2 && fields[2] != old {
+			if fields := strings.Fields(string(b)); err == nil && resp.StatusCode == http.StatusOK && len(fields) > 2 && fields[2] != old {
 				fmt.Printf("  after %v: %s", time.Since(since).Round(time.Millisecond), b)
 				return fields[2], nil
 			}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/baton-ha/baton/ha"
 	"github.com/baton-ha/baton/ha/client"
+	"github.com/baton-ha/baton/internal/agent"
 	"github.com/baton-ha/baton/storage"
 )
 
@@ -56,6 +57,10 @@ var failures = []failure{
 	{is(client.ErrBusy), ExitRefused, "The Active has as much to do as it takes: try again, with fewer -writers."},
 	{is(client.ErrNoRoom), ExitRefused, "The Active's disk is nearly full: make room there."},
 	{is(client.ErrTooLarge), ExitRefused, ""},
+
+	{is(agent.ErrUnknown), ExitUnknown, "Commit again: it does no harm."},
+	{is(agent.ErrNotCommitted), ExitRefused, "What was committed before stands."},
+	{is(agent.ErrNotReached), ExitUnreached, "The socket is there while this host's member is Active: the agent's dir with .commit behind it, BATON_COMMIT for its program."},
 
 	{as[*ha.BackupError], ExitDamaged, "Use another backup. One that was cut off on its way is not whole."},
 	{as[*storage.CorruptError], ExitDamaged, "`baton verify` names everything that is damaged there."},
