@@ -67,8 +67,8 @@ type Config struct {
 	// before each chunk of 256 KiB, by any goroutine, and must not block.
 	SnapshotPace func() int64
 
-	// CrashEvidence turns on [Handler.Gone]. Leave it off where a proxy, a firewall or a container's port mapping can
-	// answer "connection refused" for a host whose process is alive.
+	// CrashEvidence turns on [Handler.Gone]. Leave it off where connections to or from members do not end at their own hosts, but at a
+	// proxy, a load balancer or a container's port mapping, which can end them and refuse others while the process is alive.
 	CrashEvidence bool
 }
 

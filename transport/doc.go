@@ -88,6 +88,6 @@
 // Delivery: messages get lost at breaks and overflows; they are never altered, and never reordered within a connection.
 // Order between control and bulk. Without TLS, anything about who is at the other end; with TLS it is what its certificate
 // says, see [AuthorizeByCertificate]. Groups share the queue and the connections of a peer: a group
-// whose Receive blocks holds up the bulk messages of the others from that peer, and nothing else. [Handler.Gone] is true only where nothing
-// but the host itself answers a dial with "connection refused".
+// whose Receive blocks holds up the bulk messages of the others from that peer, and nothing else. [Handler.Gone] is true only where
+// members' connections end at their own hosts.
 package transport

@@ -138,9 +138,7 @@ func (t *TCP) serve(ctx context.Context, raw net.Conn) {
 		}
 	default:
 		t.cfg.Logger.Debug("incoming connection ended", attrs...)
-		if session.HungUp(err) {
-			p.ended(ctx)
-		}
+		p.ended(ctx, l, err)
 	}
 }
 
@@ -227,7 +225,7 @@ func (t *TCP) readMessages(p *peer, l *session.Link) error {
 	for number := uint16(0); ; number++ {
 		f, err := l.Next(limit)
 		if err != nil {
-			return err
+			return heardEnd(l, err)
 		}
 		switch f.Kind {
 		case session.KindMessage:

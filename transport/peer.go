@@ -3,26 +3,15 @@ package transport
 import (
 	"context"
 	"errors"
-	"log/slog"
-	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/baton-ha/baton/internal/session"
 )
 
-const (
-	// evidenceTries and evidenceWait: a dying process may close our connection before its listener. A dial in between is
-	// taken by the kernel and ended at once, and is tried again; a dial that stays open for the wait is a live listener.
-	evidenceTries = 3
-	evidenceWait  = 20 * time.Millisecond
-	evidenceAgain = 5 * time.Millisecond // later it is taken a second time
-
-	keepRetired = 16 // instances of a peer that are remembered
-)
+const keepRetired = 16 // instances of a peer that are remembered
 
 // peer is a member we talk to: its outgoing lanes, and the connections that came from it.
 type peer struct {
@@ -39,7 +28,8 @@ type peer struct {
 
 	sending, receiving atomic.Pointer[journey] // of snapshots; nil: none
 
-	cancel context.CancelFunc // nil before the start; guarded by TCP.mu
+	cancel  context.CancelFunc // nil before the start; guarded by TCP.mu
+	parting atomic.Bool        // it is no member any more
 
 	mu       sync.Mutex // guards what follows
 	removed  bool
@@ -47,6 +37,7 @@ type peer struct {
 	instance uint64                    // the process that is connected
 	retired  []uint64                  // processes that it replaced, oldest first
 	addr     string                    // where we last reached it, resolved
+	reached  uint64                    // the process that was there
 	session  int                       // grows whenever a connection in either direction is established
 	checking bool                      // a check for crash evidence is under way
 	again    bool                      // something ended during the check
@@ -73,8 +64,9 @@ func (p *peer) startLocked(ctx context.Context) {
 	p.t.wg.Go(func() { p.calls.run(ctx) })
 }
 
-// remove ends everything of the peer. TCP.mu is held.
-func (p *peer) remove() {
+// remove ends everything of the peer, which is no member any more if parting. TCP.mu is held.
+func (p *peer) remove(parting bool) {
+	p.parting.Store(parting) // before anything ends
 	if p.cancel == nil {
 		p.cancel = func() {}
 		close(p.calls.end) // its goroutine never starts
@@ -118,6 +110,9 @@ func (p *peer) admit(l *session.Link) *RefusedError {
 	if old := p.live[l.Peer.Purpose]; old != nil {
 		old.Close()
 	}
+	if l.Peer.Purpose == PurposeControl || l.Peer.Purpose == PurposeBulk {
+		l.ResetUnless(p.last)
+	}
 	p.live[l.Peer.Purpose] = l
 	p.session++
 	p.gone = false
@@ -147,7 +142,7 @@ func (p *peer) forget(l *session.Link) bool {
 func (p *peer) attached(l *session.Link) (back bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.addr = l.Raw.RemoteAddr().String()
+	p.addr, p.reached = l.Raw.RemoteAddr().String(), l.Peer.Instance
 	p.session++
 	p.gone = false
 	return p.t.said.Over(lineGone, p.Name)
@@ -194,97 +189,4 @@ func (p *peer) status() PeerStatus {
 	s.Inbound = len(p.live)
 	p.mu.Unlock()
 	return s
-}
-
-// ended is called when the peer ended an established connection, in either direction. One check serves all that end
-// together; one that ends during the check starts it again.
-func (p *peer) ended(ctx context.Context) {
-	if !p.t.cfg.CrashEvidence {
-		return
-	}
-	p.mu.Lock()
-	p.again = true
-	// Without a connection of our own there is no address that is known to be the peer's.
-	start := !p.gone && !p.checking && p.addr != ""
-	p.checking = p.checking || start
-	p.mu.Unlock() // before spawn, which takes TCP.mu: that comes before p.mu
-	if start {
-		p.t.spawn(func() { p.check(ctx) })
-	}
-}
-
-func (p *peer) check(ctx context.Context) {
-	for {
-		p.mu.Lock()
-		if !p.again || p.gone || ctx.Err() != nil {
-			p.checking = false
-			p.mu.Unlock()
-			return
-		}
-		p.again = false
-		addr, session := p.addr, p.session
-		p.mu.Unlock()
-
-		groups := p.t.dir.Load().groups
-		at := make(map[uint64]time.Duration, len(groups))
-		look := func() {
-			for id, g := range groups {
-				at[id] = g.h.Now()
-			}
-		}
-		if !nobodyListens(ctx, p.t.end.DialTCP, addr, p.t.cfg.DialTimeout, look) {
-			continue
-		}
-		p.mu.Lock()
-		p.gone = p.session == session
-		tell := p.gone
-		p.mu.Unlock()
-		if tell {
-			p.t.said.Say(slog.LevelWarn, lineGone, p.Name, "", "peer", p.Name, "addr", addr)
-			p.tellGone(groups, at)
-			// The last words of the dead process may still be in our socket, and be heard only now, as if it had been alive
-			// after the dial. So the evidence is taken again a little later.
-			select {
-			case <-time.After(evidenceAgain):
-			case <-ctx.Done():
-			}
-			if nobodyListens(ctx, p.t.end.DialTCP, addr, p.t.cfg.DialTimeout, look) {
-				p.tellGone(groups, at)
-			}
-		}
-	}
-}
-
-// tellGone tells all groups that the peer's process is gone, unless it has come back.
-func (p *peer) tellGone(groups map[uint64]*Group, at map[uint64]time.Duration) {
-	p.mu.Lock()
-	gone := p.gone
-	p.mu.Unlock()
-	if !gone {
-		return
-	}
-	for id, g := range groups {
-		g.news.add(notice{what: noticeGone, id: p.ID, at: at[id]})
-	}
-}
-
-// nobodyListens says whether the host of addr answers that no process listens there. It calls before ahead of each dial.
-func nobodyListens(ctx context.Context, dial func(context.Context, string, string) (net.Conn, error), addr string, timeout time.Duration, before func()) bool {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	for range evidenceTries {
-		before()
-		conn, err := dial(ctx, "tcp", addr)
-		if err != nil {
-			return errors.Is(err, syscall.ECONNREFUSED)
-		}
-		_ = conn.SetReadDeadline(time.Now().Add(evidenceWait))
-		var b [1]byte
-		_, err = conn.Read(b[:])
-		conn.Close()
-		if !session.HungUp(err) {
-			return false
-		}
-	}
-	return false
 }

@@ -31,8 +31,9 @@ type Handler interface {
 	// Unreachable says that bulk messages to the peer were lost: its connection broke (once for each break, to all
 	// groups), or its queue overflowed (once until the queue moves again). Must not block.
 	Unreachable(id uint64)
-	// Gone is crash evidence: an established connection to or from the peer ended, and a dial of the same address right
-	// after it was refused by its host, so no process listens there. at is what Now said just before that dial: whoever
+	// Gone is crash evidence: an established connection to or from the peer was ended by its own host, in order, as no member
+	// does that goes on, and a dial of the address where that process was reached was refused right after it, so no process
+	// listens there. A reset is no evidence, nor is a refusal alone. at is what Now said just before that dial: whoever
 	// was heard from later is another process. Once until a connection to it is established again. Only with
 	// Config.CrashEvidence. Must not block.
 	Gone(id uint64, at time.Duration)
@@ -191,7 +192,7 @@ func (t *TCP) setPeersLocked(peers []Peer) {
 	t.dir.Store(d)
 	for id, p := range old.byID {
 		if q := d.byID[id]; q != p {
-			p.remove()
+			p.remove(q == nil)
 			if q != nil {
 				t.unreachable(id) // what was on the way to the old address is lost
 			}
@@ -233,7 +234,7 @@ func (t *TCP) Close() error {
 		d := t.dir.Load()
 		t.dir.Store(&directory{groups: d.groups})
 		for _, p := range d.byID {
-			p.remove()
+			p.remove(true)
 		}
 	}
 	t.mu.Unlock()

@@ -63,6 +63,7 @@ func (l *lane) run(ctx context.Context) {
 		said.Over(lineLost, name)
 		since := time.Now()
 		l.connects(conn.Raw)
+		conn.ResetUnless(l.p.last)
 		l.setUp(inlineOf(conn))
 		err = l.serve(ctx, conn)
 		l.setDown()
@@ -72,9 +73,7 @@ func (l *lane) run(ctx context.Context) {
 		if l.purpose == PurposeBulk {
 			l.p.t.unreachable(l.p.ID)
 		}
-		if session.HungUp(err) {
-			l.p.ended(ctx)
-		}
+		l.p.ended(ctx, conn, err)
 		level := slog.LevelInfo
 		if session.HungUp(err) {
 			level = slog.LevelDebug // it is back at once, or its end is said
@@ -118,7 +117,7 @@ func (l *lane) serve(ctx context.Context, conn *session.Link) error {
 	// What comes back is how much was taken, and the end.
 	ended := make(chan error, 1)
 	go func() {
-		err := l.hear(conn)
+		err := heardEnd(conn, l.hear(conn))
 		conn.Close() // ends a write that is stuck
 		ended <- err
 	}()
@@ -130,8 +129,8 @@ func (l *lane) serve(ctx context.Context, conn *session.Link) error {
 	close(done)
 	stuck := <-watched
 	if !finished {
-		// The write failed first. If that was because the peer hung up, the reader knows it too.
-		if rerr := <-ended; !session.HungUp(err) && session.HungUp(rerr) {
+		// The write failed first. If that was because the peer hung up, the reader knows it too, and how.
+		if rerr := <-ended; session.HungUp(rerr) {
 			err = rerr
 		}
 	}

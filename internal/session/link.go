@@ -18,6 +18,7 @@ type Link struct {
 	shown    *shown    // nil: no TLS
 	standing *standing // nil: nobody keeps it
 	due      time.Time
+	last     func() bool // nil: always; Close resets the connection unless it says so
 }
 
 // NewLink returns one of a connection, which is TLS or the same as raw.
@@ -26,10 +27,17 @@ func NewLink(conn, raw net.Conn) *Link {
 	return &Link{Conn: conn, Raw: raw, in: in, r: NewFrameReader(in)}
 }
 
+// ResetUnless makes Close a Reset unless last says that the connection may end as that of a process does that has ended. It must be
+// called before anybody else may close it.
+func (l *Link) ResetUnless(last func() bool) { l.last = last }
+
 // Close ends the connection at once. It does not say goodbye on TLS, because that can block when the peer does not read.
 func (l *Link) Close() error {
 	if l.standing != nil {
 		l.standing.remove(l)
+	}
+	if l.last != nil && !l.last() {
+		return l.Reset()
 	}
 	return l.Raw.Close()
 }
@@ -69,11 +77,21 @@ func (c *counter) Read(b []byte) (int, error) {
 }
 
 // Reset ends the connection at once, and leaves nothing behind that the kernel would try to bring there.
-func (l *Link) Reset() {
+func (l *Link) Reset() error {
 	if c, ok := l.Raw.(interface{ SetLinger(int) error }); ok {
 		_ = c.SetLinger(0)
 	}
-	l.Raw.Close()
+	return l.Raw.Close()
+}
+
+// Finished says whether the other side's kernel has ended the connection in order, with a FIN, and nothing has reset it since. On
+// systems where that is not known, it says whether both sides are this host's loopback. It must be called before Close.
+func (l *Link) Finished() bool {
+	conn := l.Raw
+	if r, ok := conn.(*replayed); ok {
+		conn = r.Conn
+	}
+	return finished(conn)
 }
 
 // Send writes b in pieces, each of which must find room within the timeout.
