@@ -44,7 +44,7 @@
 // another member. Conditions: the rates of the members' clocks differ by no more than Config.MaxClockDrift;
 // the machine's clock counts the time in which the machine sleeps (Linux; elsewhere, no sleep) or is paused, which
 // that of a virtual machine may not do: then the role ends as soon as its clock on the wall is set; and
-// "connection refused" from the address of the leader means that its process has ended, or
+// connections to and from the leader end at its own host, and not at a proxy, or
 // Config.NoCrashEvidence is set. A ctx that is done is not a callback that has returned. And a process that
 // is stopped (SIGSTOP, a paused virtual machine) cannot see its ctx end before it goes on: for that there
 // are tokens, and Check, which reads the clock at each call.

@@ -196,10 +196,10 @@ type Config struct {
 	// CoolDown is how long a member stays away from the role after OnActive has failed, and leaves it to others where there are
 	// any after it was sick. When that happens again soon after, it is twice as long each time, eight times at most. 0: 10 s.
 	CoolDown time.Duration
-	// NoCrashEvidence turns off the replacement of a leader as soon as its address refuses
-	// connections. Set it where "connection refused" can come from something else than the leader's
-	// host, as behind a proxy; or where the address may become another host's within an election timeout while the process
-	// still runs, as one that is moved on purpose. That of a pod, or of a lease of DHCP, does not.
+	// NoCrashEvidence turns off the replacement of a leader as soon as its host says that its process has ended: it ends
+	// the connections in order (a FIN, not a reset), and refuses others at the address where that process was. Set it where
+	// connections between members do not end at their hosts, but at a proxy, a load balancer or a port mapping, which can do both
+	// while the process runs. That an address becomes another host's meanwhile, or that a firewall resets and refuses, is no evidence.
 	NoCrashEvidence bool
 
 	// MemoryBytes is about how much memory the member may take, garbage that is not collected yet included, and the

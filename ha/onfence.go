@@ -31,7 +31,7 @@ const (
 	EndedHandedOver Ending = "handed-over"
 	// EndedLease: a majority had promised it its lease, and that has run out by their clocks. The process may live, or be stopped.
 	EndedLease Ending = "lease-expired"
-	// EndedGone: its address refused connections, so that its process is gone (see Config.NoCrashEvidence).
+	// EndedGone: its process is gone: its host ended its connections in order, and refused others (see Config.NoCrashEvidence).
 	EndedGone Ending = "process-gone"
 	// EndedRestarted: it was an earlier process of this member. The lock on the directory says that it is gone.
 	EndedRestarted Ending = "restarted"

@@ -55,7 +55,8 @@ var hunted = []struct {
 
 // plantedIn says in which test each planted bug must show that is outside what is simulated.
 var plantedIn = map[string]string{
-	"restore-epoch": "TestBackupRestore",
+	"reset-is-evidence": "TestG4_AddressTaken",
+	"restore-epoch":     "TestBackupRestore",
 }
 
 // TestHunt finds the bug that it was built with.
