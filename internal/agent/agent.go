@@ -144,7 +144,7 @@ func (a *agent) active(ctx context.Context, t fence.Token) error {
 	if err != nil {
 		return fmt.Errorf("replicate the state: %w", err)
 	}
-	g, err := a.start(node, t, k)
+	g, err := a.start(ctx, node, t, k)
 	if err != nil {
 		return fmt.Errorf("start the guardian: %w", err)
 	}
@@ -224,6 +224,16 @@ func lease(n *ha.Node) int64 {
 	return now + int64(s.Lease)
 }
 
+// firstLease is [lease], but waits until the status tells of the role, which OnActive may be ahead of.
+func firstLease(ctx context.Context, n *ha.Node) (int64, error) {
+	for range n.Watch(ctx) {
+		if until := lease(n); until > 0 {
+			return until, nil
+		}
+	}
+	return 0, context.Cause(ctx)
+}
+
 // A watched guardian is one as the agent sees it.
 type watched struct {
 	cfg    Config
@@ -236,10 +246,14 @@ type watched struct {
 }
 
 // start starts a guardian.
-func (a *agent) start(n *ha.Node, t fence.Token, k *keeper) (*watched, error) {
+func (a *agent) start(ctx context.Context, n *ha.Node, t fence.Token, k *keeper) (*watched, error) {
 	defer k.given()
 	cfg := *a.next.Load()
-	job, err := json.Marshal(job{Config: cfg, Env: a.env(t), Until: lease(n)})
+	until, err := firstLease(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	job, err := json.Marshal(job{Config: cfg, Env: a.env(t), Until: until})
 	if err != nil {
 		return nil, err
 	}
