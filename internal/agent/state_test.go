@@ -101,17 +101,24 @@ func stateConfig(dir, name string, members ...string) string {
 	return text
 }
 
-// A program that was asked to end, with its agent, finds all of it again: its records, and what it has left in its files.
-func TestState(t *testing.T) {
-	s := &stateful{T: t, dir: t.TempDir()}
-	cfg, err := Read([]byte(stateConfig(s.dir, "a", "a")))
+// alone is the configuration of one that is the only member, and does not lose the role on a slow machine.
+func alone(t *testing.T, dir string) Config {
+	t.Helper()
+	cfg, err := Read([]byte(stateConfig(dir, "a", "a") + "election_timeout: 20s\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return cfg
+}
+
+// A program that was asked to end, with its agent, finds all of it again: its records, and what it has left in its files.
+func TestState(t *testing.T) {
+	s := &stateful{T: t, dir: t.TempDir()}
+	cfg := alone(t, s.dir)
 	for life := range 2 {
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
-		go func() { ended <- Run(ctx, cfg, slog.New(slog.DiscardHandler), nil, nil) }()
+		go func() { ended <- Run(ctx, cfg, slog.New(slog.NewTextHandler(t.Output(), nil)), nil, nil) }()
 		s.until("a program has begun and committed", func() bool { return s.begun == life+1 && s.commit > 2 && s.records > 10 })
 		if info, err := os.Stat(cfg.commitPath()); err != nil || info.Mode()&os.ModeSocket == 0 {
 			t.Errorf("the socket: %v", err)
@@ -264,17 +271,15 @@ func childrenOf(pid int) (pids []int) {
 // A commit that is asked for from outside.
 func TestCommit(t *testing.T) {
 	dir := t.TempDir()
-	cfg, err := Read([]byte(strings.Replace(stateConfig(dir, "a", "a"), "[/proc/self/exe, state-program, "+dir+"/a]", "[sleep, 1000]", 1)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg.State.Pipe, cfg.State.Every = false, 0
+	cfg := alone(t, dir)
+	cfg.Run, cfg.State.Pipe, cfg.State.Every = []string{"sleep", "1000"}, false, 0
 	file := cfg.State.Dir + "/file"
 	for life := range 2 {
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
-		go func() { ended <- Run(ctx, cfg, slog.New(slog.DiscardHandler), nil, nil) }()
+		go func() { ended <- Run(ctx, cfg, slog.New(slog.NewTextHandler(t.Output(), nil)), nil, nil) }()
 		var index uint64
+		var err error
 		for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 			if index, err = Commit(t.Context(), cfg.commitPath()); err == nil {
 				break
