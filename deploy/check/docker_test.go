@@ -3,6 +3,7 @@ package check
 import (
 	"bytes"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -109,13 +110,28 @@ func TestDockerfile_Scratch(t *testing.T) {
 		}
 		t.Logf("%s has %.1f MiB", name, float64(len(b))/(1<<20))
 	}
-	const nobody = 65532
 	data := filepath.Join(root, "data")
 	for _, err := range []error{os.Mkdir(data, 0o700), os.Chown(data, nobody, nobody), os.Chmod(root, 0o555)} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
+	runImage(t, root, []string{"/kv"})
+	left, err := os.ReadDir(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names := fmt.Sprint(left); len(left) != 3 {
+		t.Errorf("in the image's root: %s", names)
+	}
+}
+
+// nobody is the user of the image.
+const nobody = 65532
+
+// runImage runs a member of one with nothing but the image's root, twice, and looks at it with the image's command line.
+func runImage(t *testing.T, root string, entrypoint []string) {
+	t.Helper()
 	inside := func(c *exec.Cmd) {
 		c.SysProcAttr = &syscall.SysProcAttr{Chroot: root, Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 		c.Dir = "/"
@@ -124,11 +140,14 @@ func TestDockerfile_Scratch(t *testing.T) {
 	env := []string{"BATON_NAME=a", fmt.Sprintf("BATON_MEMBERS=a=127.0.0.1:%d", port[0]), fmt.Sprintf("BATON_HTTP=:%d", port[1])}
 	base := fmt.Sprintf("http://127.0.0.1:%d", port[1])
 	for i := range 2 { // the second finds what the first has kept
-		p := start(t, env, func(c *exec.Cmd) { c.Path = "/kv"; c.Args = []string{"/kv"}; inside(c) })
+		p := start(t, env, func(c *exec.Cmd) { c.Path = entrypoint[0]; c.Args = entrypoint; inside(c) })
 		if i == 0 {
 			set(t, base, "greeting", "hello")
 		}
 		expect(t, base, "greeting", "hello")
+		if code, _ := ask(http.MethodGet, base+"/admin/healthz", ""); code != http.StatusOK {
+			t.Errorf("/admin/healthz: %d", code)
+		}
 		status := exec.Command("/baton", "status", "-json")
 		status.Env = []string{fmt.Sprintf("BATON_ADDR=127.0.0.1:%d", port[0]), "BATON_CLUSTER=kv"}
 		inside(status)
@@ -136,12 +155,5 @@ func TestDockerfile_Scratch(t *testing.T) {
 			t.Errorf("baton status: %v: %s", err, text)
 		}
 		p.terminate(t)
-	}
-	left, err := os.ReadDir(root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if names := fmt.Sprint(left); len(left) != 3 {
-		t.Errorf("in the image's root: %s", names)
 	}
 }
