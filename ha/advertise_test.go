@@ -4,14 +4,12 @@ import (
 	"errors"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/baton-ha/baton/ha"
 )
 
 // Where a program is reached is named by every member, and another place after a restart.
 func TestAdvertise(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	t.Parallel()
 	at := map[string]string{"a": "http://a/1", "b": "http://b/1", "c": "http://c/1"}
 	c := newCluster(t, 3, func(cfg *ha.Config) {
 		quick(cfg)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/internal/loopback"
 )
 
 // arbitrated is a cluster of which the last member is an arbiter.
@@ -92,7 +93,7 @@ func TestArbiter_Added(t *testing.T) {
 	c.startAll()
 	c.active()
 	c.put(number(1))
-	late := ha.Member{Name: "z", Addr: freeAddr(t), Kind: ha.KindArbiter}
+	late := ha.Member{Name: "z", Addr: loopback.Addr(t), Kind: ha.KindArbiter}
 	cfg := c.config("z")
 	cfg.Members, cfg.Join = append(cfg.Members, late), true
 	z, err := ha.Open(cfg)
@@ -114,6 +115,7 @@ func TestArbiter_Added(t *testing.T) {
 
 // TestArbiter_Configured: what an arbiter cannot have is refused, and so is a cluster of arbiters.
 func TestArbiter_Configured(t *testing.T) {
+	t.Parallel()
 	c := arbitrated(t, 3, nil)
 	cfg := c.config("c")
 	cfg.StateMachine = new(counter)

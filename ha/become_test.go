@@ -8,14 +8,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/baton-ha/baton/ha"
 )
 
 // T7: hand-overs under load lose nothing, answer everything definitely, and wait for OnActive.
 func TestT7_HandOverUnderAppends(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	t.Parallel()
 	const writers, rounds = 16, 5
 	r := new(roles)
 	c := withRoles(t, 3, r, nil)
@@ -101,7 +99,7 @@ func TestT7_BecomeActive(t *testing.T) {
 }
 
 func TestBecomeRefuses(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	t.Parallel()
 	c := newCluster(t, 1, quick)
 	c.startAll()
 	n, token := c.active()

@@ -62,9 +62,9 @@ func TestBirth_AwaitsEveryone(t *testing.T) {
 	c := newCluster(t, 3, quick)
 	c.start("a", "b")
 	c.remains("one is missing", 1500*time.Millisecond)
-	if !hasObstacle(c.nodes["a"], ha.ObstacleUnborn, ha.ErrUnborn, "waiting for c (unreachable") {
-		t.Errorf("obstacles: %v", c.nodes["a"].Status().Obstacles)
-	}
+	eventually(t, "a says what it waits for", func() bool {
+		return hasObstacle(c.nodes["a"], ha.ObstacleUnborn, ha.ErrUnborn, "waiting for c (unreachable")
+	})
 	c.stop("b")
 	c.start("b") // with the same directory
 	c.remains("one has restarted", 200*time.Millisecond)

@@ -21,7 +21,6 @@ func telling(tellers map[string]*teller) func(cfg *ha.Config) {
 		defer mu.Unlock()
 		tellers[cfg.Name] = new(teller)
 		cfg.StateMachine = tellers[cfg.Name]
-		quick(cfg)
 	}
 }
 

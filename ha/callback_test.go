@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/ha"
 )
@@ -131,7 +129,6 @@ func (r *roles) ended(token fence.Token) (c call) {
 func withRoles(t *testing.T, size int, r *roles, edit func(*ha.Config)) *cluster {
 	r.t = t
 	return newCluster(t, size, func(cfg *ha.Config) {
-		quick(cfg)
 		r.install(cfg)
 		if edit != nil {
 			edit(cfg)
@@ -336,7 +333,7 @@ func TestT9_OnStandbyHangs(t *testing.T) {
 func TestOnActiveReturnsEarly(t *testing.T) {
 	t.Parallel()
 	r := &roles{onActive: func(context.Context, *call) error { return nil }}
-	c := withRoles(t, 3, r, func(cfg *ha.Config) { cfg.Heartbeat, cfg.ElectionTimeout = 0, time.Second })
+	c := withRoles(t, 3, r, nil)
 	c.startAll()
 	n, token := c.active()
 	first := r.ended(token)
@@ -364,7 +361,7 @@ func TestOnActiveReturnsEarly(t *testing.T) {
 // Callbacks alternate strictly and their ctx says why it ended, over many hand-overs and restarts. The
 // checks are in roles.begin.
 func TestG4_CallbacksAlternate(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	t.Parallel()
 	r := new(roles)
 	c := withRoles(t, 3, r, nil)
 	c.startAll()
@@ -403,9 +400,10 @@ func TestG4_CallbacksAlternate(t *testing.T) {
 }
 
 func TestCloseWhileActive(t *testing.T) {
+	t.Parallel()
 	for size, want := range map[int]error{1: ha.ErrClosed, 3: ha.ErrHandedOver} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
-			defer goleak.VerifyNone(t)
+			t.Parallel()
 			r := new(roles)
 			c := withRoles(t, size, r, nil)
 			c.startAll()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/baton-ha/baton/ha"
 )
@@ -28,6 +27,7 @@ func far(t *testing.T, n *ha.Node) *ha.CompactedError {
 // A member that was away for longer than the log is kept catches up through a snapshot that is streamed
 // to it, with a state machine and without.
 func TestG6_LateMemberGetsSnapshot(t *testing.T) {
+	t.Parallel()
 	for _, bare := range []bool{false, true} {
 		name := map[bool]string{false: "state machine", true: "records only"}[bare]
 		t.Run(name, func(t *testing.T) {
@@ -77,10 +77,7 @@ func TestG6_LateMemberGetsSnapshot(t *testing.T) {
 // newest any more when it arrives.
 func TestG8_LateMemberCatchesUpUnderLoad(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3, func(cfg *ha.Config) {
-		compacting(cfg)
-		cfg.ElectionTimeout = time.Second
-	})
+	c := newCluster(t, 3, compacting)
 	c.startAll()
 	c.fill(1, 1)
 	_, token := c.active()

@@ -20,6 +20,7 @@ import (
 
 	"github.com/baton-ha/baton/ha"
 	"github.com/baton-ha/baton/internal/hosts"
+	"github.com/baton-ha/baton/internal/loopback"
 )
 
 var causes = flag.String("causes", "", "which causes of the table of TestT22_Processes are injected, a regular expression; beside the few that need nothing they need root, ip, nft, and fsfreeze")
@@ -48,7 +49,7 @@ func newWard(t *testing.T, names ...string) *ward {
 			w.disks[name] = mountDisk(t)
 			w.dirs[name] = filepath.Join(w.disks[name], name)
 		} else {
-			addr, w.dirs[name] = freeAddr(t), filepath.Join(t.TempDir(), name)
+			addr, w.dirs[name] = loopback.Addr(t), filepath.Join(t.TempDir(), name)
 		}
 		members = append(members, ha.Member{Name: name, Addr: addr})
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/internal/loopback"
 )
 
 // rowOf returns the member of a name as a node lists it.
@@ -74,7 +75,7 @@ func TestChange_FromAnyMember(t *testing.T) {
 		c.shut(other)
 		c.members = slices.Clone(c.members)
 		i := slices.IndexFunc(c.members, func(m ha.Member) bool { return m.Name == other })
-		c.members[i].Addr = freeAddr(t)
+		c.members[i].Addr = loopback.Addr(t)
 		if told {
 			must("change the address", asked.ChangeAddr(ctx, other, c.members[i].Addr))
 			c.listed("it has moved", other, func(s ha.MemberStatus, _ bool) bool { return s.Addr == c.members[i].Addr })
@@ -91,7 +92,7 @@ func TestChange_FromAnyMember(t *testing.T) {
 	if !errors.Is(err, ha.ErrNoMember) || !errors.As(err, &refused) || refused.Change != `remove member "nobody"` {
 		t.Errorf("remove nobody: %v", err)
 	}
-	if err := asked.AddMember(ctx, ha.Member{Name: "d", Addr: freeAddr(t)}); !errors.Is(err, ha.ErrNewcomer) {
+	if err := asked.AddMember(ctx, ha.Member{Name: "d", Addr: loopback.Addr(t)}); !errors.Is(err, ha.ErrNewcomer) {
 		t.Errorf("add somebody who is not there: %v", err)
 	}
 	if err := asked.AddMember(ctx, ha.Member{Name: "not a name"}); !errors.Is(err, ha.ErrBadChange) {

@@ -486,6 +486,7 @@ var contractClauses = []struct {
 // TestStorageContractAfterDamage: whatever the older of two checkpoints needs is there, so a member whose
 // newest one is damaged starts again, and its log begins where it says.
 func TestStorageContractAfterDamage(t *testing.T) {
+	t.Parallel()
 	d := sim.NewDisk(log.Boot(contractMembers))
 	c := &contracted{Storage: d, t: t}
 	c.fill()

@@ -11,6 +11,7 @@ import (
 
 // Whoever drains keeps the lease, and can see for how long, until OnActive has returned.
 func TestDrainingKeepsLease(t *testing.T) {
+	t.Parallel()
 	draining, release := make(chan *ha.Node, 3), make(chan struct{}) // room for each member
 	c := newCluster(t, 3, func(cfg *ha.Config) {
 		cfg.OnActive = func(ctx context.Context, _ fence.Token) error {

@@ -6,9 +6,9 @@ import (
 	"net"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/internal/loopback"
 )
 
 // A door is an address that leads to a member until somebody else has it.
@@ -73,11 +73,12 @@ func TestG4_AddressTaken(t *testing.T) {
 	ended := make(chan ha.Previous, 100)
 	behind, doors := map[string]string{}, map[string]*door{}
 	c := newCluster(t, 3, func(cfg *ha.Config) {
-		cfg.ElectionTimeout, cfg.Bind = 500*time.Millisecond, behind[cfg.Name]
+		quick(cfg)
+		cfg.Bind = behind[cfg.Name]
 		cfg.OnFence = func(_ context.Context, p ha.Previous) error { ended <- p; return nil }
 	})
 	for _, m := range c.members {
-		behind[m.Name] = freeAddr(t)
+		behind[m.Name] = loopback.Addr(t)
 		doors[m.Name] = newDoor(t, m.Addr, behind[m.Name])
 	}
 	c.startAll()

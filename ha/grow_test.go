@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/internal/loopback"
 )
 
 // TestT19_GrowAll grows a cluster of one process to five under 1,000 appends a second, moves one to another address, and removes two of them,
@@ -57,7 +58,7 @@ func TestT19_GrowAll(t *testing.T) {
 		w.tell("d", "close")
 		w.ended("d")
 		c.members = slices.Clone(c.members)
-		c.members[3].Addr = freeAddr(t)
+		c.members[3].Addr = loopback.Addr(t)
 		w.start(c, "d")
 		w.until("it is back", func() bool { return w.settled["d"] })
 	})

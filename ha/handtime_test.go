@@ -15,6 +15,7 @@ var handRounds = flag.Int("hand.rounds", 1, "how often TestT7_HandOverTime has t
 //
 //	go test ./ha -run TestT7_HandOverTime -v -hand.rounds=100
 func TestT7_HandOverTime(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3, nil)
 	w := newWitness(t)
 	for _, m := range c.members {

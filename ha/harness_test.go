@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,27 +20,9 @@ import (
 
 // What the tests of this package share beyond the cluster of node_test.go.
 
-// nextPort walks over the ports below the ephemeral range, so that neither a listener on port 0 nor an
-// outgoing connection takes the port of a member that is stopped for a moment.
-var nextPort atomic.Uint32
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	nextPort.CompareAndSwap(0, uint32(os.Getpid())*151)
-	for range 1000 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+nextPort.Add(1)%22_000)
-		if l, err := net.Listen("tcp", addr); err == nil {
-			l.Close()
-			return addr
-		}
-	}
-	t.Fatal("no free port")
-	return ""
-}
-
-// quick makes elections faster, for tests that wait for one.
+// quick makes elections faster, for tests that wait for one. None of them may count on a role that goes on.
 func quick(cfg *ha.Config) {
-	cfg.Heartbeat, cfg.ElectionTimeout = 25*time.Millisecond, 750*time.Millisecond
+	cfg.Heartbeat, cfg.ElectionTimeout = 50*time.Millisecond, time.Second
 }
 
 // eventually waits until ok, for as long as patience lasts.

@@ -9,9 +9,8 @@ import (
 	"syscall"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/internal/loopback"
 	"github.com/baton-ha/baton/storage"
 	"github.com/baton-ha/baton/transport"
 )
@@ -27,7 +26,7 @@ func used(t *testing.T) *cluster {
 }
 
 func TestT13_ForeignDirectory(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	t.Parallel()
 	c := newCluster(t, 1, nil)
 	cfg := c.config("a")
 	if err := os.MkdirAll(filepath.Join(cfg.Dir, "photos"), 0o700); err != nil {
@@ -42,6 +41,7 @@ func TestT13_ForeignDirectory(t *testing.T) {
 }
 
 func TestT13_DirectoryIsAFile(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1, nil)
 	cfg := c.config("a")
 	if err := os.WriteFile(cfg.Dir, []byte("a file"), 0o600); err != nil {
@@ -53,7 +53,7 @@ func TestT13_DirectoryIsAFile(t *testing.T) {
 }
 
 func TestT13_DirectoryOfSomebodyElse(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	t.Parallel()
 	c := newCluster(t, 1, quick)
 	c.start("a")
 	c.put(number(7))
@@ -80,7 +80,7 @@ func TestT13_DirectoryOfSomebodyElse(t *testing.T) {
 }
 
 func TestT13_DirectoryOpenedTwice(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	t.Parallel()
 	c := newCluster(t, 1, quick)
 	c.start("a")
 	c.put(number(7))
@@ -88,7 +88,7 @@ func TestT13_DirectoryOpenedTwice(t *testing.T) {
 	if _, err := ha.Open(again); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("on the same port: %v", err)
 	}
-	again.Bind = freeAddr(t)
+	again.Bind = loopback.Addr(t)
 	if _, err := ha.Open(again); !errors.Is(err, storage.ErrLocked) {
 		t.Errorf("in the same process: %v", err)
 	}
@@ -138,7 +138,7 @@ func TestT13_TwoMembersWithOneName(t *testing.T) {
 	t.Parallel()
 	c := used(t)
 	cfg := c.config("b")
-	cfg.Dir, cfg.Bind = filepath.Join(c.dir, "second-b"), freeAddr(t)
+	cfg.Dir, cfg.Bind = filepath.Join(c.dir, "second-b"), loopback.Addr(t)
 	if o := openElsewhere(t, cfg); !o.Forgotten || !strings.Contains(o.Err, "another directory") {
 		t.Errorf("in a second process: %+v", o)
 	}
@@ -157,7 +157,7 @@ func TestT13_CopiedDirectory(t *testing.T) {
 	c := used(t)
 	c.stop("c")
 	cfg := c.config("c")
-	cfg.Dir, cfg.Bind = filepath.Join(c.dir, "copy-of-c"), freeAddr(t)
+	cfg.Dir, cfg.Bind = filepath.Join(c.dir, "copy-of-c"), loopback.Addr(t)
 	if err := os.CopyFS(cfg.Dir, os.DirFS(c.config("c").Dir)); err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,7 @@ func TestT13_MemberListsDiffer(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3, quick)
 	c.start("a")
-	extra := ha.Member{Name: "d", Addr: freeAddr(t)}
+	extra := ha.Member{Name: "d", Addr: loopback.Addr(t)}
 	for name, members := range map[string][]ha.Member{
 		"one more":  {c.members[0], c.members[1], c.members[2], extra},
 		"one less":  {c.members[0], c.members[1]},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/internal/loopback"
 	"github.com/baton-ha/baton/storage"
 )
 
@@ -32,7 +33,7 @@ func TestImport(t *testing.T) {
 			if got := c.put(number(7)); got != index+1 {
 				t.Errorf("the first record is %d, want %d", got, index+1)
 			}
-			c.members = append(c.members, ha.Member{Name: "b", Addr: freeAddr(t)})
+			c.members = append(c.members, ha.Member{Name: "b", Addr: loopback.Addr(t)})
 			c.edit = func(cfg *ha.Config) {
 				shortLog(cfg)
 				cfg.Join = cfg.Name == "b"

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/internal/loopback"
 	"github.com/baton-ha/baton/storage"
 )
 
@@ -263,7 +264,7 @@ func TestHeal_NotOfALiveMember(t *testing.T) {
 	_, token := c.active()
 	name := c.others(token.Holder)[0]
 	cfg := c.config(name)
-	cfg.Dir, cfg.Bind = filepath.Join(c.dir, "second"), freeAddr(t)
+	cfg.Dir, cfg.Bind = filepath.Join(c.dir, "second"), loopback.Addr(t)
 	var second *ha.Node
 	eventually(t, "the second one waits", func() (ok bool) {
 		var err error

@@ -134,11 +134,17 @@ func (w *witness) start(c *cluster, name string) {
 // listen listens to a member that was started, until its last line.
 func (w *witness) listen(name string, p *process) {
 	w.running[name] = p
+	say := func(text string) {
+		select {
+		case w.lines <- line{name, text}:
+		case <-w.Context().Done(): // nobody listens any more
+		}
+	}
 	go func() {
 		for text := range p.lines {
-			w.lines <- line{name, text}
+			say(text)
 		}
-		w.lines <- line{name, ""}
+		say("")
 	}()
 }
 
@@ -172,6 +178,7 @@ func (w *witness) kill(names ...string) (at time.Time) {
 //
 //	go test ./ha -run T16 -v -kill.rounds=20
 func TestT16_SigkillLoop(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3, nil)
 	w := newWitness(t)
 	for _, m := range c.members {

@@ -9,7 +9,11 @@ import (
 
 // TestGoroutinesHaveLabels: in a profile the goroutines of a member are told from the program's own.
 func TestGoroutinesHaveLabels(t *testing.T) {
-	c := newCluster(t, 3, quick)
+	t.Parallel()
+	c := newCluster(t, 3, nil)
+	for i := range c.members { // no other test's
+		c.members[i].Name = "labelled-" + c.members[i].Name
+	}
 	c.startAll()
 	c.active()
 	var profile bytes.Buffer

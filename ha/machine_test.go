@@ -30,6 +30,7 @@ func (b broken) Apply(entries []ha.Entry) error {
 
 // A state machine that fails stops its member, with a clear error; the others go on.
 func TestT9_StateMachineFails(t *testing.T) {
+	t.Parallel()
 	for name, fail := range map[string]func() error{
 		"error": func() error { return errSick },
 		"panic": func() error { panic(errSick.Error()) },

@@ -45,7 +45,6 @@ func (s *scribbler) scribble() {
 func TestMutate_ApplyWrites(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3, func(cfg *ha.Config) {
-		quick(cfg)
 		sm := new(scribbler)
 		sm.within.Store(true)
 		cfg.StateMachine = sm
@@ -69,7 +68,6 @@ func TestMutate_LateWrites(t *testing.T) {
 	t.Parallel()
 	machines := map[string]*scribbler{"a": {}, "b": {}, "c": {}}
 	c := newCluster(t, 3, func(cfg *ha.Config) {
-		quick(cfg)
 		cfg.StateMachine = machines[cfg.Name]
 	})
 	c.startAll()

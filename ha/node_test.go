@@ -13,10 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/internal/loopback"
 )
 
 // patience bounds every wait of these tests; it is only ever used up by a failure.
@@ -87,7 +86,7 @@ func newCluster(t *testing.T, size int, edit func(*ha.Config)) *cluster {
 	t.Helper()
 	c := &cluster{t: t, dir: t.TempDir(), edit: edit, nodes: map[string]*ha.Node{}, sums: map[string]*counter{}}
 	for i := range size {
-		c.members = append(c.members, ha.Member{Name: string(rune('a' + i)), Addr: freeAddr(t)})
+		c.members = append(c.members, ha.Member{Name: string(rune('a' + i)), Addr: loopback.Addr(t)})
 	}
 	t.Cleanup(c.closeAll)
 	return c
@@ -100,8 +99,9 @@ func (c *cluster) config(name string) ha.Config {
 	}
 	cfg := ha.Config{
 		Name: name, Dir: filepath.Join(c.dir, name), Cluster: "test", Members: c.members,
-		ElectionTimeout: time.Second, // machines that run tests are busy, and their disks too
-		Logger:          slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
+		// Machines that run tests are busy, and their disks too: with less, a role ends sometimes that a test counts on.
+		Heartbeat: 100 * time.Millisecond, ElectionTimeout: 3 * time.Second,
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
 	}
 	if c.edit != nil {
 		c.edit(&cfg)
@@ -132,13 +132,18 @@ func (c *cluster) startAll() {
 	}
 }
 
+// closeAll closes all nodes, the Active last: it would hand over to one that closes, too, and wait for that.
 func (c *cluster) closeAll() {
-	var all sync.WaitGroup
-	for _, n := range c.nodes {
-		all.Go(func() { n.Close() })
+	for _, active := range []bool{false, true} {
+		var some sync.WaitGroup
+		for name, n := range c.nodes {
+			if active || n.Status().State != ha.Active {
+				delete(c.nodes, name)
+				some.Go(func() { n.Close() })
+			}
+		}
+		some.Wait()
 	}
-	all.Wait()
-	clear(c.nodes)
 }
 
 func (c *cluster) stop(name string) {
@@ -191,7 +196,7 @@ func (c *cluster) awaitSum(sum uint64, n int) {
 }
 
 func TestThreeMembers(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	t.Parallel()
 	c := newCluster(t, 3, nil)
 	c.startAll()
 	n, token := c.active()
@@ -248,7 +253,7 @@ func TestThreeMembers(t *testing.T) {
 }
 
 func TestOneMember(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	t.Parallel()
 	c := newCluster(t, 1, nil)
 	for round := range uint64(3) {
 		c.startAll()
@@ -268,6 +273,7 @@ func TestOneMember(t *testing.T) {
 }
 
 func TestConcurrentAppends(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3, nil)
 	c.startAll()
 	n, token := c.active()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/internal/loopback"
 )
 
 // stuckMachine does not return from Apply before it is let.
@@ -40,7 +41,7 @@ func TestT11_Observers(t *testing.T) {
 	c.fill(1, 10)
 	ctx := t.Context()
 	for _, name := range []string{"d", "e"} {
-		m := ha.Member{Name: name, Addr: freeAddr(t), Kind: ha.KindObserver}
+		m := ha.Member{Name: name, Addr: loopback.Addr(t), Kind: ha.KindObserver}
 		stuck = "d"
 		cfg := c.config(name)
 		cfg.Members, cfg.Join = append(slices.Clone(cfg.Members), m), true

@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/baton-ha/baton/ha"
 	"github.com/baton-ha/baton/storage"
 )
@@ -130,7 +128,7 @@ func TestOpenBadConfig(t *testing.T) {
 }
 
 func TestOpenPortTaken(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	t.Parallel()
 	c := newCluster(t, 1, nil)
 	cfg := c.config("a")
 	l, err := net.Listen("tcp", cfg.Members[0].Addr)
@@ -147,7 +145,7 @@ func TestOpenPortTaken(t *testing.T) {
 }
 
 func TestG7_DamagedFiles(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	t.Parallel()
 	c := newCluster(t, 1, nil)
 	c.start("a")
 	secret := []byte("the record that a cosmic ray will hit")

@@ -7,14 +7,12 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/baton-ha/baton/ha"
 )
 
 // The program's own server is behind the member's port, which may be a listener of the program's.
 func TestSharePort(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	t.Parallel()
 	c := newCluster(t, 1, quick)
 	l, err := net.Listen("tcp", c.members[0].Addr)
 	if err != nil {

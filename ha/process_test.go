@@ -5,14 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"os/exec"
-	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +17,7 @@ import (
 
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/internal/parallel"
 	"github.com/baton-ha/baton/storage"
 )
 
@@ -57,12 +55,7 @@ func TestMain(m *testing.M) {
 		c.run()
 		os.Exit(0)
 	}
-	// Most tests wait: for timeouts, and for clusters that close. So more of them at a time than there are processors.
-	flag.Parse()
-	if parallel := flag.Lookup("test.parallel").Value; parallel.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
-		_ = parallel.Set(strconv.Itoa(max(6, runtime.GOMAXPROCS(0))))
-	}
-	os.Exit(m.Run())
+	parallel.Main(m, 10)
 }
 
 func (c child) config() ha.Config {

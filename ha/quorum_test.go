@@ -7,7 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/ha"
@@ -80,7 +79,7 @@ func TestT10_QuorumLoss(t *testing.T) {
 func TestG3_AppendErrors(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3, func(cfg *ha.Config) {
-		cfg.MaxRecord, cfg.ElectionTimeout = 1000, time.Second
+		cfg.MaxRecord = 1000
 	})
 	c.startAll()
 	n, token := c.active()

@@ -50,6 +50,7 @@ func (q *queue) Restore(r io.Reader) (err error) {
 
 // A drained queue is a state of zero bytes: a late member takes it over, and all of them open again.
 func TestDrainedQueueIsAState(t *testing.T) {
+	t.Parallel()
 	for name, none := range map[string]bool{"no bytes": false, "no snapshot": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/baton-ha/baton/ha"
 )
 
@@ -16,7 +14,6 @@ import (
 func TestStats(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3, func(cfg *ha.Config) {
-		quick(cfg)
 		cfg.MaxRecord, cfg.CheckpointBytes = 64<<10, 1<<10
 	})
 	c.start("a", "b", "c")
@@ -117,8 +114,8 @@ func TestStats(t *testing.T) {
 func second(_ uint64, err error) error { return err }
 
 func TestStatsOfASingleMember(t *testing.T) {
-	defer goleak.VerifyNone(t)
-	c := newCluster(t, 1, quick)
+	t.Parallel()
+	c := newCluster(t, 1, nil)
 	c.start("a")
 	n, token := c.active()
 	ctx, cancel := context.WithCancel(t.Context())

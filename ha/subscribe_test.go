@@ -9,14 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/baton-ha/baton/ha"
 )
 
 // T12: many subscribers on all members, from many places, through a hand-over, a restart and a stop.
 func TestT12_ManySubscribers(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	t.Parallel()
 	const subscribers, batch = 51, 40
 	c := newCluster(t, 3, quick)
 	c.startAll()
@@ -100,7 +98,7 @@ func TestT12_ManySubscribers(t *testing.T) {
 }
 
 func TestG6_SubscribeEnds(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	t.Parallel()
 	c := newCluster(t, 1, quick)
 	c.startAll()
 	for i := range uint64(5) {
@@ -211,7 +209,7 @@ func TestG6_SubscribeEnds(t *testing.T) {
 func TestG6_SubscribeFromEveryIndex(t *testing.T) {
 	t.Parallel()
 	const writers, each = 32, 5
-	c := newCluster(t, 3, quick)
+	c := newCluster(t, 3, nil)
 	c.startAll()
 	n, token := c.active()
 	var all sync.WaitGroup
@@ -296,7 +294,6 @@ func TestT12_StalledSubscriberReadsFromDisk(t *testing.T) {
 	t.Parallel()
 	const count = 600
 	c := newCluster(t, 3, func(cfg *ha.Config) {
-		quick(cfg)
 		cfg.CacheBytes, cfg.CheckpointBytes = 16<<10, 64<<10 // and everything is retained
 	})
 	c.startAll()
@@ -339,7 +336,6 @@ func TestT12_StalledSubscriberIsCompacted(t *testing.T) {
 
 // compacting makes members forget old records soon.
 func compacting(cfg *ha.Config) {
-	quick(cfg)
 	cfg.CacheBytes, cfg.CheckpointBytes, cfg.RetainBytes = 16<<10, 64<<10, 64<<10
 }
 
@@ -372,7 +368,7 @@ func continueFrom(t *testing.T, n *ha.Node, first, last uint64) {
 }
 
 func TestWatch(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	t.Parallel()
 	c := newCluster(t, 3, quick)
 	c.startAll()
 	_, token := c.active()

@@ -26,7 +26,6 @@ func TestSummary_Appends(t *testing.T) {
 	var mu sync.Mutex
 	hold := make(chan struct{}) // OnActive returns not before it is closed
 	c := newCluster(t, 3, func(cfg *ha.Config) {
-		quick(cfg)
 		cfg.OnActive = func(ctx context.Context, _ fence.Token) error {
 			<-ctx.Done()
 			mu.Lock()

@@ -123,7 +123,7 @@ func mustBe(t *testing.T, what string, ok bool, err error) {
 // A holder of a certificate of the authority is let in as what the certificate says, and is told why not. Both sides see to
 // it: who listens at a member's address with another's certificate is not talked to.
 func TestT17_CertificateSaysWhoMayBeMember(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	ca, other := newAuthority(t), newAuthority(t)
 	expired := &authority{cert: ca.cert, key: ca.key, pool: ca.pool, until: time.Now().Add(-time.Minute)}
 	loopback := isAt("127.0.0.1")
@@ -186,7 +186,7 @@ func onlyFor(usage x509.ExtKeyUsage) func(*x509.Certificate) {
 
 // What is not for this member to answer as is told nothing, not even a hello.
 func TestImpostorLearnsNothing(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	ca := newAuthority(t)
 	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: ca.issue(t, is(RoleClient, "")).Certificates})
 	if err != nil {
@@ -222,7 +222,7 @@ func TestImpostorLearnsNothing(t *testing.T) {
 // Members whose addresses are names: their certificates are for the names, a wildcard does, and TLS.ServerName may stand
 // for all of them.
 func TestCertificatesForHosts(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	ca := newAuthority(t)
 	for what, c := range map[string]struct {
 		cert   string
@@ -257,7 +257,7 @@ func TestCertificatesForHosts(t *testing.T) {
 
 // A member that waits to be added has no peers yet. It takes a certificate for a host from those of whom it was told where they are, and from nobody else.
 func TestCertificatesForHostsBeforeThereArePeers(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	ca := newAuthority(t)
 	for what, hints := range map[string][]Peer{"told": {peerAt("a", "127.0.0.1:1")}, "told of another host": {peerAt("a", "127.0.0.2:1")}, "not told": nil} {
 		cb := config("b")
@@ -273,7 +273,7 @@ func TestCertificatesForHostsBeforeThereArePeers(t *testing.T) {
 
 // Config.Authorize decides instead, with and without TLS; one that does not come back with an answer has refused.
 func TestOwnAuthorize(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	ca := newAuthority(t)
 	release := make(chan struct{})
 	defer close(release)

@@ -63,7 +63,7 @@ func beats(t *testing.T, what string, a, b *node) {
 // Whatever blocks for one group or one peer, the heartbeats of the others arrive, and others can connect. a and b are well; c is
 // the peer, and 8 the group, for which something blocks in b.
 func TestG8_BlockedForOneIsNotBlockedForOthers(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	ca := newAuthority(t)
 	type world struct {
 		t       *testing.T

@@ -62,7 +62,7 @@ func TestCausesInWords(t *testing.T) {
 		{"expired listener", func(c *Config) { c.TLS = ca.config(t) }, func(c *Config) { c.TLS = old.config(t) }, "valid from", "does not accept this member"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			leaks(t)
+			t.Parallel()
 			var mine, theirs lines
 			ca, cb := config("a"), config("b")
 			ca.Logger, cb.Logger = mine.logger(), theirs.logger()
@@ -89,7 +89,7 @@ func TestCausesInWords(t *testing.T) {
 }
 
 func TestStrangersAreCounted(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	var l lines
 	c := config("b")
 	c.Logger = l.logger()
@@ -120,7 +120,7 @@ func TestStrangersAreCounted(t *testing.T) {
 
 // A listener without descriptors says so once, and goes on when there are some again.
 func TestAcceptFailsForAWhile(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	var l lines
 	c := config("b")
 	c.Logger = l.logger()

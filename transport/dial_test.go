@@ -15,7 +15,7 @@ import (
 
 // The handshake tells whether it is the member that answers. Its name leads to another one's address, too, and that comes first.
 func TestNameThatLeadsToAnotherMemberFirst(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	c := listen(t, config("c"))
 	c.start(t, peerAt("a", "127.0.0.1:1"))
 	cb := config("b")
@@ -76,7 +76,7 @@ func (p *troubles) get(peer, kind string) string {
 }
 
 func TestOwnNameThatDoesNotResolveYet(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	var problems troubles
 	c := config("a")
 	c.Self.Addr, c.Bind, c.Problem = "no-such-name.invalid:7", "no-such-name.invalid:0", problems.tell
@@ -115,7 +115,7 @@ func TestOwnNameThatDoesNotResolveYet(t *testing.T) {
 }
 
 func TestListensOnAllAddressesOfItsName(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	e := session.NewEndpoint(config("a").SessionConfig)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

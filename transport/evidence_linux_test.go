@@ -12,7 +12,7 @@ import (
 
 // Whoever has a member's address now answers its connections with resets and refuses others: that says nothing about the member.
 func TestGoneNotByReset(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	a, b := listen(t, config("a")), listen(t, config("b"))
 	px := newProxy(t, b.self.Addr, passed)
 	a.start(t, peerAt("b", px.Addr().String()))
@@ -35,7 +35,7 @@ func TestGoneNotByReset(t *testing.T) {
 
 // A member that lives resets the connections that it ends, and only the end of its transport looks like that of a process.
 func TestOnlyTheLastEndIsInOrder(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	b := listen(t, config("b"))
 	b.start(t, peerAt("a", "127.0.0.1:1"))
 	dial := func() *session.Link {
@@ -75,7 +75,7 @@ func TestOnlyTheLastEndIsInOrder(t *testing.T) {
 
 // What a member dials, it resets, too, when the other side's address changes.
 func TestMovedPeerIsReset(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	for what, list := range map[string][]Peer{"moved": {peerAt("b", "127.0.0.1:1")}, "removed": {}} {
 		a := listen(t, config("a"))
 		ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -40,7 +40,7 @@ func delivers(t *testing.T, a, b *node, faulty string) {
 func TestT10_BlackHoleSlowsNobody(t *testing.T) {
 	for _, shake := range []bool{false, true} {
 		t.Run(map[bool]string{false: "no handshake", true: "never reads"}[shake], func(t *testing.T) {
-			leaks(t)
+			t.Parallel()
 			c := config("a")
 			c.QueueBytes, c.WriteTimeout, c.HandshakeTimeout = 4<<20, 300*time.Millisecond, 300*time.Millisecond
 			a, b := listen(t, c), listen(t, config("b"))
@@ -54,7 +54,7 @@ func TestT10_BlackHoleSlowsNobody(t *testing.T) {
 }
 
 func TestT10_UnresolvableNameDelaysNobody(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	c := config("a")
 	a, b := listen(t, c), listen(t, config("b"))
 	// A resolver that answers nothing, and a name that does not exist.
@@ -76,7 +76,7 @@ func TestT10_UnresolvableNameDelaysNobody(t *testing.T) {
 }
 
 func TestG8_QueueIsBoundedInBytes(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	const bound = 1 << 20
 	c := config("a")
 	c.QueueBytes, c.WriteTimeout = bound, time.Minute
@@ -97,7 +97,7 @@ func TestG8_QueueIsBoundedInBytes(t *testing.T) {
 
 // While the queue does not move, more loss is not news; to each group.
 func TestG8_OverflowIsToldOnce(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	c := config("a")
 	c.QueueBytes = 1 << 20
 	a := listen(t, c)
@@ -128,7 +128,7 @@ func TestG8_OverflowIsToldOnce(t *testing.T) {
 
 // A message larger than the queue's bound is sent when the queue is empty.
 func TestG8_OneMessageLargerThanTheQueue(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	c := config("a")
 	c.QueueBytes = 1000
 	a, b := pair(t, c, config("b"))
@@ -138,7 +138,7 @@ func TestG8_OneMessageLargerThanTheQueue(t *testing.T) {
 
 // A receiver that blocks holds the sender back, and nothing is lost or reordered while the queue has room.
 func TestG8_BackPressure(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	a, b := listen(t, config("a")), listen(t, config("b"))
 	b.block = make(chan struct{})
 	a.start(t, b.self)
@@ -158,7 +158,7 @@ func TestG8_BackPressure(t *testing.T) {
 }
 
 func TestT17_CorruptionOnTheWayDeliversNothingWrong(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	a, b := listen(t, config("a")), listen(t, config("b"))
 	var mu sync.Mutex
 	hits := 0
@@ -202,7 +202,7 @@ func TestT17_CorruptionOnTheWayDeliversNothingWrong(t *testing.T) {
 
 // An admitted connection that speaks for another member is closed, and delivers nothing.
 func TestT17_SpeakingForAnother(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	b := listen(t, config("b"))
 	b.start(t, peerAt("a", "127.0.0.1:1"))
 	for what, m := range map[string]*raftpb.Message{
@@ -228,7 +228,7 @@ func TestT17_SpeakingForAnother(t *testing.T) {
 }
 
 func TestNewestConnectionWins(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	b := listen(t, config("b"))
 	b.start(t, peerAt("a", "127.0.0.1:1"))
 	dial := func(e *session.Endpoint, p Purpose) (*session.Link, error) { return e.Dial(t.Context(), b.self, p) }
@@ -265,7 +265,7 @@ func TestNewestConnectionWins(t *testing.T) {
 
 // Strangers that fill the lobby and say nothing do not keep members out.
 func TestG8_FullLobby(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	b := listen(t, config("b"))
 	b.start(t, peerAt("a", "127.0.0.1:1"))
 	var strangers []net.Conn

@@ -66,7 +66,7 @@ func (k *keeper) receive(body io.Reader) error {
 // TestSnapshotGoesOn: a connection is cut at many places of a snapshot, which goes on where it was and arrives as it is, once. Raft is
 // told of one fate.
 func TestSnapshotGoesOn(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	ca := config("a")
 	ca.Backoff = time.Millisecond
 	a, b := listen(t, ca), listen(t, config("b"))
@@ -104,7 +104,7 @@ func TestSnapshotGoesOn(t *testing.T) {
 
 // TestSnapshotOfAnotherBody: what the receiver has is not how the body begins: it is sent from its beginning.
 func TestSnapshotOfAnotherBody(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	a, b := pair(t, config("a"), config("b"))
 	sent := noise(3 << 20)
 	for _, had := range [][]byte{noise(1 << 20)[8:], append(bytes.Clone(sent), 1), append(bytes.Clone(sent[:1000]), 'x')} {
@@ -133,7 +133,7 @@ func TestSnapshotOfAnotherBody(t *testing.T) {
 
 // TestSnapshotIsGivenUp: a receiver that loses what it has each time is not sent the same snapshot for ever.
 func TestSnapshotIsGivenUp(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	ca := config("a")
 	ca.Backoff = time.Millisecond
 	a, b := listen(t, ca), listen(t, config("b"))

@@ -60,7 +60,7 @@ func TestT13_EveryRefusalOnBothSides(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			leaks(t)
+			t.Parallel()
 			ca, cb := config("a"), config("b")
 			if c.change != nil {
 				c.change(&ca, &cb)
@@ -109,7 +109,7 @@ func TestT13_DiallerRefuses(t *testing.T) {
 		{"not admitted", ErrNotAdmitted, func(a, b *Config) { a.Admit = func(Hello) error { return errors.New("no") } }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			leaks(t)
+			t.Parallel()
 			ca, cb := config("a"), config("b")
 			c.change(&ca, &cb)
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -155,7 +155,7 @@ func TestT13_DiallerRefuses(t *testing.T) {
 
 // A running member that is refused by the dialler hears it too.
 func TestT13_RunningMembersAreToldBothWays(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	ca := config("a")
 	ca.Admit = func(Hello) error { return errors.New("a wants nobody") }
 	a, b := listen(t, ca), listen(t, config("b"))
@@ -175,7 +175,7 @@ func TestT13_RunningMembersAreToldBothWays(t *testing.T) {
 }
 
 func TestT13_OurOwnAddress(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	a := listen(t, config("a"))
 	a.start(t, peerAt("b", a.self.Addr))
 	a.wait(t, "refusal", func() bool { return len(a.refusals) > 1 })
@@ -187,7 +187,7 @@ func TestT13_OurOwnAddress(t *testing.T) {
 }
 
 func TestVersions(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	// Another frame layout: the listener says so in the form that never changes.
 	b := listen(t, config("b"))
 	b.start(t)
@@ -213,7 +213,7 @@ func TestVersions(t *testing.T) {
 }
 
 func TestProbe(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	cb := config("b")
 	cb.Hello = says(Hello{Cluster: "jobs", ClusterID: []byte("id"), Incarnation: 5, Members: []string{"a", "b"}, Extra: []byte("more")})
 	b := listen(t, cb)
@@ -263,7 +263,7 @@ func hear(t *testing.T, addr string, b []byte) []byte {
 }
 
 func TestT17_HostileOpenings(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	c := config("b")
 	c.HandshakeTimeout = 200 * time.Millisecond
 	b := listen(t, c)
@@ -315,7 +315,7 @@ func TestT17_HostileOpenings(t *testing.T) {
 
 // Whoever admits another may make it a peer first: that is how a member meets those who have come to its cluster since.
 func TestAdmitMakesPeers(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	var a, b *node
 	ready := make(chan struct{})
 	ca, cb := config("a"), config("b")

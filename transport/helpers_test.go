@@ -11,19 +11,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/baton-ha/baton/internal/loopback"
+	"github.com/baton-ha/baton/internal/parallel"
 	"github.com/baton-ha/baton/internal/session"
 
 	"go.etcd.io/raft/v3/raftpb"
-	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 )
 
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
-// leaks fails the test if goroutines are left after all other cleanups. Call it first.
-func leaks(t testing.TB) {
-	t.Cleanup(func() { goleak.VerifyNone(t) })
-}
+func TestMain(m *testing.M) { parallel.Main(m, 8) }
 
 // recorder is a Handler that keeps everything.
 type recorder struct {
@@ -67,7 +65,7 @@ func (r *recorder) wait(t testing.TB, what string, ok func() bool) {
 	defer r.rmu.Unlock()
 	for !ok() {
 		if late {
-			t.Fatalf("%s: not within %v; refusals %v", what, patience, r.refusals)
+			t.Fatalf("%s: not within %v; unreachable %v, gone %v, refusals %v", what, patience, r.lost, r.gone, r.refusals)
 		}
 		r.cond.Wait()
 	}
@@ -158,6 +156,12 @@ func config(name string) Config {
 		MaxBackoff:    50 * time.Millisecond,
 		CrashEvidence: true,
 	}
+}
+
+// staying gives a member an address that stays its own while it is closed.
+func staying(t testing.TB, c Config) Config {
+	c.Self.Addr = loopback.Addr(t)
+	return c
 }
 
 // listen binds; the group is registered by start.

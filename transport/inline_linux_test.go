@@ -35,7 +35,6 @@ func (w *writes) watch(n *nowWriter) *nowWriter {
 // comes out of the returned connections.
 func writerless(t *testing.T) (a *node, control, bulk net.Conn, w *writes) {
 	t.Helper()
-	leaks(t)
 	a, w = listen(t, config("a")), new(writes)
 	a.end.DialTCP = func(ctx context.Context, _, _ string) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }
 	a.start(t, peerAt("b", "silence.invalid:1"))
@@ -134,7 +133,7 @@ func TestSendLeavesToTheWriter(t *testing.T) {
 
 // Bytes that went past TLS would be a message to everybody on the way.
 func TestSendLeavesTLSToTheWriter(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	ca := newAuthority(t)
 	c1, c2 := config("a"), config("b")
 	c1.TLS, c2.TLS = ca.config(t), ca.config(t)
@@ -149,7 +148,7 @@ func TestSendLeavesTLSToTheWriter(t *testing.T) {
 
 // Order and content survive every change between Send's own writes, their rests, and the writer.
 func TestOrderWithAReaderThatIsSlow(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	a, b := listen(t, config("a")), listen(t, config("b"))
 	dial := a.end.DialTCP
 	a.end.DialTCP = func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -218,7 +217,7 @@ func TestOrderWithAReaderThatIsSlow(t *testing.T) {
 
 // A peer that does not read holds up no Send, and the writer finds out that it is stuck.
 func TestT10_SendDoesNotWaitForAStuckReader(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	c := config("a")
 	c.WriteTimeout = 300 * time.Millisecond
 	a := listen(t, c)
@@ -276,7 +275,7 @@ func TestSendIntoAFullSocket(t *testing.T) {
 
 // A connection of which nobody but Send's write knows that it is broken, ends, and is made again.
 func TestSendNoticesABrokenConnection(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	a := listen(t, config("a"))
 	var mu sync.Mutex
 	var dialled []*net.TCPConn
@@ -315,7 +314,7 @@ func TestFlushHandsItsErrorToTheWriter(t *testing.T) {
 		"broken pipe":  {func(c *net.TCPConn) error { return c.CloseWrite() }, syscall.EPIPE},
 	} {
 		t.Run(what, func(t *testing.T) {
-			leaks(t)
+			t.Parallel()
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)

@@ -151,7 +151,7 @@ func TestIdleConnectionIsNotStuck(t *testing.T) {
 
 // A message that is missing on the way is found with the next one, however small that is.
 func TestMissingMessageEndsTheConnection(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	b := listen(t, config("b"))
 	b.start(t, peerAt("a", "127.0.0.1:1"))
 	l, err := session.NewEndpoint(config("a").SessionConfig).Dial(t.Context(), b.self, PurposeBulk)

@@ -32,7 +32,7 @@ func (r *renewable) get() (*tls.Config, error) {
 // One authority takes the place of another without a restart: first all trust both, then all show the new one's certificates,
 // and then the old one is trusted no more. New connections are made at each step.
 func TestNewAuthorityWithoutARestart(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	one, two := newAuthority(t), newAuthority(t)
 	var ra, rb renewable
 	ra.set(one.config(t), one)
@@ -82,7 +82,7 @@ func TestNewAuthorityWithoutARestart(t *testing.T) {
 }
 
 func TestGetConfigForClientCannotLetStrangersIn(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	one, two := newAuthority(t), newAuthority(t)
 	cb := config("b")
 	cb.TLS = one.config(t)
@@ -109,7 +109,7 @@ func TestGetConfigForClientCannotLetStrangersIn(t *testing.T) {
 
 // Certificates that expire are told ahead, the own and a peer's, until they are renewed.
 func TestCertificateExpires(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	ca := newAuthority(t)
 	soon := &authority{cert: ca.cert, key: ca.key, pool: ca.pool, until: time.Now().Add(20 * time.Minute)}
 	var ra, rb renewable
@@ -135,7 +135,7 @@ func TestCertificateExpires(t *testing.T) {
 
 // A callback that does not come back as it should fails its handshake, and nothing else.
 func TestTLSCallbacksThatDoNotReturn(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	release := make(chan struct{})
 	for what, f := range map[string]func(){
 		"panics":              func() { panic("oh") },

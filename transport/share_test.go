@@ -19,7 +19,7 @@ import (
 func TestShare(t *testing.T) {
 	for what, secure := range map[string]bool{"plain": false, "TLS": true} {
 		t.Run(what, func(t *testing.T) {
-			leaks(t)
+			t.Parallel()
 			ca := newAuthority(t)
 			c1, c2 := config("a"), config("b")
 			if secure {
@@ -88,7 +88,7 @@ func TestShare(t *testing.T) {
 
 // What is not accepted is closed, and the listener of another is used and closed with the transport.
 func TestShare_NobodyAccepts(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -44,7 +44,7 @@ func fateOf(l *session.Link) error {
 }
 
 func TestSnapshot(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	var asked atomic.Int32
 	paced := config("a")
 	paced.SnapshotPace = func() int64 { asked.Add(1); return 1 << 30 }
@@ -70,7 +70,7 @@ func TestSnapshot(t *testing.T) {
 
 // A receiver may read exactly the announced size, and has the end verified by then.
 func TestSnapshotReadBySize(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	a, b := pair(t, config("a"), config("b"))
 	a.source = noise(3*chunkSize + 100)
 	b.receive = func(body io.Reader) error {
@@ -117,7 +117,7 @@ func TestSnapshotFailures(t *testing.T) {
 		{"nobody there", "refused", func(a, b *node) { b.Close() }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			leaks(t)
+			t.Parallel()
 			a, b := pair(t, config("a"), config("b"))
 			a.source = noise(8 << 20)
 			c.change(a, b)
@@ -134,13 +134,14 @@ func TestSnapshotFailures(t *testing.T) {
 }
 
 func TestT17_SnapshotDamagedOnTheWay(t *testing.T) {
+	t.Parallel()
 	for _, at := range []int64{400, 1 << 20, 3<<20 - 100} {
 		t.Run(fmt.Sprint(at), func(t *testing.T) { damagedAt(t, at) })
 	}
 }
 
 func damagedAt(t *testing.T, at int64) {
-	leaks(t)
+	t.Helper()
 	a, b := listen(t, config("a")), listen(t, config("b"))
 	var hit atomic.Bool
 	px := newProxy(t, b.self.Addr, func(_ int, offset int64, p []byte) {
@@ -168,7 +169,7 @@ func damagedAt(t *testing.T, at int64) {
 }
 
 func TestSnapshotCutAndSuperseded(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	a, b := listen(t, config("a")), listen(t, config("b"))
 	px := newProxy(t, b.self.Addr, passed)
 	a.start(t, peerAt("b", px.Addr().String()))
@@ -213,7 +214,7 @@ func newer(term uint64) *raftpb.Message {
 // A leader that has lost and regained leadership sends the same snapshot in a newer term: what is on its way goes on, and
 // arrives as the newer message. So the receiver gets it however often that happens.
 func TestSnapshotGoesOnInNewTerm(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	a, b := pair(t, config("a"), config("b"))
 	a.source = noise(16 << 20)
 	begun, release := make(chan struct{}, 9), make(chan struct{})
@@ -248,7 +249,7 @@ func TestSnapshotGoesOnInNewTerm(t *testing.T) {
 // A sender that stands still is given up after SnapshotTimeout, and so is one that trickles, however long it could go on;
 // one that is merely slower than usual is not.
 func TestSnapshotSenderTrickles(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	cfg := config("b")
 	cfg.SnapshotTimeout, cfg.SnapshotRate = 1500*time.Millisecond, 256<<10
 	b := listen(t, cfg)
@@ -310,7 +311,7 @@ func TestSnapshotSenderTrickles(t *testing.T) {
 
 // Chunks that are all right by themselves do not make a snapshot if one is missing, doubled or exchanged.
 func TestT17_SnapshotChunksMissingOrExchanged(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	b := listen(t, config("b"))
 	b.start(t, peerAt("a", "127.0.0.1:1"))
 	for _, c := range []struct {
@@ -355,7 +356,7 @@ func (s slow) Read(p []byte) (int, error) { time.Sleep(time.Millisecond); return
 
 // Heartbeats and appends pass while a snapshot fills the link.
 func TestT10_SnapshotHoldsUpNothing(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	a, b := pair(t, config("a"), config("b"))
 	a.source = noise(16 << 20)
 	begun, release := make(chan struct{}), make(chan struct{})
@@ -376,7 +377,7 @@ func TestT10_SnapshotHoldsUpNothing(t *testing.T) {
 }
 
 func TestSnapshotInFlightAtClose(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	a, b := pair(t, config("a"), config("b"))
 	a.source = noise(16 << 20)
 	begun := make(chan struct{})

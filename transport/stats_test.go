@@ -23,7 +23,7 @@ func (n *node) of(peer string) PeerStats {
 }
 
 func TestStatsCountWhatIsSentAndReceived(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	ca, cb := config("a"), config("b")
 	a, b := pair(t, ca, cb)
 	const beat, apps = 50, 20
@@ -78,7 +78,7 @@ func TestStatsCountWhatIsSentAndReceived(t *testing.T) {
 
 // Whatever becomes of a message, it is counted once: sent, dropped, or queued.
 func TestStatsLoseNothing(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	conf := config("a")
 	conf.QueueBytes = 1 << 20
 	a := listen(t, conf)
@@ -126,7 +126,7 @@ func TestStatsLoseNothing(t *testing.T) {
 }
 
 func TestStatsOfAGroupThatBlocks(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	a, b := pair(t, config("a"), config("b"))
 	b.block = make(chan struct{})
 	release := sync.OnceFunc(func() { close(b.block) })

@@ -95,7 +95,7 @@ func dialled(t testing.TB, c *session.Client, addr string) *session.Mux {
 func TestStreamsBetweenAll(t *testing.T) {
 	for what, secure := range map[string]bool{"plain": false, "TLS": true} {
 		t.Run(what, func(t *testing.T) {
-			leaks(t)
+			t.Parallel()
 			ca := newAuthority(t)
 			c1, c2 := config("a"), config("b")
 			if secure {
@@ -146,7 +146,7 @@ func TestStreamsBetweenAll(t *testing.T) {
 }
 
 func TestStreamRefusals(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	a, b := pair(t, config("a"), config("b"))
 	handle(t, b, "vote", echo, RoleMember)
 	handle(t, b, "change", echo, RoleOperator)
@@ -207,7 +207,7 @@ func TestStreamRefusals(t *testing.T) {
 
 // A client cannot be what it has no certificate for, and nobody can be a member to it with a client's.
 func TestT17_RolesByCertificate(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	ca, other := newAuthority(t), newAuthority(t)
 	cb := config("b")
 	cb.TLS = ca.issue(t, is(RoleMember, "b"))
@@ -248,7 +248,7 @@ func TestT17_RolesByCertificate(t *testing.T) {
 }
 
 func TestClientsAreBounded(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	c := config("b")
 	c.MaxClients = 3
 	b := listen(t, c)
@@ -268,8 +268,9 @@ func TestClientsAreBounded(t *testing.T) {
 
 // A member that comes back is reached again; what was open is lost, and says so.
 func TestStreamsAfterARestart(t *testing.T) {
-	leaks(t)
-	a, b := pair(t, config("a"), config("b"))
+	t.Parallel()
+	cb := staying(t, config("b"))
+	a, b := pair(t, config("a"), cb)
 	handle(t, b, "echo", echo, RoleMember)
 	st, err := a.Open(t.Context(), "b", "echo")
 	if err != nil {
@@ -293,8 +294,6 @@ func TestStreamsAfterARestart(t *testing.T) {
 		}
 		return err != nil
 	})
-	cb := config("b")
-	cb.Bind = b.self.Addr
 	again := listen(t, cb)
 	handle(t, again, "echo", echo, RoleMember)
 	again.start(t, a.self)
@@ -307,7 +306,7 @@ func TestStreamsAfterARestart(t *testing.T) {
 
 // Who is no longer a member is told by the end of its streams.
 func TestStreamsOfARemovedPeer(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	a, b := pair(t, config("a"), config("b"))
 	over := make(chan error, 1)
 	handle(t, b, "hold", func(ctx context.Context, st *Stream) error {
@@ -340,7 +339,7 @@ func TestStreamsOfARemovedPeer(t *testing.T) {
 }
 
 func TestCloseWithStreams(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	for range 10 {
 		a, b := pair(t, config("a"), config("b"))
 		handle(t, a, "echo", echo, RoleMember)
@@ -373,7 +372,7 @@ func TestCloseWithStreams(t *testing.T) {
 
 // Heartbeats do not wait for what streams carry, at whatever rate.
 func TestG8_HeartbeatsBesideStreams(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	a, b := pair(t, config("a"), config("b"))
 	handle(t, b, "tail", tail, RoleMember)
 	round := func(n int) (worst time.Duration) {
@@ -429,7 +428,6 @@ func descriptors(t testing.TB) int {
 
 // Strangers by the thousand, garbage, wrong roles, clients that vote: each is told or cut off, and nobody else notices.
 func TestT23_Strangers(t *testing.T) {
-	leaks(t)
 	a, b := pair(t, config("a"), config("b"))
 	handle(t, b, "echo", echo, everyRole...)
 	goroutines, fds := runtime.NumGoroutine(), descriptors(t)

@@ -28,7 +28,7 @@ func apart(nodes ...*node) bool {
 
 // An authority that is no longer trusted: what stands ends, in both directions, and nothing new is made, until it is trusted again.
 func TestAuthorityIsTakenBack(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	one, two := newAuthority(t), newAuthority(t)
 	var ra, rb renewable
 	ra.set(two.issue(t, is(RoleMember, "a")), one, two)
@@ -53,7 +53,7 @@ func TestAuthorityIsTakenBack(t *testing.T) {
 // A certificate that says something else after it was renewed does not keep a session that was let in with it before, nor does
 // one that Authorize refuses from now on. One that nobody answers for goes on.
 func TestAuthorizeTakesBack(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	ca := newAuthority(t)
 	c1, c2 := config("a"), config("b")
 	c1.TLS, c2.TLS = ca.issue(t, is(RoleMember, "a")), ca.issue(t, is(RoleMember, "b"))
@@ -95,7 +95,7 @@ func TestAuthorizeTakesBack(t *testing.T) {
 
 // Whoever has only not renewed its certificate in time keeps what stands.
 func TestExpiredGoesOn(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	ca := newAuthority(t)
 	var r renewable
 	r.set(ca.config(t), ca)
@@ -114,7 +114,7 @@ func TestExpiredGoesOn(t *testing.T) {
 
 // The callbacks of a tls.Config are asked again, too.
 func TestCallbacksTakeBack(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	ca := newAuthority(t)
 	for what, change := range map[string]func(*tls.Config){
 		"VerifyConnection": func(c *tls.Config) {

@@ -3,7 +3,6 @@ package fencetest
 import (
 	"flag"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/baton-ha/baton/fence/filefence"
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/internal/loopback"
 )
 
 var (
@@ -89,7 +89,7 @@ func newLateCluster(t *testing.T) *lateCluster {
 	c.databases()
 	var list []ha.Member
 	for _, name := range []string{"a", "b", "c"} {
-		list = append(list, ha.Member{Name: name, Addr: freeAddr(t)})
+		list = append(list, ha.Member{Name: name, Addr: loopback.Addr(t)})
 	}
 	dir := t.TempDir()
 	for _, m := range list {
@@ -284,18 +284,4 @@ func (c *lateCluster) round(n int) {
 		}
 		return c.said[old]
 	})
-}
-
-// freeAddr returns an address below the range from which outgoing connections take their ports.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	for range 1000 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+(uint64(os.Getpid())*151+resources.Add(1))%10_000)
-		if l, err := net.Listen("tcp", addr); err == nil {
-			l.Close()
-			return addr
-		}
-	}
-	t.Fatal("no free port")
-	return ""
 }

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -21,25 +20,10 @@ import (
 	"github.com/baton-ha/baton/fence/httpfence"
 	"github.com/baton-ha/baton/ha"
 	"github.com/baton-ha/baton/ha/activehttp"
+	"github.com/baton-ha/baton/internal/loopback"
 )
 
 const patience = 30 * time.Second
-
-var nextPort atomic.Uint32
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	nextPort.CompareAndSwap(0, uint32(os.Getpid())*163)
-	for range 1000 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+nextPort.Add(1)%22_000)
-		if l, err := net.Listen("tcp", addr); err == nil {
-			l.Close()
-			return addr
-		}
-	}
-	t.Fatal("no free port")
-	return ""
-}
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
@@ -63,7 +47,7 @@ type site struct {
 func newSite(t *testing.T, next http.Handler) *site {
 	s := &site{t: t, dir: t.TempDir(), nodes: map[string]*ha.Node{}, servers: map[string]*httptest.Server{}, gates: map[string]*atomic.Pointer[activehttp.Handler]{}}
 	for _, name := range []string{"a", "b", "c"} {
-		s.members = append(s.members, ha.Member{Name: name, Addr: freeAddr(t)})
+		s.members = append(s.members, ha.Member{Name: name, Addr: loopback.Addr(t)})
 	}
 	for _, m := range s.members {
 		gate := new(atomic.Pointer[activehttp.Handler])

@@ -3,15 +3,11 @@ package admin
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,30 +15,15 @@ import (
 
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/internal/loopback"
 )
-
-var nextPort atomic.Uint32
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	nextPort.CompareAndSwap(0, uint32(os.Getpid())*179)
-	for range 1000 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+nextPort.Add(1)%22_000)
-		if l, err := net.Listen("tcp", addr); err == nil {
-			l.Close()
-			return addr
-		}
-	}
-	t.Fatal("no free port")
-	return ""
-}
 
 // TestCluster: every member's page shows the whole cluster, a hand-over is asked for by a form, and why it came is on every page.
 func TestCluster(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	var members []ha.Member
 	for _, name := range []string{"a", "b", "c"} {
-		members = append(members, ha.Member{Name: name, Addr: freeAddr(t)})
+		members = append(members, ha.Member{Name: name, Addr: loopback.Addr(t)})
 	}
 	dir, nodes, pages := t.TempDir(), map[string]*ha.Node{}, map[string]*Handler{}
 	for _, m := range members {

@@ -24,7 +24,7 @@ func workers(n *ha.Node) string {
 
 // TestAnnounce: a worker is listed by every member, also by one that comes back, and one that leaves is known to have left.
 func TestAnnounce(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	c := newCluster(t, 3, nil)
 	c.active()
 	list := func(want ...string) {

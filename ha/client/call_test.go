@@ -26,7 +26,7 @@ func appending(cfg *ha.Config) {
 // T20: calls from outside take effect once each, while the role moves and members come and go, and the answer is that of
 // the record that a call has become.
 func TestT20_Calls(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	const callers, each = 16, 12
 	c := newCluster(t, 3, appending)
 	cl := dial(t, c.addrs()...)
@@ -81,7 +81,7 @@ func TestT20_Calls(t *testing.T) {
 
 // What went wrong arrives with its meaning.
 func TestCallErrors(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	c := newCluster(t, 1, appending)
 	cl := dial(t, c.addrs()...)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -8,22 +8,15 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/baton-ha/baton/ha"
 	"github.com/baton-ha/baton/ha/client"
+	"github.com/baton-ha/baton/internal/loopback"
 )
-
-// leaks fails the test when it leaves goroutines, once everything that it has begun was ended.
-func leaks(t testing.TB) {
-	t.Helper()
-	t.Cleanup(func() { goleak.VerifyNone(t) })
-}
 
 // A client that knows one address learns of all members and of the Active, and follows a change of it. It survives that the
 // member it has asked goes away.
 func TestFollow(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	c := newCluster(t, 3, nil)
 	first, _ := c.active()
 	cl := dial(t, c.addr(first.Status().Name))
@@ -78,7 +71,7 @@ func TestFollow(t *testing.T) {
 
 // T12: remote readers, whose members are closed again and again, see 1 … n.
 func TestT12_RemoteTails(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	const readers, rounds, batch = 6, 6, 20
 	c := newCluster(t, 3, nil)
 	cl := dial(t, c.addrs()...)
@@ -119,7 +112,7 @@ func TestT12_RemoteTails(t *testing.T) {
 }
 
 func TestSubscribeEnds(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	c := newCluster(t, 1, nil)
 	for i := range uint64(5) {
 		c.put(number(i + 1))
@@ -156,8 +149,8 @@ func TestSubscribeEnds(t *testing.T) {
 
 // Nobody waits longer than his ctx allows, and whoever is refused for good does not wait at all.
 func TestDialFails(t *testing.T) {
-	leaks(t)
-	nobody := freeAddr(t)
+	t.Parallel()
+	nobody := loopback.Addr(t)
 	cause := errors.New("enough")
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, cause)
 	defer cancel()
@@ -178,7 +171,7 @@ func TestDialFails(t *testing.T) {
 
 // A record that no member holds is an error that says from where on there are some.
 func TestCompacted(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	c := newCluster(t, 1, func(cfg *ha.Config) { cfg.CheckpointBytes, cfg.RetainBytes = 1<<16, 1 })
 	cl := dial(t, c.addrs()...)
 	record := make([]byte, 8<<10)

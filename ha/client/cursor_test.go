@@ -13,7 +13,7 @@ import (
 
 // A cursor is everybody's, outlives the restart of all members, and never goes back.
 func TestCursor(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	c := newCluster(t, 3, nil)
 	cl := dial(t, c.addrs()...)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -76,7 +76,7 @@ func TestCursor(t *testing.T) {
 
 // The log is kept for a reader up to a limit, on every member; then the reader has lost its place, and is told so.
 func TestCursorPins(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	const record = 8 << 10
 	c := newCluster(t, 1, func(cfg *ha.Config) {
 		cfg.CheckpointBytes, cfg.RetainBytes, cfg.CursorBytes = 1<<16, 1, 4<<20
@@ -131,7 +131,7 @@ func TestCursorPins(t *testing.T) {
 
 // Without a majority no cursor is said to be saved (the planted bug "cursor-not-durable" does).
 func TestCursorDurable(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	c := newCluster(t, 3, nil)
 	n, _ := c.active()
 	c.put(number(1))

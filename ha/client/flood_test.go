@@ -20,7 +20,7 @@ var floodSessions = flag.Int("sessions", 17_000, "how many sessions TestT17_Sess
 //
 //	go test ./ha/client -run TestT17_SessionFlood -v -sessions=1000000
 func TestT17_SessionFlood(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	c := newCluster(t, 1, func(cfg *ha.Config) {
 		appending(cfg)
 		cfg.ElectionTimeout = 10 * time.Second // whatever else this machine does

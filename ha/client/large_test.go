@@ -13,7 +13,7 @@ import (
 // TestT17_LargeCalls: a call that is larger than the members take is refused, and those beside it on the same stream go on; of large ones
 // that they take, any number may come at a time.
 func TestT17_LargeCalls(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	c := newCluster(t, 1, func(cfg *ha.Config) {
 		appending(cfg)
 		cfg.MaxRecord = 100 << 10

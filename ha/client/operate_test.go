@@ -16,6 +16,7 @@ import (
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/ha"
 	"github.com/baton-ha/baton/ha/client"
+	"github.com/baton-ha/baton/internal/loopback"
 	"github.com/baton-ha/baton/internal/session"
 	"github.com/baton-ha/baton/internal/wire"
 )
@@ -50,7 +51,7 @@ func again(t *testing.T, what string, do func(ctx context.Context) error) {
 
 // Whatever an operator does goes over the wire, and what a member says of itself.
 func TestOperate(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	c := newCluster(t, 3, nil)
 	o := operator(t, c)
 	c.active()
@@ -192,7 +193,7 @@ func TestOperate(t *testing.T) {
 		err    error
 	}{
 		{client.ReasonNoMember, o.Promote(ctx, "nobody")},
-		{client.ReasonNewcomer, o.AddMember(ctx, client.NewMember{Name: "d", Addr: freeAddr(t), Kind: "observer"})},
+		{client.ReasonNewcomer, o.AddMember(ctx, client.NewMember{Name: "d", Addr: loopback.Addr(t), Kind: "observer"})},
 		{client.ReasonBadChange, o.AddMember(ctx, client.NewMember{Name: "d", Addr: "h:1", Kind: "king"})},
 		{client.ReasonBadChange, o.RemoveMember(ctx, "not/a name")},
 		{client.ReasonBadChange, o.StayAway(ctx, "a", strings.Repeat("x", 2000))},
@@ -260,7 +261,7 @@ func TestOperate(t *testing.T) {
 
 // A record whose fate is open is not appended again (G3; the planted bug "append-repeated" does): the caller is told.
 func TestAppendOpen(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	c := newCluster(t, 3, nil)
 	o := operator(t, c)
 	// The Active must have got the record before it knows that its majority is gone, and its majority must go before it has the record.

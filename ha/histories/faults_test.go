@@ -12,6 +12,7 @@ import (
 
 	"github.com/baton-ha/baton/ha"
 	"github.com/baton-ha/baton/internal/hosts"
+	"github.com/baton-ha/baton/internal/loopback"
 )
 
 // Faults are what happens to the processes of one history, by its seed: three that stay, and now and then a fourth.
@@ -45,7 +46,7 @@ func (f *faults) addr(host string) string {
 	if f.hosts != nil {
 		return f.hosts.IP(host) + ":7400"
 	}
-	return freeAddr(f.T)
+	return loopback.Addr(f.T)
 }
 
 // begin starts the members.

@@ -8,14 +8,12 @@ import (
 	"io"
 	"maps"
 	"math"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -191,22 +189,6 @@ func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.over
 	_ = p.cmd.Wait()
-}
-
-var nextPort atomic.Uint32
-
-// freeAddr returns an address below the ports that are given to those who connect.
-func freeAddr(t *testing.T) string {
-	nextPort.CompareAndSwap(0, uint32(os.Getpid())*151)
-	for range 1000 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+nextPort.Add(1)%22_000)
-		if l, err := net.Listen("tcp", addr); err == nil {
-			l.Close()
-			return addr
-		}
-	}
-	t.Fatal("no free port")
-	return ""
 }
 
 // TestHistories: calls and reads of processes that are killed, stopped, cut off, added and removed meanwhile, and whose sessions expire, can be

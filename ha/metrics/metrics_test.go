@@ -1,14 +1,12 @@
 package metrics
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -17,6 +15,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/internal/loopback"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write docs/metrics.md anew")
@@ -58,21 +57,15 @@ const maxRecord = 1 << 10
 // open opens a member, alone or one of two of which the other is not there.
 func open(t *testing.T, others ...ha.Member) *ha.Node {
 	t.Helper()
-	for port := 10_000 + os.Getpid()*97%20_000; ; port++ {
-		addr := fmt.Sprintf("127.0.0.1:%d", port)
-		n, err := ha.Open(ha.Config{
-			Name: "a", Dir: filepath.Join(t.TempDir(), "a"), Cluster: "metrics", Members: append([]ha.Member{{Name: "a", Addr: addr}}, others...),
-			MaxRecord: maxRecord, Logger: slog.New(slog.DiscardHandler),
-		})
-		if errors.Is(err, syscall.EADDRINUSE) {
-			continue
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { n.Close() })
-		return n
+	n, err := ha.Open(ha.Config{
+		Name: "a", Dir: filepath.Join(t.TempDir(), "a"), Cluster: "metrics", Members: append([]ha.Member{{Name: "a", Addr: loopback.Addr(t)}}, others...),
+		MaxRecord: maxRecord, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
+	t.Cleanup(func() { n.Close() })
+	return n
 }
 
 func gather(t *testing.T, n *ha.Node) map[string]*dto.MetricFamily {

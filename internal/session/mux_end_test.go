@@ -35,7 +35,7 @@ func ended(t testing.TB, m *Mux, what string) error {
 
 // Whatever is not as it should be ends the session, at once and with a word why.
 func TestT17_ViolationsEndTheSession(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	credit := func(n uint32) []byte { return binary.BigEndian.AppendUint32(nil, n) }
 	type step struct {
 		k    Kind
@@ -102,7 +102,7 @@ func TestT17_ViolationsEndTheSession(t *testing.T) {
 
 // The dialler is told that a stream that it has not opened is opened.
 func TestT17_ListenerOpensNothing(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	a, b := wires(t)
 	m := NewMux(NewLink(a, a), true, StreamConfig{Budget: NewBudget(1 << 20)})
 	t.Cleanup(func() { m.Close() })
@@ -114,7 +114,7 @@ func TestT17_ListenerOpensNothing(t *testing.T) {
 
 // What comes late for a stream that is over is no violation.
 func TestLateFramesAreSkipped(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	l, m := raw(t, map[string]Handler{"no": func(context.Context, *Stream) error { return errors.New("no") }}, nil)
 	b := AppendFrame(nil, KindOpen, 1, []byte("no"))
 	b = AppendFrame(b, KindOpen, 2, []byte("unknown"))
@@ -142,7 +142,7 @@ func TestLateFramesAreSkipped(t *testing.T) {
 
 // Whoever asks for answers and reads none is cut off before they take much memory.
 func TestT23_OpensAndReadsNothing(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	for name, kind := range map[string]string{"refused": "unknown", "served": "quick"} {
 		l, m := raw(t, map[string]Handler{"quick": func(context.Context, *Stream) error { return nil }}, nil)
 		var before, now runtime.MemStats
@@ -168,7 +168,7 @@ func TestT23_OpensAndReadsNothing(t *testing.T) {
 
 // A session whose other side is silent, and one that is there but idle.
 func TestPingFindsTheDead(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	fast := func(c *StreamConfig) { c.Ping = 20 * time.Millisecond }
 	_, m := raw(t, nil, fast)
 	if err := ended(t, m, "silent"); !errors.Is(err, errSilent) {
@@ -187,7 +187,7 @@ func TestPingFindsTheDead(t *testing.T) {
 
 // Whoever takes nothing is given up, though he gives signs of life.
 func TestPeerThatReadsNothing(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	l, m := raw(t, map[string]Handler{"tail": func(_ context.Context, st *Stream) error {
 		for {
 			if _, err := st.Write(make([]byte, 64<<10)); err != nil {
@@ -210,7 +210,7 @@ func TestPeerThatReadsNothing(t *testing.T) {
 
 // The end of the connection ends its streams; what has arrived can be read.
 func TestLostSession(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	over := make(chan error, 1)
 	e := join(t, map[string]Handler{"x": func(ctx context.Context, st *Stream) error {
 		_ = st.Send([]byte("answer"))
@@ -238,7 +238,7 @@ func TestLostSession(t *testing.T) {
 
 // Close tells the other side of each stream, and ends the handlers of its own.
 func TestCloseTellsTheOtherSide(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	for _, dialler := range []bool{true, false} {
 		over := make(chan error, 1)
 		e := join(t, map[string]Handler{"x": func(ctx context.Context, st *Stream) error {
@@ -272,7 +272,7 @@ func TestCloseTellsTheOtherSide(t *testing.T) {
 }
 
 func TestCloseAtAnyTime(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	for range 30 {
 		e := join(t, map[string]Handler{"echo": echo}, nil)
 		for range 8 {
@@ -297,7 +297,7 @@ func TestCloseAtAnyTime(t *testing.T) {
 
 // A dialler may refuse after it has heard who answers. That is no violation: both sides are told why.
 func TestRefusedByTheDialler(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	l, m := raw(t, nil, nil)
 	if err := l.Send(AppendFrame(nil, KindRefuse, 0, AppendCoded(nil, uint16(CodeIDMismatch), "another directory")), patience); err != nil {
 		t.Fatal(err)

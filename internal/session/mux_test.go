@@ -12,15 +12,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"github.com/baton-ha/baton/internal/parallel"
 )
 
-const patience = 20 * time.Second
+func TestMain(m *testing.M) { parallel.Main(m, 8) }
 
-// leaks fails the test if goroutines are left after all other cleanups. Call it first.
-func leaks(t testing.TB) {
-	t.Cleanup(func() { goleak.VerifyNone(t) })
-}
+const patience = 20 * time.Second
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
@@ -96,7 +93,7 @@ func open(t testing.TB, m *Mux, kind string) *Stream {
 }
 
 func TestStreamBytesAndMessages(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	e := join(t, map[string]Handler{"echo": echo}, nil)
 	st := open(t, e.dialler, "echo")
 	want := make([]byte, 5<<20)

@@ -22,7 +22,7 @@ func full(t testing.TB, b *Budget, want int64) {
 
 // A stream that nobody reads stops itself, at the first window, and no other; what it holds comes back.
 func TestG8_SlowReaderStopsOnlyItself(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	stop := make(chan struct{})
 	e := join(t, map[string]Handler{
 		"echo":  echo,
@@ -61,7 +61,7 @@ func TestG8_SlowReaderStopsOnlyItself(t *testing.T) {
 
 // A window grows as it is read, as far as the budget goes.
 func TestWindowGrows(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	for _, c := range []struct{ budget, want int64 }{{64 << 20, 1 << 20}, {100 << 10, 64 << 10}, {FirstWindow, FirstWindow}} {
 		stop := make(chan struct{})
 		e := join(t, map[string]Handler{"part": func(_ context.Context, st *Stream) error {
@@ -86,7 +86,7 @@ func TestWindowGrows(t *testing.T) {
 
 // Whoever opens more than there may be is told so, stream by stream, and the session goes on.
 func TestTooManyStreams(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	for what, change := range map[string]func(*StreamConfig){
 		"by number": func(c *StreamConfig) { c.MaxStreams = 100 },
 		"by bytes":  func(c *StreamConfig) { c.Budget = NewBudget(100 * FirstWindow) },
@@ -123,7 +123,7 @@ func TestTooManyStreams(t *testing.T) {
 
 // The dialler's own bound: it is told at once.
 func TestOpenIsRefusedLocally(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	e := join(t, map[string]Handler{"echo": echo}, nil)
 	e.dialler.c.MaxStreams = 1
 	open(t, e.dialler, "echo")
@@ -151,7 +151,7 @@ func TestOpenIsRefusedLocally(t *testing.T) {
 
 // The end of the opener's ctx ends a stream in every state, on both sides, with its meaning.
 func TestCancelInEveryState(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	boom := errors.New("boom")
 	states := map[string]func(st *Stream) error{
 		"just opened":  func(st *Stream) error { <-st.Context().Done(); _, err := st.Read(make([]byte, 1)); return err },
@@ -199,7 +199,7 @@ func TestCancelInEveryState(t *testing.T) {
 
 // How a handler ends is what the opener reads, behind all that it has written.
 func TestHandlersEndCrossesTheWire(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	own := FirstOwnCode + 7
 	for name, c := range map[string]struct {
 		h    Handler
@@ -252,7 +252,7 @@ func TestHandlersEndCrossesTheWire(t *testing.T) {
 }
 
 func TestMessageLargerThanItsReaderTakes(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	e := join(t, map[string]Handler{"small": func(_ context.Context, st *Stream) error {
 		_, err := st.Recv(100)
 		return err
@@ -266,7 +266,7 @@ func TestMessageLargerThanItsReaderTakes(t *testing.T) {
 
 // What a message says of its length allocates nothing.
 func TestT17_MessageLengthAllocatesLittle(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	done := make(chan uint64, 1)
 	e := join(t, map[string]Handler{"huge": func(_ context.Context, st *Stream) error {
 		var before, after runtime.MemStats
@@ -289,7 +289,7 @@ func TestT17_MessageLengthAllocatesLittle(t *testing.T) {
 
 // Streams that live for a moment leave nothing behind.
 func TestTenThousandShortStreams(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	e := join(t, map[string]Handler{"echo": func(_ context.Context, st *Stream) error {
 		p, err := st.Recv(1 << 10)
 		if err != nil {
@@ -334,7 +334,7 @@ func TestTenThousandShortStreams(t *testing.T) {
 
 // Whoever opens and resets at once, again and again, gets no more handlers to run than there may be streams.
 func TestT23_RapidResets(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	var running, most atomic.Int64
 	stop := make(chan struct{})
 	e := join(t, map[string]Handler{"stubborn": func(ctx context.Context, st *Stream) error {
@@ -360,7 +360,7 @@ func TestT23_RapidResets(t *testing.T) {
 
 // A call is answered in time while other streams take all that the connection gives.
 func TestCallsBesideBulk(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	e := join(t, map[string]Handler{"echo": echo, "tail": func(_ context.Context, st *Stream) error {
 		p := make([]byte, 64<<10)
 		for {
@@ -419,7 +419,7 @@ func waits(t *testing.T, m *Mux, f func()) {
 
 // Whoever gets a turn and has no use for it any more hands it on.
 func TestTurnIsHandedOn(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	turn, over := make(chan struct{}, 1), make(chan struct{})
 	for what, c := range map[string]struct {
 		first func(m *Mux, st *Stream)
@@ -457,7 +457,7 @@ func TestTurnIsHandedOn(t *testing.T) {
 
 // The end may be written by somebody else than who writes, and waits for his turn: nothing comes behind it.
 func TestEndInTheMiddleOfWriting(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	for what, end := range map[string]func(st *Stream){
 		"end":   func(st *Stream) { _ = st.CloseWrite() },
 		"reset": func(st *Stream) { st.Reset(StreamCancelled, "") },

@@ -4,18 +4,17 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/internal/loopback"
 )
 
 // A cluster of members in this process, for a script.
@@ -31,20 +30,6 @@ type cluster struct {
 type clusterKey struct{}
 
 func clusterOf(ts *testscript.TestScript) *cluster { return ts.Value(clusterKey{}).(*cluster) }
-
-// nextPort walks over the ports below the ephemeral range, so that the port of a member that is stopped for a moment stays free.
-var nextPort atomic.Uint32
-
-func freeAddr() string {
-	nextPort.CompareAndSwap(0, uint32(os.Getpid())*211)
-	for {
-		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+nextPort.Add(1)%22_000)
-		if l, err := net.Listen("tcp", addr); err == nil {
-			l.Close()
-			return addr
-		}
-	}
-}
 
 // config is a member's.
 func (c *cluster) config(name, dir string) ha.Config {
@@ -84,10 +69,10 @@ func (c *cluster) node(name string) *ha.Node {
 }
 
 // start starts a, b and so on, and waits until one of them is Active.
-func (c *cluster) start(size int) error {
+func (c *cluster) start(test loopback.Test, size int) error {
 	c.nodes = map[string]*ha.Node{}
 	for i := range size {
-		c.members = append(c.members, ha.Member{Name: string(rune('a' + i)), Addr: freeAddr()})
+		c.members = append(c.members, ha.Member{Name: string(rune('a' + i)), Addr: loopback.Addr(test)})
 	}
 	for _, m := range c.members {
 		if err := c.open(c.config(m.Name, filepath.Join(c.dir, m.Name))); err != nil {
@@ -144,7 +129,7 @@ func startCluster(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 	}
 	ts.Defer(c.stopAll)
-	ts.Check(c.start(size))
+	ts.Check(c.start(ts, size))
 	ts.Setenv("BATON_ADDR", c.addrs())
 	ts.Setenv("BATON_CLUSTER", "test")
 	for _, m := range c.members {
@@ -196,7 +181,7 @@ func settle(ts *testscript.TestScript, _ bool, _ []string) {
 // startNewcomer is the command "newcomer NAME": a member with a new directory waits to be added, or to take the place of one of its name.
 func startNewcomer(ts *testscript.TestScript, _ bool, args []string) {
 	c, name := clusterOf(ts), args[0]
-	addr := freeAddr()
+	addr := loopback.Addr(ts)
 	for _, m := range c.members {
 		if m.Name == name {
 			addr = m.Addr
@@ -227,7 +212,7 @@ func restartMember(ts *testscript.TestScript, neg bool, args []string) {
 			c.nodes = map[string]*ha.Node{}
 			ts.Defer(c.stopAll)
 		}
-		addr := freeAddr()
+		addr := loopback.Addr(ts)
 		cfg.Dir, cfg.Members = ts.MkAbs(args[1]), []ha.Member{{Name: name, Addr: addr}}
 		ts.Setenv("BATON_ADDR", addr)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/baton-ha/baton/internal/cmdline"
+	"github.com/baton-ha/baton/internal/loopback"
 )
 
 // patience bounds every wait of these tests; it is only ever used up by a failure.
@@ -72,6 +73,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("HOST", loopback.Host())
 			e.Setenv("XDG_CONFIG_HOME", e.WorkDir+"/config")
 			e.Values[clusterKey{}] = &cluster{dir: e.WorkDir + "/members"}
 			return nil

@@ -97,7 +97,7 @@ func newCluster(t *testing.T) (*cluster, []string) {
 	t.Helper()
 	c := &cluster{dir: t.TempDir()}
 	t.Cleanup(c.stopAll)
-	if err := c.start(3); err != nil {
+	if err := c.start(t, 3); err != nil {
 		t.Fatal(err)
 	}
 	return c, []string{"BATON_ADDR=" + c.addrs(), "BATON_CLUSTER=test"}
