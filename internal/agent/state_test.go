@@ -17,6 +17,10 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/baton-ha/baton/fence"
+	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/internal/agent/state"
 )
 
 var (
@@ -93,7 +97,7 @@ func loopback(n int) string {
 }
 
 func stateConfig(dir, name string, members ...string) string {
-	text := fmt.Sprintf("name: %s\ncluster: state\ndir: %s/%s/member\nrun: [/proc/self/exe, state-program, %s/%s]\nstate: {pipe: true, dir: %s/%s/data, every: 50ms}\n"+
+	text := fmt.Sprintf("name: %s\ncluster: state\ndir: %s/%s/member\nrun: [/proc/self/exe, state-program, %s/%s]\nstate: {pipe: true, dir: %s/%s/data, max_bytes: 4000000}\n"+
 		"stop_timeout: 5s\ncool_down: 100ms\nmembers:\n", name, dir, name, dir, name, dir, name)
 	for i, m := range members {
 		text += fmt.Sprintf("  - {name: %s, addr: %q}\n", m, loopback(i+1))
@@ -272,7 +276,7 @@ func childrenOf(pid int) (pids []int) {
 func TestCommit(t *testing.T) {
 	dir := t.TempDir()
 	cfg := alone(t, dir)
-	cfg.Run, cfg.State.Pipe, cfg.State.Every = []string{"sleep", "1000"}, false, 0
+	cfg.Run, cfg.State.Pipe = []string{"sleep", "1000"}, false
 	file := cfg.State.Dir + "/file"
 	for life := range 2 {
 		ctx, stop := context.WithCancel(t.Context())
@@ -316,6 +320,48 @@ func TestCommit(t *testing.T) {
 		}
 		if err := os.WriteFile(file, []byte("late"), 0o644); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// appends are what was appended, without a log.
+type appends chan []byte
+
+func (a appends) AppendBatch(ctx context.Context, _ fence.Token, records ...[]byte) (ha.Result, error) {
+	select {
+	case a <- records[0]:
+		return ha.Result{Index: 1}, nil
+	case <-ctx.Done():
+		return ha.Result{}, context.Cause(ctx)
+	}
+}
+
+func (a appends) Check(fence.Token) error { return nil }
+
+// A directory is committed again and again without being asked to.
+func TestEvery(t *testing.T) {
+	dir, to := t.TempDir(), make(appends)
+	k := &keeper{cfg: State{Every: Duration(time.Millisecond)}, log: slog.New(slog.DiscardHandler), files: &state.Files{Node: to, Machine: new(state.Machine), Dir: dir, Max: 1 << 20}}
+	var cancel context.CancelFunc
+	k.role, cancel = context.WithCancel(t.Context())
+	k.work.Go(k.every)
+	defer k.work.Wait()
+	defer cancel()
+	for i := range 3 {
+		if err := os.WriteFile(dir+"/file", []byte(fmt.Sprint("content ", i)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.After(patience); ; { // one may be under way
+			select {
+			case record := <-to:
+				if strings.Contains(string(record), fmt.Sprint("content ", i)) {
+					break
+				}
+				continue
+			case <-deadline:
+				t.Fatal("it is not committed")
+			}
+			break
 		}
 	}
 }

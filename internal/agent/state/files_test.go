@@ -282,6 +282,37 @@ func TestFilesChange(t *testing.T) {
 	}
 }
 
+// A directory that cannot be made what it should be is none; with room again it is.
+func TestFilesFull(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("a file system of its own needs root")
+	}
+	a, b := new(Machine), new(Machine)
+	l := newLog(t, a, b)
+	first, second := newSite(l, a), newSite(l, b)
+	first.write("one", strings.Repeat("x", 300_000), 0o644)
+	first.write("two", strings.Repeat("y", 300_000), 0o644)
+	if err := first.files().Begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(second.path(""), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", second.path(""), "tmpfs", 0, "size=400k"); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Unmount(second.path(""), 0)
+	if err := second.files().Begin(t.Context()); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("a full disk: %v", err)
+	}
+	if err := syscall.Mount("tmpfs", second.path(""), "tmpfs", syscall.MS_REMOUNT, "size=1m"); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.files().Begin(t.Context()); err != nil || second.look() != first.look() {
+		t.Errorf("with room again there is %s, %v", second.look(), err)
+	}
+}
+
 // TestFilesModel commits a directory in which anything happens, has Actives die in the middle of commits, and machines be restored from checkpoints at
 // any moment: all machines have what was committed last, and the directory of the next Active is just that.
 func TestFilesModel(t *testing.T) {
