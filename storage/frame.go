@@ -40,10 +40,18 @@ type frameReader struct {
 	ahead     []byte // what was read from off on, a part of buf
 	buf       []byte
 	chunk     int // bytes that are read at a time, if a record is not larger
+
+	soon func(off, size int64) // told what will be read; nil: nobody is
+	told int64                 // up to here
 }
 
-// readAhead is the chunk of who reads on and on.
-const readAhead = 256 << 10
+const (
+	// readAhead is the chunk of who reads on and on.
+	readAhead = 256 << 10
+	// readSoon is how far ahead of him the system is told to read. What is there already costs no wait, in which a thread, and one of
+	// Go's processors with it, would do nothing else.
+	readSoon = 1 << 20
+)
 
 // newFrameReader reads the bytes from off to size of a segment.
 func newFrameReader(path string, r io.ReaderAt, off, size int64) *frameReader {
@@ -52,7 +60,7 @@ func newFrameReader(path string, r io.ReaderAt, off, size int64) *frameReader {
 
 // seek goes on at another place of the file, before which the running checksum is crc.
 func (f *frameReader) seek(off int64, crc uint32) {
-	f.off, f.crc, f.chained, f.ahead = off, crc, true, nil
+	f.off, f.crc, f.chained, f.ahead, f.told = off, crc, true, nil, 0
 }
 
 // peek returns the next n bytes, which stay valid until the next call. There must be as many before size.
@@ -78,7 +86,21 @@ func (f *frameReader) peek(n int) ([]byte, error) {
 		}
 	}
 	f.ahead = f.buf[:have]
+	f.tell()
 	return f.ahead[:n], nil
+}
+
+// tell says what will be read soon.
+func (f *frameReader) tell() {
+	at := f.off + int64(len(f.ahead))
+	if f.soon == nil || f.chunk < readAhead || at+readSoon/2 < f.told {
+		return
+	}
+	from, to := max(at, f.told), min(at+readSoon, f.size)
+	if from < to {
+		f.soon(from, to-from)
+		f.told = to
+	}
 }
 
 // length returns the length word of the next record: the bytes of the record and of its padding. It returns io.EOF at

@@ -84,7 +84,7 @@ func (r *reader) seek(s *segment, run run, lo uint64, end int64) (next uint64, e
 		if r.file, err = s.open(); err != nil {
 			return 0, fileError(s.path, 0, err)
 		}
-		r.seg, r.fr.path, r.fr.r = s, s.path, r.file
+		r.seg, r.fr.path, r.fr.r, r.fr.soon = s, s.path, r.file, r.file.Ahead
 		r.fr.seek(run.off, run.crc)
 		r.at, r.run = run.first, run.off
 	}
@@ -123,7 +123,7 @@ func (r *reader) close() {
 	if r.seg != nil {
 		r.file.Close()
 	}
-	r.seg, r.file, r.fr.r, r.fr.ahead, r.at = nil, nil, nil, nil, 0
+	r.seg, r.file, r.fr.r, r.fr.soon, r.fr.ahead, r.at = nil, nil, nil, nil, nil, 0
 }
 
 // readers are those that wait for somebody to read on where they are. There are few, so that they cost little; when

@@ -16,7 +16,11 @@ import (
 type countedFS struct {
 	vfs.FS
 	opened, open, bytes atomic.Int64
+
+	told []span // what was said to be read soon
 }
+
+type span struct{ from, to int64 }
 
 func (c *countedFS) OpenFile(name string, flag int, perm os.FileMode) (vfs.File, error) {
 	f, err := c.FS.OpenFile(name, flag, perm)
@@ -38,6 +42,8 @@ func (f *countedFile) ReadAt(b []byte, off int64) (int, error) {
 	f.fs.bytes.Add(int64(n))
 	return n, err
 }
+
+func (f *countedFile) Ahead(off, size int64) { f.fs.told = append(f.fs.told, span{off, off + size}) }
 
 func (f *countedFile) Close() error {
 	f.fs.open.Add(-1)
@@ -94,6 +100,46 @@ func TestReadOn(t *testing.T) {
 	must(t, w.Close())
 	if got := c.open.Load(); got != 0 {
 		t.Errorf("%d files are open", got)
+	}
+}
+
+// TestReadAheadIsTold: of who reads on the system learns what comes next, each byte once and not too early; of who looks at single entries
+// it learns nothing.
+func TestReadAheadIsTold(t *testing.T) {
+	c := &countedFS{FS: vfs.OS}
+	options := testOptions()
+	options.FS, options.SegmentSize = c, 4<<20
+	w, err := Open(filepath.Join(t.TempDir(), "m"), options)
+	must(t, err)
+	defer w.Close()
+	for i := uint64(2); len(w.segs) < 2; i += 10 {
+		must(t, w.Save(hard(2, 1, i-1), entries(i, i+10, 2, 50_000)))
+	}
+	end, last := w.segs[0].end, w.segs[1].index
+	c.bytes.Store(0)
+	for at := uint64(2); at < last; {
+		got, err := w.Entries(at, last, 120_000)
+		must(t, err)
+		at += uint64(len(got))
+		if n := len(c.told); n > 0 && c.told[n-1].to > c.bytes.Load()+readSoon+runBytes {
+			t.Fatalf("%d bytes were read, and %d told of", c.bytes.Load(), c.told[n-1].to)
+		}
+	}
+	for i, s := range c.told {
+		if i == 0 && s.from > 3*readAhead || i > 0 && s.from < c.told[i-1].to || s.from >= s.to {
+			t.Fatalf("it learns %v", c.told)
+		}
+	}
+	if n := len(c.told); n == 0 || c.told[n-1].to != end {
+		t.Errorf("it learns %v of %d bytes", c.told, end)
+	}
+	c.told = nil
+	for at := last - 3; at > 9; at -= 7 {
+		_, err := w.Entries(at, at+1, 1<<20)
+		must(t, err)
+	}
+	if len(c.told) > 0 {
+		t.Errorf("of single entries it learns %v", c.told)
 	}
 }
 

@@ -159,6 +159,7 @@ func (s *segment) finish() {
 type readFile interface {
 	io.ReaderAt
 	io.Closer
+	Ahead(off, size int64)
 }
 
 // open opens the segment for reading. What is written past the page cache is read past it, too: a page that is

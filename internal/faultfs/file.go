@@ -68,6 +68,9 @@ func (f *file) ReadAt(b []byte, off int64) (int, error) {
 	return n, nil
 }
 
+// Ahead implements [vfs.File]. Nothing is read earlier here.
+func (f *file) Ahead(off, size int64) {}
+
 // Data implements [vfs.File].
 func (f *file) Data(off int64) (from, to int64) {
 	f.fs.mu.Lock()

@@ -80,6 +80,9 @@ func grow(f *os.File, size int64) error {
 // Datasync implements [File].
 func (f osFile) Datasync() error { return fdatasync(f.File) }
 
+// Ahead implements [File].
+func (f osFile) Ahead(off, size int64) { ahead(f.File, off, size) }
+
 // Data implements [File].
 func (f osFile) Data(off int64) (from, to int64) { return dataFrom(f.File, off) }
 

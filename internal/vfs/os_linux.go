@@ -60,6 +60,10 @@ func pread(f *os.File, b []byte, off int64) (int, error) {
 	}
 }
 
+func ahead(f *os.File, off, size int64) {
+	_ = unix.Fadvise(int(f.Fd()), off, size, unix.FADV_WILLNEED)
+}
+
 func dataFrom(f *os.File, off int64) (from, to int64) {
 	from, err := unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
 	if errors.Is(err, unix.ENXIO) {

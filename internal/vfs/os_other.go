@@ -29,6 +29,8 @@ func fdatasync(f *os.File) error { return f.Sync() }
 
 func pread(f *os.File, b []byte, off int64) (int, error) { return f.ReadAt(b, off) }
 
+func ahead(*os.File, int64, int64) {}
+
 func dataFrom(_ *os.File, off int64) (from, to int64) { return off, math.MaxInt64 }
 
 // freeSpace is not known here: a next segment that cannot be made tells that there is no space.

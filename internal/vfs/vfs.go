@@ -55,6 +55,9 @@ type File interface {
 	Sync() error
 	// Datasync makes the content durable, and of what else there is about the file what is needed to read it.
 	Datasync() error
+	// Ahead says that a range is about to be read. The system may begin to read it, and nobody waits for that. It means nothing of a file that was opened
+	// with Direct.
+	Ahead(off, size int64)
 	// Data returns the first range, at or behind off, in which something was written; from is -1 if nothing was. Where that is
 	// not known it is all from off on. What was read since is in it, too, on some file systems.
 	Data(off int64) (from, to int64)
