@@ -35,10 +35,12 @@ type piece struct {
 const (
 	liveFor    = 100 * time.Millisecond // for so long after a batch was committed, others are expected
 	idleAhead  = 2                      // pieces that are on their way beyond what the distance asks for, where nobody appends
-	maxPieces  = 32                     // on their way at most
+	maxPieces  = 64                     // on their way at most
+	livePiece  = 2                      // where somebody appends a piece is one part of so many of a message: that is how long an append may wait for it
 	restUnit   = 8                      // parts of what a piece takes, in which pauses are counted
 	restMost   = restUnit               // the longest pause
 	restMore   = 2                      // by which it grows after a piece
+	bearable   = 3                      // batches may take longer by one part of so many: then appends are three quarters of what they were
 	shortTakes = 50 * time.Microsecond  // the least that a piece is taken to take
 )
 
@@ -88,6 +90,10 @@ func (f *flow) room(now time.Duration, live bool) time.Duration {
 func (c *Core) release(now time.Duration) {
 	s := &c.shelf
 	s.releaseAt = now + never
+	live := c.pace.live(now)
+	if s.pieceBytes = s.fetchBytes; live {
+		s.pieceBytes /= livePiece
+	}
 	if len(s.runs) == 0 && len(c.flows) == 0 {
 		return
 	}
@@ -103,12 +109,12 @@ func (c *Core) release(now time.Duration) {
 			r.held, r.shared = false, true
 		}
 	}
-	live := c.pace.live(now)
+	strained := c.pace.strain.Longer(bearable)
 	var again []uint64
 	c.node.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
 		f := c.flows[id]
 		if f != nil {
-			f.answered(now, p.Match, c.pace.strain.Strained(), c.cfg.ElectionTimeout)
+			f.answered(now, p.Match, strained, c.cfg.ElectionTimeout)
 			if len(f.pieces) == 0 && now-f.lastOut > c.cfg.ElectionTimeout {
 				delete(c.flows, id) // it has all, or is gone
 				f = nil

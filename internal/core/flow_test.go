@@ -9,7 +9,7 @@ import (
 	"github.com/baton-ha/baton/internal/yield"
 )
 
-// catchUp lets member 3 of a lagging cluster catch up, which answers each message after a while, and returns how long that took and
+// catchUp lets member 3 of a lagging cluster catch up, which answers a message after so long for each MiB, and returns how long that took and
 // the most messages that were on their way. live: batches are committed meanwhile. strained: they take longer for it.
 func catchUp(t *testing.T, answers, trip time.Duration, live, strained bool) (took time.Duration, most int) {
 	l := newLagging(t)
@@ -44,7 +44,7 @@ func catchUp(t *testing.T, answers, trip time.Duration, live, strained bool) (to
 			}
 			if n := len(m.GetEntries()); n > 0 && m.GetIndex() <= got {
 				got = m.GetEntries()[n-1].GetIndex()
-				busy = max(busy, l.now+trip/2) + answers
+				busy = max(busy, l.now+trip/2) + answers*time.Duration(n*laggingSize)>>20
 				due = append(due, answer{m.GetEntries()[n-1].GetIndex(), busy + trip/2})
 			}
 		}
@@ -54,6 +54,9 @@ func catchUp(t *testing.T, answers, trip time.Duration, live, strained bool) (to
 		most = max(most, len(due))
 		switch {
 		case len(l.asks) > 0:
+			if some := l.asks[0].MaxBytes; live && !reject && l.asks[0].from > l.core.pos.Raft+1 && some > 1<<20/livePiece {
+				t.Errorf("beside appends %d bytes are read at a time", some)
+			}
 			l.answer()
 		case len(due) > 0 && due[0].at <= l.core.Deadline():
 			l.now = due[0].at
@@ -97,6 +100,23 @@ func TestG8_CatchUpLeavesRoom(t *testing.T) {
 			t.Errorf("%s: %d messages were on their way, want at most %d", test.name, most, test.most)
 		}
 		t.Logf("%s: %v, %d on their way", test.name, took, most)
+	}
+}
+
+// TestRestUntilAppendsAreFastEnough: the pauses become longer as long as batches take more than a third longer, and then shorter.
+func TestRestUntilAppendsAreFastEnough(t *testing.T) {
+	t.Parallel()
+	f := &flow{takes: 10 * time.Millisecond, rest: restMost / 2}
+	for _, test := range []struct {
+		recent time.Duration // of a millisecond that they take undisturbed
+		longer bool
+	}{{1300 * time.Microsecond, false}, {1350 * time.Microsecond, true}} {
+		before, strain := f.rest, yield.Strain{Recent: test.recent, Calm: time.Millisecond}
+		f.pieces = []piece{{hi: 2, at: time.Second}}
+		f.answered(time.Second+10*time.Millisecond, 1, strain.Longer(bearable), time.Minute)
+		if longer := f.rest > before; longer != test.longer || f.rest == before {
+			t.Errorf("batches take %v: the pause becomes %d parts long after %d", test.recent, f.rest, before)
+		}
 	}
 }
 
