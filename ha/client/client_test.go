@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -32,17 +33,34 @@ func TestFollow(t *testing.T) {
 		t.Errorf("members %q", names)
 	}
 	epoch := cl.Cluster().Epoch
+	var listened *ha.Node
+	served := func(but *ha.Node) (n uint64) {
+		for _, m := range c.members {
+			if m := c.node(m.Name); m != but {
+				n += m.Stats().Net.ClientStreams.Served
+			}
+		}
+		return n
+	}
 	eventually(t, "the client listens to a member that is not active", func() bool {
 		for _, m := range c.members {
 			if n := c.node(m.Name); n != first && n.Stats().Net.ClientStreams.Served > 0 {
+				listened = n
 				return true
 			}
 		}
 		return false
 	})
+	before := served(listened)
+	eventually(t, "it is active", func() bool { return listened.Become(t.Context(), ha.Active) == nil })
+	eventually(t, "the client listens to another one", func() bool { return served(listened) > before })
 
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
+	eventually(t, "the client knows", func() bool {
+		m, err = cl.Active(ctx)
+		return err != nil || m.Name == listened.Status().Name
+	})
 	c.stop(m.Name)
 	for now := range cl.Watch(ctx) {
 		if now.Active != m.Name && now.Active != "" {
@@ -67,6 +85,28 @@ func TestFollow(t *testing.T) {
 			t.Errorf("after Close: %v", err)
 		}
 	}
+}
+
+// Members that take connections and say nothing, as those do whose processes are stopped, delay nobody who looks for one that answers.
+func TestDialPastTheSilent(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, nil)
+	addrs := c.addrs()
+	for range 5 {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		addrs = append(addrs, ln.Addr().String())
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cl, err := client.Dial(ctx, client.Config{Cluster: "test", Addrs: addrs, Logger: quiet(), DialTimeout: patience})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cl.Close()
 }
 
 // T12: remote readers, whose members are closed again and again, see 1 … n.

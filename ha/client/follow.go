@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/baton-ha/baton/internal/wire"
@@ -19,6 +20,8 @@ const (
 
 	// touchPatience is how long a member is listened to that does not get on itself.
 	touchPatience = time.Second
+	// askNext is how long a member has to answer before the next one is asked, too: one that is stopped takes connections and says nothing.
+	askNext = 250 * time.Millisecond
 )
 
 // A backoff is a growing pause, a different one for each client.
@@ -64,30 +67,89 @@ func (c *Client) places(spare bool) []place {
 func (c *Client) follow(ctx context.Context) {
 	for pause := (backoff{}); ; {
 		all := c.places(true) // what an Active does not say any more, another member does
-		refusals := 0
-		var last error
-		for i, at := range all {
-			var heard bool
-			if heard, last = c.listen(ctx, at, i == 0); ctx.Err() != nil {
-				return
-			}
-			c.cfg.Logger.Debug("a member is not listened to any more", "cluster", c.cfg.Cluster, "at", at.String(), "err", last)
-			if last == errRather {
-				break
-			}
-			if heard {
-				pause = backoff{}
-			} else if c.fail(at, last); forGood(last) {
-				refusals++
-			}
+		heard, refusals, last := c.round(ctx, all)
+		if heard {
+			pause = backoff{}
 		}
 		if refusals == len(all) {
 			c.giveUp(last)
 		}
-		if last != errRather && !pause.wait(ctx) {
+		if ctx.Err() != nil || last != errRather && !pause.wait(ctx) {
 			return
 		}
 	}
+}
+
+// An utterance is what has come of listening to one member: it is of use, or says nothing more.
+type utterance struct {
+	from  int
+	over  bool
+	heard bool // something, before it was over
+	err   error
+}
+
+// round listens to one member after the other, to each as long as it is of use, until none is left. While none is, the next one is asked
+// after a moment, too. heard is whether any has said anything, and refusals how many never will; last is why the last one that was listened
+// to is not any more, or errRather, with which the round ends.
+func (c *Client) round(ctx context.Context, all []place) (heard bool, refusals int, last error) {
+	var asked sync.WaitGroup
+	defer asked.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	said := make(chan utterance, 2*len(all)) // two of each
+	stop := make([]context.CancelFunc, 0, len(all))
+	ask := func() {
+		i := len(stop)
+		ctx, cancel := context.WithCancel(ctx)
+		stop = append(stop, cancel)
+		asked.Go(func() {
+			defer cancel()
+			heard, err := c.listen(ctx, all[i], i == 0, func() { said <- utterance{from: i} })
+			said <- utterance{i, true, heard, err}
+		})
+	}
+	next := time.NewTimer(0)
+	defer next.Stop()
+	for open, speaker := 0, -1; len(stop) < len(all) || open > 0; {
+		select {
+		case <-next.C:
+			if speaker < 0 && len(stop) < len(all) {
+				ask()
+				open++
+				next.Reset(askNext)
+			}
+		case u := <-said:
+			switch {
+			case !u.over && speaker < 0:
+				speaker = u.from
+				for i, stop := range stop {
+					if i != speaker {
+						stop()
+					}
+				}
+				continue
+			case !u.over:
+				continue
+			}
+			if open--; speaker >= 0 && u.from != speaker || ctx.Err() != nil {
+				continue // we have ended it
+			}
+			speaker, last = -1, u.err
+			c.cfg.Logger.Debug("a member is not listened to any more", "cluster", c.cfg.Cluster, "at", all[u.from].String(), "err", u.err)
+			if heard = heard || u.heard; u.err == errRather {
+				return heard, refusals, last
+			}
+			if !u.heard {
+				if c.fail(all[u.from], u.err); forGood(u.err) {
+					refusals++
+				}
+			}
+			next.Reset(0)
+		case <-ctx.Done():
+			return heard, refusals, last
+		}
+	}
+	return heard, refusals, last
 }
 
 var (
@@ -95,9 +157,10 @@ var (
 	errRather = errors.New("it is the Active, and another member will do")
 )
 
-// listen takes what one member says of the cluster until it says nothing more, or nothing that is of use. heard is whether it was. leave: it
-// need not be the Active, which is the one that is missed most when it falls silent.
-func (c *Client) listen(ctx context.Context, at place, leave bool) (heard bool, err error) {
+// listen takes what one member says of the cluster until it says nothing more, or nothing that is of use. heard is whether it has said anything, and
+// speaks is called once what it says is of use. A member that becomes the Active, which is the one that is missed most when it falls silent, is left if another one will
+// do; leave: also one that is when it is asked.
+func (c *Client) listen(ctx context.Context, at place, leave bool, speaks func()) (heard bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	late := time.AfterFunc(4*c.cfg.DialTimeout+touchPatience, func() { cancel(errSilent) })
@@ -117,10 +180,14 @@ func (c *Client) listen(ctx context.Context, at place, leave bool) (heard bool, 
 			return heard, err
 		}
 		useful := c.learn(said)
+		if useful && speaks != nil {
+			speaks()
+			speaks = nil
+		}
+		leave = leave || said.Active != said.From
 		if leave && said.Active == said.From && slices.ContainsFunc(said.Members, func(m wire.Member) bool { return m.Name != said.From && m.Liveness == "Alive" }) {
 			return true, errRather
 		}
-		leave = false
 		switch {
 		case useful:
 			late.Stop()

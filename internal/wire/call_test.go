@@ -234,3 +234,56 @@ func TestCaller(t *testing.T) {
 		}
 	}
 }
+
+// A member that does not answer while a line to it is opened keeps no call from the one that is Active now, and its line is not used
+// when it answers after all.
+func TestCallerTurnsAway(t *testing.T) {
+	w := newTown()
+	cfg := w.config()
+	asked, answer, closed := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	cfg.Open = func(_ context.Context, member string, replies func(Reply), lost func(error)) (Line, error) {
+		l := &heldLine{replies: replies, lost: lost}
+		if member == "a" {
+			close(asked)
+			<-answer
+			l.closed = closed
+		}
+		return l, nil
+	}
+	c := NewCaller(cfg)
+	defer c.Close()
+	done := make(chan error)
+	go func() { _, err := c.Call(t.Context(), []byte("x")); done <- err }()
+	<-asked
+	w.elect() // b
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	close(answer)
+	<-closed
+	if _, err := c.Call(t.Context(), []byte("y")); err != nil {
+		t.Error(err)
+	}
+}
+
+// A heldLine answers everything.
+type heldLine struct {
+	replies func(Reply)
+	lost    func(error)
+	closed  chan struct{} // nil: nobody asks
+}
+
+func (l *heldLine) Send(q *Request) {
+	r := Reply{Tag: q.Tag}
+	if q.Op == OpSession {
+		r.Body = Session{1, 1}.Append(nil)
+	}
+	go l.replies(r)
+}
+
+func (l *heldLine) Close() {
+	if l.closed != nil {
+		close(l.closed)
+	}
+	l.lost(ErrLineLost)
+}

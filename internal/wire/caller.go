@@ -63,11 +63,11 @@ type Caller struct {
 	end  context.CancelFunc
 	wg   sync.WaitGroup
 
-	mu      sync.Mutex // guards everything below
-	line    *callLine  // nil: there is none
-	dialing *dialing   // nil: nobody does
-	seat    *seat      // from which calls get their numbers; nil: there is none
-	asking  *seating   // for a session; nil: nobody does
+	mu      sync.Mutex          // guards everything below
+	line    *callLine           // nil: there is none
+	dialing map[string]*dialing // by member: one that does not answer keeps nobody from another
+	seat    *seat               // from which calls get their numbers; nil: there is none
+	asking  *seating            // for a session; nil: nobody does
 	bytes   int64
 	closed  bool
 }
@@ -106,7 +106,7 @@ const window = 2048
 
 // NewCaller returns a caller. It must be closed.
 func NewCaller(cfg CallerConfig) *Caller {
-	c := &Caller{cfg: cfg}
+	c := &Caller{cfg: cfg, dialing: map[string]*dialing{}}
 	c.life, c.end = context.WithCancel(context.Background())
 	return c
 }
@@ -287,7 +287,7 @@ func timeoutOf(ctx context.Context) uint64 {
 	return uint64(max(1, time.Until(at)))
 }
 
-// connect returns the line to the Active, and opens it where there is none.
+// connect returns the line to the Active, and opens it where there is none. It does not wait for a member that is not Active any more.
 func (c *Caller) connect(ctx context.Context) (*callLine, error) {
 	for {
 		active := c.cfg.Active()
@@ -304,15 +304,21 @@ func (c *Caller) connect(ctx context.Context) (*callLine, error) {
 			c.mu.Unlock()
 			return nil, ErrNoActive
 		}
-		d := c.dialing
+		d := c.dialing[active]
 		if d == nil {
 			d = &dialing{member: active, done: make(chan struct{})}
-			c.dialing = d
+			c.dialing[active] = d
 			c.wg.Go(func() { c.dial(d) })
 		}
 		c.mu.Unlock()
+		changed := c.cfg.Changed()
+		if c.cfg.Active() != active {
+			continue
+		}
 		select {
 		case <-d.done:
+		case <-changed:
+			continue
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
@@ -322,19 +328,23 @@ func (c *Caller) connect(ctx context.Context) (*callLine, error) {
 	}
 }
 
-// dial opens a line, and closes the one before.
+// dial opens a line, and closes the one before; or the new one, if its member is not Active any more.
 func (c *Caller) dial(d *dialing) {
 	l := &callLine{member: d.member, gone: make(chan struct{}), waits: map[uint64]chan Reply{}}
 	var err error
 	l.line, err = c.cfg.Open(c.life, d.member, l.replied, l.lost)
+	active := c.cfg.Active()
 	c.mu.Lock()
 	old := c.line
-	c.dialing, d.err = nil, err
+	delete(c.dialing, d.member)
+	d.err = err
 	switch {
 	case err != nil:
 		old = nil
 	case c.closed:
 		old, d.err = l, ErrCallerClosed
+	case active != "" && active != d.member:
+		old, d.err = l, ErrLineLost
 	default:
 		c.line = l
 	}
