@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -166,4 +168,84 @@ func TestNotify(t *testing.T) {
 		t.Error("the program would find the socket")
 	}
 	newNotifier().say("nobody hears it")
+}
+
+// TestDocs: docs/agent.md names every key, and its configurations can be read.
+func TestDocs(t *testing.T) {
+	b, err := os.ReadFile("../../docs/agent.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(b)
+	for _, config := range blocks(page, "yaml") {
+		if _, err := Read([]byte(config)); err != nil {
+			t.Errorf("%v:\n%s", err, config)
+		}
+	}
+	_, table, _ := strings.Cut(page, "## Every key")
+	var keys func(of reflect.Type)
+	keys = func(of reflect.Type) {
+		for i := range of.NumField() {
+			f := of.Field(i)
+			key := f.Tag.Get("yaml")
+			if key == "" { // it is read as a whole
+				continue
+			}
+			if !strings.Contains(table, "`"+key+"`") {
+				t.Errorf("the table does not have %q", key)
+			}
+			switch in := f.Type; {
+			case in.Kind() == reflect.Struct:
+				keys(in)
+			case in.Kind() == reflect.Slice && in.Elem().Kind() == reflect.Struct:
+				keys(in.Elem())
+			}
+		}
+	}
+	keys(reflect.TypeFor[Config]())
+}
+
+// blocks are the pieces of a page that are in a language.
+func blocks(page, language string) (list []string) {
+	for _, part := range strings.Split(page, "```"+language+"\n")[1:] {
+		block, _, _ := strings.Cut(part, "```")
+		list = append(list, block)
+	}
+	return list
+}
+
+// The program in docs/agent.md does what the page says.
+func TestDocs_Program(t *testing.T) {
+	if _, err := exec.LookPath("python3"); err != nil {
+		t.Skip("there is no python3")
+	}
+	b, err := os.ReadFile("../../docs/agent.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/orders.py", []byte(blocks(string(b), "python")[0]+"open(sys.argv[1], 'a').write(str(len(orders)) + ' ')\nhear()\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cfg := alone(t, dir)
+	cfg.Run, cfg.State.Dir = []string{"python3", dir + "/orders.py", dir + "/words"}, ""
+	for life := range 2 {
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- Run(ctx, cfg, slog.New(slog.NewTextHandler(t.Output(), nil)), nil, nil) }()
+		want := []string{"3 ", "3 6 "}[life]
+		for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+			words, _ := os.ReadFile(dir + "/words")
+			if string(words) == want {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("the program says %q, not %q", words, want)
+			}
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+	}
 }

@@ -5,6 +5,6 @@
 // the records to a program that begins, and [Files] makes the directory what was committed last. So nothing here has to survive a crash by itself,
 // and a directory that was damaged, or written to by an Active that was deposed, is put right before it is used again.
 //
-// What an Active writes is a record, or a commit in one or more records of which nothing counts before the last. The log refuses what a deposed
-// Active writes (G2), so no half of a commit of one epoch meets another half of the next.
+// What an Active writes is a record, or a commit in one or more records of which nothing counts before the last. The first of them drops what an earlier
+// Active has left without a last; and the log refuses what a deposed Active writes (G2), so pieces of two commits never meet.
 package state

@@ -60,23 +60,21 @@ func decodeChange(b []byte) (c change, err error) {
 	return c, err
 }
 
-// A checkpoint is the magic, and frames: index and epoch of a record, 8 bytes each, the record's length, 4 bytes, all little-endian, and
-// the record. The records are those that make the state out of nothing; an empty one is the end.
+// A checkpoint is the magic, and frames: the index of a record, 8 bytes, its length, 4 bytes, little-endian, and the record. The records are those that make the state out of nothing; an empty one is the end.
 const (
 	magic     = "baton agent state 1\n"
-	frameHead = 8 + 8 + 4
+	frameHead = 8 + 4
 	maxFrame  = 64 << 20 // more than any record of a log
 )
 
 // A frame is a record of the log, in a checkpoint.
 type frame struct {
-	index, epoch uint64
-	data         []byte
+	index uint64
+	data  []byte
 }
 
 func (f frame) append(dst []byte) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, f.index)
-	dst = binary.LittleEndian.AppendUint64(dst, f.epoch)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(f.data)))
 	return append(dst, f.data...)
 }
@@ -86,8 +84,8 @@ func readFrame(r io.Reader) (f frame, err error) {
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return f, fmt.Errorf("it has no end: %w", err)
 	}
-	f.index, f.epoch = binary.LittleEndian.Uint64(head[:]), binary.LittleEndian.Uint64(head[8:])
-	n := binary.LittleEndian.Uint32(head[16:])
+	f.index = binary.LittleEndian.Uint64(head[:])
+	n := binary.LittleEndian.Uint32(head[8:])
 	if n > maxFrame {
 		return f, fmt.Errorf("a record of %d bytes", n)
 	}

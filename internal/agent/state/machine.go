@@ -30,16 +30,15 @@ type content struct {
 
 	files     tree
 	committed uint64 // the record that has committed them, 0: there was never a commit
-	epoch     uint64 // of what follows
-	staged    []op   // of a commit that is not whole yet
-	since     frame  // its first record, without data
+	staged    []op   // of a commit that is not whole yet; the next one begins anew
+	since     uint64 // its first record, 0 if there is none
 }
 
 // A record is one that the program has written.
 type record struct {
-	index, epoch uint64
-	kind         byte
-	value        []byte // one line of JSON
+	index uint64
+	kind  byte
+	value []byte // one line of JSON
 }
 
 // overhead is what a record, or a file, counts besides its content against the bound of the state.
@@ -52,22 +51,19 @@ func (m *Machine) Apply(entries []ha.Entry) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, e := range entries {
-		m.s.apply(frame{e.Index, e.Epoch, e.Data})
+		m.s.apply(frame{e.Index, e.Data})
 	}
 	return nil
 }
 
 func (s *content) apply(f frame) {
-	if f.epoch != s.epoch { // nobody will end what an earlier Active has begun
-		s.epoch, s.parts, s.staged, s.since = f.epoch, nil, nil, frame{}
-	}
 	if len(f.data) == 0 {
 		return
 	}
 	switch kind, data := f.data[0], f.data[1:]; kind {
 	case kindRecord, kindSnapshot, kindFirst, kindPart, kindLast:
 		if json.Valid(data) && !bytes.ContainsRune(data, '\n') {
-			s.record(record{f.index, f.epoch, kind, data})
+			s.record(record{f.index, kind, data})
 		}
 	case kindFiles:
 		if c, err := decodeChange(data); err == nil {
@@ -107,9 +103,9 @@ func (s *content) replace(records []record) {
 
 func (s *content) change(f frame, c change) {
 	if c.First {
-		s.staged, s.since = nil, frame{index: f.index, epoch: f.epoch}
+		s.staged, s.since = nil, f.index
 	}
-	if s.since.index == 0 {
+	if s.since == 0 {
 		return // a piece without its beginning
 	}
 	s.staged = append(s.staged, c.Ops...)
@@ -119,7 +115,7 @@ func (s *content) change(f frame, c change) {
 	if files, err := s.files.with(s.staged); err == nil {
 		s.files, s.committed = files, f.index
 	}
-	s.staged, s.since = nil, frame{}
+	s.staged, s.since = nil, 0
 }
 
 // recordsNow returns the records, and how many bytes they take.
@@ -156,7 +152,7 @@ func (s capture) WriteTo(to io.Writer) (int64, error) {
 		w.record(r)
 	}
 	if s.committed > 0 {
-		b := batch{emit: func(c change) error { return w.change(frame{index: s.committed}, c) }}
+		b := batch{emit: func(c change) error { return w.change(s.committed, c) }}
 		for _, p := range slices.Sorted(maps.Keys(s.files)) {
 			n := s.files[p]
 			w.fail(b.add(op{Path: p, What: put, Mode: uint32(n.mode), Size: n.size}))
@@ -168,14 +164,13 @@ func (s capture) WriteTo(to io.Writer) (int64, error) {
 		}
 		w.fail(b.end())
 	}
-	// What is not whole yet comes last, since it is of the newest epoch.
 	for _, r := range s.parts {
 		w.record(r)
 	}
-	if s.since.index > 0 {
+	if s.since > 0 {
 		w.fail(w.change(s.since, change{First: true, Ops: s.staged}))
 	}
-	w.frame(frame{epoch: s.epoch}) // the end
+	w.frame(frame{}) // the end
 	w.fail(w.w.Flush())
 	return w.n, w.err
 }
@@ -233,12 +228,13 @@ func (w *frames) bytes(b []byte) {
 func (w *frames) frame(f frame) { w.bytes(f.append(nil)) }
 
 func (w *frames) record(r record) {
-	w.frame(frame{r.index, r.epoch, append([]byte{r.kind}, r.value...)})
+	w.frame(frame{r.index, append([]byte{r.kind}, r.value...)})
 }
 
-func (w *frames) change(f frame, c change) (err error) {
-	if f.data, err = c.encode(); err == nil {
-		w.frame(f)
+func (w *frames) change(index uint64, c change) error {
+	data, err := c.encode()
+	if err == nil {
+		w.frame(frame{index, data})
 		err = w.err
 	}
 	return err
