@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/baton-ha/baton/internal/lines"
 	"github.com/baton-ha/baton/storage"
 	"github.com/baton-ha/baton/transport"
 )
@@ -53,7 +54,7 @@ func curable(err error) bool {
 
 // heal starts a member anew that could not start with its directory because of why: one that waits to take the place of what it was. It does so only if
 // there is a cluster in which it has a place, and whatever is in the directory is kept.
-func heal(cfg Config, queue *lines, why error) (*Node, error) {
+func heal(cfg Config, queue *lines.Queue, why error) (*Node, error) {
 	n := newNode(cfg, queue)
 	tc := n.transportConfig(beginning{id: storage.Identity{ID: memberIDOf(cfg.Name, random64())}, fresh: true, joins: true})
 	for try := 1; ; try++ {

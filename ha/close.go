@@ -95,7 +95,7 @@ func (n *Node) depart() {
 	n.stage.Store("the disk")
 	n.callbacks.Wait()
 	n.stage.Store("the logger")
-	n.lines.flush(context.Background())
+	n.lines.Flush(context.Background())
 	close(n.closed)
 }
 
@@ -151,7 +151,7 @@ const lastWord = 100 * time.Millisecond
 // unfinished names what still runs.
 func (n *Node) unfinished() []string {
 	names := append(n.calls.Running(), n.log.Busy()...)
-	names = append(names, n.lines.calls.Running()...)
+	names = append(names, n.lines.Running()...)
 	if stage, _ := n.stage.Load().(string); len(names) == 0 {
 		names = append(names, stage)
 	}
@@ -163,7 +163,7 @@ func (n *Node) inside() string {
 	if in := n.calls.Inside(); in != "" {
 		return in
 	}
-	if in := n.lines.calls.Inside(); in != "" {
+	if in := n.lines.Inside(); in != "" {
 		return in
 	}
 	return n.log.Inside()

@@ -17,6 +17,7 @@ import (
 
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/internal/calls"
+	"github.com/baton-ha/baton/internal/lines"
 	"github.com/baton-ha/baton/internal/wire"
 	"github.com/baton-ha/baton/log"
 	"github.com/baton-ha/baton/storage"
@@ -30,7 +31,7 @@ type Node struct {
 	log   *log.Log
 	disk  *storage.WAL
 	birth *birth
-	lines *lines // between us and the program's logger
+	lines *lines.Queue // between us and the program's logger
 	net   *transport.TCP
 	self  transport.Peer // this member; its address is that of the configuration
 	clock func() time.Duration
@@ -97,8 +98,8 @@ func Open(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults().withoutAges()
-	queue := newLines(cfg.Logger.Handler())
-	cfg.Logger = queue.logger()
+	queue := lines.New(cfg.Logger.Handler())
+	cfg.Logger = queue.Logger()
 	limit := memoryLimit()
 	cfg = cfg.withBounds(limit)
 	if share := shareOf(limit); cfg.MemoryBytes > share && limit > 0 {
@@ -120,7 +121,7 @@ func Open(cfg Config) (*Node, error) {
 
 // openLabelled opens a member on a goroutine with labels, which all that it starts inherit, and so what those start: a profile of a process
 // tells them from the program's own, and members from one another.
-func openLabelled(cfg Config, queue *lines) (n *Node, err error) {
+func openLabelled(cfg Config, queue *lines.Queue) (n *Node, err error) {
 	opened := make(chan struct{})
 	go func() {
 		defer close(opened)
@@ -135,7 +136,7 @@ func openLabelled(cfg Config, queue *lines) (n *Node, err error) {
 }
 
 // newNode returns a node of which nothing has been opened yet.
-func newNode(cfg Config, queue *lines) *Node {
+func newNode(cfg Config, queue *lines.Queue) *Node {
 	n := &Node{cfg: cfg, lines: queue, clock: bootTime, founded: make(chan struct{}, 1), readers: make(chan struct{}, 1), relisted: make(chan struct{}, 1), arrived: make(chan struct{}, 1), reshaping: make(chan struct{}, 1), hurry: make(chan struct{}), ended: make(chan struct{}), closed: make(chan struct{})}
 	n.changed.Store(new(make(chan struct{})))
 	n.events.member, n.events.run = cfg.Name, time.Now().UnixNano()
@@ -144,7 +145,7 @@ func newNode(cfg Config, queue *lines) *Node {
 }
 
 // open opens a member. With an empty directory it may be one that joins.
-func open(cfg Config, queue *lines, joins bool) (*Node, error) {
+func open(cfg Config, queue *lines.Queue, joins bool) (*Node, error) {
 	begin, err := cfg.begin(joins)
 	if err != nil {
 		return nil, fmt.Errorf("baton: open %s: %w", cfg.Dir, err)
@@ -439,10 +440,10 @@ func (n *Node) wish(ctx context.Context, in func(w *wish) input) error {
 }
 
 // flushLines gives the program's logger a moment to take the last lines.
-func flushLines(queue *lines) {
+func flushLines(queue *lines.Queue) {
 	ctx, cancel := context.WithTimeout(context.Background(), lastLines)
 	defer cancel()
-	queue.flush(ctx)
+	queue.Flush(ctx)
 }
 
 const lastLines = time.Second

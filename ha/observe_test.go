@@ -11,6 +11,7 @@ import (
 
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/internal/faultfs"
+	"github.com/baton-ha/baton/internal/lines"
 	"github.com/baton-ha/baton/log"
 	"github.com/baton-ha/baton/storage"
 )
@@ -34,9 +35,9 @@ func TestObserve_WaitsForNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	hear, goOn, stuck := make(chan struct{}), make(chan struct{}), make(chan struct{}, 1)
-	queue := newLines(deaf{slog.DiscardHandler, hear})
+	queue := lines.New(deaf{slog.DiscardHandler, hear})
 	cfg := Config{
-		Name: "a", Cluster: "c", Members: []Member{{Name: "a", Addr: "127.0.0.1:1"}}, Logger: queue.logger(),
+		Name: "a", Cluster: "c", Members: []Member{{Name: "a", Addr: "127.0.0.1:1"}}, Logger: queue.Logger(),
 		OnActive:  func(context.Context, fence.Token) error { <-goOn; return nil },
 		OnStandby: func(context.Context) error { <-goOn; return nil },
 	}.withDefaults()

@@ -10,9 +10,12 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/internal/calls"
+	"github.com/baton-ha/baton/internal/lines"
 )
 
 // A Node is what a handler shows and changes: an *[ha.Node], whose methods say what these do. It may grow.
@@ -47,11 +50,12 @@ type Config struct {
 	Authorize func(r *http.Request) error
 	// Metrics is served at /metrics: promhttp's handler of the registry in which ha/metrics is. Nil: there is no such path.
 	Metrics http.Handler
-	// PageOf is where another member's page is, an http or https URL or a path; "" if there is none. Nil: there are none. It must not block.
+	// PageOf is where another member's page is, an http or https URL or a path; "" if there is none. Nil: there are none. It must not block; one that panics has no page.
 	PageOf func(m ha.MemberStatus) string
 	// MaxStreams bounds how many pages are kept up to date at a time; one more gets status 503 and is as good as without JavaScript. 0: 64.
 	MaxStreams int
-	// Logger gets a line for each change that somebody has asked for. Nil: slog.Default().
+	// Logger gets a line for each change that somebody has asked for, from a goroutine of its own: one that is slow delays
+	// nothing, and loses lines. Nil: slog.Default().
 	Logger *slog.Logger
 }
 
@@ -69,12 +73,15 @@ var assets embed.FS
 type Handler struct {
 	node   Node
 	cfg    Config
-	log    *slog.Logger
+	log    *slog.Logger // of lines
+	lines  *lines.Queue // between us and the program's logger
 	mux    *http.ServeMux
 	guard  *http.CrossOriginProtection
 	past   history
 	told   chronicle
 	live   hub
+	calls  calls.Set   // of PageOf
+	failed atomic.Bool // PageOf has, which was said
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 }
@@ -82,11 +89,12 @@ type Handler struct {
 // New returns a handler for a member. It looks at the member every two seconds until Close, or until the node is closed, which takes
 // about a tenth of a millisecond, so that the page has the last ten minutes to show.
 func New(n Node, cfg Config) *Handler {
-	ctx, cancel := context.WithCancel(context.Background())
-	h := &Handler{node: n, cfg: cfg, log: cfg.Logger, mux: http.NewServeMux(), guard: http.NewCrossOriginProtection(), cancel: cancel}
-	if h.log == nil {
-		h.log = slog.Default()
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	queue := lines.New(cfg.Logger.Handler())
+	h := &Handler{node: n, cfg: cfg, log: queue.Logger(), lines: queue, mux: http.NewServeMux(), guard: http.NewCrossOriginProtection(), cancel: cancel}
 	h.live.init(ctx, cfg.MaxStreams)
 	for pattern, f := range h.routes() {
 		h.mux.HandleFunc(pattern, f)
@@ -102,7 +110,13 @@ func New(n Node, cfg Config) *Handler {
 func (h *Handler) Close() {
 	h.cancel()
 	h.work.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), lastLines)
+	defer cancel()
+	h.lines.Flush(ctx)
 }
+
+// lastLines is how long Close waits for the program's logger to take the last lines.
+const lastLines = time.Second
 
 // ServeHTTP implements [http.Handler].
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {

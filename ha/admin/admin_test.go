@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -26,7 +28,9 @@ const patience = time.Minute
 func serving(t *testing.T, said fake.Said, cfg Config) (*fake.Node, *Handler) {
 	t.Helper()
 	n := fake.New(said)
-	cfg.Logger = slog.New(slog.DiscardHandler)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
 	h := New(n, cfg)
 	t.Cleanup(h.Close)
 	return n, h
@@ -333,6 +337,37 @@ func TestChecks_Lag(t *testing.T) {
 		t.Errorf("an Active lags behind nobody: %d", w.Code)
 	}
 }
+
+// A PageOf that panics or ends its goroutine has no page, and everything else goes on; so does a logger that blocks.
+func TestWhatTheProgramHandsIn(t *testing.T) {
+	for what, f := range map[string]func(){"panics": func() { panic("no page") }, "exits": runtime.Goexit} {
+		said := make(chan struct{})
+		_, h := serving(t, fake.Three("b", 3), Config{
+			PageOf:    func(ha.MemberStatus) string { f(); return "http://x/" },
+			Authorize: func(*http.Request) error { return nil },
+			Logger:    slog.New(blocked{slog.DiscardHandler, said}),
+		})
+		if got := len(h.parts()); got != len(parts) {
+			t.Errorf("PageOf %s: %d of %d parts", what, got, len(parts))
+		}
+		w := ask(h, "GET", "/", "")
+		if w.Code != http.StatusOK || strings.Contains(w.Body.String(), "http://x/") {
+			t.Errorf("PageOf %s: %d", what, w.Code)
+		}
+		if w := ask(h, "POST", "/stay-away", "reason=x", "Sec-Fetch-Site", "same-origin"); w.Code >= http.StatusInternalServerError {
+			t.Errorf("a change while the logger blocks: %d", w.Code)
+		}
+		close(said)
+	}
+}
+
+// A blocked handler takes no line before it is told to.
+type blocked struct {
+	slog.Handler
+	until chan struct{}
+}
+
+func (b blocked) Enabled(context.Context, slog.Level) bool { <-b.until; return false }
 
 // TestAuthorize: nobody may change anything unless the program says so, and no other site's page may have a browser do it.
 func TestAuthorize(t *testing.T) {

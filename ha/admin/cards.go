@@ -73,6 +73,15 @@ func livenessClass(l ha.Liveness) string {
 	return "plain"
 }
 
+// pageOf asks the program where a member's page is. One that panics does not know.
+func (h *Handler) pageOf(m ha.MemberStatus) (page string) {
+	err := h.calls.Do("PageOf", func() error { page = h.cfg.PageOf(m); return nil })
+	if err != nil && !h.failed.Swap(true) {
+		h.log.Error("admin: Config.PageOf failed", "member", m.Name, "err", err)
+	}
+	return page
+}
+
 func (h *Handler) cards(now time.Time, s ha.Status, members []ha.MemberStatus) []card {
 	var cards []card
 	seen := map[string]int{} // while a member is replaced there are two of its name
@@ -91,7 +100,7 @@ func (h *Handler) cards(now time.Time, s ha.Status, members []ha.MemberStatus) [
 			}
 		}
 		if h.cfg.PageOf != nil && !c.Self {
-			c.Page = h.cfg.PageOf(m)
+			c.Page = h.pageOf(m)
 		}
 		c.Rows = rowsOf(now, m, c.Self)
 		for _, o := range m.Obstacles {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/baton-ha/baton/internal/lines"
 	"github.com/baton-ha/baton/internal/session"
 	"github.com/baton-ha/baton/internal/wire"
 )
@@ -49,6 +50,7 @@ func (c Cluster) equal(o Cluster) bool {
 // Client knows a cluster. Close must be called.
 type Client struct {
 	cfg      Config
+	lines    *lines.Queue // between us and the program's logger
 	sessions sessions
 	caller   *wire.Caller
 	end      context.CancelFunc // of sessions.life
@@ -71,6 +73,8 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
+	queue := lines.New(cfg.Logger.Handler())
+	cfg.Logger = queue.Logger()
 	sc, err := session.NewClient(session.ClientConfig{
 		Cluster: cfg.Cluster, Name: cfg.Name, Role: cfg.role(), TLS: cfg.TLS, GetTLS: cfg.GetTLS, Authorize: cfg.Authorize,
 		DialTimeout: cfg.DialTimeout, HandshakeTimeout: 3 * cfg.DialTimeout, Logger: cfg.Logger,
@@ -81,7 +85,7 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	}
 	life, end := context.WithCancel(context.Background())
 	c := &Client{
-		cfg: cfg, sessions: sessions{client: sc, life: life, of: map[string]*dialled{}}, end: end,
+		cfg: cfg, lines: queue, sessions: sessions{client: sc, life: life, of: map[string]*dialled{}}, end: end,
 		changed: make(chan struct{}), failed: map[string]error{},
 	}
 	c.caller = c.newCaller()
@@ -101,8 +105,14 @@ func (c *Client) Close() error {
 	c.caller.Close()
 	c.wg.Wait()
 	c.sessions.close()
+	ctx, cancel := context.WithTimeout(context.Background(), lastLines)
+	defer cancel()
+	c.lines.Flush(ctx)
 	return nil
 }
+
+// lastLines is how long Close waits for the program's logger to take the last lines.
+const lastLines = time.Second
 
 // await waits until something is so, which is looked at under mu, and again after each change.
 func (c *Client) await(ctx context.Context, so func() bool) error {

@@ -47,7 +47,8 @@ type Config struct {
 	// MaxCalling bounds the requests, in bytes and 512 for each, whose Call has not returned; more get ErrBusy. 0: 64 MiB.
 	MaxCalling int64
 
-	// Logger gets what happens to connections, at level debug, and certificates that are not renewed. Nil: slog.Default().
+	// Logger gets what happens to connections, at level debug, and certificates that are not renewed; from a goroutine
+	// of its own: one that is slow delays nothing, and loses lines. Nil: slog.Default().
 	Logger *slog.Logger
 }
 

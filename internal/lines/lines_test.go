@@ -1,4 +1,4 @@
-package ha
+package lines
 
 import (
 	"bytes"
@@ -57,15 +57,15 @@ func soon(t *testing.T) context.Context {
 	return ctx
 }
 
-func TestLines_ABlockedHandlerBlocksNobody(t *testing.T) {
+func TestABlockedHandlerBlocksNobody(t *testing.T) {
 	var out bytes.Buffer
 	s := sluggish{slog.NewTextHandler(&out, nil), new(sync.RWMutex)}
-	q := newLines(s)
+	q := New(s)
 	s.gate.Lock()
 	begun := make(chan struct{})
 	go func() {
 		defer close(begun)
-		at := q.logger().With("member", "a").WithGroup("g")
+		at := q.Logger().With("member", "a").WithGroup("g")
 		for i := range 2 * maxLines {
 			at.Info("line", "i", i)
 		}
@@ -77,11 +77,11 @@ func TestLines_ABlockedHandlerBlocksNobody(t *testing.T) {
 	}
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
-	if q.flush(over) {
+	if q.Flush(over) {
 		t.Error("the lines are out while the handler is blocked")
 	}
 	s.gate.Unlock()
-	if !q.flush(soon(t)) {
+	if !q.Flush(soon(t)) {
 		t.Fatal("the lines do not come out")
 	}
 	text := out.String()
@@ -103,37 +103,37 @@ func TestLines_ABlockedHandlerBlocksNobody(t *testing.T) {
 	}
 }
 
-func TestLines_ValuesAreAskedByTheQueueOnly(t *testing.T) {
+func TestValuesAreAskedByTheQueueOnly(t *testing.T) {
 	var out bytes.Buffer
-	q := newLines(slog.NewTextHandler(&out, nil))
+	q := New(slog.NewTextHandler(&out, nil))
 	gate := make(chan struct{})
-	q.logger().Info("blocks", "value", rude(func() string { <-gate; return "came" }))
-	q.logger().Info("panics", "value", rude(func() string { panic("rude") }))
-	q.logger().Info("exits", "value", rude(func() string { runtime.Goexit(); return "" }))
-	q.logger().Info("last")
+	q.Logger().Info("blocks", "value", rude(func() string { <-gate; return "came" }))
+	q.Logger().Info("panics", "value", rude(func() string { panic("rude") }))
+	q.Logger().Info("exits", "value", rude(func() string { runtime.Goexit(); return "" }))
+	q.Logger().Info("last")
 	close(gate)
-	if !q.flush(soon(t)) || !strings.Contains(out.String(), "value=came") || !strings.Contains(out.String(), "msg=last") {
+	if !q.Flush(soon(t)) || !strings.Contains(out.String(), "value=came") || !strings.Contains(out.String(), "msg=last") {
 		t.Errorf("a value in a line has stopped the queue:\n%s", out.String())
 	}
 }
 
-func TestLines_TheHandlerIsInside(t *testing.T) {
-	var q *lines
+func TestTheHandlerIsInside(t *testing.T) {
+	var q *Queue
 	in := make(chan string, 1)
-	q = newLines(slog.NewTextHandler(new(bytes.Buffer), nil))
-	q.logger().Info("asks", "value", rude(func() string { in <- q.calls.Inside(); return "" }))
+	q = New(slog.NewTextHandler(new(bytes.Buffer), nil))
+	q.Logger().Info("asks", "value", rude(func() string { in <- q.calls.Inside(); return "" }))
 	if got := <-in; got != "the logger" {
 		t.Errorf("a value that is asked by the handler is inside %q", got)
 	}
-	q.flush(soon(t))
+	q.Flush(soon(t))
 }
 
-func TestLines_AreBoundedInBytes(t *testing.T) {
+func TestAreBoundedInBytes(t *testing.T) {
 	s := sluggish{slog.NewTextHandler(new(bytes.Buffer), nil), new(sync.RWMutex)}
 	s.gate.Lock()
-	q := newLines(s)
+	q := New(s)
 	for range 100 {
-		q.logger().Info(strings.Repeat("x", maxLineBytes/10))
+		q.Logger().Info(strings.Repeat("x", maxLineBytes/10))
 	}
 	q.mu.Lock()
 	if q.bytes > maxLineBytes || q.dropped == 0 {
@@ -141,24 +141,24 @@ func TestLines_AreBoundedInBytes(t *testing.T) {
 	}
 	q.mu.Unlock()
 	s.gate.Unlock()
-	if !q.flush(soon(t)) {
+	if !q.Flush(soon(t)) {
 		t.Error("the lines do not come out")
 	}
 }
 
-func TestLines_LevelsAreTheHandlers(t *testing.T) {
+func TestLevelsAreTheHandlers(t *testing.T) {
 	var out bytes.Buffer
 	at := new(slog.LevelVar)
-	q := newLines(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: at}))
+	q := New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: at}))
 	say := func(wanted slog.Level) {
 		at.Set(wanted)
-		q.logger().Warn("asks the handler again")
-		q.flush(soon(t))
+		q.Logger().Warn("asks the handler again")
+		q.Flush(soon(t))
 		out.Reset()
 		for _, l := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError} {
-			q.logger().Log(t.Context(), l, l.String())
+			q.Logger().Log(t.Context(), l, l.String())
 		}
-		q.flush(soon(t))
+		q.Flush(soon(t))
 		for _, l := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError} {
 			if got := strings.Contains(out.String(), "msg="+l.String()); got != (l >= wanted) {
 				t.Errorf("with the handler at %v a line at %v came out: %v", wanted, l, got)
@@ -167,5 +167,18 @@ func TestLines_LevelsAreTheHandlers(t *testing.T) {
 	}
 	for _, wanted := range []slog.Level{slog.LevelDebug, slog.LevelError, slog.LevelInfo} {
 		say(wanted)
+	}
+}
+
+// A program that gives a handler for lines of debugging gets them from the first on, also where there are no others.
+func TestOnlyLinesOfDebugging(t *testing.T) {
+	var out bytes.Buffer
+	q := New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	for range 3 {
+		q.Logger().Debug("line")
+		q.Flush(soon(t))
+	}
+	if n := strings.Count(out.String(), "msg=line"); n != 3 {
+		t.Errorf("%d of 3 lines came out", n)
 	}
 }

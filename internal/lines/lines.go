@@ -1,4 +1,8 @@
-package ha
+// Package lines keeps a program's logger away from goroutines that must not wait. A handler may write to a pipe that nobody reads, or take
+// a lock that the program holds. So everything of ours that the program is not waiting for is given a logger whose handler only puts the
+// line into a queue; a goroutine of the queue's own calls the program's handler, and the values in the line (their LogValue, String and
+// Error), and nobody waits for it.
+package lines
 
 import (
 	"context"
@@ -10,11 +14,6 @@ import (
 	"github.com/baton-ha/baton/internal/calls"
 )
 
-// This file keeps the program's logger away from the goroutines that must not wait. A handler may write to a
-// pipe that nobody reads, or take a lock that the program holds. So every package is given a logger whose
-// handler only puts the line into a queue; a goroutine of the queue's own calls the program's handler, and the
-// values in the line (their LogValue, String and Error), and nobody waits for it.
-
 // Bounds of the lines that wait. What a value takes that only its own methods know is estimated.
 const (
 	maxLines     = 1024
@@ -22,8 +21,8 @@ const (
 	valueBytes   = 512
 )
 
-// lines is the queue. Its goroutine is there while there are lines in it.
-type lines struct {
+// A Queue is between us and a program's logger. Its goroutine is there while there are lines in it.
+type Queue struct {
 	to    *lineHandler
 	calls calls.Set // of the program's handler
 
@@ -41,19 +40,25 @@ type logLine struct {
 	bytes  int
 }
 
-// newLines returns the queue in front of a handler.
-func newLines(to slog.Handler) *lines {
-	l := &lines{idle: make(chan struct{})}
+// New returns the queue in front of a handler.
+func New(to slog.Handler) *Queue {
+	l := &Queue{idle: make(chan struct{})}
 	close(l.idle)
 	l.to = &lineHandler{lines: l, build: func() slog.Handler { return to }}
 	return l
 }
 
-// logger returns the logger that never blocks.
-func (l *lines) logger() *slog.Logger { return slog.New(l.to) }
+// Logger returns the logger that never blocks.
+func (l *Queue) Logger() *slog.Logger { return slog.New(l.to) }
+
+// Inside returns the name of what this goroutine runs if it is the program's logger, "" otherwise.
+func (l *Queue) Inside() string { return l.calls.Inside() }
+
+// Running names the program's logger if it has a line and has not returned.
+func (l *Queue) Running() []string { return l.calls.Running() }
 
 // put adds a line, or counts it where there is no room.
-func (l *lines) put(n logLine) {
+func (l *Queue) put(n logLine) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.waiting) >= maxLines || l.bytes+n.bytes > maxLineBytes && len(l.waiting) > 0 {
@@ -69,7 +74,7 @@ func (l *lines) put(n logLine) {
 }
 
 // run hands the lines on until there are none left. A handler that ends the goroutine does not end the queue.
-func (l *lines) run() {
+func (l *Queue) run() {
 	caller := l.calls.Caller()
 	ended := false
 	defer func() {
@@ -93,7 +98,7 @@ func (l *lines) run() {
 }
 
 // next takes the oldest line, and how many had to be dropped up to now.
-func (l *lines) next() (n logLine, dropped int, ok bool) {
+func (l *Queue) next() (n logLine, dropped int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.waiting) == 0 {
@@ -108,8 +113,8 @@ func (l *lines) next() (n logLine, dropped int, ok bool) {
 	return n, dropped, true
 }
 
-// flush waits until every line was handed on, or ctx is over, and reports which.
-func (l *lines) flush(ctx context.Context) bool {
+// Flush waits until every line was handed on, or ctx is over, and reports which.
+func (l *Queue) Flush(ctx context.Context) bool {
 	l.mu.Lock()
 	idle := l.idle
 	l.mu.Unlock()
@@ -124,17 +129,22 @@ func (l *lines) flush(ctx context.Context) bool {
 // A lineHandler is the queue's handler, or one that was made from it by WithAttrs and WithGroup. What the program's
 // handler has to be made into for it, the queue's goroutine does.
 type lineHandler struct {
-	lines *lines
+	lines *Queue
 	build func() slog.Handler // called by the queue's goroutine only
 	built slog.Handler        // owned by it
 
-	debug atomic.Bool // the handler wanted lines of debugging when it was asked last
+	debug atomic.Bool  // the handler wanted lines of debugging when it was asked last
+	asked atomic.Int64 // when that was, in Unix nanoseconds
 }
 
+// askAgain is after how long the handler is asked again whether it wants lines of debugging, where it has had no others.
+const askAgain = time.Second
+
 // Enabled implements [slog.Handler] without asking the program's: that is asked when the line's turn comes.
-// Whether it wants the many lines of debugging is remembered from its last line.
+// Whether it wants the many lines of debugging is remembered from its last line, for a second.
 func (h *lineHandler) Enabled(_ context.Context, at slog.Level) bool {
-	return at >= slog.LevelInfo || h.lines.to.debug.Load()
+	to := h.lines.to
+	return at >= slog.LevelInfo || to.debug.Load() || time.Now().UnixNano()-to.asked.Load() > int64(askAgain)
 }
 
 // Handle implements [slog.Handler].
@@ -170,6 +180,7 @@ func (h *lineHandler) write(caller calls.Caller, r slog.Record) {
 	_ = caller.Call("the logger", func() error {
 		ctx, to := context.Background(), h.handler()
 		h.lines.to.debug.Store(to.Enabled(ctx, slog.LevelDebug))
+		h.lines.to.asked.Store(time.Now().UnixNano())
 		if !to.Enabled(ctx, r.Level) {
 			return nil
 		}
