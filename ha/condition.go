@@ -77,6 +77,7 @@ type conditions struct {
 type said struct {
 	at    time.Time     // when it was said last
 	pause time.Duration // before which it is not said again
+	least time.Duration // of that; 0: minSaidPause
 	times int           // how often there was something to say since
 	timer bool          // it will be looked at again at the end of the pause
 	open  bool          // what stands at present was said
@@ -101,7 +102,7 @@ func (s *said) say(now time.Time) (times int, wait time.Duration) {
 		}
 	}
 	times = s.times
-	s.at, s.pause, s.times, s.open = now, min(max(2*s.pause, minSaidPause), maxSaidPause), 0, true
+	s.at, s.pause, s.times, s.open = now, min(max(2*s.pause, cmp.Or(s.least, minSaidPause)), maxSaidPause), 0, true
 	return times, 0
 }
 

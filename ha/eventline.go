@@ -18,11 +18,17 @@ func (n *Node) event(e Event) { n.eventOf(e, nil) }
 // eventOf is event of an error, which the log has whole, and the event in one line.
 func (n *Node) eventOf(e Event, err error) {
 	n.events.record(e)
-	if e.Kind == EventEpoch && e.Peer != n.cfg.Name {
-		n.sayRole(e, false)
+	switch e.Kind {
+	case EventEpoch:
+		if e.Peer != n.cfg.Name {
+			n.sayRole(e, false)
+			return
+		}
+	case EventFencing, EventFenced, EventActive, EventServing, EventEnded, EventSettled, EventFailed:
+		n.sayComing(time.Now(), e, err)
 		return
 	}
-	n.sayEvent(e, err)
+	n.sayEvent(e, err, 1)
 }
 
 // roleElsewhere is what was said last of who else has the role.
@@ -49,15 +55,15 @@ func (n *Node) sayRole(e Event, late bool) {
 	switch {
 	case wait == 0:
 		r.open = false
-		n.sayEvent(e, nil)
+		n.sayEvent(e, nil, 1)
 	case !r.said.timer:
 		r.said.timer = true
 		time.AfterFunc(wait, func() { n.sayRole(Event{}, true) })
 	}
 }
 
-// sayEvent writes the line of an event.
-func (n *Node) sayEvent(e Event, err error) {
+// sayEvent writes the line of an event that was there so often since it was said last.
+func (n *Node) sayEvent(e Event, err error, times int) {
 	level, message := n.lineOf(e)
 	args := []any{"member", n.cfg.Name}
 	if e.Epoch != 0 {
@@ -71,6 +77,9 @@ func (n *Node) sayEvent(e Event, err error) {
 	}
 	if e.Cause != "" && e.Kind != EventStopped {
 		args = append(args, "cause", e.Cause)
+	}
+	if times > 1 {
+		args = append(args, "times", times)
 	}
 	if err != nil {
 		args = append(args, "err", err)

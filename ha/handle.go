@@ -237,18 +237,23 @@ func (d *callDesk) handle(t *tenure, id RequestID, q wire.Request) {
 	n.callbacks.Add(1)
 	s.mu.Unlock()
 
-	var body []byte
-	n.calls.Go("Handle", func() (err error) {
-		body, err = n.runHandler(t, h, Request{Data: q.Data, ID: id, From: d.from, Role: d.role}, time.Duration(min(q.Timeout, uint64(maxEvery))))
-		return err
+	var reply *wire.Reply
+	n.calls.Go("Handle", func() error {
+		body, err := n.runHandler(t, h, Request{Data: q.Data, ID: id, From: d.from, Role: d.role}, time.Duration(min(q.Timeout, uint64(maxEvery))))
+		reply = n.withError(&wire.Reply{Body: body}, err) // here, since the error's own methods are the program's, too
+		return nil
 	}, func(err error) {
 		s.mu.Lock()
 		delete(s.running, key)
 		waiters := h.waiters
 		s.mu.Unlock()
-		err = n.panicked(err)
+		if err != nil {
+			reply = n.withError(new(wire.Reply), n.panicked(err))
+		}
 		for _, w := range waiters {
-			w.put(n.withError(&wire.Reply{Tag: w.tag, Body: body}, err))
+			r := *reply
+			r.Tag = w.tag
+			w.put(&r)
 		}
 		n.callbacks.Done()
 	})
@@ -260,8 +265,17 @@ func (n *Node) panicked(err error) error {
 	if !errors.As(err, &p) {
 		return err
 	}
-	n.cfg.Logger.Error("handler failed", "member", n.cfg.Name, "err", err)
-	return &CallError{Text: fmt.Sprintf("baton: the handler panicked: %v", p.Value)}
+	line := func(times int) {
+		args := []any{"member", n.cfg.Name, "err", err}
+		if times > 1 {
+			args = append(args, "times", times)
+		}
+		n.cfg.Logger.Error("handler failed", args...)
+	}
+	if times, yes := n.repeats.note(time.Now(), "handler", p.Value, line); yes {
+		line(times)
+	}
+	return &CallError{Text: "baton: the handler panicked: " + p.Value}
 }
 
 // runHandler calls the handler, with a ctx that ends with the role.

@@ -80,6 +80,8 @@ type Node struct {
 	events    recorder
 	roles     roleCounts
 	roleOf    roleElsewhere
+	comings   comings
+	repeats   repeats
 	story     chronicle   // owned by the log's loop
 	stuck     atomic.Bool // OnActive goes on, DrainTimeout after its ctx had ended
 

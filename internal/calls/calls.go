@@ -21,11 +21,11 @@ var ErrGoexit = errors.New("did not return: runtime.Goexit was called in it")
 
 // A PanicError is the error of a call that has panicked.
 type PanicError struct {
-	Value any
+	Value string // in words
 	Stack []byte
 }
 
-func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.Value, e.Stack) }
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %s\n%s", e.Value, e.Stack) }
 
 // A Set is the calls of one owner that are running. The zero Set is ready.
 type Set struct {
@@ -102,16 +102,23 @@ func (s *Set) Running() []string {
 func Protect(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = &PanicError{p, debug.Stack()}
+			err = &PanicError{fmt.Sprint(p), debug.Stack()}
 		}
 	}()
 	return enter(f)
 }
 
-// enter is found on the stack of everything that runs within a call.
+// enter is found on the stack of everything that runs within a call. An error is asked for its text here, and never again: its
+// methods are what was called's, too.
 //
 //go:noinline
-func enter(f func() error) error { return f() }
+func enter(f func() error) error {
+	err := f()
+	if err != nil {
+		err = fmt.Errorf("%w", err)
+	}
+	return err
+}
 
 var (
 	enterAt = reflect.ValueOf(enter).Pointer()

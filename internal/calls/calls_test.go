@@ -17,9 +17,9 @@ func TestDo_TellsHowItEnded(t *testing.T) {
 		want func(error) bool
 	}{
 		{"returns", func() error { return nil }, func(err error) bool { return err == nil }},
-		{"fails", func() error { return failed }, func(err error) bool { return err == failed }},
+		{"fails", func() error { return failed }, func(err error) bool { return errors.Is(err, failed) }},
 		{"panics", func() error { panic("broken") }, func(err error) bool { return err != nil && strings.Contains(err.Error(), "broken") }},
-		{"exits", func() error { runtime.Goexit(); return nil }, func(err error) bool { return err == ErrGoexit }},
+		{"exits", func() error { runtime.Goexit(); return nil }, func(err error) bool { return errors.Is(err, ErrGoexit) }},
 	} {
 		if err := s.Do(c.name, c.f); !c.want(err) {
 			t.Errorf("%s: %v", c.name, err)
@@ -27,6 +27,30 @@ func TestDo_TellsHowItEnded(t *testing.T) {
 		if left := s.Running(); len(left) > 0 {
 			t.Errorf("%s: still running: %q", c.name, left)
 		}
+	}
+}
+
+// asking is an error that says where it was asked for its text.
+type asking func() string
+
+func (a asking) Error() string { return a() }
+
+func TestErrorsAreAskedInTheCall(t *testing.T) {
+	var s Set
+	asked := 0
+	err := s.Do("call", func() error {
+		return asking(func() string { asked++; return "asked in " + s.Inside() })
+	})
+	if text := err.Error() + ", " + err.Error(); text != "asked in call, asked in call" || asked != 1 {
+		t.Errorf("%q, asked %d times", text, asked)
+	}
+	err = s.Do("call", func() error { return asking(func() string { runtime.Goexit(); return "" }) })
+	if !errors.Is(err, ErrGoexit) {
+		t.Errorf("an error that ends the goroutine: %v", err)
+	}
+	err = s.Do("call", func() error { var none *PanicError; return none }) // whose Error panics
+	if err == nil || !strings.Contains(err.Error(), "nil") {
+		t.Errorf("an error that panics: %v", err)
 	}
 }
 
