@@ -1,7 +1,6 @@
 package ha
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -203,8 +202,9 @@ var handedOver = map[string]string{
 // causeOf says in one word why the role ends.
 func (n *Node) causeOf(err error) string {
 	c := &n.story
+	_, sick := err.(*unwell)
 	switch {
-	case errors.Is(err, ErrUnhealthy):
+	case sick:
 		return CauseUnhealthy
 	case err == ErrLeaseExpired:
 		return CauseLease

@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,7 +51,10 @@ func (n *Node) checkHealth(tick <-chan time.Time) {
 	ctx, end := context.WithTimeoutCause(parent, n.cfg.HealthTimeout, errHealthTimeout)
 	defer end()
 	result := make(chan error, 1)
-	n.calls.Go("Health", func() error { return n.cfg.Health(ctx) }, func(err error) { result <- err })
+	var verdict error
+	n.calls.Go("Health", func() error { verdict = verdictOf(n.cfg.Health(ctx)); return nil }, func(err error) {
+		result <- cmp.Or(verdictOf(err), verdict)
+	})
 	late := ctx.Done()
 	for over := false; ; {
 		var ticks <-chan time.Time
@@ -60,7 +64,7 @@ func (n *Node) checkHealth(tick <-chan time.Time) {
 		select {
 		case err := <-result:
 			if !over {
-				n.log.Post(checked{verdictOf(err)})
+				n.log.Post(checked{err})
 			}
 			return
 		case <-late:
@@ -79,7 +83,7 @@ func (n *Node) checkHealth(tick <-chan time.Time) {
 // errHealthTimeout is the error of a check that takes too long, and the cause of its ctx's end.
 var errHealthTimeout = errors.New("baton: Health has not returned")
 
-// verdictOf is a check's error as the role machine is told it: its own methods are called here, and never again.
+// verdictOf is a check's error as the role machine is told it: its own methods are called here, in the call of the check, and never again.
 func verdictOf(err error) error {
 	if err == nil {
 		return nil

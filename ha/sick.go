@@ -45,7 +45,7 @@ func (r *role) pursueHealth(now time.Duration) {
 	if r.fit.sick == nil || !r.phase.open() {
 		return
 	}
-	cause := fmt.Errorf("%w: %w", ErrUnhealthy, r.fit.sick)
+	cause := &unwell{r.fit.sick}
 	if r.handing == nil {
 		r.handOver(now, 0, cause)
 	}
@@ -53,6 +53,15 @@ func (r *role) pursueHealth(now time.Duration) {
 		r.end(now, cause)
 	}
 }
+
+// unwell is [ErrUnhealthy] with the check's error. Who has it knows it by its type: to look for ErrUnhealthy in whatever has ended a role would
+// call methods of the program's errors.
+type unwell struct{ sick error }
+
+func (e *unwell) Error() string { return fmt.Sprintf("%v: %v", ErrUnhealthy, e.sick) }
+
+// Unwrap returns both.
+func (e *unwell) Unwrap() []error { return []error{ErrUnhealthy, e.sick} }
 
 // A damper makes a member stay away from the role: for longer each time that there is a reason soon after the last.
 type damper struct {
