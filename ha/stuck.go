@@ -12,7 +12,8 @@ import (
 // outside is a danger where nobody looks at tokens.
 
 // A Watchdog ends the process, or the machine, when it is not fed in time. Package ha/watchdog has systemd's and the kernel's.
-// It is used by one goroutine at a time; Feed may block for less than Every.
+// It is used by one goroutine at a time; Feed may block for less than Every. One that blocks for longer, fails or panics has not fed it:
+// that is the problem "watchdog".
 type Watchdog interface {
 	Feed() error
 	Every() time.Duration // between two feedings
@@ -56,30 +57,48 @@ const problemWatchdog = "watchdog"
 // feedWatchdog feeds the watchdog as long as the loop runs and no OnActive is stuck, until the member has ended and its callbacks
 // have returned.
 func (n *Node) feedWatchdog() {
-	w, over := n.cfg.Watchdog, make(chan struct{})
+	over := make(chan struct{})
 	go func() {
 		<-n.ended
 		n.callbacks.Wait()
 		close(over)
 	}()
-	every := time.NewTicker(w.Every())
+	every := time.NewTicker(n.cfg.Watchdog.Every())
 	defer every.Stop()
-	for {
+	fed := make(chan error, 1)
+	for feeding := false; ; {
 		switch {
+		case feeding:
+			n.problem("", problemWatchdog, errors.New("baton: Watchdog.Feed has not returned"))
 		case n.stuck.Load():
 			n.problem("", problemWatchdog, errors.New("baton: it is not fed, since OnActive has not returned"))
 		case !n.hasEnded() && n.stands(n.clock()):
 			n.problem("", problemWatchdog, errors.New("baton: it is not fed, since the goroutine that decides about the role stands still"))
 		default:
-			n.problem("", problemWatchdog, w.Feed())
+			feeding = true
+			n.calls.Go("Watchdog.Feed", n.cfg.Watchdog.Feed, func(err error) { fed <- err })
 		}
-		select {
-		case <-every.C:
-		case <-over:
-			if err := w.Close(); err != nil {
-				n.cfg.Logger.Warn("close the watchdog", "member", n.cfg.Name, "err", err)
+		for tick := false; !tick; {
+			select {
+			case err := <-fed:
+				feeding = false
+				n.problem("", problemWatchdog, err)
+			case <-every.C:
+				tick = true
+			case <-over:
+				n.closeWatchdog(feeding, fed)
+				return
 			}
-			return
 		}
+	}
+}
+
+// closeWatchdog closes the watchdog once it is not being fed.
+func (n *Node) closeWatchdog(feeding bool, fed <-chan error) {
+	if feeding {
+		<-fed
+	}
+	if err := n.calls.Do("Watchdog.Close", n.cfg.Watchdog.Close); err != nil {
+		n.cfg.Logger.Warn("close the watchdog", "member", n.cfg.Name, "err", err)
 	}
 }

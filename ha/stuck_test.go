@@ -2,6 +2,8 @@ package ha_test
 
 import (
 	"context"
+	"errors"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -52,4 +54,59 @@ func TestOnStuck(t *testing.T) {
 	if err := n.Close(); err != nil || !w.closed.Load() {
 		t.Errorf("Close: %v; the watchdog is closed: %v", err, w.closed.Load())
 	}
+}
+
+// A watchdog that panics or blocks has not fed it, and neither ends nor holds up the member.
+func TestWatchdog_ThatFails(t *testing.T) {
+	t.Parallel()
+	mood, release := new(atomic.Pointer[func()]), make(chan struct{})
+	c := newCluster(t, 1, func(cfg *ha.Config) {
+		cfg.DrainTimeout = time.Millisecond
+		cfg.Watchdog = wilful{new(dog), mood}
+	})
+	c.startAll()
+	n, token := c.active()
+	says := func(what string) func() bool {
+		return func() bool {
+			return slices.ContainsFunc(n.Status().Problems, func(p ha.Problem) bool {
+				return p.Kind == "watchdog" && strings.Contains(p.Err.Error(), what)
+			})
+		}
+	}
+	fine := func() bool { return !says("")() }
+	for what, f := range map[string]func(){"no bone": func() { panic("no bone") }, "Goexit": runtime.Goexit} {
+		mood.Store(&f)
+		eventually(t, "it is said that the watchdog fails: "+what, says(what))
+		mood.Store(nil)
+		eventually(t, "it is fed again", fine)
+	}
+	block := func() { <-release }
+	mood.Store(&block)
+	eventually(t, "it is said that Feed blocks", says("has not returned"))
+	if _, err := n.Append(t.Context(), token, number(1)); err != nil {
+		t.Error(err)
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	var left *ha.UnfinishedError
+	if err := n.Shutdown(over); !errors.As(err, &left) || !slices.Contains(left.Waiting, "Watchdog.Feed") {
+		t.Errorf("Shutdown while Feed blocks: %v", err)
+	}
+	close(release)
+	if err := n.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A wilful dog does what it is told to do.
+type wilful struct {
+	*dog
+	mood *atomic.Pointer[func()]
+}
+
+func (m wilful) Feed() error {
+	if f := m.mood.Load(); f != nil {
+		(*f)()
+	}
+	return m.dog.Feed()
 }
