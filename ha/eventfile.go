@@ -30,18 +30,23 @@ const problemEvents = "events"
 // keepEvents writes the events until the node has ended and everything is written. It has a goroutine of its own, so that a disk that stands
 // still holds up nobody.
 func (n *Node) keepEvents() {
-	dir := filepath.Join(n.cfg.Dir, storage.EventsDir)
+	dir, again := filepath.Join(n.cfg.Dir, storage.EventsDir), time.Duration(0)
 	for ended := false; ; {
 		_, more := n.events.after(0)
+		var retry <-chan time.Time
 		if err := n.events.write(dir); err != nil {
 			n.problem("", problemEvents, fmt.Errorf("baton: write events: %w", err))
+			again = min(max(2*again, minEventRetry), maxEventRetry)
+			retry, more = time.After(again), nil
 		} else {
 			n.problem("", problemEvents, nil)
+			again = 0
 		}
 		if ended {
 			return
 		}
 		select {
+		case <-retry:
 		case <-more:
 			select { // what comes together is written together
 			case <-time.After(eventPause):
@@ -55,7 +60,13 @@ func (n *Node) keepEvents() {
 
 const eventPause = 20 * time.Millisecond
 
-// write writes what waits. What could not be written is not tried again.
+// Between two attempts to write what could not be written.
+const (
+	minEventRetry = time.Second
+	maxEventRetry = time.Minute
+)
+
+// write writes what waits. What could not be written waits on, as far as there is room.
 func (r *recorder) write(dir string) error {
 	r.mu.Lock()
 	waiting, dropped := r.waiting, r.dropped
@@ -73,6 +84,12 @@ func (r *recorder) write(dir string) error {
 		b.Write(append(line, '\n'))
 	}
 	if err := appendEvents(dir, b.Bytes()); err != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.waiting, r.dropped = append(waiting, r.waiting...), r.dropped+dropped
+		if more := len(r.waiting) - maxEvents; more > 0 {
+			r.waiting, r.dropped = r.waiting[more:], r.dropped+uint64(more)
+		}
 		return err
 	}
 	if dropped > 0 {
@@ -96,7 +113,13 @@ func appendEvents(dir string, lines []byte) (err error) {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(lines)
+	info, err := f.Stat()
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if _, err = f.Write(lines); err != nil {
+		err = errors.Join(err, f.Truncate(info.Size())) // they are written again
+	}
 	return errors.Join(err, f.Close())
 }
 

@@ -134,4 +134,20 @@ func TestEventFiles(t *testing.T) {
 	if err := r.write(filepath.Join(dir, storage.EventsDir)); err == nil || !strings.Contains(err.Error(), "2048 events were not written") {
 		t.Errorf("events that had to be dropped: %v", err)
 	}
+	// What cannot be written now is written later.
+	for i := range maxEvents + 1 {
+		r.record(Event{Kind: EventOpened})
+		if i < 2 {
+			if err := r.write(filepath.Join(dir, storage.EventsDir, eventFile)); err == nil {
+				t.Error("events were written into a file as if that were a directory")
+			}
+		}
+	}
+	if err := r.write(filepath.Join(dir, storage.EventsDir)); err == nil || !strings.Contains(err.Error(), "1 events were not written") {
+		t.Errorf("of those that waited: %v", err)
+	}
+	events, err = readEvents(dir)
+	if n := len(events); err != nil || events[n-1].Seq != 400+4*maxEvents || events[n-maxEvents].Seq != 400+3*maxEvents+1 {
+		t.Errorf("%d events, the last is %d: %v", n, events[n-1].Seq, err)
+	}
 }
