@@ -34,7 +34,7 @@ func (n *Node) Call(ctx context.Context, data []byte) ([]byte, error) {
 	if in := n.log.Inside(); in != "" {
 		return nil, n.misused("Call", in)
 	}
-	if len(data) > n.cfg.MaxRecord {
+	if len(data) > wire.MaxCall { // what the Active takes, by its own configuration, it says itself
 		return nil, fmt.Errorf("%w: a request of %d bytes", ErrTooLarge, len(data))
 	}
 	r, err := n.caller.Call(ctx, data)

@@ -1,6 +1,7 @@
 package ha_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -24,6 +25,19 @@ func TestDifferentConfigs(t *testing.T) {
 		cfg.DrainTimeout = []time.Duration{1, 2, 5}[i] * time.Second
 		cfg.CoolDown = []time.Duration{1, 2, 5}[i] * time.Second
 		cfg.NoCrashEvidence = i == 1
+		cfg.MemoryBytes = []int64{0, 160 << 20, 1 << 30}[i]
+		cfg.CursorBytes = []int64{1, 0, 1 << 30}[i]
+		cfg.RetainFor = []time.Duration{0, time.Hour, 1}[i]
+		cfg.MinFreeBytes = []int64{0, 1, 1 << 20}[i]
+		cfg.ReserveBytes = []int64{-1, 1 << 20, 2 << 20}[i]
+		cfg.SnapshotLimit = []int64{0, 1 << 20, 1 << 40}[i]
+		cfg.MaxHandlers = []int{1, 2, 0}[i]
+		cfg.Heal, cfg.Version, cfg.Advertise = i == 1, []string{"", "2", "\xff"}[i], []string{"", "b:1", "c:1"}[i]
+		if i == 2 {
+			cfg.Health = func(context.Context) error { return nil }
+			cfg.OnFence = func(context.Context, ha.Previous) error { return nil }
+			cfg.FencePolicy, cfg.FormWithout = ha.FenceBestEffort, []string{"a"}
+		}
 		cfg.Members = slices.Concat(cfg.Members[i:], cfg.Members[:i])
 		if i == 0 {
 			new(roles).install(cfg)
@@ -40,7 +54,12 @@ func TestDifferentConfigs(t *testing.T) {
 		if round == 0 && !errors.Is(err, ha.ErrTooLarge) || round > 0 && err != nil {
 			t.Errorf("append of %d bytes on %s: %v", size, c.members[round].Name, err)
 		}
+		if round == 1 { // what a carries there need not be what it would take itself
+			if _, err := c.nodes["a"].Call(t.Context(), append(number(0), make([]byte, size-8)...)); err != nil {
+				t.Errorf("call of %d bytes on a member that would take 8: %v", size, err)
+			}
+		}
 	}
-	c.awaitSum(3, 5)
+	c.awaitSum(3, 6)
 	c.closeAll()
 }
