@@ -287,6 +287,8 @@ func TestOwnAuthorize(t *testing.T) {
 		"panics":             {func() error { panic("oh") }, "panicked: oh"},
 		"ends its goroutine": {func() error { runtime.Goexit(); return nil }, "ended its goroutine"},
 		"does not return":    {func() error { <-release; return nil }, "has not returned"},
+		"an error that is asked in the call only": {func() error { return new(jealous) }, "only here"},
+		"an error that is a nil pointer":          {func() error { var none *jealous; return none }, "panicked"},
 	} {
 		for _, secure := range []bool{false, true} {
 			cb, conf := config("b"), config("a")
@@ -316,6 +318,59 @@ func TestOwnAuthorize(t *testing.T) {
 			}
 			b.Close()
 		}
+	}
+}
+
+// A jealous error panics when somebody asks for more than its text, or for that again: its methods are the program's, and may do worse.
+type jealous struct{ asked atomic.Bool }
+
+func (e *jealous) Error() string {
+	if e.asked.Swap(true) {
+		panic("asked again")
+	}
+	return "only here"
+}
+
+func (e *jealous) Is(error) bool { panic("Is was asked") }
+
+func (e *jealous) As(any) bool { panic("As was asked") }
+
+func (e *jealous) Unwrap() error { panic("Unwrap was asked") }
+
+// The same holds for what GetTLS and the callbacks of a configuration return.
+func TestErrorsOfTLSAreAskedInTheirCall(t *testing.T) {
+	leaks(t)
+	ca := newAuthority(t)
+	var bad atomic.Bool
+	err := func() error {
+		if bad.Load() {
+			return new(jealous)
+		}
+		return nil
+	}
+	cfg := ca.issue(t, is(RoleMember, "b"))
+	cfg.VerifyConnection = func(tls.ConnectionState) error { return err() }
+	cb := config("b")
+	cb.TLS = cfg
+	b := listen(t, cb)
+	b.start(t, peerAt("a", "127.0.0.9:1"))
+	conf := config("a")
+	conf.TLS = ca.issue(t, is(RoleMember, "a"))
+	for _, is := range []bool{true, false} {
+		bad.Store(is)
+		if _, err := Probe(t.Context(), conf, b.self); (err != nil) != is {
+			t.Errorf("probe while the callback fails (%v): %v", is, err)
+		}
+	}
+	b.Close()
+	bad.Store(true)
+	cb.TLS, cb.GetTLS = nil, func() (*tls.Config, error) { return cfg, err() }
+	if _, err := Listen(cb); err == nil || !strings.Contains(err.Error(), "only here") {
+		t.Errorf("GetTLS fails at the start: %v", err)
+	}
+	cb.GetTLS = func() (*tls.Config, error) { panic("at the start") }
+	if _, err := Listen(cb); err == nil || !strings.Contains(err.Error(), "at the start") {
+		t.Errorf("GetTLS panics at the start: %v", err)
 	}
 }
 

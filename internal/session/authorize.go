@@ -170,7 +170,7 @@ func (e *Endpoint) mayBe(ctx context.Context, c Claim) error {
 		return AuthorizeByCertificate(ctx, c)
 	}
 	_, err := outside(ctx, &e.outside, outsider(c), "Authorize", e.cfg.HandshakeTimeout, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, e.cfg.Authorize(ctx, c)
+		return struct{}{}, inWords(e.cfg.Authorize(ctx, c))
 	})
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
 	"errors"
@@ -93,7 +94,7 @@ func (e *Endpoint) Secure() bool { return e.tls.on() }
 
 // Prepare asks for the TLS configuration once, and fails with what is wrong with it.
 func (e *Endpoint) Prepare() error {
-	c, err := e.tls.config()
+	c, err := outside(context.Background(), &e.outside, "own", "GetTLS", e.cfg.HandshakeTimeout, func(context.Context) (*tls.Config, error) { return e.tls.config() })
 	if err == nil && c != nil {
 		e.tls.certs.watchOwn(c.Clone())
 	}

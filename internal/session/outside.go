@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"reflect"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -83,6 +86,9 @@ func outside[T any](ctx context.Context, o *outsiders, who, what string, timeout
 			done <- out
 		}()
 		v, err := f(ctx)
+		if err != nil {
+			err = fmt.Errorf("%w", err) // it is asked for its text here, and never again: that is the program's, too
+		}
 		out = result{v, err}
 	}()
 	select {
@@ -104,4 +110,34 @@ func outside[T any](ctx context.Context, o *outsiders, who, what string, timeout
 		o.leave(who, -1)
 	}()
 	return none, fmt.Errorf("%w: %s has not returned", ErrNoAnswer, what)
+}
+
+// inWords is an error of which only the text counts if any of it is the program's: its methods are called here, and never again.
+func inWords(err error) error {
+	if understood(err) {
+		return err
+	}
+	return errors.New(err.Error())
+}
+
+// understood reports whether all of an error is of the standard library or ours, so that we may look at what it is made of: its methods return.
+func understood(err error) bool {
+	if err == nil {
+		return true
+	}
+	t := reflect.TypeOf(err)
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	first, _, _ := strings.Cut(t.PkgPath(), "/")
+	if ours := strings.HasPrefix(t.PkgPath(), "github.com/baton-ha/baton/internal/"); !ours && (strings.Contains(first, ".") || first == "main") {
+		return false
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		return understood(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		return !slices.ContainsFunc(e.Unwrap(), func(err error) bool { return !understood(err) })
+	}
+	return true
 }

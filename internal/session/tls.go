@@ -56,6 +56,7 @@ func (s *security) config() (*tls.Config, error) {
 	c, err := s.get()
 	switch {
 	case err != nil:
+		err = inWords(err)
 	case c == nil:
 		err = errors.New("no configuration")
 	default:
@@ -162,7 +163,7 @@ func (e *Endpoint) secure(ctx context.Context, raw net.Conn, who, addr string) (
 			r.conn = tls.Server(raw, e.tls.server(cfg, &r.hello))
 		}
 		if err := r.conn.HandshakeContext(ctx); err != nil {
-			return result{}, err
+			return result{}, inWords(err)
 		}
 		if r.state = r.conn.ConnectionState(); addr != "" {
 			r.state.VerifiedChains = chains
