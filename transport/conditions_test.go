@@ -137,6 +137,26 @@ func TestAcceptFailsForAWhile(t *testing.T) {
 	}
 }
 
+// A listener that the program closes is said to be closed, and that of a transport which is closed is not.
+func TestListenerClosedByTheProgram(t *testing.T) {
+	leaks(t)
+	for _, byProgram := range []bool{true, false} {
+		var said troubles
+		c := config("b")
+		c.Problem = said.tell
+		b := listen(t, c)
+		b.start(t, peerAt("a", "127.0.0.1:1"))
+		if byProgram {
+			b.listeners[0].Close()
+			eventually(t, "it is said", func() bool { return strings.Contains(said.get("", problemAddress), "was closed") })
+		}
+		b.Close()
+		if text := said.get("", problemAddress); !byProgram && text != "" {
+			t.Errorf("a transport that is closed says %q", text)
+		}
+	}
+}
+
 // failing is a listener whose first accepts fail.
 type failing struct {
 	net.Listener

@@ -64,7 +64,13 @@ func (t *TCP) accept(ctx context.Context, ln net.Listener) {
 			}
 			continue
 		}
-		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+		select {
+		case <-t.closing: // which comes before the listener's end
+			return
+		default:
+		}
+		if errors.Is(err, net.ErrClosed) {
+			t.end.Problem("", problemAddress, fmt.Errorf("the listener at %s was closed, by the program: nobody can connect to this member any more", ln.Addr()))
 			return
 		}
 		// Out of file descriptors, most likely. The listener stays open: closing it would say that we are gone.
