@@ -339,7 +339,7 @@ func (e *jealous) Unwrap() error { panic("Unwrap was asked") }
 
 // The same holds for what GetTLS and the callbacks of a configuration return.
 func TestErrorsOfTLSAreAskedInTheirCall(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	ca := newAuthority(t)
 	var bad atomic.Bool
 	err := func() error {

@@ -139,7 +139,7 @@ func TestAcceptFailsForAWhile(t *testing.T) {
 
 // A listener that the program closes is said to be closed, and that of a transport which is closed is not.
 func TestListenerClosedByTheProgram(t *testing.T) {
-	leaks(t)
+	t.Parallel()
 	for _, byProgram := range []bool{true, false} {
 		var said troubles
 		c := config("b")
