@@ -221,6 +221,39 @@ func TestGuardiansFollow(t *testing.T) {
 	second.hears("", "")
 }
 
+// With a directory to be prepared nothing begins before the agent has said that it is; and that the program was killed is told.
+func TestGuardianPrepared(t *testing.T) {
+	t.Parallel()
+	cfg := service()
+	cfg.State.Dir = "/srv/nobody/looks"
+	g := guarded(t, cfg, 0)
+	g.hears("alone", "")
+	select {
+	case e := <-g.events:
+		t.Fatalf("the guardian says %v before it may go on", e)
+	case <-time.After(100 * time.Millisecond):
+	}
+	if got := g.words(); got != "" {
+		t.Errorf("before it may go on: %s", got)
+	}
+	g.say("go")
+	g.hears("up", "")
+	g.say("down")
+	g.hears("killed", "")
+	g.hears("", "")
+	if got := g.words(); got != words {
+		t.Errorf("at the end: %s", got)
+	}
+
+	g = guarded(t, cfg, 0)
+	g.hears("alone", "")
+	g.say("down") // it could not be prepared
+	g.hears("", "")
+	if got := g.words(); got != "" {
+		t.Errorf("it was not prepared, and there is %s", got)
+	}
+}
+
 // killService kills the program, which is the only one with the directory and its name in its command line.
 func killService(g *ward) {
 	procs, _ := filepath.Glob("/proc/[0-9]*")

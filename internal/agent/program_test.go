@@ -19,7 +19,7 @@ import (
 //	begin R F   it has found the number R in its records and F in its files
 //	record R    R is acknowledged
 //	commit F    F is
-//	last F      it was asked to end, and leaves F in its files
+//	last R F    it was asked to end, has written R, and leaves F in its files
 //	wrong …     what it has found is not what somebody has left
 type program struct {
 	notes *os.File
@@ -115,8 +115,9 @@ func (p *program) run() error {
 		if err := p.write(file); err != nil {
 			return err
 		}
-		if ends.Load() {
-			p.note("last", file)
+		if ends.Load() { // it does not wait until it hears what has become of its last record
+			fmt.Printf(`{"record":%d}`+"\n", number+1)
+			p.note("last", number+1, file)
 			os.Exit(0)
 		}
 		fmt.Println(`{"commit":true}`)

@@ -33,7 +33,7 @@ type stateful struct {
 	*testing.T
 	dir                    string
 	begun, records, commit int // programs that have begun; what was acknowledged last
-	last                   int // what the last one that was asked to end has left, 0 if it was not
+	lastRecord, last       int // what the last one that was asked to end has left, 0 if it was not
 	read                   int // bytes of the notes
 }
 
@@ -56,13 +56,13 @@ func (s *stateful) look() {
 			if n < s.records || file < s.commit {
 				s.Errorf("a program begins with record %d and files of %d; acknowledged were %d and %d", n, file, s.records, s.commit)
 			}
-			s.records, s.commit, s.last = n, file, 0
+			s.records, s.commit, s.lastRecord, s.last = n, file, 0, 0
 		case "record":
 			s.records = n
 		case "commit":
 			s.commit = n
 		case "last":
-			s.last = n
+			s.lastRecord, s.last = n, file
 		default:
 			s.Errorf("a program says %s", line)
 		}
@@ -134,7 +134,7 @@ func TestState(t *testing.T) {
 		if s.look(); s.last == 0 {
 			t.Error("the program was not asked to end")
 		}
-		s.commit = s.last // which its agent has committed
+		s.records, s.commit = s.lastRecord, s.last // which its agent has heard, and committed
 	}
 	if _, err := os.Stat(cfg.commitPath()); !os.IsNotExist(err) {
 		t.Errorf("the socket is there when nobody listens: %v", err)
@@ -212,7 +212,7 @@ func TestState_Killed(t *testing.T) {
 			agents[victim].Wait()
 			after, _ := os.ReadFile(log)
 			if s.look(); s.begun == begun && s.last > 0 && strings.Contains(string(after[len(before):]), "committed at the end") {
-				s.commit = s.last
+				s.records, s.commit = s.lastRecord, s.last
 			}
 			start(victim)
 		}
