@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -66,11 +67,12 @@ type simCluster struct {
 	w       *sim.World
 	members []*simMember
 	byID    map[uint64]*simMember
+	idle    []*simDelivery                                             // to be used again
 	cut     [][]bool                                                   // cut[from][to]
 	lose    func(from, to *simMember, msg *raftpb.Message, n int) bool // the n-th message from one to another, counted from 0
 	sent    [][]int
-	past    map[line][]*raftpb.Message // what may be repeated
-	lines   []line                     // the keys of past, in the order in which they came up
+	past    map[line]*[]*raftpb.Message // what may be repeated
+	lines   []line                      // the keys of past, in the order in which they came up
 	check   checker
 	value   uint64 // the last value that was appended
 	bulk    int    // bytes by which records are larger
@@ -103,12 +105,14 @@ type simMember struct {
 	checks    *log.Checkpointer
 	loop      *log.Loop
 	turns     func() // step
+	happens   simHappens
 	scheduled bool
 	alarm     time.Duration // when the loop wakes by itself, on virtual time, 0: not at all
 	wakeAt    time.Duration // when the role is to be woken, on the member's clock, 0: not at all
 
 	writes    []*core.Write
 	writing   []*core.Write
+	written   []*core.Write // the slice that held the last ones, to be used again
 	stalledTo time.Duration
 	slow      bool // its disk did not answer, and it has not been active since
 	quick     int  // writes in a row that were to show that it answers again, and did
@@ -137,6 +141,9 @@ type simMember struct {
 	tenure   *simTenure
 	problems map[uint64]error // by whom they are about
 }
+
+// simHappens is what happens to a member again and again, bound to it once.
+type simHappens struct{ nudge, persisted, applied, fetched, appends func() }
 
 // simTenure is one time in which OnActive's ctx is open.
 type simTenure struct {
@@ -180,7 +187,7 @@ func tokenOf(e log.Entry) uint64 { return binary.LittleEndian.Uint64(e.Data[8:])
 
 // newSim starts a cluster.
 func newSim(cfg simConfig) *simCluster {
-	c := &simCluster{cfg: cfg, w: sim.NewWorld(cfg.seed), byID: map[uint64]*simMember{}, past: map[line][]*raftpb.Message{}}
+	c := &simCluster{cfg: cfg, w: sim.NewWorld(cfg.seed), byID: map[uint64]*simMember{}, past: map[line]*[]*raftpb.Message{}}
 	c.check.init(c)
 	var members []log.Member
 	for i := range cfg.members {
@@ -224,7 +231,7 @@ func (c *simCluster) addMember(name string, id uint64, disk *sim.Disk) *simMembe
 		c: c, i: len(c.members), process: c.w.NewProcess(), name: name, id: id, disk: disk, rate: rate,
 		offset: time.Hour + c.w.Between(0, time.Hour),
 	}
-	m.safe = *m.disk
+	m.safe, m.happens = *m.disk, simHappens{m.nudge, m.persisted, m.applied, m.fetched, m.appends}
 	c.members, c.byID[id] = append(c.members, m), m
 	for i := range c.cut {
 		c.cut[i], c.sent[i] = append(c.cut[i], false), append(c.sent[i], 0)
@@ -260,7 +267,7 @@ func (m *simMember) start(fresh bool) {
 	m.process.Begin()
 	m.scheduled, m.alarm, m.wakeAt = false, 0, 0
 	m.turns = m.step
-	m.writes, m.writing, m.applies, m.applying = nil, nil, nil, false
+	m.writes, m.writing, m.written, m.applies, m.applying = nil, nil, nil, nil, false
 	m.fetches, m.fetching, m.reads, m.asks = nil, false, simReads{}, nil
 	m.fencing = 0
 	m.asked, m.tenure, m.sending = nil, nil, map[int]*raftpb.Message{}
@@ -417,7 +424,7 @@ func (m *simMember) step() {
 		return
 	}
 	m.alarm = due
-	m.after(due-m.c.w.Now(), m.nudge)
+	m.after(due-m.c.w.Now(), m.happens.nudge)
 }
 
 // hand carries out what the core asks for.
@@ -585,27 +592,30 @@ func (m *simMember) write() {
 	if len(m.writing) > 0 || len(m.writes) == 0 {
 		return
 	}
-	m.writing, m.writes = m.writes, nil
+	m.writing, m.writes = m.writes, m.written
 	d := m.c.w.Between(50*time.Microsecond, 2*time.Millisecond)
 	if left := m.stalledTo - m.c.w.Now(); left > 0 {
 		d += left
 	}
-	m.after(d, func() {
-		if err := m.store.Persist(m.writing); err != nil {
-			m.c.check.fail("%s: persist: %v", m.name, err)
+	m.after(d, m.happens.persisted)
+}
+
+func (m *simMember) persisted() {
+	if err := m.store.Persist(m.writing); err != nil {
+		m.c.check.fail("%s: persist: %v", m.name, err)
+	}
+	if m.c.w.Chance(0.05) {
+		m.safe = *m.disk
+	}
+	for _, w := range m.writing {
+		for _, msg := range w.Send {
+			m.c.carry(m, msg)
 		}
-		if m.c.w.Chance(0.05) {
-			m.safe = *m.disk
-		}
-		for _, w := range m.writing {
-			for _, msg := range w.Send {
-				m.c.carry(m, msg)
-			}
-			m.post(core.Written{Write: w})
-		}
-		m.writing = nil
-		m.write()
-	})
+		m.post(core.Written{Write: w})
+	}
+	clear(m.writing)
+	m.writing, m.written = nil, m.writing[:0]
+	m.write()
 }
 
 // probe writes to the disk for the role.
@@ -630,12 +640,14 @@ func (m *simMember) fetch() {
 	if left := max(m.stalledTo, m.readsAt) - m.c.w.Now(); left > 0 {
 		d += left
 	}
-	m.after(d, func() {
-		f := m.fetches[0]
-		m.fetches, m.fetching = m.fetches[1:], false
-		m.post(m.store.Fetch(f))
-		m.fetch()
-	})
+	m.after(d, m.happens.fetched)
+}
+
+func (m *simMember) fetched() {
+	f := m.fetches[0]
+	m.fetches, m.fetching = m.fetches[1:], false
+	m.post(m.store.Fetch(f))
+	m.fetch()
 }
 
 // apply completes applies, one after the other.
@@ -644,42 +656,49 @@ func (m *simMember) apply() {
 		return
 	}
 	m.applying = true
-	m.after(m.applyEvery+m.c.w.Between(0, m.c.cfg.slowApply), func() {
-		a := m.applies[0]
-		m.applies = m.applies[1:]
-		m.applying = false
-		if a.Snapshot != nil {
-			if err := m.restore(a.Snapshot); err != nil {
-				m.c.check.fail("%s: restore: %v", m.name, err)
-			}
-			m.c.check.restored(m)
+	m.after(m.applyEvery+m.c.w.Between(0, m.c.cfg.slowApply), m.happens.applied)
+}
+
+func (m *simMember) applied() {
+	a := m.applies[0]
+	m.applies, m.applying = slices.Delete(m.applies, 0, 1), false
+	if a.Snapshot != nil {
+		if err := m.restore(a.Snapshot); err != nil {
+			m.c.check.fail("%s: restore: %v", m.name, err)
 		}
-		answers := make([][]byte, 0, 8)
-		for _, e := range a.Records() {
-			m.c.check.applied(m, e)
-			m.sm.apply(e)
-			answers = append(answers, m.sm.answer(e))
+		m.c.check.restored(m)
+	}
+	records := a.Records()
+	answers := make([][]byte, 0, len(records))
+	for _, e := range records {
+		m.c.check.applied(m, e)
+		m.sm.apply(e)
+		answers = append(answers, m.sm.answer(e))
+	}
+	if err := m.loop.Applied(a, answers); err != nil { // as the applier does: the appenders do not wait for the loop
+		m.c.check.fail("%s: apply: %v", m.name, err)
+	}
+	if m.arbiter {
+		if from, due := m.checks.Want(a); due {
+			m.post(core.Want{From: from})
 		}
-		if err := m.loop.Applied(a, answers); err != nil { // as the applier does: the appenders do not wait for the loop
-			m.c.check.fail("%s: apply: %v", m.name, err)
+	} else if at, due := m.checks.Due(a, nil); due {
+		m.save(at)
+	}
+	m.answer()
+	m.readOn()
+	m.answerCalls()
+	m.post(core.Applied{Apply: a})
+	m.apply()
+}
+
+// save makes a checkpoint after a while, of the state machine as it is now.
+func (m *simMember) save(at log.Place) {
+	capture := *m.sm
+	m.after(m.c.w.Between(0, 20*time.Millisecond), func() {
+		if err := m.checks.Save(at, capture); err != nil {
+			m.c.check.fail("%s: checkpoint: %v", m.name, err)
 		}
-		if m.arbiter {
-			if from, due := m.checks.Want(a); due {
-				m.post(core.Want{From: from})
-			}
-		} else if at, due := m.checks.Due(a, nil); due {
-			capture := *m.sm
-			m.after(m.c.w.Between(0, 20*time.Millisecond), func() {
-				if err := m.checks.Save(at, capture); err != nil {
-					m.c.check.fail("%s: checkpoint: %v", m.name, err)
-				}
-			})
-		}
-		m.answer()
-		m.readOn()
-		m.answerCalls()
-		m.post(core.Applied{Apply: a})
-		m.apply()
 	})
 }
 
@@ -689,14 +708,16 @@ func (m *simMember) client() {
 	if every == 0 {
 		return
 	}
-	m.after(time.Duration(m.c.w.Rand.ExpFloat64()*float64(every))+1, func() {
-		if t := m.tenure; t != nil && t.open && m.local() < t.until {
-			for range 1 + m.c.w.Rand.IntN(3) {
-				m.append(t.token)
-			}
+	m.after(time.Duration(m.c.w.Rand.ExpFloat64()*float64(every))+1, m.happens.appends)
+}
+
+func (m *simMember) appends() {
+	if t := m.tenure; t != nil && t.open && m.local() < t.until {
+		for range 1 + m.c.w.Rand.IntN(3) {
+			m.append(t.token)
 		}
-		m.client()
-	})
+	}
+	m.client()
 }
 
 // append does what Node.Append does. Now and then some time passes between the check of the token and
@@ -704,24 +725,26 @@ func (m *simMember) client() {
 func (m *simMember) append(t fence.Token) uint64 {
 	m.c.value++
 	v := m.c.value
-	record := binary.LittleEndian.AppendUint64(nil, v)
-	record = binary.LittleEndian.AppendUint64(record, t.Epoch)
-	record = append(record, make([]byte, m.c.w.Rand.IntN(64)+m.c.bulk)...)
-	arrive := func() {
-		a, err := m.loop.Append(t.Epoch, record)
-		if err != nil {
-			m.c.check.refused(v, err)
-			return
-		}
-		m.asked = append(m.asked, simAppend{a, v})
-		m.rouse()
-	}
+	record := make([]byte, 16+m.c.w.Rand.IntN(64)+m.c.bulk)
+	binary.LittleEndian.PutUint64(record, v)
+	binary.LittleEndian.PutUint64(record[8:], t.Epoch)
 	if m.c.w.Chance(0.05) {
-		m.after(m.c.w.Between(0, 2*m.c.cfg.election), arrive)
+		m.after(m.c.w.Between(0, 2*m.c.cfg.election), func() { m.arrive(t.Epoch, v, record) })
 	} else {
-		arrive()
+		m.arrive(t.Epoch, v, record)
 	}
 	return v
+}
+
+// arrive brings an append to the loop.
+func (m *simMember) arrive(epoch, value uint64, record []byte) {
+	a, err := m.loop.Append(epoch, record)
+	if err != nil {
+		m.c.check.refused(value, err)
+		return
+	}
+	m.asked = append(m.asked, simAppend{a, value})
+	m.rouse()
 }
 
 // answer tells the checker the fates that have become known, of each batch at a time.

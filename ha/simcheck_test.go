@@ -21,6 +21,8 @@ type checker struct {
 	ended  map[uint64]error     // values with a definite error
 	sure   map[uint64]uint64    // acked: index → value
 
+	room [8]byte // for a value
+
 	lastAcked uint64 // the latest value acked
 	highest   uint64 // the last record that was acked, or read behind a barrier
 	acks      int
@@ -102,7 +104,7 @@ func (k *checker) acked(m *simMember, first uint64, values []uint64) {
 	if m.sm.last < last {
 		k.fail("%s acknowledged record %d with only %d applied", m.name, last, m.sm.last)
 	}
-	data := binary.LittleEndian.AppendUint64(nil, values[0])
+	data := binary.LittleEndian.AppendUint64(k.room[:0], values[0])
 	has := func(o *simMember) bool { return o.disk.Has(data) || o.snapshotHas(last) }
 	if k.c.cfg.changes > 0 {
 		if !k.durable(m.core.Roster(), has) {

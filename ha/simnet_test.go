@@ -45,20 +45,51 @@ func (c *simCluster) carry(from *simMember, msg *raftpb.Message) {
 		if !c.healed && c.w.Chance(c.cfg.late) {
 			d = c.w.Between(0, 2*time.Second)
 		}
-		c.w.After(d, func() { c.deliver(from, to, msg) })
+		c.w.After(d, c.delivery(from, to, msg))
 	}
+}
+
+// A simDelivery is a message on its way. Those that have arrived are used again.
+type simDelivery struct {
+	from, to *simMember
+	msg      *raftpb.Message
+	arrive   func()
+}
+
+// delivery returns what lets a message arrive, once.
+func (c *simCluster) delivery(from, to *simMember, msg *raftpb.Message) func() {
+	if len(c.idle) == 0 {
+		d := new(simDelivery)
+		d.arrive = func() {
+			from, to, msg := d.from, d.to, d.msg
+			d.msg = nil
+			c.idle = append(c.idle, d)
+			c.deliver(from, to, msg)
+		}
+		c.idle = append(c.idle, d)
+	}
+	d := c.idle[len(c.idle)-1]
+	c.idle = c.idle[:len(c.idle)-1]
+	d.from, d.to, d.msg = from, to, msg
+	return d.arrive
 }
 
 func (c *simCluster) deliver(from, to *simMember, msg *raftpb.Message) {
 	if c.cut[from.i][to.i] || !to.process.Up() || c.cfg.births && !to.meets(from) || !to.hears(from) {
 		return
 	}
-	read := func() { to.post(core.Receive{Message: msg, At: to.local()}) }
-	if to.starved == 0 {
-		to.process.Do(read)
-	} else {
-		to.after(c.w.Between(0, to.starved), read)
+	switch {
+	case to.starved > 0:
+		to.after(c.w.Between(0, to.starved), func() { to.receive(msg) })
+	case to.process.Paused():
+		to.process.Do(func() { to.receive(msg) })
+	default:
+		to.receive(msg)
 	}
+}
+
+func (m *simMember) receive(msg *raftpb.Message) {
+	m.post(core.Receive{Message: msg, At: m.local()})
 }
 
 // transfer carries a snapshot. That takes time, and a newer one to the same member ends it; the sender is told so of the
@@ -99,12 +130,14 @@ func (c *simCluster) record(from, to *simMember, msg *raftpb.Message) {
 		return
 	}
 	l := line{from.i, to.i, msg.GetType()}
-	if len(c.past[l]) == 0 {
-		c.lines = append(c.lines, l)
+	past := c.past[l]
+	if past == nil {
+		past = new([]*raftpb.Message)
+		c.past[l], c.lines = past, append(c.lines, l)
 	}
-	c.past[l] = append(c.past[l], msg)
-	if n := len(c.past[l]); n > 2*recorded {
-		c.past[l] = append([]*raftpb.Message(nil), c.past[l][n-recorded:]...)
+	*past = append(*past, msg)
+	if n := len(*past); n > 2*recorded {
+		*past = append((*past)[:0], (*past)[n-recorded:]...)
 	}
 }
 
@@ -120,7 +153,7 @@ func (c *simCluster) repeat(rounds int) {
 	for range rounds {
 		for _, i := range c.w.Rand.Perm(len(c.lines)) {
 			l := c.lines[i]
-			past := c.past[l]
+			past := *c.past[l]
 			from, to, msg := c.members[l.from], c.members[l.to], past[c.w.Rand.IntN(len(past))]
 			c.w.After(c.w.Between(0, time.Duration(rounds)*time.Millisecond), func() { c.deliver(from, to, msg) })
 		}
