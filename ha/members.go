@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/baton-ha/baton/internal/moment"
 	"github.com/baton-ha/baton/transport"
 )
 
@@ -302,7 +303,7 @@ func (n *Node) speakOnce(ctx context.Context, to string) (last bool) {
 		return n.hasEnded()
 	}
 	defer st.Close()
-	every := time.NewTicker(n.cfg.ElectionTimeout)
+	every := time.NewTimer(moment.Next(n.cfg.ElectionTimeout))
 	defer every.Stop()
 	for {
 		last = n.hasEnded()
@@ -328,6 +329,7 @@ func (n *Node) speakOnce(ctx context.Context, to string) (last bool) {
 			}
 			pause.Stop()
 		case <-every.C:
+			every.Reset(moment.Next(n.cfg.ElectionTimeout))
 		case <-n.ended:
 		case <-ctx.Done():
 			return true

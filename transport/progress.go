@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/baton-ha/baton/internal/moment"
 	"github.com/baton-ha/baton/internal/session"
 )
 
@@ -20,11 +21,11 @@ import (
 const (
 	problemConnection = "connection"
 
-	takenDelay = 200 * time.Millisecond // from the first bytes to the acknowledgement, and between two
+	takenDelay = 250 * time.Millisecond // from the first bytes to the acknowledgement, and between two, at most
 	takenSize  = 9                      // body of a taken frame
 	takenFull  = 1                      // flag: the handler has not come back
 
-	minStuck       = 5 * takenDelay // an answer may be late
+	minStuck       = 4 * takenDelay // an answer may be late
 	watchTicks     = 8              // looks in the time after which a connection is stuck, at least
 	maxLook        = 250 * time.Millisecond
 	soundAfter     = 5 // times that time, and a new connection is sound, whatever it has moved
@@ -37,12 +38,15 @@ const (
 var errStuck = errors.New("nothing of what was sent is taken: the peer's host may be cut off, a proxy may swallow the connection, " +
 	"or large packets may be lost on the way (MTU)")
 
-// taker tells the sender how much its connection has taken, while something is.
+// taker tells the sender how much its connection has taken, while something is. The reader does so itself where it has just worked and
+// it is time soon: the process would be woken once more for the timer, and so would the sender's.
 type taker struct {
 	l     *session.Link
-	base  int64       // bytes of the handshake
-	busy  atomic.Bool // the handler has a message and has not come back
-	armed atomic.Bool // the timer runs
+	base  int64        // bytes of the handshake
+	busy  atomic.Bool  // the handler has a message and has not come back
+	armed atomic.Bool  // the timer runs
+	from  atomic.Int64 // since when, in nanoseconds from begin
+	begin time.Time
 	timer *time.Timer
 
 	mu     sync.Mutex // guards what follows, and writing
@@ -52,16 +56,25 @@ type taker struct {
 
 // newTaker begins with what is read from now on. It is called by the connection's reader, which calls end as well.
 func newTaker(l *session.Link) *taker {
-	t := &taker{l: l}
+	t := &taker{l: l, begin: time.Now()}
 	t.timer = time.AfterFunc(time.Hour, t.tell)
 	t.timer.Stop()
-	t.base = l.Count(t.arm)
+	t.base = l.Count(t.arm, t.early)
 	return t
 }
 
 func (t *taker) arm() {
 	if !t.armed.Load() && t.armed.CompareAndSwap(false, true) {
+		t.from.Store(int64(time.Since(t.begin)))
 		t.timer.Reset(takenDelay)
+	}
+}
+
+// early is called by the reader before it waits for more.
+func (t *taker) early() {
+	if t.armed.Load() && time.Since(t.begin)-time.Duration(t.from.Load()) >= takenDelay/2 {
+		t.timer.Stop()
+		t.tell()
 	}
 }
 
@@ -125,12 +138,13 @@ func (p *progress) hear(f session.Frame) error {
 func (l *lane) watch(conn *session.Link, done <-chan struct{}) (stuck bool) {
 	bound := max(2*l.timeout, minStuck)
 	look := min(bound/watchTicks, maxLook)
-	tick := time.NewTicker(look)
+	tick := time.NewTimer(moment.Next(look))
 	defer tick.Stop()
 	var last int64
 	for quiet, looks := 0, 0; ; looks++ {
 		select {
 		case <-tick.C:
+			tick.Reset(moment.Next(look))
 		case <-done:
 			return time.Duration(quiet)*look >= min(bound/2, 2*minStuck)
 		}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/baton-ha/baton/internal/session"
 )
 
 // roundTrip asks the kernel.
@@ -53,11 +55,8 @@ func newNowWriter(c net.Conn) *nowWriter {
 	}
 	w := &nowWriter{rc: rc}
 	w.try = func(fd uintptr) {
-		n, err := syscall.Write(int(fd), w.b)
-		for err == syscall.EINTR {
-			n, err = syscall.Write(int(fd), w.b)
-		}
-		w.b, w.err = w.b[max(n, 0):], err
+		n, err := session.WriteNow(fd, w.b)
+		w.b, w.err = w.b[n:], err
 	}
 	return w
 }

@@ -24,6 +24,11 @@ type Link struct {
 // NewLink returns one of a connection, which is TLS or the same as raw.
 func NewLink(conn, raw net.Conn) *Link {
 	in := &counter{r: conn}
+	if c, ok := conn.(*net.TCPConn); ok {
+		if rc, err := c.SyscallConn(); err == nil {
+			in.r = newSocket(rc)
+		}
+	}
 	return &Link{Conn: conn, Raw: raw, in: in, r: NewFrameReader(in)}
 }
 
@@ -48,10 +53,10 @@ func (l *Link) Next(limit int) (Frame, error) { return l.r.Next(limit) }
 // Opening reads what both sides begin with, and returns the other side's layout version.
 func (l *Link) Opening() (uint16, error) { return l.r.Opening() }
 
-// Count has read called after each read from the connection, from now on, by whoever reads. It returns what of Total was
-// taken by then. It must be called by the connection's reader.
-func (l *Link) Count(read func()) (taken int64) {
-	l.in.read = read
+// Count has read called after each read from the connection, and wait before each, from now on, by whoever reads. It returns what
+// of Total was taken by then. It must be called by the connection's reader.
+func (l *Link) Count(read, wait func()) (taken int64) {
+	l.in.read, l.in.wait = read, wait
 	return l.in.total.Load() - int64(l.r.r.Buffered())
 }
 
@@ -62,10 +67,14 @@ func (l *Link) Total() int64 { return l.in.total.Load() }
 type counter struct {
 	r     io.Reader
 	total atomic.Int64
-	read  func() // nil: nobody is told
+	read  func() // after each; nil: nobody is told
+	wait  func() // before each; likewise
 }
 
 func (c *counter) Read(b []byte) (int, error) {
+	if c.wait != nil {
+		c.wait()
+	}
 	n, err := c.r.Read(b)
 	if n > 0 {
 		c.total.Add(int64(n))

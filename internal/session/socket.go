@@ -1,0 +1,43 @@
+package session
+
+import (
+	"io"
+	"os"
+	"syscall"
+)
+
+// A socket reads as a *net.TCPConn does, by [ReadNow].
+type socket struct {
+	rc  syscall.RawConn
+	try func(fd uintptr) (done bool) // made once: a closure for each read would be garbage
+	b   []byte
+	n   int
+	err error
+}
+
+func newSocket(rc syscall.RawConn) *socket {
+	s := &socket{rc: rc}
+	s.try = func(fd uintptr) bool {
+		s.n, s.err = ReadNow(fd, s.b)
+		return s.err != syscall.EAGAIN
+	}
+	return s
+}
+
+func (s *socket) Read(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	s.b = b
+	err := s.rc.Read(s.try)
+	s.b = nil
+	switch {
+	case err != nil:
+		return 0, err
+	case s.err != nil:
+		return 0, os.NewSyscallError("read", s.err)
+	case s.n == 0:
+		return 0, io.EOF
+	}
+	return s.n, nil
+}
