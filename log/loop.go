@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
-	"time"
 
 	"github.com/baton-ha/baton/internal/core"
 )
@@ -13,8 +12,8 @@ import (
 // run is the loop. It owns the core: whatever happens to the member passes through the inbox and is
 // stepped here, turn by turn.
 func (l *Log) run() {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	alarm := newAlarm()
+	defer alarm.stop()
 	for {
 		idle, err := l.turn()
 		switch {
@@ -22,11 +21,7 @@ func (l *Log) run() {
 			l.shutDown(err)
 			return
 		case idle > 0:
-			timer.Reset(idle)
-			select {
-			case <-l.inbox.wake:
-			case <-timer.C:
-			}
+			alarm.sleep(l.inbox.wake, l.now+idle, idle)
 		}
 	}
 }

@@ -32,6 +32,7 @@ type driver struct {
 	rate    atomic.Int64 // of snapshots that are sent
 
 	// Owned by who turns it.
+	now     time.Duration            // of the last turn
 	one     [1]Mail                  // room for a single event
 	flying  map[*core.Batch]struct{} // proposed, not answered
 	written uint64                   // bytes that the disk had written when this was last looked at
@@ -57,6 +58,7 @@ func (d *driver) turn() (idle time.Duration, err error) {
 		return 0, d.inbox.reason()
 	}
 	now := d.clock()
+	d.now = now
 	if until := d.core.LeaseUntil(); until != 0 {
 		if by := d.wall.look(now); by > 0 && now+by >= until {
 			if err := d.step(now, d.single(core.Doubt{By: by})); err != nil {
