@@ -206,7 +206,7 @@ func (c *Core) step(now time.Duration, events []Event) (err error) {
 func (c *Core) handle(now time.Duration, ev Event) error {
 	switch ev := ev.(type) {
 	case Tick:
-		c.starving.awake(now)
+		c.starving.awake(now, c.stall.busy())
 		c.tick(now)
 	case Hurry:
 		c.hurry(now)

@@ -29,7 +29,9 @@ func (c *Core) lead(now time.Duration) {
 	if now < l.beatAt {
 		return
 	}
+	l.resting = c.quiet()
 	l.beatenAt, l.beatAt = now, now+c.interval()
+	c.starving.along(now, l.beatAt)
 	if l.transferring != 0 && now >= l.transferring && c.node.BasicStatus().LeadTransferee == raft.None {
 		l.transferring = 0 // raft has given up, and sends no TimeoutNow any more
 	}
@@ -59,8 +61,11 @@ func (c *Core) hurry(now time.Duration) {
 	}
 }
 
-// interval is that of the leader's heartbeats.
+// interval is that until the leader's next heartbeats.
 func (c *Core) interval() time.Duration {
+	if c.lease.resting {
+		return c.lease.within(restBeats*c.cfg.Heartbeat, c.members.voters)
+	}
 	return c.lease.interval(c.members.voters, c.lease.supported(c.members.voters) != 0)
 }
 

@@ -30,11 +30,12 @@ type lease struct {
 	until    time.Duration // 0: none
 
 	answered time.Duration // the last stamp that a quorum has echoed, or the beginning of this leadership
-	rounds   int           // since then
+	asked    time.Duration // when the first round after that was sent; 0: none was
 	takes    time.Duration // until a quorum has echoed a stamp, on average
 
 	beatAt       time.Duration // when the next round of heartbeats is due
 	beatenAt     time.Duration // when the last one was
+	resting      bool          // until then it is longer than usual (rest.go)
 	transferring time.Duration // until when a transfer may be under way, for which the lease was given up; 0: none
 }
 
@@ -73,31 +74,31 @@ func (l *lease) answer(now time.Duration, voters quorum) (again bool) {
 		l.takes = now - stamp
 	}
 	smooth(&l.takes, now-stamp)
-	l.answered, l.rounds = stamp, 0
+	l.answered, l.asked = stamp, 0
 	return again
 }
 
-// deaf reports whether this leader has not heard a quorum for longer than it takes, and did ask.
+// deaf reports whether no quorum has answered this leader, who did ask, for longer than it takes.
 func (l *lease) deaf(now time.Duration) bool {
-	return l.rounds >= deafRounds && now-l.answered > deafRounds*l.heartbeat+l.heartbeat/2+2*l.takes
+	return l.asked != 0 && now-l.asked > l.heartbeat+l.heartbeat/2+2*l.takes
 }
-
-// deafRounds is how many rounds of heartbeats in a row are not answered when a leader counts as deaf.
-const deafRounds = 2
 
 // forget ends a leadership, or what one rested on that ends. What was released stays so.
 func (l *lease) forget() {
-	l.stamp, l.echoes, l.transferring, l.answered, l.rounds = 0, nil, 0, 0, 0
+	l.stamp, l.echoes, l.transferring, l.answered, l.asked = 0, nil, 0, 0, 0
 }
 
-// giveUp gives up the lease: nothing rests on what was promised up to now.
-func (l *lease) giveUp() { l.released = max(l.released, l.stamp, 1) }
+// giveUp gives up the lease: nothing rests on what was promised up to now. There is something to tell, so it is no time to rest.
+func (l *lease) giveUp() {
+	l.released = max(l.released, l.stamp, 1)
+	l.resting, l.beatAt = false, min(l.beatAt, l.beatenAt+l.heartbeat)
+}
 
 // transfer gives up the lease for a transfer. If raft has not handed leadership on within an election timeout, it gives up.
 func (l *lease) transfer(now time.Duration) {
 	l.giveUp()
 	l.transferring = now + l.election + 2*l.heartbeat
-	l.answered, l.rounds = 0, 0
+	l.answered, l.asked = 0, 0
 }
 
 // stamps reports whether heartbeats carry stamps.
@@ -114,7 +115,9 @@ func (l *lease) round(now time.Duration, id uint64) (rests bool) {
 		v.length = 0
 	}
 	l.stamp, l.rests = v.stamp, rests
-	l.rounds++
+	if l.asked == 0 {
+		l.asked = now
+	}
 	l.heard(id, l.echoOf(v))
 	return rests
 }
@@ -165,12 +168,17 @@ func (l *lease) interval(voters quorum, supported bool) time.Duration {
 	if !supported {
 		heartbeat = min(heartbeat, firstBeat)
 	}
+	return l.within(heartbeat, voters)
+}
+
+// within is an interval, or a shorter one that fits into the promises.
+func (l *lease) within(interval time.Duration, voters quorum) time.Duration {
 	for id, e := range l.echoes {
 		if voters.has(id) {
-			heartbeat = min(heartbeat, max(e.length/beatsPerPromise, minBeat))
+			interval = min(interval, max(e.length/beatsPerPromise, minBeat))
 		}
 	}
-	return heartbeat
+	return interval
 }
 
 // beatsPerPromise is how many heartbeats fit into a promise at least.

@@ -324,10 +324,10 @@ var parts = map[string]func() func(l line) (answer string, ok bool){
 			now := l.time("now")
 			switch l.d.Cmd {
 			case "awake":
-				s.awake(now)
+				s.awake(now, l.d.HasArg("busy"))
 			case "on-time":
 				for now = s.wakeAt; now < l.time("until"); now = s.wakeAt {
-					s.awake(now)
+					s.awake(now, l.d.HasArg("busy"))
 				}
 			case "large":
 				s.large(now)

@@ -24,6 +24,9 @@ type stall struct {
 // idle reports whether nothing is being written.
 func (s *stall) idle() bool { return len(s.writes) == 0 }
 
+// busy reports whether the disk or the state machine has something to do.
+func (s *stall) busy() bool { return !s.idle() || s.applies > 0 }
+
 // write takes note of a write that is handed out.
 func (s *stall) write(now time.Duration, w *Write) {
 	if s.idle() {

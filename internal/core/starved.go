@@ -14,6 +14,8 @@ import (
 const (
 	starvedPart  = 4 // of the time, one part of this many, may be lateness
 	severalLates = 3
+	lateFrom     = 4 // of a heartbeat, one part of this many: less is no debt to speak of
+	calmBeats    = 4
 	maxDebt      = 2  // election timeouts
 	firstHold    = 2  // election timeouts for which a role that was lost is not taken up again
 	maxHolds     = 6  // doublings of that
@@ -39,8 +41,9 @@ type starvation struct {
 	losses    int           // so far, without a long time between two
 }
 
-// awake takes note of being woken, and asks for the next time.
-func (s *starvation) awake(now time.Duration) {
+// awake takes note of being woken, and asks for the next time: in a heartbeat, and where it was woken in time and nothing is under way, in
+// as many as calmBeats.
+func (s *starvation) awake(now time.Duration, busy bool) {
 	s.debt = max(0, s.debt-(now-s.paidAt)/starvedPart)
 	s.paidAt = now
 	if s.wakeAt != 0 && now < s.wakeAt {
@@ -57,11 +60,24 @@ func (s *starvation) awake(now time.Duration) {
 		s.latest = max(s.latest, late)
 	}
 	s.wakeAt = now + s.heartbeat
+	if !busy && !s.owes() {
+		s.wakeAt = now + min(calmBeats*s.heartbeat, s.election/2)
+	}
 	switch {
 	case !s.told && s.starved():
 		s.told = true
 	case s.told && s.debt < s.election/8:
 		s.told, s.latest, s.holdTill = false, 0, 0
+	}
+}
+
+// owes reports whether there is a debt to speak of: it was woken late lately.
+func (s *starvation) owes() bool { return s.debt >= s.heartbeat/lateFrom }
+
+// along lets the core be woken when something is to be done at a time, instead of a little earlier or later.
+func (s *starvation) along(now, at time.Duration) {
+	if now < s.wakeAt && at-now >= s.heartbeat/2 {
+		s.wakeAt = at
 	}
 }
 
