@@ -228,6 +228,9 @@ func (c Config) node() ha.Config {
 	for _, m := range c.Members {
 		n.Members = append(n.Members, ha.Member{Name: m.Name, Addr: m.Addr, Priority: m.Priority})
 	}
+	if c.State.is() { // a checkpoint is all of the state, so a large one is not written again for a little log
+		n.CheckpointBytes = max(64<<20, c.State.MaxBytes/4)
+	}
 	if t := c.TLS; t.Certificate != "" {
 		n.GetTLS = ha.TLSFiles(t.Certificate, t.Key, t.Authorities)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/ha"
 	"github.com/baton-ha/baton/internal/agent/state"
+	"github.com/baton-ha/baton/internal/loopback"
 )
 
 var (
@@ -91,16 +92,19 @@ func (s *stateful) logs() {
 	}
 }
 
-// loopback returns an address of 127.0.0.0/8 that only this process uses.
-func loopback(n int) string {
-	return fmt.Sprintf("127.%d.%d.%d:7100", 1+os.Getpid()>>8&0x7f, os.Getpid()&0xff, n)
+// membersOf gives members addresses.
+func membersOf(t *testing.T, names ...string) (list []Member) {
+	for _, name := range names {
+		list = append(list, Member{Name: name, Addr: loopback.Addr(t)})
+	}
+	return list
 }
 
-func stateConfig(dir, name string, members ...string) string {
+func stateConfig(dir, name string, members []Member) string {
 	text := fmt.Sprintf("name: %s\ncluster: state\ndir: %s/%s/member\nrun: [/proc/self/exe, state-program, %s/%s]\nstate: {pipe: true, dir: %s/%s/data, max_bytes: 4000000}\n"+
 		"stop_timeout: 5s\ncool_down: 100ms\nmembers:\n", name, dir, name, dir, name, dir, name)
-	for i, m := range members {
-		text += fmt.Sprintf("  - {name: %s, addr: %q}\n", m, loopback(i+1))
+	for _, m := range members {
+		text += fmt.Sprintf("  - {name: %s, addr: %q}\n", m.Name, m.Addr)
 	}
 	return text
 }
@@ -108,7 +112,7 @@ func stateConfig(dir, name string, members ...string) string {
 // alone is the configuration of one that is the only member, and does not lose the role on a slow machine.
 func alone(t *testing.T, dir string) Config {
 	t.Helper()
-	cfg, err := Read([]byte(stateConfig(dir, "a", "a") + "election_timeout: 20s\n"))
+	cfg, err := Read([]byte(stateConfig(dir, "a", membersOf(t, "a")) + "election_timeout: 20s\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,6 +156,7 @@ func TestState_Killed(t *testing.T) {
 	s := &stateful{T: t, dir: t.TempDir()}
 	agents := map[string]*exec.Cmd{}
 	names := []string{"a", "b", "c"}
+	members := membersOf(t, names...)
 	start := func(name string) {
 		log, err := os.OpenFile(s.dir+"/"+name+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 		if err != nil {
@@ -178,7 +183,7 @@ func TestState_Killed(t *testing.T) {
 		if err := os.Mkdir(s.dir+"/"+name, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(s.dir+"/"+name+".yaml", []byte(stateConfig(s.dir, name, names...)), 0o644); err != nil {
+		if err := os.WriteFile(s.dir+"/"+name+".yaml", []byte(stateConfig(s.dir, name, members)), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		start(name)

@@ -19,7 +19,7 @@ import (
 // restoreInto makes of a directory what files says, and leaves what is so already. It never follows a symbolic link out of it, and may be broken off
 // anywhere: the next one ends it. Nothing is synced: the log is, and after a power cut this is done again.
 func restoreInto(ctx context.Context, root *os.Root, files tree) error {
-	if err := clear(ctx, root, ".", files); err != nil {
+	if err := clearDir(ctx, root, ".", files); err != nil {
 		return err
 	}
 	order := slices.Sorted(maps.Keys(files))
@@ -48,8 +48,8 @@ func restoreInto(ctx context.Context, root *os.Root, files tree) error {
 	return nil
 }
 
-// clear removes what is not in files.
-func clear(ctx context.Context, root *os.Root, dir string, files tree) error {
+// clearDir removes what is not in files.
+func clearDir(ctx context.Context, root *os.Root, dir string, files tree) error {
 	if dir != "." {
 		if err := root.Chmod(dir, 0o700); err != nil { // so that one who is not root may look into it
 			return err
@@ -67,7 +67,7 @@ func clear(ctx context.Context, root *os.Root, dir string, files tree) error {
 		n := files[p]
 		switch {
 		case n != nil && n.mode.IsDir() && d.IsDir():
-			err = clear(ctx, root, p, files)
+			err = clearDir(ctx, root, p, files)
 		case n == nil || n.mode.IsDir() || !d.Type().IsRegular():
 			err = root.RemoveAll(p)
 		}
@@ -81,7 +81,7 @@ func clear(ctx context.Context, root *os.Root, dir string, files tree) error {
 func makeDir(root *os.Root, p string) error {
 	err := root.Mkdir(p, 0o700)
 	if errors.Is(err, fs.ErrExist) {
-		return nil // clear has seen that it is one
+		return nil // clearDir has seen that it is one
 	}
 	return err
 }
