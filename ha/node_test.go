@@ -19,7 +19,7 @@ import (
 )
 
 // patience bounds every wait of these tests; it is only ever used up by a failure.
-const patience = 30 * time.Second
+const patience = 60 * time.Second
 
 // counter is a state machine that adds up eight-byte numbers.
 type counter struct {

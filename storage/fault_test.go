@@ -86,9 +86,13 @@ func (l *life) after(what string) []state {
 func TestFailures(t *testing.T) {
 	rnd, v := testseed.Rand(t), newVerifier()
 	ends := map[bool]int{}
-	for n, done := 0, false; !done; n++ {
+	first, step := 0, 1
+	if few() {
+		first, step = rnd.IntN(2), 2
+	}
+	for n, done := first, false; !done; n += step {
 		kinds := rnd.Perm(8)
-		if *statesFlag == 1 {
+		if few() {
 			kinds = kinds[:1]
 		}
 		for _, kind := range kinds {

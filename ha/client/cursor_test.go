@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -85,8 +86,9 @@ func TestCursorPins(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	fill := func(bytes int) {
-		for range bytes / record {
-			c.put(make([]byte, record))
+		const together = 16
+		for left := bytes / record; left > 0; left -= together {
+			c.put(slices.Repeat([][]byte{make([]byte, record)}, min(left, together))...)
 		}
 	}
 	fill(2 * record)

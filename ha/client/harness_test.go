@@ -19,7 +19,7 @@ import (
 )
 
 // patience bounds every wait of these tests; it is only ever used up by a failure.
-const patience = 30 * time.Second
+const patience = 60 * time.Second
 
 func quiet() *slog.Logger {
 	level := slog.LevelError + 4
@@ -123,16 +123,17 @@ func (c *cluster) active() (*ha.Node, fence.Token) {
 	return found, token
 }
 
-// put appends a record on whoever is Active. Errors that leave it open are retried, too: then it may be there twice.
-func (c *cluster) put(record []byte) (index uint64) {
+// put appends records together on whoever is Active, and returns the index of the last. Errors that leave it open are retried, too: then they may be there
+// twice.
+func (c *cluster) put(records ...[]byte) (last uint64) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for {
 		n, token := c.active()
-		index, err := n.Append(ctx, token, record)
+		r, err := n.AppendBatch(ctx, token, records...)
 		if err == nil {
-			return index
+			return r.Index + uint64(len(records)) - 1
 		}
 		if ctx.Err() != nil {
 			c.t.Fatalf("append: %v", err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -163,9 +164,10 @@ func TestStoppedReader(t *testing.T) {
 	})
 	c.put(record)
 	<-stopped
-	for range count - 1 {
-		c.put(record)
+	for range count/10 - 1 {
+		c.put(slices.Repeat([][]byte{record}, 10)...)
 	}
+	c.put(slices.Repeat([][]byte{record}, 9)...)
 	if err := read(ctx, cl, 1, count); err != nil {
 		t.Error(err)
 	}
@@ -192,12 +194,14 @@ func TestUncommitted(t *testing.T) {
 	if _, err := n.Append(ctx, token, number(2)); err == nil {
 		t.Fatal("appended without a majority")
 	}
-	ctx, cancel = context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel = context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	seen := uint64(0)
 	for e, err := range cl.Subscribe(ctx, 1) {
 		if err == nil {
-			seen = e.Index
+			if seen = e.Index; seen == written {
+				time.AfterFunc(300*time.Millisecond, cancel)
+			}
 		}
 	}
 	if seen != written {
