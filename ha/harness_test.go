@@ -25,6 +25,11 @@ func quick(cfg *ha.Config) {
 	cfg.Heartbeat, cfg.ElectionTimeout = 50*time.Millisecond, time.Second
 }
 
+// steady makes a role last, whatever else the machine does, for tests that do all with one token. After a restart of all an election takes its time.
+func steady(cfg *ha.Config) {
+	cfg.Heartbeat, cfg.ElectionTimeout = 200*time.Millisecond, 15*time.Second
+}
+
 // eventually waits until ok, for as long as patience lasts.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()

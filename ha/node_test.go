@@ -274,7 +274,7 @@ func TestOneMember(t *testing.T) {
 
 func TestConcurrentAppends(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3, nil)
+	c := newCluster(t, 3, steady)
 	c.startAll()
 	n, token := c.active()
 	const writers, each = 64, 50

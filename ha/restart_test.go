@@ -2,6 +2,7 @@ package ha_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/baton-ha/baton/ha"
@@ -10,12 +11,16 @@ import (
 // A standby whose checkpoint includes the start of the epoch in force hears of no start any more.
 func TestStatus_ARestartedStandbyKnowsTheActive(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3, func(cfg *ha.Config) { cfg.CheckpointBytes = 4 << 10 })
+	c := newCluster(t, 3, func(cfg *ha.Config) {
+		steady(cfg)
+		cfg.CheckpointBytes = 4 << 10
+	})
 	c.startAll()
 	n, token := c.active()
 	standby := c.others(token.Holder)[0]
-	for i := range 100 {
-		if _, err := n.Append(t.Context(), token, append(number(uint64(i)), make([]byte, 1<<10)...)); err != nil {
+	for i := range uint64(10) {
+		records := slices.Repeat([][]byte{append(number(i), make([]byte, 1<<10)...)}, 10)
+		if _, err := n.AppendBatch(t.Context(), token, records...); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -15,6 +15,7 @@ func TestMem_Small(t *testing.T) {
 	t.Parallel()
 	const largest = 2 << 20
 	c := newCluster(t, 3, func(cfg *ha.Config) {
+		steady(cfg)
 		cfg.MemoryBytes, cfg.MaxRecord = 32<<20, largest
 		cfg.StateMachine = nil
 	})

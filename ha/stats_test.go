@@ -14,6 +14,7 @@ import (
 func TestStats(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3, func(cfg *ha.Config) {
+		steady(cfg)
 		cfg.MaxRecord, cfg.CheckpointBytes = 64<<10, 1<<10
 	})
 	c.start("a", "b", "c")
@@ -115,7 +116,7 @@ func second(_ uint64, err error) error { return err }
 
 func TestStatsOfASingleMember(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 1, nil)
+	c := newCluster(t, 1, steady)
 	c.start("a")
 	n, token := c.active()
 	ctx, cancel := context.WithCancel(t.Context())

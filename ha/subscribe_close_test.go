@@ -14,6 +14,7 @@ func TestG6_CloseWhileReadingFromDisk(t *testing.T) {
 	t.Parallel()
 	const count = 3000 // more than a subscriber reads ahead
 	c := newCluster(t, 1, func(cfg *ha.Config) {
+		steady(cfg)
 		cfg.CacheBytes = 16 << 10
 	})
 	c.startAll()

@@ -90,7 +90,7 @@ func TestT17_MutualTLS(t *testing.T) {
 		confs[name] = ours.member(t, name)
 	}
 	c := newCluster(t, 3, func(cfg *ha.Config) {
-		quick(cfg)
+		steady(cfg)
 		cfg.TLS = confs[cfg.Name]
 		if cfg.Name != "c" {
 			cfg.FormWithout = []string{"c"}

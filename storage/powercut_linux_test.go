@@ -62,6 +62,7 @@ func TestT14_PowerCut(t *testing.T) {
 		}
 		w.Close()
 		must(t, unix.Unmount(mnt, 0))
+		detached(t, img)
 	}
 }
 
@@ -181,6 +182,22 @@ func extImage(t *testing.T) (img, mnt string) {
 		}
 	})
 	return img, mnt
+}
+
+// detached waits until nobody has the file system of an image any more. Somebody with mounts of his own, as ip netns exec makes them, may have: then it
+// would not be mounted anew, but be the one again that has forgotten.
+func detached(t *testing.T, img string) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		out, err := exec.Command("losetup", "-j", img).Output()
+		must(t, err)
+		if len(out) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Skipf("somebody else holds the file system: %s", out)
+		}
+	}
 }
 
 func command(t *testing.T, args ...string) {

@@ -299,7 +299,9 @@ func TestOwnAuthorize(t *testing.T) {
 				asked.Store(&claim)
 				return c.f()
 			}
-			cb.HandshakeTimeout = 500 * time.Millisecond
+			if what == "does not return" {
+				cb.HandshakeTimeout = time.Second
+			}
 			b := listen(t, cb)
 			b.start(t, peerAt("a", "127.0.0.9:1"))
 			_, err := Probe(t.Context(), conf, b.self)

@@ -265,7 +265,7 @@ func hear(t *testing.T, addr string, b []byte) []byte {
 func TestT17_HostileOpenings(t *testing.T) {
 	t.Parallel()
 	c := config("b")
-	c.HandshakeTimeout = 200 * time.Millisecond
+	c.HandshakeTimeout = 500 * time.Millisecond
 	b := listen(t, c)
 	b.start(t, peerAt("a", "127.0.0.1:1"))
 	opening := session.AppendOpening(nil)

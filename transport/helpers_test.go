@@ -21,7 +21,7 @@ import (
 
 const patience = 30 * time.Second
 
-func TestMain(m *testing.M) { parallel.Main(m, 8) }
+func TestMain(m *testing.M) { parallel.Main(m, 6) }
 
 // recorder is a Handler that keeps everything.
 type recorder struct {

@@ -95,7 +95,7 @@ func TestT17_TLSLetsNobodyElseIn(t *testing.T) {
 	t.Parallel()
 	ca, stranger := newAuthority(t), newAuthority(t)
 	c := config("b")
-	c.TLS, c.HandshakeTimeout = ca.config(t), 500*time.Millisecond
+	c.TLS, c.HandshakeTimeout = ca.config(t), patience
 	hellos := make(chan struct{}, 100)
 	c.Hello = func() Hello { hellos <- struct{}{}; return Hello{Cluster: "jobs"} }
 	b := listen(t, c)

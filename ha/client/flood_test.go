@@ -19,8 +19,7 @@ var floodSessions = flag.Int("sessions", 17_000, "how many sessions TestT17_Sess
 // told so; the session of another client that goes on calling is not among them. For a million:
 //
 //	go test ./ha/client -run TestT17_SessionFlood -v -sessions=1000000
-func TestT17_SessionFlood(t *testing.T) {
-	t.Parallel()
+func TestT17_SessionFlood(t *testing.T) { // alone, since it looks at the memory of all
 	c := newCluster(t, 1, func(cfg *ha.Config) {
 		appending(cfg)
 		cfg.ElectionTimeout = 10 * time.Second // whatever else this machine does

@@ -42,8 +42,7 @@ func open(t *testing.T, m *session.Mux, kind string) *session.Stream {
 }
 
 // T17, T23: whatever clients do, it ends their own stream or session, what is held for them is bounded, and appends go on.
-func TestT17_HostileClients(t *testing.T) {
-	t.Parallel()
+func TestT17_HostileClients(t *testing.T) { // alone, since it looks at the memory of all
 	c := newCluster(t, 3, func(cfg *ha.Config) { cfg.MemoryBytes = 128 << 20 })
 	n, _ := c.active()
 	record := make([]byte, 16<<10)
