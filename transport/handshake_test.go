@@ -232,10 +232,11 @@ func TestProbe(t *testing.T) {
 		t.Errorf("nobody there: %v", err)
 	}
 	hole := blackHole(t, "c", false)
+	ca.HandshakeTimeout = patience
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 	defer cancel()
 	start := time.Now()
-	if _, err := Probe(ctx, ca, hole); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > time.Second {
+	if _, err := Probe(ctx, ca, hole); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > patience/2 {
 		t.Errorf("black hole: %v after %v", err, time.Since(start))
 	}
 	if _, err := Probe(t.Context(), Config{}, hole); err == nil {

@@ -190,6 +190,7 @@ func TestSnapshotCutAndSuperseded(t *testing.T) {
 	px.cut()
 	a.wait(t, "cut is reported", func() bool { return len(a.sent) == 1 && a.sent[0] != nil })
 
+	a.source = noise(1 << 20)
 	a.send(snap(2))
 	<-begun
 	a.send(newer(3), newer(4))
