@@ -183,8 +183,16 @@ func (c *Core) Step(now time.Duration, events ...Event) (Effects, error) {
 	return c.eff, err
 }
 
+// resume lets nothing that was not seen while the process did not run pass for something that did not happen.
+func (c *Core) resume(now time.Duration) {
+	if length := c.starving.resume(now); length > 0 {
+		c.stall.resume(length)
+	}
+}
+
 // step adds to the effects.
 func (c *Core) step(now time.Duration, events []Event) (err error) {
+	c.resume(now)
 	defer Catch("raft", &err)
 	for _, ev := range events {
 		if err := c.handle(now, ev); err != nil {

@@ -14,6 +14,7 @@ type Observer interface {
 // is driven or stepped again. It is what makes core and observer one machine with one mailbox, in the product and in the
 // simulator alike.
 func Drive(c *Core, o Observer, now time.Duration, posted []Mail) (Effects, error) {
+	c.resume(now)
 	own := c.events[:0]
 	for _, m := range posted {
 		switch m := m.(type) {

@@ -271,6 +271,8 @@ var parts = map[string]func() func(l line) (answer string, ok bool){
 				s.apply(now)
 			case "applied":
 				s.applied(now)
+			case "resumed":
+				s.resume(l.time("after"))
 			case "at":
 			default:
 				return "", false
@@ -321,9 +323,13 @@ var parts = map[string]func() func(l line) (answer string, ok bool){
 	"starved": func() func(line) (string, bool) {
 		s := starvation{timing: partTiming}
 		return func(l line) (string, bool) {
+			var out strings.Builder
 			now := l.time("now")
 			switch l.d.Cmd {
 			case "awake":
+				if length := s.resume(now); length > 0 {
+					fmt.Fprintf(&out, "a pause of %v; ", length)
+				}
 				s.awake(now, l.d.HasArg("busy"))
 			case "on-time":
 				for now = s.wakeAt; now < l.time("until"); now = s.wakeAt {
@@ -337,7 +343,8 @@ var parts = map[string]func() func(l line) (answer string, ok bool){
 			default:
 				return "", false
 			}
-			return fmt.Sprintf("debt %v, starved: %v, another would do better: %v, wakes at %v", s.debt, s.starved(), s.pressed(now), s.wakeAt), true
+			fmt.Fprintf(&out, "debt %v, starved: %v, another would do better: %v, wakes at %v", s.debt, s.starved(), s.pressed(now), s.wakeAt)
+			return out.String(), true
 		}
 	},
 	"quorum": func() func(line) (string, bool) {

@@ -49,6 +49,12 @@ func (s *stall) written(now time.Duration, w *Write) error {
 	return nil
 }
 
+// resume takes note that nobody could see an answer for so long, since the process did not run.
+func (s *stall) resume(length time.Duration) {
+	s.writtenAt += length
+	s.appliedAt += length
+}
+
 // apply takes note of an apply that is handed out.
 func (s *stall) apply(now time.Duration) {
 	if s.applies++; s.applies == 1 {

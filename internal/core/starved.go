@@ -10,6 +10,9 @@ import (
 // time that passes pays off. A member whose debt is high says so ([View], and in its echoes), waits longer before it
 // campaigns, and does not take a role up again at once that it
 // has just lost for it.
+//
+// A process that was stopped, or whose machine was, does not get to run either, for once and for long. That says nothing about what comes then, so the first such
+// pause in a while is not owed; nor is what was not answered meanwhile (stall.go).
 
 const (
 	starvedPart  = 4 // of the time, one part of this many, may be lateness
@@ -20,6 +23,8 @@ const (
 	firstHold    = 2  // election timeouts for which a role that was lost is not taken up again
 	maxHolds     = 6  // doublings of that
 	forgetHold   = 64 // election timeouts without a loss after which it is the first again
+	pauseAgain   = 10 // election timeouts after a pause in which the next one is owed
+	pausePart    = 4  // of an election timeout, one part of this many is a pause, if that is two heartbeats
 )
 
 // largeRest is how many election timeouts a large batch may be felt.
@@ -33,6 +38,7 @@ type starvation struct {
 	debt   time.Duration
 	lates  int           // how often it was woken late while there was a debt
 	latest time.Duration // the greatest lateness since it was told
+	paused time.Duration // when the last pause was over, 0: there was none
 	told   bool          // it was starved, and has not caught up since
 	// largeTill is until when its own large records may be what makes it late: another would have them next.
 	largeTill time.Duration
@@ -49,15 +55,8 @@ func (s *starvation) awake(now time.Duration, busy bool) {
 	if s.wakeAt != 0 && now < s.wakeAt {
 		return
 	}
-	if late := now - s.wakeAt; s.wakeAt != 0 {
-		if s.debt == 0 {
-			s.lates = 0
-		}
-		if late >= s.heartbeat/2 {
-			s.lates++
-		}
-		s.debt = min(s.debt+late, maxDebt*s.election)
-		s.latest = max(s.latest, late)
+	if s.wakeAt != 0 {
+		s.owe(now - s.wakeAt)
 	}
 	s.wakeAt = now + s.heartbeat
 	if !busy && !s.owes() {
@@ -81,7 +80,32 @@ func (s *starvation) along(now, at time.Duration) {
 	}
 }
 
-// starved reports whether this member has not got to run for a good part of the last time. One long pause does not count.
+// owe adds a lateness to the debt.
+func (s *starvation) owe(late time.Duration) {
+	if s.debt == 0 {
+		s.lates = 0
+	}
+	if late >= s.heartbeat/2 {
+		s.lates++
+	}
+	s.debt = min(s.debt+late, maxDebt*s.election)
+	s.latest = max(s.latest, late)
+}
+
+// resume takes note of a pause that is over, before anything else does, and returns how long it was, 0 if there was none.
+func (s *starvation) resume(now time.Duration) (length time.Duration) {
+	length = now - s.wakeAt
+	if s.wakeAt == 0 || length < max(2*s.heartbeat, s.election/pausePart) {
+		return 0
+	}
+	if s.paused != 0 && s.wakeAt-s.paused < pauseAgain*s.election {
+		s.owe(length)
+	}
+	s.wakeAt, s.paused = now, now
+	return length
+}
+
+// starved reports whether this member has not got to run for a good part of the last time.
 func (s *starvation) starved() bool {
 	return s.debt >= s.election/2 && s.lates >= severalLates
 }
