@@ -35,6 +35,7 @@ var hunted = []struct {
 	{"births", births},
 	{"repeated", repeated},
 	{"starved", starvedActive},
+	{"paused", paused},
 	{"entries swallowed", stuck},
 	{"sickness", sickness},
 	{"kept out", kept},
