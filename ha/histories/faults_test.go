@@ -77,9 +77,45 @@ func (f *faults) start(m ha.Member, host string) {
 func (f *faults) handler() bool { return f.seed%2 == 0 }
 
 // tell gives one of those that stay an order.
-func (f *faults) tell(order string) {
-	_, _ = io.WriteString(f.running[f.members[f.r.IntN(len(f.members))].Name].stdin, order+"\n")
+func (f *faults) tell(order string) { f.order(f.members[f.r.IntN(len(f.members))].Name, order) }
+
+func (f *faults) order(name, order string) { _, _ = io.WriteString(f.running[name].stdin, order+"\n") }
+
+// expire lets the session of a member expire while calls of it are under way that it must repeat: they get no answer, since the Active is stopped before, or
+// its answers are lost; then the caller is stopped, and the Active killed, and others use more sessions than are kept.
+func (f *faults) expire() {
+	f.mu.Lock()
+	active := f.active
+	f.mu.Unlock()
+	i := slices.IndexFunc(f.members, func(m ha.Member) bool { return f.running[m.Name].name == active })
+	if i < 0 {
+		return
+	}
+	a, caller, other := f.members[i], f.members[(i+1)%3], f.members[(i+2)%3]
+	if f.hosts != nil && f.r.IntN(2) == 0 {
+		f.hosts.Cut(caller.Name, false, true)
+		defer f.hosts.Heal(caller.Name)
+	} else {
+		f.signal(a.Name, syscall.SIGSTOP)
+	}
+	f.pause(50, 150) // below an election timeout
+	f.signal(caller.Name, syscall.SIGSTOP)
+	defer f.signal(caller.Name, syscall.SIGCONT)
+	f.running[a.Name].kill()
+	f.start(a, a.Name)
+	floods := func() int {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.noted["flood"]
+	}
+	before := floods()
+	for tries := 0; tries < 7 && floods() == before; tries++ {
+		f.pause(400, 500) // somebody must be Active first
+		f.order(other.Name, "flood")
+	}
 }
+
+func (f *faults) signal(name string, s syscall.Signal) { _ = f.running[name].cmd.Process.Signal(s) }
 
 // pause waits for some time below a bound.
 func (f *faults) pause(least, most int) {
@@ -95,7 +131,7 @@ func (f *faults) one() {
 		kinds = append(kinds, "cut", "cut")
 	}
 	if !f.handler() { // of which no more than so many run: a flood would be refused
-		kinds = append(kinds, "expire")
+		kinds = append(kinds, "expire", "expire")
 	}
 	kind := kinds[f.r.IntN(len(kinds))]
 	f.made[kind]++
@@ -106,9 +142,8 @@ func (f *faults) one() {
 		f.start(m, m.Name)
 	case "stop":
 		f.stop(m.Name, 0, 1500)
-	case "expire": // while it is stopped others use more sessions than are kept
-		f.tell("flood")
-		f.stop(m.Name, 1000, 2500)
+	case "expire":
+		f.expire()
 	case "cut":
 		shape := 1 + f.r.IntN(3)
 		f.hosts.Cut(m.Name, shape&1 != 0, shape&2 != 0)
@@ -125,9 +160,9 @@ func (f *faults) one() {
 
 // stop stops a process for some time.
 func (f *faults) stop(name string, least, most int) {
-	_ = f.running[name].cmd.Process.Signal(syscall.SIGSTOP)
+	f.signal(name, syscall.SIGSTOP)
 	f.pause(least, most)
-	_ = f.running[name].cmd.Process.Signal(syscall.SIGCONT)
+	f.signal(name, syscall.SIGCONT)
 }
 
 // comeOrGo has a fourth member added, or removed and killed.

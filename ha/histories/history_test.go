@@ -93,6 +93,7 @@ type court struct {
 	history []porcupine.Operation
 	open    map[string]porcupine.Operation // by process and call
 	noted   map[string]int                 // what else the processes say has happened
+	active  string                         // the process that has become Active last
 	unknown int
 }
 
@@ -102,7 +103,9 @@ func (c *court) hear(process, line string) {
 	defer c.mu.Unlock()
 	f := strings.Fields(line)
 	if f[0] == "N" {
-		c.noted[f[1]]++
+		if c.noted[f[1]]++; f[1] == "active" {
+			c.active = process
+		}
 		return
 	}
 	id := process + " " + f[1]
@@ -194,21 +197,28 @@ func (p *process) kill() {
 // TestHistories: calls and reads of processes that are killed, stopped, cut off, added and removed meanwhile, and whose sessions expire, can be
 // explained by one order.
 func TestHistories(t *testing.T) {
-	judged := 0
+	judged, expired := 0, 0
 	for seed := *first; seed < *first+uint64(*runs); seed++ {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
-			if history(t, seed) {
+			ok, told := history(t, seed)
+			if ok {
 				judged++
 			}
+			expired += told
 		})
 	}
 	if judged == 0 && *runs > 0 {
 		t.Error("not one history could be judged")
 	}
+	t.Logf("%d calls were told that their session had expired", expired)
+	if expired == 0 && *runs >= 10 {
+		t.Error("nobody was told that a session had expired")
+	}
 }
 
-// history makes one, and reports whether it could be judged: with many calls of unknown fate that can take for ever.
-func history(t *testing.T, seed uint64) (judged bool) {
+// history makes one, and reports whether it could be judged, which can take for ever with many calls of unknown fate, and how many
+// calls were told that their session had expired.
+func history(t *testing.T, seed uint64) (judged bool, expired int) {
 	c := &court{T: t, open: map[string]porcupine.Operation{}, noted: map[string]int{}}
 	f := newFaults(c, seed)
 	defer f.close()
@@ -240,7 +250,7 @@ func history(t *testing.T, seed uint64) (judged bool) {
 		path := filepath.Join(t.ArtifactDir(), "history.html")
 		t.Errorf("there is no order that explains it; see %s: %v", path, porcupine.VisualizePath(model, info, path))
 	}
-	return result != porcupine.Unknown && len(c.history) > 0
+	return result != porcupine.Unknown && len(c.history) > 0, c.noted["expired"]
 }
 
 // judging is how long the judge may think about one history.

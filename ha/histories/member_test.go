@@ -76,16 +76,17 @@ func (c member) run() {
 			return res.Answers[0], nil
 		}
 	}
-	n, err := ha.Open(cfg)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
 	var mu sync.Mutex
 	say := func(format string, args ...any) {
 		mu.Lock()
 		defer mu.Unlock()
 		fmt.Printf(format+"\n", args...) // one write each
+	}
+	cfg.OnActive = func(context.Context, fence.Token) error { say("N active"); return nil }
+	n, err := ha.Open(cfg)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 	stopping, stop := context.WithCancel(context.Background())
 	var working sync.WaitGroup
@@ -175,7 +176,7 @@ func (c member) call(n *ha.Node, m *machine, r *rand.Rand, id string, say func(s
 		fmt.Sprintf("add %s %d", key, amount), fmt.Sprintf("add %s %d", key, amount), fmt.Sprintf("set %s %d", key, amount),
 		"get " + key, "read " + key, "read " + key, fmt.Sprintf("enq %s %d", queue, amount), "deq " + queue,
 	}[r.IntN(8)]
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // longer than it takes to make its session expire
 	defer cancel()
 	say("B %s %d %s", id, clock(), command)
 	var answer []byte
