@@ -34,7 +34,7 @@ func (p *patients) ill(name string, how func(ctx context.Context) error) {
 
 func (p *patients) install(cfg *ha.Config) {
 	name := cfg.Name
-	cfg.HealthInterval, cfg.HealthTimeout, cfg.HealthStrikes = 10*time.Millisecond, 50*time.Millisecond, 2
+	cfg.HealthInterval, cfg.HealthTimeout, cfg.HealthStrikes = 10*time.Millisecond, 200*time.Millisecond, 2
 	cfg.Health = func(ctx context.Context) error {
 		p.mu.Lock()
 		if p.calls[name]++; p.calls[name] > 1 {

@@ -14,7 +14,10 @@ import (
 // A directory can be looked into while its member runs, and when files in it are damaged.
 func TestInspect(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 1, shortLog)
+	c := newCluster(t, 1, func(cfg *ha.Config) {
+		shortLog(cfg)
+		steady(cfg)
+	})
 	c.startAll()
 	n, token := c.active()
 	for i := range uint64(200) {

@@ -208,6 +208,9 @@ func TestThreeMembers(t *testing.T) {
 	}
 	c.awaitSum(45, 10)
 	for name, n := range c.nodes {
+		eventually(t, name+" knows the Active", func() bool { return n.Status().Active == token.Holder })
+	}
+	for name, n := range c.nodes {
 		want := uint64(1)
 		for e, err := range n.Subscribe(ctx, 1) {
 			if err != nil || e.Index != want || e.Epoch != token.Epoch || string(e.Data) != string(number(want-1)) {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,8 +17,9 @@ import (
 
 // sickAtFirst has the first OnActive fail.
 func sickAtFirst() *roles {
+	var once atomic.Bool
 	return &roles{onActive: func(ctx context.Context, c *call) error {
-		if c.token.Epoch == 1 {
+		if once.CompareAndSwap(false, true) {
 			return errSick
 		}
 		<-ctx.Done()

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/baton-ha/baton/fence"
 	"github.com/baton-ha/baton/ha"
@@ -16,7 +17,7 @@ import (
 func TestT10_QuorumLoss(t *testing.T) {
 	t.Parallel()
 	r := new(roles)
-	c := withRoles(t, 3, r, nil)
+	c := withRoles(t, 3, r, func(cfg *ha.Config) { cfg.ElectionTimeout = 5 * time.Second }) // nothing else is to end the role
 	c.startAll()
 	n, token := c.active()
 	eventually(t, "OnActive runs", func() bool { return len(r.of(token.Epoch)) == 1 })

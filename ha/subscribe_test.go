@@ -16,7 +16,7 @@ import (
 func TestT12_ManySubscribers(t *testing.T) {
 	t.Parallel()
 	const subscribers, batch = 51, 40
-	c := newCluster(t, 3, quick)
+	c := newCluster(t, 3, nil)
 	c.startAll()
 	var mu sync.Mutex // guards live
 	live := map[string]*ha.Node{}
