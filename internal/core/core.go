@@ -289,6 +289,9 @@ func (c *Core) look(now time.Duration) {
 	if was {
 		c.endReads(ErrNotLeader) // of this leadership
 	}
+	if st.RaftState == raft.StateCandidate {
+		c.voter.polled(now, len(c.members.voters.all()))
+	}
 	c.voter.deaf = false
 	c.seen = seen{leader: st.Lead, term: st.HardState.GetTerm(), state: st.RaftState}
 	c.progress.end(c.leader != 0 && c.leader != c.cfg.ID)

@@ -32,6 +32,7 @@ type voter struct {
 	// appendedAt is when it last sent records: nothing is decided by that.
 	appendedAt time.Duration
 	hunts      int  // quick campaigns left, to replace a dead leader
+	asks       int  // how often more the others are asked in the first of them whether they would vote
 	tries      int  // campaigns since there was a sign of life, but for those of a hunt
 	deaf       bool // the leader does not hear a quorum: what comes from it is no sign of life
 	patient    bool // it has waited once more before it campaigns
@@ -50,6 +51,13 @@ const rankDelay = 10 * time.Millisecond
 
 // maxHunts is how often a member campaigns in quick succession to replace a dead leader.
 const maxHunts = 8
+
+// Before the second it asks up to maxAsks times more, so far apart, whether it would get the votes: the others, who get the evidence a
+// little later, do not answer before.
+const (
+	maxAsks  = 4
+	askAgain = 2 * time.Millisecond
+)
 
 // never is a time that does not come.
 const never = 100 * 365 * 24 * time.Hour
@@ -105,15 +113,33 @@ func (v *voter) due(now time.Duration, starved bool) bool {
 // is the next, so that they do not split the vote. The others may get the evidence a little later and refuse until then, so
 // it tries a few times.
 func (v *voter) hunt(now time.Duration, rank int) {
-	v.hunts = maxHunts
-	v.electAt = now + time.Duration(rank)*rankDelay + v.random(rankDelay/2)
+	v.hunts, v.asks = maxHunts, maxAsks
+	v.electAt = now + time.Duration(rank)*rankDelay + v.random(askAgain/2)
+}
+
+// polled begins the wait for the votes themselves, for which the others have to write.
+func (v *voter) polled(now time.Duration, voters int) {
+	if v.hunts > 0 {
+		v.asks = 0
+		v.electAt = now + v.afterHunt(voters)
+	}
+}
+
+// afterHunt is how long a quick campaign among so many voters may take.
+func (v *voter) afterHunt(voters int) time.Duration {
+	return time.Duration(voters)*rankDelay + v.random(rankDelay)
 }
 
 // again sets the clock after a campaign among so many voters: for when all of them have had their turn.
 func (v *voter) again(now, debt time.Duration, voters int) {
-	if v.hunts > 0 {
+	switch {
+	case v.hunts > 0 && v.asks > 0:
+		v.asks--
+		v.electAt = now + askAgain
+		return
+	case v.hunts > 0:
 		v.hunts--
-		v.electAt = now + time.Duration(voters)*rankDelay + v.random(rankDelay)
+		v.electAt = now + v.afterHunt(voters)
 		return
 	}
 	cycle := min(time.Duration(voters)*v.step()<<min(v.tries, maxSlower), v.election)
