@@ -195,7 +195,7 @@ func TestT16_SigkillLoop(t *testing.T) {
 		w.start(c, victim)
 		w.until("the victim is back, under load", func() bool { return w.settled[victim] && w.acks >= load })
 		if *killRounds > 2 { // for the figure: a member that has just started helps in no election before an election timeout is over
-			over := time.Now().Add(1200 * time.Millisecond)
+			over := time.Now().Add(c.config(victim).ElectionTimeout * 6 / 5)
 			w.until("the victim may vote", func() bool { return time.Now().After(over) })
 		}
 	}
