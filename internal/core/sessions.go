@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 )
 
 // A caller who does not know what became of a request asks again. So that the request takes effect once (G10) it has an id: a session, and
@@ -72,7 +70,7 @@ type Sessions struct {
 type session struct {
 	id           SessionID
 	floor        uint64 // requests below are forgotten
-	outcomes     map[uint64]Outcome
+	outcomes     outcomes
 	answers      int    // bytes of
 	losing       uint64 // whose answers were given up last, for their size
 	older, newer *session
@@ -94,7 +92,7 @@ func (t *Sessions) Look(id RequestID) (out Outcome, known bool, err error) {
 	case id.Number < s.floor:
 		return out, false, fmt.Errorf("%w: the answer to request %d was given, or those of %d later ones were", ErrSessionExpired, id.Number, SessionWindow)
 	}
-	out, known = s.outcomes[id.Number]
+	out, known = s.outcomes.get(id.Number)
 	return out, known, nil
 }
 
@@ -105,7 +103,7 @@ func (t *Sessions) Apply(id RequestID, out Outcome) {
 		if !t.expired.before(id.Session) {
 			return // it has expired while the request was under way, and stays so
 		}
-		s = &session{id: id.Session, outcomes: map[uint64]Outcome{}}
+		s = &session{id: id.Session}
 		if t.byID == nil {
 			t.byID = map[SessionID]*session{}
 		}
@@ -133,8 +131,10 @@ func (t *Sessions) keep(s *session, number uint64, out Outcome) {
 	if size := sizeOfAnswers(out.Answers); size > maxKept {
 		out.Answers, out.Lost = nil, true
 	}
-	t.drop(s, number)
-	s.outcomes[number] = out
+	if old, ok := s.outcomes.get(number); ok {
+		t.dropped(s, old)
+	}
+	s.outcomes.put(number, out)
 	size := sizeOfAnswers(out.Answers)
 	s.answers += size
 	t.size += outcomeSize + size
@@ -142,45 +142,37 @@ func (t *Sessions) keep(s *session, number uint64, out Outcome) {
 		if s.losing++; s.losing < s.floor || s.losing >= s.floor+SessionWindow {
 			s.losing = s.floor
 		}
-		if o, ok := s.outcomes[s.losing]; ok && s.losing != number {
+		if o, ok := s.outcomes.get(s.losing); ok && s.losing != number {
 			size := sizeOfAnswers(o.Answers)
 			s.answers -= size
 			t.size -= size
-			s.outcomes[s.losing] = Outcome{Index: o.Index, Lost: o.Lost || size > 0}
+			s.outcomes.put(s.losing, Outcome{Index: o.Index, Lost: o.Lost || size > 0})
 		}
 	}
 }
 
-// drop drops an outcome.
-func (t *Sessions) drop(s *session, number uint64) {
-	if o, ok := s.outcomes[number]; ok {
-		size := sizeOfAnswers(o.Answers)
-		s.answers -= size
-		t.size -= outcomeSize + size
-		delete(s.outcomes, number)
-	}
+// dropped takes note that an outcome is not kept any more.
+func (t *Sessions) dropped(s *session, o Outcome) {
+	size := sizeOfAnswers(o.Answers)
+	s.answers -= size
+	t.size -= outcomeSize + size
 }
 
 // forget drops the outcomes of all requests below a number.
 func (t *Sessions) forget(s *session, floor uint64) {
-	if floor-s.floor <= uint64(len(s.outcomes)) {
-		for n := s.floor; n < floor; n++ {
-			t.drop(s, n)
-		}
-	} else {
-		for n := range s.outcomes {
-			if n < floor {
-				t.drop(s, n)
-			}
-		}
+	below := s.outcomes.cut(floor)
+	for _, o := range below {
+		t.dropped(s, o.Outcome)
 	}
+	clear(below)
 	s.floor = floor
 }
 
 // expire drops a session.
 func (t *Sessions) expire(s *session) {
-	t.forget(s, 1<<64-1)
-	t.drop(s, 1<<64-1)
+	for _, o := range s.outcomes {
+		t.dropped(s, o.Outcome)
+	}
 	t.unlink(s)
 	delete(t.byID, s.id)
 	t.size -= sessionSize
@@ -247,9 +239,8 @@ func (t *Sessions) Encode() []byte {
 		id(s.id)
 		b = le.AppendUint64(le.AppendUint64(b, s.floor), s.losing)
 		b = le.AppendUint32(b, uint32(len(s.outcomes)))
-		for _, n := range slices.Sorted(maps.Keys(s.outcomes)) {
-			o := s.outcomes[n]
-			b = le.AppendUint64(le.AppendUint64(b, n), o.Index)
+		for _, o := range s.outcomes {
+			b = le.AppendUint64(le.AppendUint64(b, o.number), o.Index)
 			lost := byte(0)
 			if o.Lost {
 				lost = 1
@@ -279,7 +270,7 @@ func DecodeSessions(b []byte) (t Sessions, err error) {
 	t.expired = SessionID{r.u64(), r.u64()}
 	t.byID = map[SessionID]*session{}
 	for range r.u32() {
-		s := &session{id: SessionID{r.u64(), r.u64()}, floor: r.u64(), losing: r.u64(), outcomes: map[uint64]Outcome{}}
+		s := &session{id: SessionID{r.u64(), r.u64()}, floor: r.u64(), losing: r.u64()}
 		for range r.u32() {
 			n, o := r.u64(), Outcome{Index: r.u64()}
 			o.Lost = r.bytes(1)[0] == 1
@@ -297,7 +288,7 @@ func DecodeSessions(b []byte) (t Sessions, err error) {
 			if r.failed {
 				break
 			}
-			s.outcomes[n] = o
+			s.outcomes.put(n, o)
 			size := sizeOfAnswers(o.Answers)
 			s.answers += size
 			t.size += outcomeSize + size
