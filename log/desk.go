@@ -27,16 +27,48 @@ type requestKey struct {
 
 // A place is where the records of a request are, whose fate is unknown.
 type place struct {
-	key       requestKey
 	b         *pending
 	at, count int
 }
 
-// await takes note of a request that is put into the batch. It happens before the batch can be settled, which takes the note away.
-func (b *pending) await(of *core.RequestID, at, count int) {
-	p := &place{requestKey{of.Session, of.Number}, b, at, count}
-	b.requests = append(b.requests, p)
-	b.gather.requests.Store(p.key, p)
+// Requests are those whose fate is unknown, and the last place that each was given.
+type requests struct {
+	mu sync.Mutex // guards of; held for looking up and taking notes
+	of map[requestKey]place
+}
+
+// await takes note of a request that is put into a batch. It happens before the batch can be settled, which takes the note away.
+func (r *requests) await(of *core.RequestID, at place) {
+	key := requestKey{of.Session, of.Number}
+	at.b.requests = append(at.b.requests, key)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.of == nil {
+		r.of = make(map[requestKey]place)
+	}
+	r.of[key] = at
+}
+
+// look returns where a request is.
+func (r *requests) look(key requestKey) (at place, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at, ok = r.of[key]
+	return at, ok
+}
+
+// settled takes the notes of a batch away.
+func (r *requests) settled(b *pending) {
+	if len(b.requests) == 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, key := range b.requests {
+		if r.of[key].b == b {
+			delete(r.of, key)
+		}
+	}
 }
 
 // append appends the records of a request, unless it is found to have been appended before: then where is it, or what has become of it.
@@ -61,10 +93,8 @@ func (d *desk) append(g *gatherer, epoch uint64, id core.RequestID, records [][]
 	if err != nil || done {
 		return at, false, &out, err
 	}
-	if p, ok := g.requests.Load(requestKey{id.Session, id.Number}); ok {
-		if p := p.(*place); p.b.Epoch == epoch {
-			return *p, false, nil, nil
-		}
+	if p, ok := g.requests.look(requestKey{id.Session, id.Number}); ok && p.b.Epoch == epoch {
+		return p, false, nil, nil
 	}
 	b, n, first, err := g.put(epoch, &id, records)
 	return place{b: b, at: n, count: len(records)}, first, nil, err

@@ -18,7 +18,7 @@ type gatherer struct {
 	closed  atomic.Pointer[error]
 	refused atomic.Pointer[error] // why nothing is taken for the time being: one of refusal
 
-	requests sync.Map // those whose fate is unknown: their requestKey to the last *place that they were given
+	requests requests
 
 	alone atomic.Pointer[pending] // those of large records, newest first, on their way to large
 
@@ -42,7 +42,7 @@ type pending struct {
 	settled atomic.Bool   // done is closed, or about to be
 	next    *pending      // in gatherer.alone
 
-	requests []*place // of those that are in it
+	requests []requestKey // of those that are in it
 
 	began    time.Time // when its first record came
 	proposed time.Time // zero: it was not
@@ -90,9 +90,7 @@ func (b *pending) Settle(err error) {
 	b.gather.counts.settled(b, err)
 	b.err = err
 	close(b.done)
-	for _, p := range b.requests {
-		b.gather.requests.CompareAndDelete(p.key, p)
-	}
+	b.gather.requests.settled(b)
 }
 
 // fate returns the index of the at-th record, once done is closed, or why it has none.
@@ -156,7 +154,7 @@ func (b *pending) put(of *core.RequestID, records [][]byte) {
 	at := b.Count
 	if of != nil {
 		b.AddRequest(*of, records)
-		b.await(of, at, len(records))
+		b.gather.requests.await(of, place{b, at, len(records)})
 		return
 	}
 	for _, r := range records {
