@@ -19,16 +19,21 @@ import (
 // writes counts the writes of flush on a lane.
 type writes struct{ all, partial atomic.Int32 }
 
-func (w *writes) watch(n *nowWriter) *nowWriter {
-	try := n.try
-	n.try = func(fd uintptr) {
-		try(fd)
-		w.all.Add(1)
-		if len(n.b) > 0 {
-			w.partial.Add(1)
-		}
+func (w *writes) watch(n nowWriter) nowWriter { return watched{n, w} }
+
+// watched is a nowWriter whose writes are counted.
+type watched struct {
+	nowWriter
+	*writes
+}
+
+func (w watched) Write(b []byte) ([]byte, error) {
+	rest, err := w.nowWriter.Write(b)
+	w.all.Add(1)
+	if len(rest) > 0 {
+		w.partial.Add(1)
 	}
-	return n
+	return rest, err
 }
 
 // writerless starts a member whose lanes to "b" are connected, as far as Send knows, and have no writer. What flush writes
@@ -86,17 +91,24 @@ func TestSendWritesItself(t *testing.T) {
 	}
 }
 
+// noted is a nowWriter that tells before it writes.
+type noted struct {
+	nowWriter
+	tell func()
+}
+
+func (n noted) Write(b []byte) ([]byte, error) {
+	n.tell()
+	return n.nowWriter.Write(b)
+}
+
 // A heartbeat is on its way before what is bulk is even encoded, whatever its place is among what is sent.
 func TestHeartbeatsGoFirst(t *testing.T) {
 	a, _, _, _ := writerless(t)
 	p := a.dir.Load().byName["b"]
 	var order []Purpose
 	for _, l := range []*lane{p.bulk, p.control} {
-		try := l.inline.try
-		l.inline.try = func(fd uintptr) {
-			order = append(order, l.purpose)
-			try(fd)
-		}
+		l.inline = noted{l.inline, func() { order = append(order, l.purpose) }}
 	}
 	a.send(app("a", "b", 1, make([]byte, 100<<10)), msg(raftpb.MsgHeartbeat, "a", "b", 1))
 	if len(order) != 2 || order[0] != PurposeControl {
@@ -166,7 +178,7 @@ func TestOrderWithAReaderThatIsSlow(t *testing.T) {
 	l := a.dir.Load().byName["b"].bulk
 	var w writes
 	l.mu.Lock()
-	w.watch(l.inline)
+	l.inline = w.watch(l.inline)
 	l.mu.Unlock()
 
 	data := func(i uint64) []byte {

@@ -50,10 +50,10 @@ type lane struct {
 	rest   []byte // begun by flush
 	bytes  int64  // of queue and rest, and of what is being written
 	up     bool
-	busy   bool       // the writer has taken something
-	inline *nowWriter // what flush writes to; nil: not connected, TLS, or failed
-	failed error      // of flush; ends the connection
-	told   []*Group   // were told of an overflow since the queue last moved
+	busy   bool      // the writer has taken something
+	inline nowWriter // what flush writes to; nil: not connected, TLS, or failed
+	failed error     // of flush; ends the connection
+	told   []*Group  // were told of an overflow since the queue last moved
 	counts laneCounts
 }
 
@@ -139,7 +139,7 @@ func (l *lane) flush() {
 	if err == nil {
 		l.counts.sent.add(frames, int64(len(b)))
 		l.progress.sent.Add(int64(len(b)))
-		b, err = l.inline.write(b)
+		b, err = l.inline.Write(b)
 	} else {
 		l.counts.dropped.add(frames, l.bytes)
 	}
@@ -192,7 +192,7 @@ func (l *lane) release(frames int, bytes int64) {
 }
 
 // setUp begins a connection. Without inline all is left to the writer.
-func (l *lane) setUp(inline *nowWriter) {
+func (l *lane) setUp(inline nowWriter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.up, l.inline, l.number = true, inline, 0
@@ -222,10 +222,15 @@ func (l *lane) setDown() {
 	l.up, l.busy, l.inline, l.failed = false, false, nil, nil
 }
 
-// inlineOf returns what writes to a connection without waiting, or nil: of a TLS record all must be written, or nothing.
-func inlineOf(l *session.Link) *nowWriter {
-	if l.Conn != l.Raw {
-		return nil
+// A nowWriter writes what can be written without waiting.
+type nowWriter interface {
+	Write(b []byte) (rest []byte, err error)
+}
+
+// inlineOf returns that of a connection, or nil.
+func inlineOf(l *session.Link) nowWriter {
+	if w := session.NewNowWriter(l); w != nil {
+		return w
 	}
-	return newNowWriter(l.Raw)
+	return nil
 }

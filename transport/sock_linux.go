@@ -3,13 +3,10 @@ package transport
 import (
 	"math"
 	"net"
-	"os"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/baton-ha/baton/internal/session"
 )
 
 // roundTrip asks the kernel.
@@ -33,44 +30,4 @@ func roundTrip(conn net.Conn) (r RoundTrip) {
 		}
 	})
 	return r
-}
-
-// nowWriter writes to a socket what fits into its buffer now.
-type nowWriter struct {
-	rc  syscall.RawConn
-	try func(fd uintptr) // made once: a closure for each write would be garbage
-	b   []byte
-	err error
-}
-
-// newNowWriter returns nil if c is not a socket.
-func newNowWriter(c net.Conn) *nowWriter {
-	sc, ok := c.(syscall.Conn)
-	if !ok {
-		return nil
-	}
-	rc, err := sc.SyscallConn()
-	if err != nil {
-		return nil
-	}
-	w := &nowWriter{rc: rc}
-	w.try = func(fd uintptr) {
-		n, err := session.WriteNow(fd, w.b)
-		w.b, w.err = w.b[n:], err
-	}
-	return w
-}
-
-// write returns what did not fit. It never waits: the socket does not block, and RawConn's Control, unlike its Write,
-// neither waits for somebody in the middle of a Write, whom the caller excludes, nor minds the deadline that he has left.
-func (w *nowWriter) write(b []byte) (rest []byte, err error) {
-	w.b = b
-	if err := w.rc.Control(w.try); err != nil {
-		return b, err
-	}
-	rest, w.b = w.b, nil
-	if w.err != nil && w.err != syscall.EAGAIN {
-		return rest, os.NewSyscallError("write", w.err)
-	}
-	return rest, nil
 }

@@ -57,8 +57,10 @@ type Handler func(ctx context.Context, st *Stream) error
 // Mux carries the streams of one session. Its methods may be called from any goroutine.
 //
 // Two goroutines are its own: the reader, which never waits for anything but the connection, and the writer. Streams put their
-// frames into out, and wait in a queue, each for its turn, while that is full; the writer takes all of out at once. Credit, pings
-// and pongs go before out.
+// frames into out, and wait in a queue, each for its turn, while that is full. Who has written then writes all of out at once where that
+// cannot block, and leaves what the kernel does not take, or all with TLS, to the writer. Credit, pings and pongs go before out.
+//
+// Invariant: one at a time writes to the connection: who has set busy, the writer as long as there is a rest.
 //
 // Invariant: while the queue is not empty, out is not either, or somebody has been given a turn who has not used it: the
 // writer gives turns whenever it takes out, and who does not use a turn passes it on.
@@ -67,6 +69,7 @@ type Mux struct {
 	c       StreamConfig
 	dialled bool
 	heard   atomic.Uint64 // frames
+	now     *NowWriter    // nil: all is the writer's
 	wake    chan struct{} // 1: there is work for the writer
 	done    chan struct{} // closed when err is set
 	wg      sync.WaitGroup
@@ -80,6 +83,11 @@ type Mux struct {
 	tailID  uint64 // whose that is
 	queue   []chan struct{}
 	credits []*Stream // have something to grant
+	busy    bool      // somebody writes
+	first   []byte    // memory of who writes, as spare is
+	spare   []byte
+	rest    []byte // what the kernel did not take of what is in their memory
+	failed  error  // of a write that was not the writer's
 	ping    bool
 	pong    bool
 	closing bool
@@ -91,7 +99,7 @@ type Mux struct {
 func NewMux(l *Link, dialled bool, c StreamConfig) *Mux {
 	m := &Mux{
 		l: l, c: c.withDefaults(), dialled: dialled, tail: -1,
-		wake: make(chan struct{}, 1), done: make(chan struct{}), streams: map[uint64]*Stream{},
+		wake: make(chan struct{}, 1), done: make(chan struct{}), streams: map[uint64]*Stream{}, now: NewNowWriter(l),
 	}
 	m.wg.Go(m.read)
 	m.wg.Go(m.write)
@@ -239,6 +247,9 @@ func ValidKind(kind string) bool {
 // room waits until there is room in out, and returns with mu held, or with an error when over is closed before.
 func (m *Mux) room(turn chan struct{}, over <-chan struct{}) error {
 	m.mu.Lock()
+	if len(m.queue) == 0 && len(m.out) >= outBytes {
+		m.pushLocked() // what is there may be of those who have not come to the end of what they write
+	}
 	if m.err != nil || len(m.queue) == 0 && len(m.out) < outBytes {
 		return nil
 	}
@@ -288,7 +299,6 @@ func (m *Mux) dataLocked(id uint64, p []byte) {
 	}
 	m.out = append(m.out, p...)
 	m.c.Counts.Sent.Add(uint64(len(p)))
-	m.grownLocked()
 }
 
 func (m *Mux) sealLocked() {
@@ -307,8 +317,9 @@ func (m *Mux) grownLocked() {
 	Signal(m.wake)
 }
 
-// takeLocked returns what is to be written: what is urgent in first, and then out, for which spare is the memory from now on.
-func (m *Mux) takeLocked(first, spare []byte) ([]byte, []byte) {
+// takeLocked returns what is to be written: first what is urgent, and then out.
+func (m *Mux) takeLocked() (first, out []byte) {
+	first = m.first[:0]
 	for _, st := range m.credits {
 		var b [4]byte
 		binary.BigEndian.PutUint32(b[:], uint32(st.grant))
@@ -325,62 +336,119 @@ func (m *Mux) takeLocked(first, spare []byte) ([]byte, []byte) {
 	}
 	m.ping, m.pong = false, false
 	m.sealLocked()
-	out := m.out
-	if cap(spare) > 2*outBytes {
-		spare = nil
-	}
-	m.out = spare[:0]
+	out = m.out
+	m.out = m.spare[:0]
 	m.turnsLocked(outBytes / maxChunk)
+	if len(out) < maxChunk { // one write for both
+		first, out = append(first, out...), out[:0]
+	}
+	m.first, m.spare = first, out
+	if cap(out) > 2*outBytes {
+		m.spare = nil
+	}
 	return first, out
+}
+
+// pushLocked sees to it that out is written: it does that itself where it cannot block. It gives mu up meanwhile.
+func (m *Mux) pushLocked() {
+	if m.busy {
+		return // who writes looks again
+	}
+	if m.now == nil || m.failed != nil || len(m.rest) > 0 {
+		Signal(m.wake)
+		return
+	}
+	m.busy = true
+	first, out := m.takeLocked()
+	m.mu.Unlock()
+	rest, err := first, error(nil)
+	if len(first) > 0 {
+		rest, err = m.now.Write(first)
+	}
+	if len(rest) > 0 {
+		rest = append(rest, out...)
+	} else if err == nil && len(out) > 0 {
+		rest, err = m.now.Write(out)
+	}
+	m.mu.Lock()
+	m.busy, m.failed = false, err
+	if len(rest) > 0 {
+		m.rest, m.first, m.spare = rest, nil, nil
+	}
+	if err != nil || len(rest) > 0 || m.waitsLocked() {
+		Signal(m.wake)
+	}
+}
+
+// waitsLocked says that there is something to be written.
+func (m *Mux) waitsLocked() bool {
+	return len(m.out) > 0 || len(m.credits) > 0 || m.ping || m.pong || m.closing
+}
+
+// beginLocked gives the writer what it is to write: nothing while somebody else writes, who wakes it where something is left.
+func (m *Mux) beginLocked() (pieces [3][]byte, n int, err error) {
+	if m.busy || m.failed != nil {
+		return pieces, 0, m.failed
+	}
+	pieces[0] = m.rest
+	pieces[1], pieces[2] = m.takeLocked()
+	m.rest = nil
+	for _, b := range pieces {
+		n += len(b)
+	}
+	m.busy = n > 0
+	return pieces, n, nil
 }
 
 // write is the writer.
 func (m *Mux) write() {
 	tick := time.NewTicker(m.c.Ping)
 	defer tick.Stop()
-	var first, out []byte
 	var heard uint64
 	for quiet := 0; ; {
 		m.mu.Lock()
-		first, out = m.takeLocked(first[:0], out)
-		closing := m.closing
+		pieces, n, err := m.beginLocked()
+		closing := m.closing && !m.busy
 		m.mu.Unlock()
-		if len(first)+len(out) == 0 {
-			if closing {
-				// The end of what we write; the reader waits for theirs, and Close for both.
-				if c, ok := m.l.Conn.(interface{ CloseWrite() error }); ok && c.CloseWrite() == nil {
-					<-m.done
-				}
-				m.end(ErrClosed)
-				return
-			}
-			select {
-			case <-m.wake:
-			case <-tick.C:
-				// Looks are counted instead of time, so that a process that was stopped blames nobody.
-				if now := m.heard.Load(); now != heard {
-					heard, quiet = now, 0
-				} else if quiet++; quiet >= quietLooks {
-					m.end(errSilent)
-				} else {
-					m.mu.Lock()
-					m.ping = true
-					m.mu.Unlock()
-					first, out = nil, nil // an idle session holds no memory that it does not need
-				}
-			case <-m.done:
-				return
-			}
+		for i := 0; i < len(pieces) && err == nil; i++ {
+			err = m.l.Send(pieces[i], m.c.WriteTimeout)
+		}
+		if err != nil {
+			m.end(err)
+			return
+		}
+		if n > 0 {
+			m.mu.Lock()
+			m.busy = false
+			m.mu.Unlock()
 			continue
 		}
-		if len(out) < maxChunk {
-			first, out = append(first, out...), out[:0]
-		}
-		for _, b := range [...][]byte{first, out} {
-			if err := m.l.Send(b, m.c.WriteTimeout); err != nil {
-				m.end(err)
-				return
+		if closing {
+			// The end of what we write; the reader waits for theirs, and Close for both.
+			if c, ok := m.l.Conn.(interface{ CloseWrite() error }); ok && c.CloseWrite() == nil {
+				<-m.done
 			}
+			m.end(ErrClosed)
+			return
+		}
+		select {
+		case <-m.wake:
+		case <-tick.C:
+			// Looks are counted instead of time, so that a process that was stopped blames nobody.
+			if now := m.heard.Load(); now != heard {
+				heard, quiet = now, 0
+			} else if quiet++; quiet >= quietLooks {
+				m.end(errSilent)
+			} else {
+				m.mu.Lock()
+				m.ping = true
+				if !m.busy { // an idle session holds no memory that it does not need
+					m.first, m.spare = nil, nil
+				}
+				m.mu.Unlock()
+			}
+		case <-m.done:
+			return
 		}
 	}
 }

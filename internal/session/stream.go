@@ -212,7 +212,7 @@ func (st *Stream) Write(p []byte) (int, error) { return st.write(nil, p) }
 func (st *Stream) write(head, p []byte) (int, error) {
 	written := 0
 	for len(head)+len(p) > 0 {
-		n, err := st.claim(min(len(head)+len(p), maxChunk))
+		n, left, err := st.claim(min(len(head)+len(p), maxChunk))
 		if err == nil {
 			err = st.m.room(st.turn, st.over)
 		}
@@ -235,28 +235,58 @@ func (st *Stream) write(head, p []byte) (int, error) {
 		} else {
 			st.m.turnsLocked(1)
 		}
-		st.m.mu.Unlock()
 		head, p, written = head[h:], p[n-h:], written+n-h
+		if len(head)+len(p) == 0 || left == 0 {
+			st.m.pushLocked()
+		}
+		st.m.mu.Unlock()
 	}
 	return written, nil
 }
 
-// claim takes up to want of the credit, and waits until there is some.
-func (st *Stream) claim(want int) (int, error) {
-	for {
+// TryWrite writes as much of p as needs no waiting, and returns how much that is. What is left is to be written with Write, by whoever may
+// write. Errors are those of Write.
+func (st *Stream) TryWrite(p []byte) (written int, err error) {
+	n, _, err := st.take(len(p))
+	m := st.m
+	m.mu.Lock()
+	if m.err == nil && !st.told && len(m.queue) == 0 { // else Write says what it is, or waits behind others
+		for written < n && len(m.out) < outBytes {
+			some := min(n-written, maxChunk)
+			m.dataLocked(st.id, p[written:][:some])
+			written += some
+		}
+		m.pushLocked()
+	}
+	m.mu.Unlock()
+	if written < n {
 		st.mu.Lock()
-		n := min(int64(want), st.credit)
-		st.credit -= n
-		err := st.err
-		if err == nil && st.shut {
-			err = errStreamShut
-		}
+		st.credit += int64(n - written)
 		st.mu.Unlock()
-		if err != nil {
-			return 0, err
-		}
-		if n > 0 {
-			return int(n), nil
+	}
+	return written, err
+}
+
+// take takes up to want of the credit, and returns how much is left.
+func (st *Stream) take(want int) (n int, left int64, err error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	switch {
+	case st.err != nil:
+		return 0, 0, st.err
+	case st.shut:
+		return 0, 0, errStreamShut
+	}
+	n = int(min(int64(want), st.credit))
+	st.credit -= int64(n)
+	return n, st.credit, nil
+}
+
+// claim is take that waits until there is some.
+func (st *Stream) claim(want int) (n int, left int64, err error) {
+	for {
+		if n, left, err = st.take(want); n > 0 || err != nil {
+			return n, left, err
 		}
 		select {
 		case <-st.writable:

@@ -47,9 +47,7 @@ func TestG8_SlowReaderStopsOnlyItself(t *testing.T) {
 		t.Fatalf("%d bytes were written to somebody who does not read", n)
 	default:
 	}
-	if held := 64<<20 - e.budget.left.Load(); held != FirstWindow {
-		t.Errorf("a stream that was never read holds %d bytes", held)
-	}
+	full(t, e.budget, 64<<20-FirstWindow) // what a stream holds that was never read; the handlers of the others may be about to end
 	close(stop)
 	if n := <-wrote; n > FirstWindow {
 		t.Errorf("%d bytes were sent into a window of %d", n, FirstWindow)
@@ -472,7 +470,7 @@ func TestEndInTheMiddleOfWriting(t *testing.T) {
 		m.turnsLocked(1)
 		m.mu.Unlock()
 		<-done
-		_, out := m.takeLocked(nil, nil)
+		_, out := m.takeLocked()
 		r := NewFrameReader(bytes.NewReader(out))
 		for _, want := range []Kind{KindOpen, map[string]Kind{"end": KindFin, "reset": KindReset}[what]} {
 			if f, err := r.Next(1 << 20); err != nil || f.Kind != want {
