@@ -1,7 +1,6 @@
 package ha
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -108,7 +107,7 @@ func (n *Node) endCalls() {
 }
 
 // openCalls opens a line to a member, which may be this one.
-func (n *Node) openCalls(ctx context.Context, member string, replies func(wire.Reply), lost func(error)) (wire.Line, error) {
+func (n *Node) openCalls(ctx context.Context, member string, replies func([]wire.Reply), lost func(error)) (wire.Line, error) {
 	if member != n.cfg.Name {
 		st, err := n.net.Open(ctx, member, wire.KindCall)
 		if err != nil {
@@ -117,7 +116,7 @@ func (n *Node) openCalls(ctx context.Context, member string, replies func(wire.R
 		return wire.NewLine(st, replies, lost), nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	l := &ownLine{cancel: cancel, lost: lost, desk: n.newDesk(n.cfg.Name, RoleMember, func(r *wire.Reply) { replies(*r) })}
+	l := &ownLine{cancel: cancel, lost: lost, desk: n.newDesk(n.cfg.Name, RoleMember, replies)}
 	l.wg.Go(func() { l.desk.complete(ctx) })
 	return l, nil
 }
@@ -131,13 +130,7 @@ type ownLine struct {
 }
 
 // Send implements [wire.Line].
-func (l *ownLine) Send(q *wire.Request) {
-	own := *q
-	if l.desk.n.cfg.Handle != nil { // which may run longer than its caller waits
-		own.Data = bytes.Clone(q.Data)
-	}
-	l.desk.take(own)
-}
+func (l *ownLine) Send(q wire.Request) { l.desk.take(q) }
 
 // Close implements [wire.Line].
 func (l *ownLine) Close() {

@@ -2,10 +2,8 @@ package ha
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"time"
 
@@ -25,7 +23,7 @@ func (n *Node) serveCalls(ctx context.Context, st *transport.Stream) error {
 		}
 		defer n.handling.streams.Add(-1)
 	}
-	replies := wire.NewReplies(maxReplies)
+	replies := wire.NewReplies(st, maxReplies)
 	d := n.newDesk(st.Peer().Name, callerRole(st.Peer().Role), replies.Put)
 	ctx, cancel := context.WithCancel(ctx)
 	var serving sync.WaitGroup
@@ -33,10 +31,11 @@ func (n *Node) serveCalls(ctx context.Context, st *transport.Stream) error {
 	defer replies.End(wire.ErrLineLost)
 	defer cancel()
 	serving.Go(func() { d.complete(ctx) })
-	serving.Go(func() { _ = replies.Run(st) })
+	serving.Go(func() { _ = replies.Run() })
+	in := callReader{n: n, st: st, messages: wire.NewMessages(st, wire.CallHead+wire.MaxCall), outside: outside}
 	for {
 		replies.Room()
-		q, done, err := n.receiveCall(ctx, st, outside)
+		q, done, err := in.next(ctx)
 		switch {
 		case errors.Is(err, wire.ErrMalformed):
 			return &transport.StreamError{Code: wire.CodeMalformed, Text: err.Error()}
@@ -60,42 +59,57 @@ const (
 	largeCalls = 8
 )
 
-// receiveCall reads a request. done is to be called when it was taken. Of one that is too large only the head is read, and the rest skipped.
-func (n *Node) receiveCall(ctx context.Context, st *transport.Stream, outside bool) (q wire.Request, done func(), err error) {
-	done = func() {}
-	head := make([]byte, 4+wire.CallHead)
-	if _, err := io.ReadFull(st, head); err != nil {
-		return q, done, err
+// A callReader reads the requests of one stream.
+type callReader struct {
+	n        *Node
+	st       *transport.Stream
+	messages *wire.Messages
+	outside  bool // of one who is no member
+}
+
+// nothing is done with what takes nothing.
+func nothing() {}
+
+// next reads a request, whose data are valid until the next is read. done is to be called when it was taken. Of one that is too large only
+// the head is read, and the rest skipped.
+func (r *callReader) next(ctx context.Context) (q wire.Request, done func(), err error) {
+	size, err := r.messages.Size()
+	if err != nil {
+		return q, nothing, err
 	}
-	size := int64(binary.BigEndian.Uint32(head)) - wire.CallHead
-	if size < 0 || size > wire.MaxCall {
-		return q, done, fmt.Errorf("%w: a request of %d bytes", wire.ErrMalformed, size)
+	if size -= wire.CallHead; size < 0 {
+		return q, nothing, fmt.Errorf("%w: a request of %d bytes", wire.ErrMalformed, size)
 	}
-	if size > int64(n.cfg.MaxRecord) {
-		if q, err = wire.ParseRequest(head[4:]); err == nil {
-			_, err = io.CopyN(io.Discard, st, size)
+	if size > r.n.cfg.MaxRecord {
+		head, err := r.messages.Head(wire.CallHead)
+		if err == nil {
+			q, err = wire.ParseRequest(head)
+		}
+		if err == nil {
+			err = r.messages.Skip()
 		}
 		if err == nil {
 			err = fmt.Errorf("%w: a request of %d bytes", ErrTooLarge, size)
 		}
-		return q, done, err
+		return q, nothing, err
 	}
-	if outside && size > smallCall {
+	done = nothing
+	if r.outside && size > smallCall {
 		select {
-		case n.handling.large <- struct{}{}:
+		case r.n.handling.large <- struct{}{}:
 		case <-ctx.Done():
-			return q, done, context.Cause(ctx)
+			return q, nothing, context.Cause(ctx)
 		}
-		slow := time.AfterFunc(slowTail, func() { st.Reset(wire.CodeSlow, "a request did not come to its end") })
-		done = func() { slow.Stop(); <-n.handling.large }
+		slow := time.AfterFunc(slowTail, func() { r.st.Reset(wire.CodeSlow, "a request did not come to its end") })
+		done = func() { slow.Stop(); <-r.n.handling.large }
 	}
-	b := append(make([]byte, 0, wire.CallHead+size), head[4:]...)[:wire.CallHead+size]
-	if _, err = io.ReadFull(st, b[wire.CallHead:]); err == nil {
+	b, err := r.messages.Next()
+	if err == nil {
 		q, err = wire.ParseRequest(b)
 	}
 	if err != nil {
 		done()
-		done = func() {}
+		done = nothing
 	}
 	return q, done, err
 }

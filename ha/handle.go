@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -75,8 +76,8 @@ type handled struct {
 }
 
 type waiter struct {
-	tag uint64
-	put func(*wire.Reply)
+	tag  uint64
+	desk *callDesk
 }
 
 // handledIn is the key of a *handled in the ctx of a handler.
@@ -87,11 +88,12 @@ type callDesk struct {
 	n    *Node
 	from string
 	role Role
-	put  func(*wire.Reply) // does not block
+	put  func([]wire.Reply) // does not block, and keeps nothing of it
+	wake chan struct{}      // size 1: a token says that something is in queue
 
-	mu    sync.Mutex    // guards queue
+	mu    sync.Mutex    // guards everything below
 	queue []pendingCall // appended, not answered
-	wake  chan struct{} // size 1
+	spare []pendingCall // memory for the next queue
 }
 
 type pendingCall struct {
@@ -99,11 +101,11 @@ type pendingCall struct {
 	p   log.Pending
 }
 
-func (n *Node) newDesk(from string, role Role, put func(*wire.Reply)) *callDesk {
+func (n *Node) newDesk(from string, role Role, put func([]wire.Reply)) *callDesk {
 	return &callDesk{n: n, from: from, role: role, put: put, wake: make(chan struct{}, 1)}
 }
 
-// take takes a request. It does not block.
+// take takes a request, whose data are the caller's again when it returns. It does not block.
 func (d *callDesk) take(q wire.Request) {
 	n := d.n
 	t := n.tenure.Load()
@@ -125,54 +127,88 @@ func (d *callDesk) take(q wire.Request) {
 			return
 		}
 		d.mu.Lock()
+		first := len(d.queue) == 0
 		d.queue = append(d.queue, pendingCall{q.Tag, p})
 		d.mu.Unlock()
-		poke(d.wake)
+		if first {
+			poke(d.wake)
+		}
 	}
 }
 
-// complete answers what was appended, in that order, until ctx ends.
+// complete answers what was appended, in that order, until ctx ends: all at once whose fate is known by then.
 func (d *callDesk) complete(ctx context.Context) {
+	var replies []wire.Reply
 	for {
-		d.mu.Lock()
-		queue := d.queue
-		d.queue = nil
-		d.mu.Unlock()
-		for _, c := range queue {
-			select {
-			case <-c.p.Done():
-			case <-ctx.Done():
-				return
-			}
-			r, err := c.p.Wait(ctx)
-			var answer []byte
-			if len(r.Answers) > 0 {
-				answer = r.Answers[0]
-			}
-			d.reply(&wire.Reply{Tag: c.tag, Index: r.Index, Body: answer}, err)
-		}
-		if len(queue) > 0 {
-			continue
-		}
 		select {
 		case <-d.wake:
 		case <-ctx.Done():
 			return
 		}
+		for queue := d.takeQueue(nil); len(queue) > 0; queue = d.takeQueue(queue) {
+			for rest := queue; len(rest) > 0; {
+				select {
+				case <-rest[0].p.Done():
+				case <-ctx.Done():
+					return
+				}
+				replies, rest = d.settled(ctx, replies[:0], rest)
+				d.put(replies)
+				clear(replies)
+			}
+		}
 	}
 }
 
-func (d *callDesk) answer(tag uint64, body []byte, err error) {
-	d.reply(&wire.Reply{Tag: tag, Body: body}, err)
+// takeQueue returns what was appended since it was called last. What it returned then is done with.
+func (d *callDesk) takeQueue(last []pendingCall) (queue []pendingCall) {
+	clear(last)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if last != nil {
+		d.spare = last[:0]
+	}
+	queue, d.queue = d.queue, d.spare
+	d.spare = nil
+	return queue
 }
 
-// reply puts a reply, of an error if there is one.
-func (d *callDesk) reply(r *wire.Reply, err error) { d.put(d.n.withError(r, err)) }
+// maxTogether is how many calls are answered at once.
+const maxTogether = 1024
 
-// withError makes a reply one that says what has gone wrong.
-func (n *Node) withError(r *wire.Reply, err error) *wire.Reply {
+// settled makes replies to those at the beginning of a queue whose fate is known, and returns the rest.
+func (d *callDesk) settled(ctx context.Context, replies []wire.Reply, queue []pendingCall) ([]wire.Reply, []pendingCall) {
+	for i, c := range queue {
+		select {
+		case <-c.p.Done():
+		default:
+			return replies, queue[i:]
+		}
+		if i == maxTogether {
+			return replies, queue[i:]
+		}
+		r, err := c.p.Wait(ctx)
+		replies = append(replies, wire.Reply{Tag: c.tag, Index: r.Index})
+		reply := &replies[len(replies)-1]
+		if len(r.Answers) > 0 {
+			reply.Body = r.Answers[0]
+		}
+		d.n.withError(reply, err)
+	}
+	return replies, nil
+}
+
+// answer puts the answer to one call, an error if there is one.
+func (d *callDesk) answer(tag uint64, body []byte, err error) {
+	r := wire.Reply{Tag: tag, Body: body}
+	d.n.withError(&r, err)
+	d.put([]wire.Reply{r})
+}
+
+// withError makes a reply one that says what has gone wrong, if something has.
+func (n *Node) withError(r *wire.Reply, err error) {
 	if err == nil {
-		return r
+		return
 	}
 	r.Code, r.Body = callCode(err), nil
 	var own *CallError
@@ -187,7 +223,6 @@ func (n *Node) withError(r *wire.Reply, err error) *wire.Reply {
 		r.Body = []byte(err.Error())
 	}
 	r.Body = r.Body[:min(len(r.Body), maxCallText)]
-	return r
 }
 
 // callCode is how an error of an append, or a handler's, is said on the wire.
@@ -211,7 +246,7 @@ func callCode(err error) wire.CallCode {
 func (d *callDesk) handle(t *tenure, id RequestID, q wire.Request) {
 	n := d.n
 	key := handledKey{t.token.Epoch, id.Number, id.Session}
-	wait := waiter{q.Tag, d.put}
+	wait := waiter{q.Tag, d}
 	s := &n.handling
 	s.mu.Lock()
 	h := s.running[key]
@@ -237,10 +272,12 @@ func (d *callDesk) handle(t *tenure, id RequestID, q wire.Request) {
 	n.callbacks.Add(1)
 	s.mu.Unlock()
 
-	var reply *wire.Reply
+	var reply wire.Reply
+	data := bytes.Clone(q.Data)
 	n.calls.Go("Handle", func() error {
-		body, err := n.runHandler(t, h, Request{Data: q.Data, ID: id, From: d.from, Role: d.role}, time.Duration(min(q.Timeout, uint64(maxEvery))))
-		reply = n.withError(&wire.Reply{Body: body}, err) // here, since the error's own methods are the program's, too
+		body, err := n.runHandler(t, h, Request{Data: data, ID: id, From: d.from, Role: d.role}, time.Duration(min(q.Timeout, uint64(maxEvery))))
+		reply.Body = body
+		n.withError(&reply, err) // here, since the error's own methods are the program's, too
 		return nil
 	}, func(err error) {
 		s.mu.Lock()
@@ -248,12 +285,12 @@ func (d *callDesk) handle(t *tenure, id RequestID, q wire.Request) {
 		waiters := h.waiters
 		s.mu.Unlock()
 		if err != nil {
-			reply = n.withError(new(wire.Reply), n.panicked(err))
+			reply = wire.Reply{}
+			n.withError(&reply, n.panicked(err))
 		}
 		for _, w := range waiters {
-			r := *reply
-			r.Tag = w.tag
-			w.put(&r)
+			reply.Tag = w.tag
+			w.desk.put([]wire.Reply{reply})
 		}
 		n.callbacks.Done()
 	})

@@ -14,10 +14,11 @@ const piece = 1000
 // the calls were answered with each code.
 func Run(st wire.CallStream, calls int, data []byte) (first wire.Session, codes map[wire.CallCode]int, err error) {
 	codes = map[wire.CallCode]int{}
+	replies := wire.NewMessages(st, wire.MaxCallMessage)
 	for made := 0; made < calls; made += piece {
 		n := min(piece, calls-made)
 		var given []wire.Session
-		err := exchange(st, n, func(tag uint64) wire.Request { return wire.Request{Op: wire.OpSession, Tag: tag} }, func(r wire.Reply) error {
+		err := exchange(st, replies, n, func(tag uint64) wire.Request { return wire.Request{Op: wire.OpSession, Tag: tag} }, func(r wire.Reply) error {
 			if r.Code != wire.CallDone {
 				return fmt.Errorf("no session is given: code %d: %s", r.Code, r.Body)
 			}
@@ -31,7 +32,7 @@ func Run(st wire.CallStream, calls int, data []byte) (first wire.Session, codes 
 		if made == 0 {
 			first = given[0]
 		}
-		err = exchange(st, n, func(tag uint64) wire.Request {
+		err = exchange(st, replies, n, func(tag uint64) wire.Request {
 			return wire.Request{Op: wire.OpCall, Tag: tag, Session: given[tag], Number: 1, Done: 1, Data: data}
 		}, func(r wire.Reply) error { codes[r.Code]++; return nil })
 		if err != nil {
@@ -42,7 +43,7 @@ func Run(st wire.CallStream, calls int, data []byte) (first wire.Session, codes 
 }
 
 // exchange sends requests with the tags from 0 on, and hears the reply to each.
-func exchange(st wire.CallStream, n int, request func(tag uint64) wire.Request, heard func(wire.Reply) error) error {
+func exchange(st wire.CallStream, replies *wire.Messages, n int, request func(tag uint64) wire.Request, heard func(wire.Reply) error) error {
 	sent := make(chan error, 1)
 	go func() {
 		var b []byte
@@ -54,7 +55,7 @@ func exchange(st wire.CallStream, n int, request func(tag uint64) wire.Request, 
 		sent <- err
 	}()
 	for range n {
-		b, err := st.Recv(wire.MaxCallMessage)
+		b, err := replies.Next()
 		if err != nil {
 			return err
 		}

@@ -86,7 +86,7 @@ type town struct {
 type townLine struct {
 	town    *town
 	member  string
-	replies func(Reply)
+	replies func([]Reply)
 	lost    func(error)
 }
 
@@ -108,7 +108,7 @@ func (w *town) config() CallerConfig {
 			defer w.mu.Unlock()
 			return w.changed
 		},
-		Open: func(ctx context.Context, member string, replies func(Reply), lost func(error)) (Line, error) {
+		Open: func(ctx context.Context, member string, replies func([]Reply), lost func(error)) (Line, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			if w.rand.IntN(4) == 0 {
@@ -131,7 +131,7 @@ func (w *town) elect() {
 }
 
 // Send implements Line.
-func (l *townLine) Send(q *Request) {
+func (l *townLine) Send(q Request) {
 	w := l.town
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -168,7 +168,7 @@ func (l *townLine) Send(q *Request) {
 			return
 		}
 	}
-	go l.replies(r)
+	go l.replies([]Reply{r})
 }
 
 // Close implements Line.
@@ -241,7 +241,7 @@ func TestCallerTurnsAway(t *testing.T) {
 	w := newTown()
 	cfg := w.config()
 	asked, answer, closed := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	cfg.Open = func(_ context.Context, member string, replies func(Reply), lost func(error)) (Line, error) {
+	cfg.Open = func(_ context.Context, member string, replies func([]Reply), lost func(error)) (Line, error) {
 		l := &heldLine{replies: replies, lost: lost}
 		if member == "a" {
 			close(asked)
@@ -268,17 +268,17 @@ func TestCallerTurnsAway(t *testing.T) {
 
 // A heldLine answers everything.
 type heldLine struct {
-	replies func(Reply)
+	replies func([]Reply)
 	lost    func(error)
 	closed  chan struct{} // nil: nobody asks
 }
 
-func (l *heldLine) Send(q *Request) {
+func (l *heldLine) Send(q Request) {
 	r := Reply{Tag: q.Tag}
 	if q.Op == OpSession {
 		r.Body = Session{1, 1}.Append(nil)
 	}
-	go l.replies(r)
+	go l.replies([]Reply{r})
 }
 
 func (l *heldLine) Close() {

@@ -42,17 +42,17 @@ type CallerConfig struct {
 	Active func() string
 	// Changed returns a channel that is closed when Active may tell another.
 	Changed func() <-chan struct{}
-	// Open opens a line to a member. What comes is handed to replies, and lost is called once when nothing more will come. ctx is that of the
-	// line.
-	Open func(ctx context.Context, member string, replies func(Reply), lost func(error)) (Line, error)
+	// Open opens a line to a member. What comes is handed to replies, as many at a time as have come: the slice is the line's again when it
+	// returns, and the bodies are the caller's. lost is called when nothing more will come. ctx is that of the line.
+	Open func(ctx context.Context, member string, replies func([]Reply), lost func(error)) (Line, error)
 	// MaxBytes bounds the calls that wait, in bytes.
 	MaxBytes int64
 }
 
 // A Line takes requests to one member.
 type Line interface {
-	Send(q *Request) // does not block
-	Close()          // and waits until nothing more is handed on
+	Send(q Request) // does not wait for the other side
+	Close()         // and waits until nothing more is handed on
 }
 
 // A Caller carries calls to whoever is Active, and repeats each under its number until it is answered. Its methods may be called
@@ -72,17 +72,6 @@ type Caller struct {
 	closed  bool
 }
 
-type callLine struct {
-	member string
-	line   Line
-	gone   chan struct{} // closed when nothing more will come
-
-	mu    sync.Mutex // guards everything below
-	tag   uint64
-	waits map[uint64]chan Reply // by tag; each has room for its reply
-	over  bool
-}
-
 type dialing struct {
 	member string
 	done   chan struct{}
@@ -97,12 +86,31 @@ type seating struct {
 // A seat is a session, and which of its numbers are in use.
 type seat struct {
 	id        Session
-	next, low uint64 // all below low are done with
-	open      map[uint64]struct{}
+	next, low uint64       // all below low are done with
+	open      [window]bool // from low on, modulo window
 }
 
 // window is how many numbers a seat gives out behind one that is not done with: half of what the members keep.
 const window = 2048
+
+// numberLocked gives a number out, if there is one.
+func (s *seat) numberLocked() (n uint64, ok bool) {
+	if s == nil || s.next-s.low >= window {
+		return 0, false
+	}
+	n = s.next
+	s.next++
+	s.open[n%window] = true
+	return n, true
+}
+
+// leaveLocked says that a number is done with.
+func (s *seat) leaveLocked(n uint64) {
+	s.open[n%window] = false
+	for s.low < s.next && !s.open[s.low%window] {
+		s.low++
+	}
+}
 
 // NewCaller returns a caller. It must be closed.
 func NewCaller(cfg CallerConfig) *Caller {
@@ -130,16 +138,14 @@ func (c *Caller) Close() {
 // final, [ErrCallerBusy] or [ErrCallerClosed]. When ctx ends first, the error wraps its cause; where the call may have got as far as an Active, or a
 // reply says that nobody knows, it is an *[UnknownError].
 func (c *Caller) Call(ctx context.Context, data []byte) (Reply, error) {
-	size := int64(len(data)) + callBytes
-	if err := c.reserve(size); err != nil {
+	call := calling{c: c, ctx: ctx, data: data}
+	if err := call.enter(); err != nil {
 		return Reply{}, err
 	}
-	defer c.release(size)
-	call := calling{c: c, ctx: ctx, data: data}
-	defer call.leave()
+	defer call.exit()
 	for {
 		changed := c.cfg.Changed()
-		reply, final, err := call.try(changed)
+		reply, final, err := call.try()
 		if final {
 			return reply, err
 		}
@@ -147,29 +153,6 @@ func (c *Caller) Call(ctx context.Context, data []byte) (Reply, error) {
 			return Reply{}, err
 		}
 	}
-}
-
-// callBytes is about what a call takes beside its data.
-const callBytes = 512
-
-// reserve makes room for a call of a size, or says why there is none.
-func (c *Caller) reserve(size int64) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case c.closed:
-		return ErrCallerClosed
-	case c.bytes > 0 && c.bytes+size > c.cfg.MaxBytes:
-		return ErrCallerBusy
-	}
-	c.bytes += size
-	return nil
-}
-
-func (c *Caller) release(size int64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.bytes -= size
 }
 
 // A calling is one call on its way.
@@ -183,8 +166,48 @@ type calling struct {
 	tries int
 }
 
+// callBytes is about what a call takes beside its data.
+const callBytes = 512
+
+// size is how much of MaxBytes the call takes.
+func (g *calling) size() int64 { return int64(len(g.data)) + callBytes }
+
+// enter makes room for the call, or says why there is none, and gives it a number if there is one at once.
+func (g *calling) enter() error {
+	c := g.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.closed:
+		return ErrCallerClosed
+	case c.bytes > 0 && c.bytes+g.size() > c.cfg.MaxBytes:
+		return ErrCallerBusy
+	}
+	c.bytes += g.size()
+	if n, ok := c.seat.numberLocked(); ok {
+		g.seat, g.id = c.seat, n
+	}
+	return nil
+}
+
+// exit gives back what enter, and what came after it, has taken.
+func (g *calling) exit() {
+	g.c.mu.Lock()
+	defer g.c.mu.Unlock()
+	g.c.bytes -= g.size()
+	g.leaveLocked()
+}
+
+// leaveLocked gives the number back.
+func (g *calling) leaveLocked() {
+	if g.seat != nil {
+		g.seat.leaveLocked(g.id)
+		g.seat, g.sent = nil, false
+	}
+}
+
 // try tries once. It is final, or the error says why it is to be tried again.
-func (g *calling) try(changed <-chan struct{}) (reply Reply, final bool, err error) {
+func (g *calling) try() (reply Reply, final bool, err error) {
 	line, err := g.c.connect(g.ctx)
 	if err != nil {
 		return reply, errors.Is(err, ErrCallerClosed), g.unknown(err)
@@ -197,7 +220,7 @@ func (g *calling) try(changed <-chan struct{}) (reply Reply, final bool, err err
 	q := Request{Op: OpCall, Session: g.seat.id, Number: g.id, Done: g.c.low(g.seat), Timeout: timeoutOf(g.ctx), Data: g.data}
 	again := g.sent
 	g.sent = true
-	reply, err = line.ask(g.ctx, &q, g.moved(line))
+	reply, err = line.ask(g.ctx, q)
 	if err != nil {
 		return reply, false, err
 	}
@@ -225,24 +248,11 @@ func (g *calling) try(changed <-chan struct{}) (reply Reply, final bool, err err
 	return reply, true, &CallError{reply}
 }
 
-// moved returns what reports, after each change, whether the Active is another than at the end of a line.
-func (g *calling) moved(line *callLine) func() (moved bool, changed <-chan struct{}) {
-	return func() (bool, <-chan struct{}) {
-		changed := g.c.cfg.Changed()
-		active := g.c.cfg.Active()
-		return active != "" && active != line.member, changed
-	}
-}
-
-// leave gives the number back.
+// leave gives the number back, so that the call will get another.
 func (g *calling) leave() {
-	if g.seat == nil {
-		return
-	}
 	g.c.mu.Lock()
 	defer g.c.mu.Unlock()
-	g.seat.leave(g.id)
-	g.seat, g.sent = nil, false
+	g.leaveLocked()
 }
 
 // unknown is an error after which the call is over.
@@ -290,16 +300,16 @@ func timeoutOf(ctx context.Context) uint64 {
 // connect returns the line to the Active, and opens it where there is none. It does not wait for a member that is not Active any more.
 func (c *Caller) connect(ctx context.Context) (*callLine, error) {
 	for {
-		active := c.cfg.Active()
 		c.mu.Lock()
 		if c.closed {
 			c.mu.Unlock()
 			return nil, ErrCallerClosed
 		}
-		if l := c.line; l != nil && l.member == active && l.alive() {
+		if l := c.line; l != nil && l.alive() { // else its watch has ended it
 			c.mu.Unlock()
 			return l, nil
 		}
+		active := c.cfg.Active()
 		if active == "" {
 			c.mu.Unlock()
 			return nil, ErrNoActive
@@ -330,7 +340,7 @@ func (c *Caller) connect(ctx context.Context) (*callLine, error) {
 
 // dial opens a line, and closes the one before; or the new one, if its member is not Active any more.
 func (c *Caller) dial(d *dialing) {
-	l := &callLine{member: d.member, gone: make(chan struct{}), waits: map[uint64]chan Reply{}}
+	l := newCallLine(d.member)
 	var err error
 	l.line, err = c.cfg.Open(c.life, d.member, l.replied, l.lost)
 	active := c.cfg.Active()
@@ -347,6 +357,7 @@ func (c *Caller) dial(d *dialing) {
 		old, d.err = l, ErrLineLost
 	default:
 		c.line = l
+		c.wg.Go(func() { c.watch(l) })
 	}
 	c.mu.Unlock()
 	close(d.done)
@@ -356,14 +367,28 @@ func (c *Caller) dial(d *dialing) {
 	}
 }
 
+// watch ends a line when the Active is another than at its end.
+func (c *Caller) watch(l *callLine) {
+	for {
+		changed := c.cfg.Changed()
+		if active := c.cfg.Active(); active != "" && active != l.member {
+			l.lost(ErrLineLost)
+			return
+		}
+		select {
+		case <-changed:
+		case <-l.gone:
+			return
+		}
+	}
+}
+
 // take takes a number, and asks for a session where there is none with one left.
 func (c *Caller) take(ctx context.Context, line *callLine) (*seat, uint64, error) {
 	for {
 		c.mu.Lock()
-		if s := c.seat; s != nil && s.next-s.low < window {
-			n := s.next
-			s.next++
-			s.open[n] = struct{}{}
+		s := c.seat
+		if n, ok := s.numberLocked(); ok {
 			c.mu.Unlock()
 			return s, n, nil
 		}
@@ -387,8 +412,7 @@ func (c *Caller) take(ctx context.Context, line *callLine) (*seat, uint64, error
 
 // askSession asks for a session.
 func (c *Caller) askSession(a *seating, line *callLine) {
-	g := calling{c: c}
-	reply, err := line.ask(c.life, &Request{Op: OpSession}, g.moved(line))
+	reply, err := line.ask(c.life, Request{Op: OpSession})
 	var id Session
 	switch {
 	case err != nil:
@@ -401,7 +425,7 @@ func (c *Caller) askSession(a *seating, line *callLine) {
 	defer c.mu.Unlock()
 	c.asking, a.err = nil, err
 	if err == nil {
-		c.seat = &seat{id: id, next: 1, low: 1, open: map[uint64]struct{}{}}
+		c.seat = &seat{id: id, next: 1, low: 1}
 	}
 	close(a.done)
 }
@@ -419,77 +443,5 @@ func (c *Caller) drop(s *seat) {
 	defer c.mu.Unlock()
 	if c.seat == s {
 		c.seat = nil
-	}
-}
-
-// leave says that a number is done with.
-func (s *seat) leave(n uint64) {
-	delete(s.open, n)
-	for s.low < s.next {
-		if _, open := s.open[s.low]; open {
-			break
-		}
-		s.low++
-	}
-}
-
-func (l *callLine) alive() bool {
-	select {
-	case <-l.gone:
-		return false
-	default:
-		return true
-	}
-}
-
-// ask sends a request and waits for its reply, until the line is lost or the Active is another.
-func (l *callLine) ask(ctx context.Context, q *Request, moved func() (bool, <-chan struct{})) (Reply, error) {
-	wait := make(chan Reply, 1)
-	l.mu.Lock()
-	l.tag++
-	q.Tag = l.tag
-	l.waits[q.Tag] = wait
-	l.mu.Unlock()
-	defer func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		delete(l.waits, q.Tag)
-	}()
-	l.line.Send(q)
-	for {
-		elsewhere, changed := moved()
-		if elsewhere {
-			return Reply{}, ErrLineLost
-		}
-		select {
-		case r := <-wait:
-			return r, nil
-		case <-l.gone:
-			return Reply{}, ErrLineLost
-		case <-changed:
-		case <-ctx.Done():
-			return Reply{}, context.Cause(ctx)
-		}
-	}
-}
-
-// replied hands a reply to who waits for it.
-func (l *callLine) replied(r Reply) {
-	l.mu.Lock()
-	wait := l.waits[r.Tag]
-	delete(l.waits, r.Tag)
-	l.mu.Unlock()
-	if wait != nil {
-		wait <- r
-	}
-}
-
-// lost says that nothing more will come.
-func (l *callLine) lost(error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.over {
-		l.over = true
-		close(l.gone)
 	}
 }

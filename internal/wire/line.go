@@ -1,116 +1,191 @@
 package wire
 
 import (
+	"bytes"
 	"runtime"
 	"sync"
 )
 
 // A CallStream is what a line of calls is made of.
 type CallStream interface {
+	Read(p []byte) (int, error)
 	Write(p []byte) (int, error)
-	Recv(limit int) ([]byte, error)
+	TryWrite(p []byte) (int, error) // what can be written without waiting
 	Close() error
 }
 
-// An outbox gathers messages of any number of goroutines and writes all that have come meanwhile at once.
+// An outbox gathers messages of any number of goroutines and writes all that have come meanwhile at once. Who puts something writes it where
+// nobody writes yet and that need not wait; what cannot be written so is left to run.
+//
+// Invariant: one at a time writes: whoever has set busy, who clears it when nothing is left, or leaves it set for run together with a token in wake.
 type outbox struct {
+	st   CallStream
+	wake chan struct{} // size 1: a token says that run is to write
+
 	mu    sync.Mutex // guards everything below
-	wake  sync.Cond
+	room  sync.Cond  // less waits than before, or nothing will be written any more
 	b     []byte
-	limit int // bytes from which put waits
+	rest  []byte // of what was begun to be written; comes before b
+	spare []byte // memory for the next b
+	busy  bool
+	limit int // bytes from which awaitRoom waits
 	err   error
 }
 
-func newOutbox(limit int) *outbox {
-	o := &outbox{limit: limit}
-	o.wake.L = &o.mu
+func newOutbox(st CallStream, limit int) *outbox {
+	o := &outbox{st: st, wake: make(chan struct{}, 1), limit: limit}
+	o.room.L = &o.mu
 	return o
 }
 
-// put adds a message that f appends. It reports whether it will be written, as far as is known.
-func (o *outbox) put(f func(b []byte) []byte) bool {
+// begin takes the lock for appending to b, if what is put will be written, as far as is known.
+func (o *outbox) begin() bool {
 	o.mu.Lock()
-	defer o.mu.Unlock()
 	if o.err != nil {
+		o.mu.Unlock()
 		return false
 	}
-	o.b = f(o.b)
-	o.wake.Broadcast()
 	return true
 }
 
-// room waits until less than the limit waits to be written, or nothing ever will be.
-func (o *outbox) room() {
-	o.mu.Lock()
+// end releases the lock that begin has taken, and sees to it that b is written. patient: others are about to put something.
+func (o *outbox) end(patient bool) {
 	defer o.mu.Unlock()
-	for len(o.b) > o.limit && o.err == nil {
-		o.wake.Wait()
+	if o.busy {
+		return // who writes looks again
+	}
+	o.busy = true
+	if patient {
+		o.gatherLocked()
+	}
+	b := o.takeLocked()
+	o.mu.Unlock()
+	n, err := o.st.TryWrite(b)
+	o.mu.Lock()
+	o.wroteLocked(b, n, err)
+	if o.busy = o.err != nil || len(o.rest)+len(o.b) > 0; o.busy {
+		o.wakeRun()
 	}
 }
 
 // outboxPiece is how many bytes are written without letting those put something who are about to.
 const outboxPiece = 16 << 10
 
-// run writes until an error, or end. As long as more comes, others run first: of callers that were answered together each makes its next
-// call, and one piece with all of them costs both sides less than many pieces.
-func (o *outbox) run(st CallStream) error {
-	var spare []byte
-	for {
-		o.mu.Lock()
-		for len(o.b) == 0 && o.err == nil {
-			o.wake.Wait()
-		}
-		for some := 0; len(o.b) > some && len(o.b) < outboxPiece && o.err == nil; {
-			some = len(o.b)
-			o.mu.Unlock()
-			runtime.Gosched()
-			o.mu.Lock()
-		}
-		if o.err != nil {
-			o.mu.Unlock()
-			return o.err
-		}
-		b := o.b
-		o.b = spare[:0]
-		o.wake.Broadcast()
+// gatherLocked lets others run as long as more comes: of callers that were answered together each makes its next call, and one piece with all
+// of them costs both sides less than many pieces.
+func (o *outbox) gatherLocked() {
+	for some := -1; len(o.b) > some && len(o.b) < outboxPiece && o.err == nil; {
+		some = len(o.b)
 		o.mu.Unlock()
-		if _, err := st.Write(b); err != nil {
-			o.end(err)
-			return err
-		}
-		if spare = b; cap(spare) > 1<<20 {
-			spare = nil // of a large message
-		}
+		runtime.Gosched()
+		o.mu.Lock()
 	}
 }
 
-// end makes run return. The first reason counts.
-func (o *outbox) end(err error) {
+func (o *outbox) takeLocked() (b []byte) {
+	b, o.b, o.spare = o.b, o.spare[:0], nil
+	return b
+}
+
+// wroteLocked takes back b, which takeLocked has returned, and of which n bytes are written.
+func (o *outbox) wroteLocked(b []byte, n int, err error) {
+	switch {
+	case err != nil:
+		o.failLocked(err)
+	case n < len(b):
+		o.rest = b[n:]
+	case cap(b) <= 1<<20: // else of a large message
+		o.spare = b
+	}
+	o.room.Broadcast()
+}
+
+// awaitRoom waits until less than the limit waits to be written, or nothing ever will be.
+func (o *outbox) awaitRoom() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	for len(o.b)+len(o.rest) > o.limit && o.err == nil {
+		o.room.Wait()
+	}
+}
+
+// run writes what those who put could not, until fail.
+func (o *outbox) run() error {
+	for range o.wake {
+		if err := o.drain(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drain writes until nothing is left.
+func (o *outbox) drain() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for o.err == nil && len(o.rest)+len(o.b) > 0 {
+		b := o.rest
+		if o.rest = nil; len(b) == 0 {
+			o.gatherLocked()
+			b = o.takeLocked()
+		}
+		o.mu.Unlock()
+		n, err := o.st.Write(b)
+		o.mu.Lock()
+		o.wroteLocked(b, n, err)
+	}
+	o.busy = o.err != nil
+	return o.err
+}
+
+// wakeRun leaves run a token.
+func (o *outbox) wakeRun() {
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+// fail makes run return. The first reason counts.
+func (o *outbox) fail(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.failLocked(err)
+}
+
+func (o *outbox) failLocked(err error) {
 	if o.err == nil {
 		o.err = err
-		o.wake.Broadcast()
+		o.room.Broadcast()
 	}
+	o.wakeRun()
 }
 
 // Replies are what waits to be sent to a caller on a stream. Any goroutine may put.
 type Replies struct{ out *outbox }
 
 // NewReplies returns an empty one, of which Room waits while more than limit bytes wait.
-func NewReplies(limit int) *Replies { return &Replies{newOutbox(limit)} }
+func NewReplies(st CallStream, limit int) *Replies { return &Replies{newOutbox(st, limit)} }
 
-// Put puts a reply. It does not block.
-func (r *Replies) Put(reply *Reply) { r.out.put(reply.AppendMessage) }
+// Put puts replies. It does not block, and keeps nothing of them.
+func (r *Replies) Put(replies []Reply) {
+	if !r.out.begin() {
+		return
+	}
+	for i := range replies {
+		r.out.b = replies[i].AppendMessage(r.out.b)
+	}
+	r.out.end(false)
+}
 
 // Room waits until there is room for more, or the stream has ended.
-func (r *Replies) Room() { r.out.room() }
+func (r *Replies) Room() { r.out.awaitRoom() }
 
-// Run sends them until the stream or the line ends.
-func (r *Replies) Run(st CallStream) error { return r.out.run(st) }
+// Run sends what Put could not send at once, until the stream or the line ends.
+func (r *Replies) Run() error { return r.out.run() }
 
 // End makes Run return.
-func (r *Replies) End(err error) { r.out.end(err) }
+func (r *Replies) End(err error) { r.out.fail(err) }
 
 // streamLine is a line on a stream.
 type streamLine struct {
@@ -120,38 +195,56 @@ type streamLine struct {
 }
 
 // NewLine makes a line of a stream, as CallerConfig.Open returns it.
-func NewLine(st CallStream, replies func(Reply), lost func(error)) Line {
-	l := &streamLine{st: st, out: newOutbox(0)}
+func NewLine(st CallStream, replies func([]Reply), lost func(error)) Line {
+	l := &streamLine{st: st, out: newOutbox(st, 0)}
 	l.wg.Go(func() {
-		if err := l.out.run(st); err != nil {
+		if err := l.out.run(); err != nil {
 			_ = st.Close()
 		}
 	})
 	l.wg.Go(func() {
-		for {
-			b, err := st.Recv(MaxCallMessage)
-			var r Reply
-			if err == nil {
-				r, err = ParseReply(b)
-			}
-			if err != nil {
-				l.out.end(err)
-				lost(err)
-				_ = st.Close()
-				return
-			}
-			replies(r)
-		}
+		err := readReplies(st, replies)
+		l.out.fail(err)
+		lost(err)
+		_ = st.Close()
 	})
 	return l
 }
 
+// readReplies hands replies on until an error, all that have come at a time.
+func readReplies(st CallStream, replies func([]Reply)) error {
+	r := NewMessages(st, MaxCallMessage)
+	var all []Reply
+	for {
+		b, err := r.Next()
+		if err != nil {
+			return err
+		}
+		reply, err := ParseReply(b)
+		if err != nil {
+			return err
+		}
+		reply.Body = bytes.Clone(reply.Body)
+		if all = append(all, reply); r.Waits() {
+			continue
+		}
+		replies(all)
+		clear(all)
+		all = all[:0]
+	}
+}
+
 // Send implements [Line].
-func (l *streamLine) Send(q *Request) { l.out.put(q.AppendMessage) }
+func (l *streamLine) Send(q Request) {
+	if l.out.begin() {
+		l.out.b = q.AppendMessage(l.out.b)
+		l.out.end(true)
+	}
+}
 
 // Close implements [Line].
 func (l *streamLine) Close() {
-	l.out.end(ErrLineLost)
+	l.out.fail(ErrLineLost)
 	_ = l.st.Close()
 	l.wg.Wait()
 }
