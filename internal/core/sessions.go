@@ -160,17 +160,13 @@ func (t *Sessions) dropped(s *session, o Outcome) {
 
 // forget drops the outcomes of all requests below a number.
 func (t *Sessions) forget(s *session, floor uint64) {
-	below := s.outcomes.cut(floor)
-	for _, o := range below {
-		t.dropped(s, o.Outcome)
-	}
-	clear(below)
+	s.outcomes.cut(floor, func(o Outcome) { t.dropped(s, o) })
 	s.floor = floor
 }
 
 // expire drops a session.
 func (t *Sessions) expire(s *session) {
-	for _, o := range s.outcomes {
+	for _, o := range s.outcomes.of {
 		t.dropped(s, o.Outcome)
 	}
 	t.unlink(s)
@@ -238,8 +234,8 @@ func (t *Sessions) Encode() []byte {
 	for s := t.oldest; s != nil; s = s.newer {
 		id(s.id)
 		b = le.AppendUint64(le.AppendUint64(b, s.floor), s.losing)
-		b = le.AppendUint32(b, uint32(len(s.outcomes)))
-		for _, o := range s.outcomes {
+		b = le.AppendUint32(b, uint32(len(s.outcomes.of)))
+		for _, o := range s.outcomes.of {
 			b = le.AppendUint64(le.AppendUint64(b, o.number), o.Index)
 			lost := byte(0)
 			if o.Lost {

@@ -48,7 +48,7 @@ func TestSessionsKnow(t *testing.T) {
 		t.Errorf("a request that has not come: %v, %v", known, err)
 	}
 	s.Apply(RequestID{SessionID{1, 1}, 1 << 62, 1 << 62}, outcomeOf(6, 10)) // takes no time
-	if len(s.byID[SessionID{1, 1}].outcomes) != 1 {
+	if len(s.byID[SessionID{1, 1}].outcomes.of) != 1 {
 		t.Error("what is done with is kept")
 	}
 }
