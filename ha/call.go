@@ -107,16 +107,16 @@ func (n *Node) endCalls() {
 }
 
 // openCalls opens a line to a member, which may be this one.
-func (n *Node) openCalls(ctx context.Context, member string, replies func([]wire.Reply), lost func(error)) (wire.Line, error) {
+func (n *Node) openCalls(ctx context.Context, member string, w wire.Waiting) (wire.Line, error) {
 	if member != n.cfg.Name {
 		st, err := n.net.Open(ctx, member, wire.KindCall)
 		if err != nil {
 			return nil, err
 		}
-		return wire.NewLine(st, replies, lost), nil
+		return wire.NewLine(st, w), nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	l := &ownLine{cancel: cancel, lost: lost, desk: n.newDesk(n.cfg.Name, RoleMember, replies)}
+	l := &ownLine{cancel: cancel, w: w, desk: n.newDesk(n.cfg.Name, RoleMember, w.Replied)}
 	l.wg.Go(func() { l.desk.complete(ctx) })
 	return l, nil
 }
@@ -124,7 +124,7 @@ func (n *Node) openCalls(ctx context.Context, member string, replies func([]wire
 // ownLine is a line of this member's program to this member.
 type ownLine struct {
 	desk   *callDesk
-	lost   func(error)
+	w      wire.Waiting
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 }
@@ -136,5 +136,5 @@ func (l *ownLine) Send(q wire.Request) { l.desk.take(q) }
 func (l *ownLine) Close() {
 	l.cancel()
 	l.wg.Wait()
-	l.lost(wire.ErrLineLost)
+	l.w.Lost(wire.ErrLineLost)
 }

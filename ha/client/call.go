@@ -63,7 +63,7 @@ func (c *Client) newCaller() *wire.Caller {
 			defer c.mu.Unlock()
 			return c.changed
 		},
-		Open: func(ctx context.Context, member string, replies func([]wire.Reply), lost func(error)) (wire.Line, error) {
+		Open: func(ctx context.Context, member string, w wire.Waiting) (wire.Line, error) {
 			m, ok := c.Cluster().Find(member)
 			if !ok {
 				return nil, fmt.Errorf("nobody says where %s is", member)
@@ -72,7 +72,7 @@ func (c *Client) newCaller() *wire.Caller {
 			if err != nil {
 				return nil, err
 			}
-			return wire.NewLine(st, replies, lost), nil
+			return wire.NewLine(st, w), nil
 		},
 		MaxBytes: c.cfg.MaxCalling,
 	})

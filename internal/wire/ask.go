@@ -3,6 +3,7 @@ package wire
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 )
 
 // This file is what waits on a line: one waiter for each request, found by its tag.
@@ -12,6 +13,9 @@ type callLine struct {
 	member string
 	line   Line
 	gone   chan struct{} // closed when nothing more will come
+
+	woken   atomic.Int64  // those who have got a reply and do not run yet
+	resumed chan struct{} // size 1: a token says that there were none
 
 	mu    sync.Mutex // guards everything below
 	tag   uint64
@@ -38,7 +42,7 @@ func (w *waiter) result() (Reply, error) {
 }
 
 func newCallLine(member string) *callLine {
-	return &callLine{member: member, gone: make(chan struct{}), waits: map[uint64]*waiter{}}
+	return &callLine{member: member, gone: make(chan struct{}), resumed: make(chan struct{}, 1), waits: map[uint64]*waiter{}}
 }
 
 func (l *callLine) alive() bool {
@@ -73,6 +77,12 @@ func (l *callLine) ask(ctx context.Context, q Request) (Reply, error) {
 		}
 		<-w.done // it has just come
 	}
+	if w.err == nil && l.woken.Add(-1) == 0 {
+		select {
+		case l.resumed <- struct{}{}:
+		default:
+		}
+	}
 	return w.result()
 }
 
@@ -85,8 +95,8 @@ func (l *callLine) leave(tag uint64) bool {
 	return ok
 }
 
-// replied hands replies to those who wait for them.
-func (l *callLine) replied(replies []Reply) {
+// Replied implements [Waiting].
+func (l *callLine) Replied(replies []Reply) {
 	var room [64]*waiter
 	found := room[:0]
 	l.mu.Lock()
@@ -98,13 +108,21 @@ func (l *callLine) replied(replies []Reply) {
 		}
 	}
 	l.mu.Unlock()
+	l.woken.Add(int64(len(found)))
 	for _, w := range found {
 		w.done <- struct{}{}
 	}
 }
 
-// lost says that nothing more will come.
-func (l *callLine) lost(error) {
+// Resumed implements [Waiting].
+func (l *callLine) Resumed() {
+	for l.woken.Load() > 0 {
+		<-l.resumed
+	}
+}
+
+// Lost implements [Waiting].
+func (l *callLine) Lost(error) {
 	l.mu.Lock()
 	if l.over {
 		l.mu.Unlock()

@@ -84,10 +84,9 @@ type town struct {
 }
 
 type townLine struct {
-	town    *town
-	member  string
-	replies func([]Reply)
-	lost    func(error)
+	town   *town
+	member string
+	w      Waiting
 }
 
 func newTown() *town {
@@ -108,13 +107,13 @@ func (w *town) config() CallerConfig {
 			defer w.mu.Unlock()
 			return w.changed
 		},
-		Open: func(ctx context.Context, member string, replies func([]Reply), lost func(error)) (Line, error) {
+		Open: func(ctx context.Context, member string, waiting Waiting) (Line, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			if w.rand.IntN(4) == 0 {
 				return nil, errors.New("unreachable")
 			}
-			l := &townLine{w, member, replies, lost}
+			l := &townLine{w, member, waiting}
 			w.lines[l] = true
 			return l, nil
 		},
@@ -142,7 +141,7 @@ func (l *townLine) Send(q Request) {
 		return
 	case dice == 1: // the line breaks
 		delete(w.lines, l)
-		go l.lost(ErrLineLost)
+		go l.w.Lost(ErrLineLost)
 		return
 	case l.member != w.active || dice == 2:
 		r.Code = CallNotActive
@@ -164,11 +163,11 @@ func (l *townLine) Send(q Request) {
 		}
 		if dice == 5 { // the reply is lost, with the line
 			delete(w.lines, l)
-			go l.lost(ErrLineLost)
+			go l.w.Lost(ErrLineLost)
 			return
 		}
 	}
-	go l.replies([]Reply{r})
+	go l.w.Replied([]Reply{r})
 }
 
 // Close implements Line.
@@ -176,7 +175,7 @@ func (l *townLine) Close() {
 	l.town.mu.Lock()
 	delete(l.town.lines, l)
 	l.town.mu.Unlock()
-	l.lost(ErrLineLost)
+	l.w.Lost(ErrLineLost)
 }
 
 // TestCaller: whatever is lost, each call takes effect once and gets its own answer; with sessions that expire, at most once, and
@@ -241,8 +240,8 @@ func TestCallerTurnsAway(t *testing.T) {
 	w := newTown()
 	cfg := w.config()
 	asked, answer, closed := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	cfg.Open = func(_ context.Context, member string, replies func([]Reply), lost func(error)) (Line, error) {
-		l := &heldLine{replies: replies, lost: lost}
+	cfg.Open = func(_ context.Context, member string, waiting Waiting) (Line, error) {
+		l := &heldLine{w: waiting}
 		if member == "a" {
 			close(asked)
 			<-answer
@@ -268,9 +267,8 @@ func TestCallerTurnsAway(t *testing.T) {
 
 // A heldLine answers everything.
 type heldLine struct {
-	replies func([]Reply)
-	lost    func(error)
-	closed  chan struct{} // nil: nobody asks
+	w      Waiting
+	closed chan struct{} // nil: nobody asks
 }
 
 func (l *heldLine) Send(q Request) {
@@ -278,12 +276,12 @@ func (l *heldLine) Send(q Request) {
 	if q.Op == OpSession {
 		r.Body = Session{1, 1}.Append(nil)
 	}
-	go l.replies([]Reply{r})
+	go l.w.Replied([]Reply{r})
 }
 
 func (l *heldLine) Close() {
 	if l.closed != nil {
 		close(l.closed)
 	}
-	l.lost(ErrLineLost)
+	l.w.Lost(ErrLineLost)
 }

@@ -42,11 +42,21 @@ type CallerConfig struct {
 	Active func() string
 	// Changed returns a channel that is closed when Active may tell another.
 	Changed func() <-chan struct{}
-	// Open opens a line to a member. What comes is handed to replies, as many at a time as have come: the slice is the line's again when it
-	// returns, and the bodies are the caller's. lost is called when nothing more will come. ctx is that of the line.
-	Open func(ctx context.Context, member string, replies func([]Reply), lost func(error)) (Line, error)
+	// Open opens a line to a member, whose context is ctx. What comes is told to w.
+	Open func(ctx context.Context, member string, w Waiting) (Line, error)
 	// MaxBytes bounds the calls that wait, in bytes.
 	MaxBytes int64
+}
+
+// Waiting is who waits for what comes on a line. Its methods may be called from any goroutine.
+type Waiting interface {
+	// Replied hands replies on. The slice is the caller's again when it returns, and keeps nothing of it but the bodies. It does not block.
+	Replied(replies []Reply)
+	// Resumed waits until those run whom replies were handed to: they may be about to send the next request. It must not be called by
+	// one of those.
+	Resumed()
+	// Lost says that nothing more will come.
+	Lost(err error)
 }
 
 // A Line takes requests to one member.
@@ -342,7 +352,7 @@ func (c *Caller) connect(ctx context.Context) (*callLine, error) {
 func (c *Caller) dial(d *dialing) {
 	l := newCallLine(d.member)
 	var err error
-	l.line, err = c.cfg.Open(c.life, d.member, l.replied, l.lost)
+	l.line, err = c.cfg.Open(c.life, d.member, l)
 	active := c.cfg.Active()
 	c.mu.Lock()
 	old := c.line
@@ -363,7 +373,7 @@ func (c *Caller) dial(d *dialing) {
 	close(d.done)
 	if old != nil {
 		old.line.Close()
-		old.lost(ErrLineLost)
+		old.Lost(ErrLineLost)
 	}
 }
 
@@ -372,7 +382,7 @@ func (c *Caller) watch(l *callLine) {
 	for {
 		changed := c.cfg.Changed()
 		if active := c.cfg.Active(); active != "" && active != l.member {
-			l.lost(ErrLineLost)
+			l.Lost(ErrLineLost)
 			return
 		}
 		select {

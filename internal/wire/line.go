@@ -28,7 +28,8 @@ type outbox struct {
 	rest  []byte // of what was begun to be written; comes before b
 	spare []byte // memory for the next b
 	busy  bool
-	limit int // bytes from which awaitRoom waits
+	held  bool // who is about to put something is waited for, up to outboxPiece
+	limit int  // bytes from which awaitRoom waits
 	err   error
 }
 
@@ -51,6 +52,29 @@ func (o *outbox) begin() bool {
 // end releases the lock that begin has taken, and sees to it that b is written. patient: others are about to put something.
 func (o *outbox) end(patient bool) {
 	defer o.mu.Unlock()
+	if !o.held || len(o.b) >= outboxPiece {
+		o.writeLocked(patient)
+	}
+}
+
+// hold lets what is put gather until release.
+func (o *outbox) hold() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.held = true
+}
+
+// release has written what has gathered.
+func (o *outbox) release() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.held = false; len(o.b) > 0 && o.err == nil {
+		o.writeLocked(false)
+	}
+}
+
+// writeLocked writes what is in b, if nobody writes. It gives mu up meanwhile.
+func (o *outbox) writeLocked(patient bool) {
 	if o.busy {
 		return // who writes looks again
 	}
@@ -191,29 +215,31 @@ func (r *Replies) End(err error) { r.out.fail(err) }
 type streamLine struct {
 	st  CallStream
 	out *outbox
+	w   Waiting
 	wg  sync.WaitGroup
 }
 
 // NewLine makes a line of a stream, as CallerConfig.Open returns it.
-func NewLine(st CallStream, replies func([]Reply), lost func(error)) Line {
-	l := &streamLine{st: st, out: newOutbox(st, 0)}
+func NewLine(st CallStream, w Waiting) Line {
+	l := &streamLine{st: st, out: newOutbox(st, 0), w: w}
 	l.wg.Go(func() {
 		if err := l.out.run(); err != nil {
 			_ = st.Close()
 		}
 	})
 	l.wg.Go(func() {
-		err := readReplies(st, replies)
+		err := l.read()
 		l.out.fail(err)
-		lost(err)
+		w.Lost(err)
 		_ = st.Close()
 	})
 	return l
 }
 
-// readReplies hands replies on until an error, all that have come at a time.
-func readReplies(st CallStream, replies func([]Reply)) error {
-	r := NewMessages(st, MaxCallMessage)
+// read hands replies on until an error, all that have come at a time. Who is answered may be about to make the next call: what is sent
+// meanwhile leaves together.
+func (l *streamLine) read() error {
+	r := NewMessages(l.st, MaxCallMessage)
 	var all []Reply
 	for {
 		b, err := r.Next()
@@ -228,7 +254,10 @@ func readReplies(st CallStream, replies func([]Reply)) error {
 		if all = append(all, reply); r.Waits() {
 			continue
 		}
-		replies(all)
+		l.out.hold()
+		l.w.Replied(all)
+		l.w.Resumed()
+		l.out.release()
 		clear(all)
 		all = all[:0]
 	}
