@@ -97,6 +97,7 @@ type tail struct {
 	slow *time.Timer   // ends the stream while something is written that is not taken
 	sent atomic.Uint64 // the last record that was given to it
 	out  []byte
+	beat beat
 }
 
 // serveTail gives a client the committed records from the one on for which it asks.
@@ -127,7 +128,7 @@ func (n *Node) serveTail(ctx context.Context, st *transport.Stream) error {
 
 // feedTail sends records until the end of one of both. Nothing is read for a client that has not taken what it was sent before.
 func (n *Node) feedTail(ctx context.Context, t *tail, from uint64) error {
-	for records, err := range n.log.Pieces(ctx, from, t.st.Ready) {
+	for records, err := range n.log.Pieces(ctx, from, func() (int64, error) { return t.ready(ctx, n) }) {
 		var gone *CompactedError
 		switch {
 		case errors.As(err, &gone):
@@ -140,6 +141,7 @@ func (n *Node) feedTail(ctx context.Context, t *tail, from uint64) error {
 		if err := t.send(records); err != nil {
 			return err
 		}
+		t.beat.sent = n.clock()
 	}
 	return nil
 }
