@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 
 	"github.com/baton-ha/baton/benchmarks/internal/systems/baton"
@@ -18,18 +19,26 @@ func (p place) batonMembers() (all []ha.Member) {
 	return all
 }
 
-type batonMember struct{ n *ha.Node }
+type batonMember struct {
+	n    *ha.Node
+	feed *feed
+}
 
 func serveBaton(p place, i int) (end, error) {
 	m := p.batonMembers()
-	n, err := ha.Open(ha.Config{
-		Name: m[i].Name, Dir: filepath.Join(p.Dir, m[i].Name), Cluster: "bench", Members: m, StateMachine: new(baton.Machine),
-		Logger: slog.New(slog.DiscardHandler),
-	})
+	feed, err := newFeed(p.Clients[i])
 	if err != nil {
 		return nil, err
 	}
-	return batonMember{n}, nil
+	n, err := ha.Open(ha.Config{
+		Name: m[i].Name, Dir: filepath.Join(p.Dir, m[i].Name), Cluster: "bench", Members: m, StateMachine: &baton.Machine{OnApply: feed.apply},
+		Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		feed.close()
+		return nil, err
+	}
+	return batonMember{n, feed}, nil
 }
 
 func (m batonMember) Leads() bool { return m.n.Status().State == ha.Active }
@@ -47,10 +56,14 @@ func (m batonMember) Op(name string) func(context.Context, []byte) error {
 	return nil
 }
 
-func (m batonMember) Close() error { return m.n.Close() }
+func (m batonMember) Close() error {
+	m.feed.close()
+	return m.n.Close()
+}
 
 type batonClient struct {
 	c    *client.Client
+	p    place
 	read atomic.Uint64 // records, by all tails
 }
 
@@ -59,7 +72,7 @@ func dialBaton(p place) (end, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &batonClient{c: c}, nil
+	return &batonClient{c: c, p: p}, nil
 }
 
 func (c *batonClient) Leads() bool { return false }
@@ -82,6 +95,15 @@ func (c *batonClient) Op(name string) func(context.Context, []byte) error {
 				}
 			}
 			return nil
+		}
+	case "Plain": // likewise, without any of baton
+		return func(ctx context.Context, _ []byte) error {
+			active, err := c.c.Active(ctx)
+			if err != nil {
+				return err
+			}
+			standby := slices.IndexFunc(c.p.batonMembers(), func(m ha.Member) bool { return m.Name != active.Name })
+			return readFeed(ctx, c.p.Clients[standby], &c.read)
 		}
 	}
 	return nil

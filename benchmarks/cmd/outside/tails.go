@@ -11,8 +11,19 @@ import (
 	"github.com/baton-ha/baton/benchmarks/internal/harness"
 )
 
-// tails measures what appends on the Active cost while a number of tails of a client read all of them from standbys, and writes a table. In each
-// round each point is measured in a cluster of its own, with the tails and then without.
+// beside is what appends are measured beside, by the op of the client that it is: tails, which begin with the log, readers of plain TCP who get the
+// same, and nothing.
+var beside = [...]string{"Tail", "Plain", ""}
+
+// An appending is what appends on the Active did beside something.
+type appending struct {
+	rate harness.Rate
+	cpu  float64 // of all processes for each append, ms
+	read float64 // part of what was appended that each reader has read, about
+}
+
+// tails measures what appends on the Active cost while a number of tails of a client read all of them from a standby, and writes a table. In each
+// round each point is measured in a cluster of its own.
 func (s settings) tails(ctx context.Context, count int) error {
 	f, err := os.Create(s.out + ".md")
 	if err != nil {
@@ -20,62 +31,86 @@ func (s settings) tails(ctx context.Context, count int) error {
 	}
 	defer f.Close()
 	fmt.Fprintf(f, "# Appends on the Active beside %d tails of a client, measured %s\n\n%s. Three members in three processes, writers in the Active's, the tails in a fourth. "+
-		"Medians of %d rounds; the tails have read the part of what was appended that is said.\n\n"+
-		"| writers of %d B | appends/s without | with | of those without | read meanwhile | p99 without, ms | with |\n|---|---|---|---|---|---|---|\n",
+		"Medians of %d rounds. Beside the tails: as many readers of plain TCP, which a standby gives the same records, without checksums and without anything else of baton.\n\n"+
+		"| writers of %d B | beside | appends/s | of those beside nothing | p99, ms | CPU of all processes, µs each | read meanwhile |\n|---|---|---|---|---|---|---|\n",
 		count, time.Now().UTC().Format("2006-01-02 15:04 MST"), harness.Machine(), s.rounds, s.payload)
 	for _, writers := range s.callers {
-		var with, without, ratio, read, p99, p99without []float64
+		seen := make([][]appending, len(beside))
 		for range s.rounds {
-			a, b, part, err := s.tailsOnce(ctx, count, writers)
+			all, err := s.tailsOnce(ctx, count, writers)
 			if ctx.Err() != nil {
 				return nil
 			}
 			if err != nil {
 				return err
 			}
-			with, without, ratio = append(with, a.PerSecond), append(without, b.PerSecond), append(ratio, a.PerSecond/b.PerSecond)
-			read, p99, p99without = append(read, part), append(p99, a.P99.Seconds()*1000), append(p99without, b.P99.Seconds()*1000)
+			for i, a := range all {
+				seen[i] = append(seen[i], a)
+			}
 		}
-		row := fmt.Sprintf("| %d | %.0f | %.0f | %.2f | %.2f | %.2f | %.2f |", writers, middle(without), middle(with), middle(ratio), middle(read), middle(p99without), middle(p99))
-		fmt.Println(row)
-		fmt.Fprintln(f, row)
+		for i, what := range []string{fmt.Sprintf("%d tails", count), fmt.Sprintf("%d readers of plain TCP", count), "nothing"} {
+			of := func(f func(a, alone appending) float64) float64 {
+				var v []float64
+				for round, a := range seen[i] {
+					v = append(v, f(a, seen[len(beside)-1][round]))
+				}
+				slices.Sort(v)
+				return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
+			}
+			row := fmt.Sprintf("| %d | %s | %.0f | %.2f | %.2f | %.1f | %.2f |", writers, what,
+				of(func(a, _ appending) float64 { return a.rate.PerSecond }), of(func(a, alone appending) float64 { return a.rate.PerSecond / alone.rate.PerSecond }),
+				of(func(a, _ appending) float64 { return a.rate.P99.Seconds() * 1000 }), of(func(a, _ appending) float64 { return a.cpu * 1000 }),
+				of(func(a, _ appending) float64 { return a.read }))
+			fmt.Println(row)
+			fmt.Fprintln(f, row)
+		}
 	}
 	return nil
 }
 
-func middle(v []float64) float64 {
-	slices.Sort(v)
-	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
-}
-
-func (s settings) tailsOnce(ctx context.Context, count, writers int) (with, without harness.Rate, part float64, err error) {
+// tailsOnce measures beside each of what there is.
+func (s settings) tailsOnce(ctx context.Context, count, writers int) (all []appending, err error) {
 	c, err := find("baton")
 	if err != nil {
-		return with, without, 0, err
+		return nil, err
 	}
 	r, err := start(ctx, c, s.dir)
 	if err != nil {
-		return with, without, 0, err
+		return nil, err
 	}
 	defer r.stop()
 	leader, err := r.at("leader")
 	if err != nil {
-		return with, without, 0, err
+		return nil, err
 	}
-	if _, err := r.client.ask(order{Op: "Tail", Callers: count, Load: true}); err != nil {
-		return with, without, 0, err
+	var before uint64
+	for _, op := range beside {
+		if op != "" {
+			if _, err := r.client.ask(order{Op: op, Callers: count, Load: true}); err != nil {
+				return nil, err
+			}
+		}
+		if err := leader.send(order{Op: "Append", Callers: writers, Payload: s.payload, Warm: s.warm, Duration: s.duration}); err != nil {
+			return nil, err
+		}
+		select {
+		case <-time.After(s.warm):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		begin := harness.TakeSample(r.pids()...)
+		v, err := leader.hear()
+		if err != nil {
+			return nil, err
+		}
+		use := harness.TakeSample(r.pids()...).Since(begin)
+		seen, serr := r.client.ask(order{}) // ends what reads
+		if serr != nil {
+			return nil, errors.Join(serr, err)
+		}
+		appended := v.Rate.PerSecond * (s.warm + s.duration).Seconds() // about
+		all = append(all, appending{v.Rate, 1000 * use.CPU.Seconds() / float64(v.Rate.Appends), float64(seen.Read-before) / float64(count) / appended})
+		before = seen.Read
 	}
-	what := order{Op: "Append", Callers: writers, Payload: s.payload, Warm: s.warm, Duration: s.duration}
-	a, err := leader.ask(what)
-	if err != nil {
-		return with, without, 0, err
-	}
-	seen, serr := r.client.ask(order{}) // ends the tails
-	what.Warm /= 2
-	b, err := leader.ask(what)
-	if err := errors.Join(serr, err); err != nil {
-		return with, without, 0, err
-	}
-	all := a.Rate.PerSecond * (s.warm + s.duration).Seconds() // about
-	return a.Rate, b.Rate, float64(seen.Read) / float64(count) / all, nil
+	return all, nil
 }
