@@ -117,6 +117,7 @@ func (n *Node) serveTail(ctx context.Context, st *transport.Stream) error {
 	}
 	t := tail{st: st, slow: time.AfterFunc(slowTail, func() { st.Reset(wire.CodeSlow, "what was sent was not taken") })}
 	t.slow.Stop()
+	st.Together()
 	t.sent.Store(max(from, 1) - 1)
 	var watching sync.WaitGroup
 	defer watching.Wait()

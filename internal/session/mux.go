@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -433,6 +434,7 @@ func (m *Mux) write() {
 		}
 		select {
 		case <-m.wake:
+			runtime.Gosched() // those run first who were woken together with who woke it, and have something to write, too
 		case <-tick.C:
 			// Looks are counted instead of time, so that a process that was stopped blames nobody.
 			if now := m.heard.Load(); now != heard {

@@ -90,6 +90,7 @@ type Stream struct {
 	left  func() bool             // stops following the opener's ctx
 	turn  chan struct{}           // 1: it may put something into the mux's out
 	over  chan struct{}           // closed with err: nothing can be written any more
+	lazy  bool                    // what is written is left to the mux's writer; of who writes
 	grant int64                   // credit that is to be told; guarded by Mux.mu
 	told  bool                    // its end is in the mux's out, so nothing may follow; likewise
 
@@ -236,13 +237,20 @@ func (st *Stream) write(head, p []byte) (int, error) {
 			st.m.turnsLocked(1)
 		}
 		head, p, written = head[h:], p[n-h:], written+n-h
-		if len(head)+len(p) == 0 || left == 0 {
+		switch {
+		case st.lazy:
+			Signal(st.m.wake)
+		case len(head)+len(p) == 0 || left == 0:
 			st.m.pushLocked()
 		}
 		st.m.mu.Unlock()
 	}
 	return written, nil
 }
+
+// Together has what is written from now on leave together with what is written to other streams of the session at the same moment, for who
+// has many of them to write to. It is to be called by who writes.
+func (st *Stream) Together() { st.lazy = true }
 
 // TryWrite writes as much of p as needs no waiting, and returns how much that is. What is left is to be written with Write, by whoever may
 // write. Errors are those of Write.

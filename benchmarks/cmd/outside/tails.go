@@ -11,9 +11,9 @@ import (
 	"github.com/baton-ha/baton/benchmarks/internal/harness"
 )
 
-// beside is what appends are measured beside, by the op of the client that it is: tails, which begin with the log, readers of plain TCP who get the
-// same, and nothing.
-var beside = [...]string{"Tail", "Plain", ""}
+// beside is what appends are measured beside, by the op of the client that it is: nothing at first, so that files and memory are warm, tails, which
+// begin with the log, readers of plain TCP who get the same, and nothing again, which is what counts.
+var beside = [...]string{"", "Tail", "Plain", ""}
 
 // An appending is what appends on the Active did beside something.
 type appending struct {
@@ -48,7 +48,7 @@ func (s settings) tails(ctx context.Context, count int) error {
 				seen[i] = append(seen[i], a)
 			}
 		}
-		for i, what := range []string{fmt.Sprintf("%d tails", count), fmt.Sprintf("%d readers of plain TCP", count), "nothing"} {
+		for i, what := range []string{"nothing, to begin with", fmt.Sprintf("%d tails", count), fmt.Sprintf("%d readers of plain TCP", count), "nothing"} {
 			of := func(f func(a, alone appending) float64) float64 {
 				var v []float64
 				for round, a := range seen[i] {
@@ -83,7 +83,8 @@ func (s settings) tailsOnce(ctx context.Context, count, writers int) (all []appe
 	if err != nil {
 		return nil, err
 	}
-	var before uint64
+	var before uint64    // records read
+	var appended float64 // about
 	for _, op := range beside {
 		if op != "" {
 			if _, err := r.client.ask(order{Op: op, Callers: count, Load: true}); err != nil {
@@ -108,7 +109,10 @@ func (s settings) tailsOnce(ctx context.Context, count, writers int) (all []appe
 		if serr != nil {
 			return nil, errors.Join(serr, err)
 		}
-		appended := v.Rate.PerSecond * (s.warm + s.duration).Seconds() // about
+		now := v.Rate.PerSecond * (s.warm + s.duration).Seconds()
+		if appended += now; op != "Tail" {
+			appended = now
+		}
 		all = append(all, appending{v.Rate, 1000 * use.CPU.Seconds() / float64(v.Rate.Appends), float64(seen.Read-before) / float64(count) / appended})
 		before = seen.Read
 	}
