@@ -97,7 +97,6 @@ func TestRestIsTheWriters(t *testing.T) {
 
 // TryWrite takes what there is credit for, and waits for nothing.
 func TestTryWrite(t *testing.T) {
-	leaks(t)
 	read := make(chan struct{})
 	e := join(t, map[string]Handler{"late": func(ctx context.Context, st *Stream) error {
 		<-read
@@ -127,7 +126,6 @@ func TestTryWrite(t *testing.T) {
 
 // Those who write at the same time, to one connection whose other side reads slowly, lose nothing and mix up nothing.
 func TestWritersBesideTheWriter(t *testing.T) {
-	leaks(t)
 	e := join(t, map[string]Handler{"echo": echo}, nil)
 	var all sync.WaitGroup
 	for range 4 {
