@@ -41,8 +41,7 @@ type Fetched struct {
 // A shelf is the log as raft sees it: what is in memory, and what was fetched. It belongs to its core.
 type shelf struct {
 	Source
-	fetchBytes uint64 // that are read at a time at most: one message. Each member that lags costs twice that, beside what is sent to it
-	pieceBytes uint64 // that are read at a time now (flow.go)
+	fetchBytes uint64 // that are read at a time: one message. Each member that lags costs twice that, beside what is sent to it
 
 	runs   []run
 	wanted []*Fetch // under way
@@ -66,7 +65,7 @@ type shelf struct {
 // newShelf returns one from which so many bytes are fetched at a time at most. Changes of the members are in force up to a raft index, and
 // what follows it, up to the last entry, was recovered.
 func newShelf(source Source, fetchBytes, inForce, last uint64) shelf {
-	return shelf{Source: source, fetchBytes: fetchBytes, pieceBytes: fetchBytes, releaseAt: never, inForce: inForce, unread: last}
+	return shelf{Source: source, fetchBytes: fetchBytes, releaseAt: never, inForce: inForce, unread: last}
 }
 
 // A run is a part of the log on the shelf.
@@ -135,7 +134,7 @@ func (s *shelf) want(from, lo, old uint64) {
 		slices.ContainsFunc(s.wanted, func(f *Fetch) bool { return f.Lo == lo && f.Damage == nil }) {
 		return
 	}
-	s.wanted = append(s.wanted, &Fetch{Lo: lo, Hi: old, MaxBytes: s.pieceBytes, from: from, epoch: s.epoch})
+	s.wanted = append(s.wanted, &Fetch{Lo: lo, Hi: old, MaxBytes: s.fetchBytes, from: from, epoch: s.epoch})
 }
 
 // repair has an entry read from disk that is in memory, and is damaged there.

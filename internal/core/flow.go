@@ -35,8 +35,7 @@ type piece struct {
 const (
 	liveFor    = 100 * time.Millisecond // for so long after a batch was committed, others are expected
 	idleAhead  = 2                      // pieces that are on their way beyond what the distance asks for, where nobody appends
-	maxPieces  = 64                     // on their way at most
-	livePiece  = 2                      // where somebody appends a piece is one part of so many of a message: that is how long an append may wait for it
+	maxPieces  = 32                     // on their way at most
 	restUnit   = 8                      // parts of what a piece takes, in which pauses are counted
 	restMost   = restUnit               // the longest pause
 	restMore   = 2                      // by which it grows after a piece
@@ -91,9 +90,6 @@ func (c *Core) release(now time.Duration) {
 	s := &c.shelf
 	s.releaseAt = now + never
 	live := c.pace.live(now)
-	if s.pieceBytes = s.fetchBytes; live {
-		s.pieceBytes /= livePiece
-	}
 	if len(s.runs) == 0 && len(c.flows) == 0 {
 		return
 	}

@@ -54,9 +54,6 @@ func catchUp(t *testing.T, answers, trip time.Duration, live, strained bool) (to
 		most = max(most, len(due))
 		switch {
 		case len(l.asks) > 0:
-			if some := l.asks[0].MaxBytes; live && !reject && l.asks[0].from > l.core.pos.Raft+1 && some > 1<<20/livePiece {
-				t.Errorf("beside appends %d bytes are read at a time", some)
-			}
 			l.answer()
 		case len(due) > 0 && due[0].at <= l.core.Deadline():
 			l.now = due[0].at
