@@ -8,14 +8,35 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
+// pad is written by any goroutine.
+type pad struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (p *pad) Write(line []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.b.Write(line)
+}
+
+// tear returns what was written, and begins anew.
+func (p *pad) tear() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	defer p.b.Reset()
+	return p.b.String()
+}
+
 // teller returns a node that does nothing but tell, and what it has said since it was asked last, one line after the other.
 func teller() (n *Node, lines func() string) {
-	var out bytes.Buffer
+	var out pad
 	plain := &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.TimeKey || a.Key == slog.LevelKey || a.Key == "member" {
 			return slog.Attr{}
@@ -25,8 +46,7 @@ func teller() (n *Node, lines func() string) {
 	n = &Node{cfg: Config{Name: "a", Logger: slog.New(slog.NewTextHandler(&out, plain))}.withDefaults(), ended: make(chan struct{})}
 	return n, func() string {
 		synctest.Wait()
-		defer out.Reset()
-		return strings.ReplaceAll(strings.TrimSpace(out.String()), "\n", "; ")
+		return strings.ReplaceAll(strings.TrimSpace(out.tear()), "\n", "; ")
 	}
 }
 
