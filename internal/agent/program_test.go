@@ -89,12 +89,11 @@ func (p *program) run() error {
 	if err != nil {
 		return err
 	}
-	p.note("begin", number, file)
-
 	var ends atomic.Bool
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, syscall.SIGTERM)
 	go func() { <-term; ends.Store(true) }()
+	p.note("begin", number, file) // from now on the test may end it
 	for {
 		number++
 		requests := fmt.Sprintf(`{"record":%d}`+"\n", number)
