@@ -13,6 +13,7 @@ import (
 // chronicle is what is needed to say what an input means. It is owned by the log's loop.
 type chronicle struct {
 	lead    log.Leadership // as told last
+	kept    uint64         // raft index of the last entry that was there when the process began: nothing up to it is new
 	active  uint64         // the epoch of this member's role, 0: it has none
 	running uint64         // that of the OnActive that runs, 0: none does
 	why     string         // how the time of the leader before this member has ended

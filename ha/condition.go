@@ -36,6 +36,18 @@ func (k conditionKey) name() string {
 // quiet reports whether the log need not tell of it.
 func (k conditionKey) quiet() bool { return k.obstacle && ObstacleKind(k.kind).quiet() }
 
+// settles is how long the log waits until it tells of it. Of a peer that is cut off one connection is found stuck after the other; a member that starts has
+// something to catch up; and one that is not listed any more ends, and says so.
+func (k conditionKey) settles() time.Duration {
+	if k.stuck() || k.obstacle && (k.kind == string(ObstacleLagging) || k.kind == string(ObstacleJoining)) {
+		return 1500 * time.Millisecond
+	}
+	return 0
+}
+
+// stuck reports whether it is that a peer takes nothing. On which of its connections is no news.
+func (k conditionKey) stuck() bool { return !k.obstacle && k.kind == problemConnection }
+
 // conditionOf is an obstacle of the role machine as a condition.
 func conditionOf(o obstacle, now time.Duration) condition {
 	w := onWallOne(o, now)
@@ -130,7 +142,7 @@ func (c *conditions) set(next condition) (changed bool) {
 		c.said[next.key] = new(said)
 	}
 	c.said[next.key].times++
-	c.said[next.key].open = false
+	c.said[next.key].open = there && c.said[next.key].open && next.key.stuck()
 	return true
 }
 
@@ -217,7 +229,10 @@ func (n *Node) sayCondition(key conditionKey, late bool) {
 		c.mu.Unlock()
 		return
 	}
-	times, wait := s.say(time.Now())
+	times, wait := 0, key.settles()-time.Since(present.since)
+	if wait <= 0 {
+		times, wait = s.say(time.Now())
+	}
 	if wait > 0 && !s.timer {
 		s.timer = true
 		time.AfterFunc(wait, func() { n.sayCondition(key, true) })

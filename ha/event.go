@@ -58,6 +58,7 @@ const (
 	EventObstacleOver EventKind = "obstacle-over" // it stands no more
 	EventProblem      EventKind = "problem"       // a [Problem] is there: Cause is its kind
 	EventProblemOver  EventKind = "problem-over"  // it is no more
+	EventMembers      EventKind = "members"       // the list of the members is another: Cause is one of its causes, Peer the member
 )
 
 // The causes of the end of a role. With [CauseLease] and [CauseDeposed] the member that takes over may know more.

@@ -21,7 +21,9 @@ func (n *Node) eventOf(e Event, err error) {
 	switch e.Kind {
 	case EventEpoch:
 		if e.Peer != n.cfg.Name {
-			n.sayRole(e, false)
+			if e.Term >= n.story.lead.Term { // else it is history, which comes back at the start
+				n.sayRole(e, false)
+			}
 			return
 		}
 	case EventFencing, EventFenced, EventActive, EventServing, EventEnded, EventSettled, EventFailed:
@@ -135,6 +137,8 @@ func (n *Node) lineOf(e Event) (slog.Level, string) {
 			return slog.LevelDebug, "no append was refused"
 		}
 		return slog.LevelWarn, "appends were refused, or their fate is unknown, since the role has ended"
+	case EventMembers:
+		return slog.LevelInfo, "the members have changed"
 	case EventTransfer:
 		return slog.LevelDebug, "leadership is handed on" // why the role has ended is said, and who has it next
 	case EventFailed:

@@ -195,6 +195,7 @@ func (n *Node) open(begin beginning) (err error) {
 	_, born := n.disk.Birth()
 	n.birth = newBirth(n.cfg.Name, n.disk.Identity().Incarnation, born)
 	b := boundsFor(n.cfg.MemoryBytes, len(members)-1, n.cfg.MaxRecord)
+	_, _, n.story.kept, _ = n.disk.Recovered()
 	n.log, err = log.Open(log.Config{
 		Core: log.CoreConfig{
 			ID: begin.id.ID, Name: n.cfg.Name, Heartbeat: n.cfg.Heartbeat, ElectionTimeout: n.cfg.ElectionTimeout,

@@ -40,7 +40,7 @@ func (k ObstacleKind) bars() bool {
 // quiet reports whether it is part of the ordinary course of things, or of what the log has told with what has led to it: it need not tell
 // of the obstacle, too.
 func (k ObstacleKind) quiet() bool {
-	return k == ObstacleHandOver || k == ObstacleRestart || k == ObstacleArbiter || k == ObstacleCoolDown
+	return k == ObstacleHandOver || k == ObstacleRestart || k == ObstacleArbiter || k == ObstacleObserver || k == ObstacleCoolDown
 }
 
 // obstacles are those of a member that stand, in the order in which they began.

@@ -36,6 +36,8 @@ const (
 	problemAdvertise = "advertise" // the list does not say where this member's program is reached
 	problemMoved     = "moved"     // the list has this member at another address
 	problemPromotion = "promotion" // of a member that has caught up: it is refused
+
+	problemConnection = "connection" // transport's: nothing of what is sent to the peer is taken
 )
 
 // problem is told of what is wrong: by the log, by the transport, and by this package. peer is the name of the

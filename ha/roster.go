@@ -24,6 +24,9 @@ func (n *Node) roster() *roster { return n.listed.Load() }
 
 // enroll takes over a list, on the log's loop. What takes time follows in followRoster.
 func (n *Node) enroll(list log.Roster) {
+	if before := n.roster(); before != nil {
+		n.tellMembers(&before.Roster, &list)
+	}
 	n.listed.Store(&roster{Roster: list, hints: n.cfg.Members})
 	poke(n.relisted)
 	n.wakeWatchers()

@@ -106,7 +106,7 @@ func (n *Node) tollSettled(unknown uint64) {
 	s := Summary{Last: f.Last, Refused: f.Refused - t.before.Refused + n.roles.rejected.Load() - t.rejected, Unknown: f.Unknown - t.before.Unknown + unknown}
 	n.roles.count(func(r *RoleStats) { r.Refused, r.Unknown = r.Refused+s.Refused, r.Unknown+s.Unknown })
 	n.event(Event{Kind: EventSettled, Epoch: t.epoch, Summary: &s, Text: fmt.Sprintf(
-		"of the appends of epoch %d %d were refused since its end, and the fate of %d is unknown", t.epoch, s.Refused, s.Unknown)})
+		"of epoch %d: %d appends were refused since its end, and the fate of %d is unknown", t.epoch, s.Refused, s.Unknown)})
 	t.epoch, t.over = 0, false
 }
 

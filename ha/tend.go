@@ -15,14 +15,14 @@ import (
 
 // tend looks after the list until ctx ends. What is to be done follows from the list alone, so a new leader goes on with it.
 func (n *Node) tend(ctx context.Context) {
-	var warned uint64 // version of the list for which it was said how few losses it survives
+	warned := 0 // how many voters there were when it was said how few losses that survives
 	for {
 		changed := *n.changed.Load()
 		again := time.Duration(0)
 		if r := n.roster(); n.Status().Leader == n.cfg.Name {
-			if warned != r.Version && !r.Joint() {
-				n.warnOf(r)
-				warned = r.Version
+			if voters := len(r.Voters()); warned != voters && !r.Joint() {
+				n.warnOf(voters)
+				warned = voters
 			}
 			if n.tendOnce(ctx, r) {
 				again = n.cfg.Heartbeat
@@ -58,11 +58,11 @@ func (n *Node) tendOnce(ctx context.Context, r *roster) (left bool) {
 		if !m.Joining {
 			continue
 		}
-		waits, made := false, false
+		waits := false
 		err := n.reshapeBy(ctx, fmt.Sprintf("make a %v of %q", m.Becomes, m.Name), func(g ground) (log.MemberChange, error) {
 			now, ok := g.list.Find(m.ID)
 			waits = ok && now.Joining && g.missing(m.ID, promotedLag) != ""
-			if made = ok && now.Joining && !waits; !made {
+			if !ok || !now.Joining || waits {
 				return log.MemberChange{}, nil
 			}
 			return g.promote(m.Name)
@@ -70,8 +70,6 @@ func (n *Node) tendOnce(ctx context.Context, r *roster) (left bool) {
 		switch {
 		case err == nil && waits:
 			left = true
-		case err == nil && made:
-			n.cfg.Logger.Info("promoted", "member", n.cfg.Name, "promoted", m.Name, "kind", m.Becomes)
 		case errors.Is(err, errMoved), ctx.Err() != nil:
 			return false
 		case err != nil:
@@ -100,9 +98,9 @@ func firstWords(r *roster) (put []log.Member) {
 	return put
 }
 
-// warnOf says what is unwise about a list.
-func (n *Node) warnOf(r *roster) {
-	switch voters := len(r.Voters()); {
+// warnOf says what is unwise about a number of voters.
+func (n *Node) warnOf(voters int) {
+	switch {
 	case voters == 2:
 		n.cfg.Logger.Warn("two voters survive the loss of neither", "member", n.cfg.Name)
 	case voters%2 == 0:

@@ -155,19 +155,32 @@ const (
 	sayStillGone   = time.Minute
 )
 
-// worthSaying reports whether the log is to tell of an error by which the peer cannot be reached, for so long, and which variant it is.
-func (p *peer) worthSaying(err error, since time.Duration) (text string, say bool) {
+// sessions is how often the peer was reached.
+func (p *peer) sessions() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.session
+}
+
+// worthSaying reports whether the log is to tell of an error by which the peer cannot be reached, for so long, and which variant it is. sessions
+// is how often it had been reached when that was tried: where it was reached since, the error is late.
+func (p *peer) worthSaying(err error, since time.Duration, sessions int) (text string, say bool) {
 	var r *RefusedError
 	var cause *session.CauseError
 	switch {
 	case errors.As(err, &r):
-		return session.RefusalText(r), true
+		say := r.Local || r.Code != CodeRemoved && (r.Code != CodeUnknownMember || since >= sayUnreachable)
+		return session.RefusalText(r), say // of a removal the program is told, and says what it does; and who is added is not known to all at once
 	case errors.As(err, &cause) && cause.Kind != session.CauseEnded && cause.Kind != session.CauseElsewhere:
 		return session.StableText(err), true
 	}
+	stuck := p.standsStill()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.gone {
+	switch {
+	case p.session != sessions:
+		return "", false
+	case p.gone || stuck: // which was said
 		return "", since >= sayStillGone
 	}
 	return "", since >= sayUnreachable

@@ -180,6 +180,13 @@ func (p *peer) stuck(lane Purpose) {
 	p.tellStillLocked()
 }
 
+// standsStill reports whether a lane is stuck.
+func (p *peer) standsStill() bool {
+	p.still.mu.Lock()
+	defer p.still.mu.Unlock()
+	return len(p.still.lanes) > 0
+}
+
 // moves takes it back, and is called when a peer is removed.
 func (p *peer) moves(lanes ...Purpose) {
 	p.still.mu.Lock()

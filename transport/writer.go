@@ -28,6 +28,7 @@ func (l *lane) run(ctx context.Context) {
 	var failing time.Time // since when it does
 	for ctx.Err() == nil {
 		l.dials()
+		sessions := l.p.sessions()
 		conn, err := l.p.t.end.Dial(l.p.small(ctx), l.p.Peer, l.purpose)
 		if ctx.Err() != nil {
 			if err == nil {
@@ -44,7 +45,7 @@ func (l *lane) run(ctx context.Context) {
 			if failing.IsZero() {
 				failing = time.Now()
 			}
-			if text, say := l.p.worthSaying(err, time.Since(failing)); say {
+			if text, say := l.p.worthSaying(err, time.Since(failing), sessions); say {
 				said.Say(slog.LevelWarn, lineCannotConnect, name, text, "peer", name, "err", err)
 			}
 			errors.As(err, &r)
@@ -75,8 +76,8 @@ func (l *lane) run(ctx context.Context) {
 		}
 		l.p.ended(ctx, conn, err)
 		level := slog.LevelInfo
-		if session.HungUp(err) {
-			level = slog.LevelDebug // it is back at once, or its end is said
+		if session.HungUp(err) || errors.Is(err, errStuck) {
+			level = slog.LevelDebug // it is back at once, or its end is said, or that it is stuck is
 		}
 		said.Say(level, lineLost, name, session.StableText(err), "peer", name, "connection", lane, "err", err)
 		refusals = backoff{}
