@@ -35,7 +35,8 @@ func TestG8_SnapshotForNewcomerYields(t *testing.T) {
 		self := Member{Name: name, Addr: ln.Addr().String()}
 		n, err := Open(Config{
 			Name: name, Dir: filepath.Join(t.TempDir(), name), Cluster: "shop", Members: append(members, self), Join: len(members) > 0, Logger: quiet,
-			Listener: ln, StateMachine: ample{}, CacheBytes: 16 << 10, CheckpointBytes: 128 << 10, RetainBytes: 64 << 10,
+			Listener: ln, Heartbeat: 200 * time.Millisecond, ElectionTimeout: 15 * time.Second, // so that no busy machine ends the role
+			StateMachine: ample{}, CacheBytes: 16 << 10, CheckpointBytes: 128 << 10, RetainBytes: 64 << 10,
 			OnActive: func(_ context.Context, token fence.Token) error { tokens <- token; return nil },
 		})
 		if err != nil {
