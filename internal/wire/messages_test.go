@@ -49,6 +49,11 @@ func TestMessages(t *testing.T) {
 	if len(got) != 3 || string(bytes.Join(got, nil)) != "\x03\x03\x03\x05\x05\x05\x05\x05\x07\x07\x07\x07\x07\x07\x07" {
 		t.Errorf("%q", got)
 	}
+	first, second := message(3), message(8)
+	part := NewMessages(io.MultiReader(bytes.NewReader(joined(first, second[:len(second)-1])), bytes.NewReader(second[len(second)-1:])), 1<<20)
+	if _, err := part.Next(); err != nil || part.Waits() {
+		t.Errorf("a message of which a byte is missing waits, or %v", err)
+	}
 	for _, size := range []int{10, 2 * messagesBuffer} {
 		b := message(size)
 		for _, cut := range []int{1, lengthSize, lengthSize + 1, len(b) - 1} {
