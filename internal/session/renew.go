@@ -99,7 +99,7 @@ func (e *Endpoint) JudgeStanding(ctx context.Context) {
 			if g.claim.Role == RoleMember {
 				e.tls.certs.refuse(name, g.claim.Dialled, fmt.Errorf("a connection of %s has ended: %w", name, err))
 			}
-			l.Close()
+			_ = l.Reset() // this process goes on, whatever the connection is for; who has it may not have said so yet (ResetUnless)
 		})
 	}
 	wg.Wait()
