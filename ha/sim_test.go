@@ -60,6 +60,9 @@ func defaultSim(seed uint64) simConfig {
 	}
 }
 
+// beforeValues is below all values that are appended, and like no epoch: what a disk has of it is the value (Disk.Has).
+const beforeValues = 0x5a5a0000
+
 // simCluster is a running simulation.
 type simCluster struct {
 	cfg     simConfig
@@ -153,7 +156,7 @@ type simTenure struct {
 
 // newSim starts a cluster.
 func newSim(cfg simConfig) *simCluster {
-	c := &simCluster{cfg: cfg, w: sim.NewWorld(cfg.seed), byID: map[uint64]*simMember{}, past: map[line]*[]*raftpb.Message{}}
+	c := &simCluster{cfg: cfg, w: sim.NewWorld(cfg.seed), value: beforeValues, byID: map[uint64]*simMember{}, past: map[line]*[]*raftpb.Message{}}
 	c.check.init(c)
 	var members []log.Member
 	for i := range cfg.members {
