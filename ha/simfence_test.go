@@ -128,12 +128,12 @@ func kept(seed uint64) *simCluster {
 			if next == nil || next == a {
 				continue
 			}
-			next.applyEvery = cfg.election / 2
+			next.applyEvery = cfg.election
 			c.w.Run(c.w.Now()+c.w.Between(0, 50*time.Millisecond), nil)
 			for _, o := range c.members {
 				c.partition(next, o, true, true, time.Second+lasts)
 			}
-			next.after(2*cfg.election, func() { next.applyEvery = 0 })
+			next.after(3*cfg.election, func() { next.applyEvery = 0 })
 		}
 		c.w.Run(c.w.Now()+cfg.election, func() bool { return len(c.check.faults) > 0 })
 	}
