@@ -13,11 +13,7 @@ import (
 // Whoever has a member's address now answers its connections with resets and refuses others: that says nothing about the member.
 func TestGoneNotByReset(t *testing.T) {
 	t.Parallel()
-	a, b := listen(t, config("a")), listen(t, config("b"))
-	px := newProxy(t, b.self.Addr, passed)
-	a.start(t, peerAt("b", px.Addr().String()))
-	b.start(t, a.self)
-	a.connected(t)
+	a, _, px := throughProxy(t)
 	p := a.dir.Load().byName["b"]
 	dials := func(l *lane) uint64 { l.mu.Lock(); defer l.mu.Unlock(); return l.counts.dials }
 	control, bulk := dials(p.control), dials(p.bulk)

@@ -12,11 +12,7 @@ import (
 
 func TestGoneOnlyWhenNobodyListens(t *testing.T) {
 	t.Parallel()
-	a, b := listen(t, config("a")), listen(t, config("b"))
-	px := newProxy(t, b.self.Addr, passed)
-	a.start(t, peerAt("b", px.Addr().String()))
-	b.start(t, a.self)
-	a.connected(t)
+	a, _, px := throughProxy(t)
 	for range 3 { // cuts, while the listener lives
 		a.rmu.Lock()
 		before := len(a.lost)
@@ -33,13 +29,7 @@ func TestGoneOnlyWhenNobodyListens(t *testing.T) {
 	p.mu.Unlock()
 	p.ended(t.Context(), l, &ownEnd{io.EOF})
 	eventually(t, "check ends", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return !p.checking })
-	a.group.news.add(notice{what: noticeUnreachable, id: 99}) // comes after all before it
-	a.wait(t, "marker", func() bool { return a.lost[len(a.lost)-1] == 99 })
-	a.rmu.Lock()
-	if len(a.gone) != 0 {
-		t.Errorf("gone after mere cuts: %v", a.gone)
-	}
-	a.rmu.Unlock()
+	a.noEvidence(t, p) // after mere cuts
 
 	start := time.Now()
 	px.Close()
@@ -90,15 +80,22 @@ func TestGoneWithListenerClosingLate(t *testing.T) {
 // That the connections of another process end, such as one that was there before, is no evidence either.
 func TestGoneNotByAnother(t *testing.T) {
 	t.Parallel()
-	a, b := listen(t, config("a")), listen(t, config("b"))
-	px := newProxy(t, b.self.Addr, passed)
-	a.start(t, peerAt("b", px.Addr().String()))
-	b.start(t, a.self)
-	a.connected(t)
+	a, _, px := throughProxy(t)
 	p := a.dir.Load().byName["b"]
 	px.Close()
 	p.ended(t.Context(), &session.Link{Peer: session.Hello{Instance: p.reached + 1}}, &ownEnd{io.EOF})
 	a.noEvidence(t, p)
+}
+
+// throughProxy returns a node that has reached another one, b, through a proxy.
+func throughProxy(t *testing.T) (a, b *node, px *proxy) {
+	t.Helper()
+	a, b = listen(t, config("a")), listen(t, config("b"))
+	px = newProxy(t, b.self.Addr, passed)
+	a.start(t, peerAt("b", px.Addr().String()))
+	b.start(t, a.self)
+	a.connected(t)
+	return a, b, px
 }
 
 // noEvidence checks that no evidence against p was seen, and that none is looked for.

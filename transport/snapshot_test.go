@@ -170,11 +170,7 @@ func damagedAt(t *testing.T, at int64) {
 
 func TestSnapshotCutAndSuperseded(t *testing.T) {
 	t.Parallel()
-	a, b := listen(t, config("a")), listen(t, config("b"))
-	px := newProxy(t, b.self.Addr, passed)
-	a.start(t, peerAt("b", px.Addr().String()))
-	b.start(t, a.self)
-	a.connected(t)
+	a, b, px := throughProxy(t)
 	a.source = noise(8 << 20)
 	begun := make(chan struct{}, 10)
 	b.receive = func(body io.Reader) error {
