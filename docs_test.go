@@ -2,6 +2,7 @@ package baton_test
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -104,8 +105,7 @@ var runDocs = flag.Bool("docs.run", false, "follow docs/tutorial.md from its fir
 
 var mdBlock = regexp.MustCompile("(?ms)^```(\\w+)(?: ([\\w/.]+))?\n(.*?)^```$")
 
-// TestTutorial does what docs/tutorial.md says: writes its files, runs its commands, and compares what they print. "…" stands
-// for anything within a line.
+// TestTutorial does what docs/tutorial.md says.
 func TestTutorial(t *testing.T) {
 	if !*runDocs {
 		t.Skip("see -docs.run")
@@ -114,21 +114,41 @@ func TestTutorial(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	page, err := os.ReadFile("docs/tutorial.md")
+	script, expected, err := tutorial(root)
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
+	cmd := exec.Command("bash", "-c", script)
+	cmd.Dir = dir
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		logs, _ := exec.Command("bash", "-c", "tail -n 20 "+dir+"/kv/*.log").Output()
+		t.Fatalf("%v\n%s%s\n%s", err, out, stderr.Bytes(), logs)
+	}
+	if err := printed(string(out), expected); err != nil {
+		t.Error(err)
+	}
+}
+
+// tutorial makes a script of docs/tutorial.md, which writes its files and runs its commands, with this version, at root, in the place of the one that
+// is published; and what each run of commands is to print.
+func tutorial(root string) (script string, expected []string, err error) {
+	page, err := os.ReadFile("docs/tutorial.md")
+	if err != nil {
+		return "", nil, err
+	}
 	files := make(map[string]string)
-	var script strings.Builder
-	script.WriteString("set -e\ntrap 'kill -9 $(cat *.pid) 2>/dev/null || true' EXIT\n")
+	var b strings.Builder
+	b.WriteString("set -e\ntrap 'kill -9 $(cat *.pid) 2>/dev/null || true' EXIT\n")
 	write := func(name, text string) {
 		files[name] = text
-		fmt.Fprintf(&script, "mkdir -p $(dirname %[1]s)\ncat >%[1]s <<'END OF FILE'\n%[2]sEND OF FILE\n", name, text)
+		fmt.Fprintf(&b, "mkdir -p $(dirname %[1]s)\ncat >%[1]s <<'END OF FILE'\n%[2]sEND OF FILE\n", name, text)
 	}
-	var expected []string // for each run of commands
-	for _, b := range mdBlock.FindAllStringSubmatch(string(page), -1) {
-		switch kind, name, text := b[1], b[2], b[3]; kind {
+	for _, m := range mdBlock.FindAllStringSubmatch(string(page), -1) {
+		switch kind, name, text := m[1], m[2], m[3]; kind {
 		case "go":
 			write(name, text)
 		case "diff":
@@ -142,35 +162,35 @@ func TestTutorial(t *testing.T) {
 				}
 			}
 			if strings.Count(files[name], before.String()) != 1 {
-				t.Fatalf("a change of %s does not fit:\n%s", name, text)
+				return "", nil, fmt.Errorf("a change of %s does not fit:\n%s", name, text)
 			}
 			write(name, strings.Replace(files[name], before.String(), after.String(), 1))
 		case "sh":
-			// The version that is published is this one.
 			text = strings.ReplaceAll(text, "go get github.com/baton-ha/baton@latest",
 				"go mod edit -require=github.com/baton-ha/baton@v0.0.0 -replace=github.com/baton-ha/baton="+root)
-			fmt.Fprintf(&script, "echo '@ %d'\n%s", len(expected), text)
+			fmt.Fprintf(&b, "echo '@ %d'\n%s", len(expected), text)
 			expected = append(expected, "")
 		case "text":
 			expected[len(expected)-1] = text
 		default:
-			t.Fatalf("a block of %q", kind)
+			return "", nil, fmt.Errorf("a block of %q", kind)
 		}
 	}
-	cmd := exec.Command("bash", "-c", script.String())
-	cmd.Dir = dir
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		logs, _ := exec.Command("bash", "-c", "tail -n 20 "+dir+"/kv/*.log").Output()
-		t.Fatalf("%v\n%s%s\n%s", err, out, stderr.Bytes(), logs)
+	return b.String(), expected, nil
+}
+
+// printed compares what a script has printed with what it was to print, where "…" stands for anything within a line.
+func printed(out string, expected []string) error {
+	parts := regexp.MustCompile(`(?m)^@ \d+\n`).Split(out, -1)[1:]
+	if len(parts) != len(expected) {
+		return fmt.Errorf("%d runs of commands have printed something, of %d", len(parts), len(expected))
 	}
-	printed := regexp.MustCompile(`(?m)^@ \d+\n`).Split(string(out), -1)[1:]
+	var errs []error
 	for i, want := range expected {
 		pattern := "^" + strings.ReplaceAll(regexp.QuoteMeta(want), "…", ".*") + "$"
-		if !regexp.MustCompile(pattern).MatchString(printed[i]) {
-			t.Errorf("printed\n%s\nand not\n%s", printed[i], want)
+		if !regexp.MustCompile(pattern).MatchString(parts[i]) {
+			errs = append(errs, fmt.Errorf("printed\n%s\nand not\n%s", parts[i], want))
 		}
 	}
+	return errors.Join(errs...)
 }
