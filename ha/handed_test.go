@@ -177,6 +177,10 @@ func TestReentrant_CallsReturnAtOnce(t *testing.T) {
 						_, err := self.Append(t.Context(), token, number(7))
 						errs <- err
 					}
+					if here == "Apply" || here == "Snapshot" || here == "WriteTo" {
+						_, err := self.Backup(t.Context(), io.Discard)
+						errs <- err
+					}
 					errs <- self.Become(t.Context(), ha.Standby)
 					errs <- self.Become(t.Context(), ha.Active)
 					errs <- self.Shutdown(t.Context())

@@ -42,7 +42,7 @@ var ErrNothing = errors.New("baton: nothing is known here yet that could be back
 // the error matches [ErrCompacted]. Other errors: [ErrNothing], [ErrClosed], [ErrReentrant], the cause of ctx, a damaged
 // snapshot's, and those of w. After an error what w has got is no backup.
 func (l *Log) Backup(ctx context.Context, cluster string, w io.Writer) (BackupInfo, error) {
-	if l.reentrant() {
+	if l.Inside() != "" { // WriteTo and Verify, too: they are part of the checkpoint that it may need
 		return BackupInfo{}, ErrReentrant
 	}
 	if l.cfg.Arbiter {
