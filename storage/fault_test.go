@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -154,6 +155,21 @@ func TestFullDisk(t *testing.T) {
 		}
 	}
 	must(t, v.wait())
+}
+
+// TestFullDisk_New: on a disk that is too small for a new directory the error says by how much, and with room it is made.
+func TestFullDisk_New(t *testing.T) {
+	fs := faultfs.New()
+	fs.SetCapacity(bedSegment) // which is too little, with what else there is
+	_, err := openLife(fs)
+	free, _ := fs.Free(lifeDir)
+	if want := fmt.Sprintf("takes %d bytes, and %d are free", bedSegment, free); !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want %q", err, want)
+	}
+	fs.SetCapacity(0)
+	w, err := openLife(fs)
+	must(t, err)
+	must(t, w.Close())
 }
 
 // TestReadFailures: each read of a start fails, one at a time. The start fails or does without, and the next one has everything: what

@@ -200,7 +200,8 @@ func (d disk) createWAL(dir string, o Options) error {
 	}
 	path := filepath.Join(dir, segmentName(0, 0))
 	if err := d.reserve(path, o.SegmentSize); err != nil {
-		return err
+		free, _ := d.Free(dir)
+		return fmt.Errorf("%s takes %d bytes, and %d are free: %w", path, o.SegmentSize, free, err)
 	}
 	out, err := d.newAppender(path, 0, 0, 0, new(tally))
 	if err != nil {
