@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/baton-ha/baton/fence"
@@ -129,14 +130,21 @@ const maxPriority = 1_000_000
 
 func priorityOf(p int) int32 { return int32(min(max(p, -maxPriority), maxPriority)) }
 
-// change has a change made by whoever leads.
+// change has a change made by whoever leads, for whom it looks until ctx ends.
 func (n *Node) change(ctx context.Context, q wire.Change) error {
+	return n.changeWithin(ctx, q, math.MaxInt64)
+}
+
+// changeWithin is change for somebody who can ask another member as well: where nobody who leads was found for so long, as on a member that
+// waits to be added or is cut off, it ends with errMoved, or ErrUnknown if an attempt before may have succeeded.
+func (n *Node) changeWithin(ctx context.Context, q wire.Change, patience time.Duration) error {
 	refused := &MembershipError{Change: inWords(q), Reason: ErrBadChange}
 	if refused.Detail = faultOf(q); refused.Detail != "" {
 		return refused
 	}
 	var unknown error // why an attempt may have succeeded
 	hint := ""        // who leads, as another member knows
+	lost := n.clock() // when somebody who leads was found last
 	for try := 0; ; try++ {
 		changed := *n.changed.Load()
 		var err error
@@ -157,7 +165,9 @@ func (n *Node) change(ctx context.Context, q wire.Change) error {
 		case err == nil, errors.As(err, &definite), errors.Is(err, ErrReentrant):
 			return err
 		case errors.Is(err, ErrUnknown):
-			unknown = err
+			unknown, lost = err, n.clock()
+		case n.clock()-lost > patience:
+			return cmp.Or(unknown, errMoved)
 		}
 		pause := time.NewTimer(min(n.cfg.Heartbeat*time.Duration(1+try), n.cfg.ElectionTimeout))
 		select {
@@ -248,7 +258,8 @@ func outcomeOf(what string, a wire.ChangeAnswer) error {
 	return fmt.Errorf("%w: %s", ErrUnknown, a.Text)
 }
 
-// serveChanges answers who asks for a change. A member is told if this one does not lead; for an operator the leader is asked.
+// serveChanges answers who asks for a change. A member is told if this one does not lead; for an operator the leader is asked, and it is
+// told if that is not found.
 func (n *Node) serveChanges(ctx context.Context, st *transport.Stream) error {
 	b, err := st.Recv(wire.MaxChange)
 	if err != nil {
@@ -260,7 +271,7 @@ func (n *Node) serveChanges(ctx context.Context, st *transport.Stream) error {
 	}
 	ask := n.reshape
 	if role := st.Peer().Role; role != 0 && role != transport.RoleMember {
-		ask = n.change
+		ask = func(ctx context.Context, q wire.Change) error { return n.changeWithin(ctx, q, n.cfg.ElectionTimeout) }
 	}
 	if fault := faultOf(q); fault != "" {
 		err = refuse(ErrBadChange, "%s", fault)

@@ -146,8 +146,10 @@ func (c *Client) change(ctx context.Context, what string, q wire.Change) error {
 		case ctx.Err() == nil && pause.wait(ctx):
 		case unknown != nil:
 			return unknown
+		case errors.Is(err, errNoLeader):
+			return fmt.Errorf("baton: %s: %w: %w: %w", what, ErrNoActive, context.Cause(ctx), err)
 		default:
-			return fmt.Errorf("baton: %s: %w: %w", what, context.Cause(ctx), err)
+			return fmt.Errorf("baton: %s: %w: %w: %w", what, ErrUnreachable, context.Cause(ctx), err)
 		}
 	}
 }

@@ -349,3 +349,22 @@ func same(t *testing.T, said, read any) {
 		t.Errorf("said\n%s\nand read\n%s", b, again)
 	}
 }
+
+// TestNoLeader: a member that waits to be added finds nobody who could make a change. It says so in time for another member to be asked, and that
+// nothing was done; but for a call that ends while it is asked.
+func TestNoLeader(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, func(cfg *ha.Config) {
+		cfg.Join, cfg.Heartbeat, cfg.ElectionTimeout = true, 5*time.Millisecond, 50*time.Millisecond
+	})
+	o := operator(t, c)
+	eventually(t, "a change is known not to be made", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		err := o.ReplaceMember(ctx, "a")
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		return errors.Is(err, client.ErrNoActive) && !errors.Is(err, client.ErrUnknown)
+	})
+}
