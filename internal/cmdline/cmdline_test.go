@@ -149,19 +149,26 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// Of a member that is not reached the others tell, the one that has heard it last.
+// Of a member that is not reached the others tell, the one that has heard it last; how one is that is reached it says itself.
 func TestOverview(t *testing.T) {
 	said := func(name string, epoch uint64, active string, others ...client.MemberStatus) observed {
-		return observed{Name: name, own: &client.Report{Cluster: "c", ClusterID: "00ab", Status: client.Status{Name: name, Epoch: epoch, Active: active}, Members: others}}
+		return observed{Name: name, own: &client.Report{Cluster: "c", ClusterID: "00ab", Status: client.Status{Name: name, State: "Standby", Epoch: epoch, Active: active}, Members: others}}
 	}
+	waits := said("e", 0, "")
+	waits.own.Status.State = "Joining"
 	o := &overview{Members: []observed{
 		said("b", 2, "a", client.MemberStatus{Name: "b", State: "Standby"}, client.MemberStatus{Name: "a", State: "Standby", Liveness: "Suspect"}),
-		said("a", 3, "", client.MemberStatus{Name: "a", State: "Electing"}, client.MemberStatus{Name: "b", State: "Active", Liveness: "Dead"}),
+		said("a", 3, "", client.MemberStatus{Name: "a", Liveness: "Alive"}, client.MemberStatus{Name: "b", State: "Active", Liveness: "Dead"},
+			client.MemberStatus{Name: "e", State: "Failed", Epoch: 2, Kind: "voter"}),
 		{Name: "d", Addr: "h:4", Err: "refused"},
+		waits,
 	}}
 	o.gather()
-	if o.Epoch != 3 || o.Active != "" || o.Members[0].Name != "a" || o.Members[0].heard.State != "Electing" || o.Members[1].heard.State != "Standby" {
+	if o.Epoch != 3 || o.Active != "" || o.Members[0].Name != "a" || o.Members[0].heard.Liveness != "Alive" || o.Members[1].heard.State != "Standby" {
 		t.Errorf("%+v", o)
+	}
+	if e := o.Members[3].heard; e.State != "Joining" || e.Epoch != 0 || e.Kind != "voter" {
+		t.Errorf("a new directory is listed as %+v", e)
 	}
 	if o.check() == nil || !strings.Contains(o.table(nil), "! nobody is Active") || !strings.Contains(o.table(nil), "! d was not reached: refused") {
 		t.Errorf("%s", o.table(nil))

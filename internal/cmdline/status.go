@@ -146,8 +146,11 @@ func (o *overview) gather() {
 		if m, ok := told[x.Name]; ok {
 			x.heard = m
 		} else if x.own != nil {
+			x.heard = client.MemberStatus{Name: x.Name, Kind: "-"}
+		}
+		if x.own != nil { // what the others have heard is perhaps of an older directory under its name
 			s := x.own.Status
-			x.heard = client.MemberStatus{Name: x.Name, Kind: "-", State: s.State, Epoch: s.Epoch, Index: s.Index, Applied: s.Applied}
+			x.heard.State, x.heard.Epoch, x.heard.Index, x.heard.Applied = s.State, s.Epoch, s.Index, s.Applied
 		}
 	}
 	slices.SortFunc(o.Members, func(a, b observed) int { return strings.Compare(a.Name, b.Name) })
