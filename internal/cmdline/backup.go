@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/urfave/cli/v3"
 	"golang.org/x/term"
@@ -97,6 +98,33 @@ func saveBackup(ctx context.Context, c *cli.Command, o *client.Client, w io.Writ
 	b.end()
 	note("%s of %s by %s: record %d in epoch %d, %d members", bytesOf(size), info.Cluster, info.Member, info.Index, info.Epoch, len(info.Members))
 	return nil
+}
+
+// verifyBackup reads a backup to its end.
+func verifyBackup(ctx context.Context, c *cli.Command, path string, size int64) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	b := newBar("verify", size)
+	info, err := ha.ReadBackup(ctx, b.reading(bufio.NewReaderSize(f, 1<<20)))
+	if b.end(); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if c.Bool("json") {
+		return printJSON(out(c), struct {
+			Cluster string    `json:"cluster"`
+			Member  string    `json:"member"`
+			Time    time.Time `json:"time"`
+			Epoch   uint64    `json:"epoch"`
+			Index   uint64    `json:"index"`
+			First   uint64    `json:"first"`
+			State   int64     `json:"state_bytes"`
+		}{info.Cluster, info.Member, info.Time, info.Epoch, info.Index, info.First, info.State}, "  ")
+	}
+	_, err = fmt.Fprintf(out(c), "a whole backup of %s by %s, %s: record %d in epoch %d, %d members\n", info.Cluster, info.Member, info.Time.Format(time.DateTime), info.Index, info.Epoch, len(info.Members))
+	return err
 }
 
 // newClusterFlags say what restore and recover make.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -19,15 +20,20 @@ import (
 
 func verifyCommand() *cli.Command {
 	return &cli.Command{
-		Name: "verify", Usage: "read everything in a member's directory, and name what is damaged", ArgsUsage: "DIR", Category: "Directories",
-		Description: "The member must not run. Nothing is written. Exit code 6 says that something is damaged, also where a member could start with it.\n\n" +
-			"Example:\n\n" +
-			"    baton verify /var/lib/jobs",
+		Name: "verify", Usage: "read everything in a member's directory, or a backup, and name what is damaged", ArgsUsage: "DIR|FILE", Category: "Directories",
+		Description: "The member must not run. Nothing is written. Exit code 6 says that something is damaged, also where a member could start with it, or that\n" +
+			"the FILE is not a whole backup.\n\n" +
+			"Examples:\n\n" +
+			"    baton verify /var/lib/jobs\n" +
+			"    baton verify jobs.baton",
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "print JSON"}},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			args, err := words(c, 1, 1)
 			if err != nil {
 				return err
+			}
+			if info, err := os.Stat(args[0]); err == nil && info.Mode().IsRegular() {
+				return verifyBackup(ctx, c, args[0], info.Size())
 			}
 			b := newBar("verify", -1)
 			report, err := storage.Verify(ctx, args[0], func(p storage.Progress) { b.to(p.Done, p.Total) })
