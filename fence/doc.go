@@ -10,7 +10,7 @@
 //	err := guard.Do(ctx, token, func(ctx context.Context) error { … })
 //
 // The packages below this one are guards for what cannot run our code, or for the way there: sqlfence,
-// redisfence, httpfence, grpcfence, filefence, s3fence. All of them follow [Check].
+// redisfence, httpfence, grpcfence, filefence, s3fence, k8sfence. All of them follow [Check].
 //
 // The token is proof, a context is advice: a process that was stopped and woken again cannot see that
 // its context has ended, but its token is old wherever a newer one has been.

@@ -184,7 +184,7 @@ type Config struct {
 	// ElectionTimeout is the silence after which this member replaces the leader, and for how long it
 	// promises not to. A lease lasts as long as a majority has promised: an Active that is cut off ends
 	// within the longest value of any member. 0: ten heartbeats. 4 to 1,000 heartbeats; what is left
-	// for the lease, ElectionTimeout - Heartbeat - MaxClockDrift x ElectionTimeout, is at least three.
+	// for the lease, ElectionTimeout - Heartbeat - MaxClockDrift x ElectionTimeout, is at least two and a half.
 	// Longer than any pause (garbage collection, scheduling, disk) that is to be ridden out.
 	ElectionTimeout time.Duration
 	// MaxClockDrift is by how much the rates of two members' clocks may differ for G4 to hold: 0.01

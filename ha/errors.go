@@ -60,8 +60,8 @@ var (
 	// ErrNotHandedOver is returned by Become when the other member did not take over in time. This
 	// member goes on, in a new epoch.
 	ErrNotHandedOver = errors.New("baton: the other member did not take over")
-	// ErrMembers is returned, wrapped, by Open when Config.Members are not the voters that the directory
-	// was made for. The list is fixed when the directories are made.
+	// ErrMembers is returned, wrapped, by Open when the directory is a member's of a new cluster that has not begun yet, and Config.Members
+	// are not those that it was made for. Once the cluster has begun, the list is in its log, and another one is no error.
 	ErrMembers = errors.New("baton: Config.Members are not the cluster's members")
 	// ErrStateMachine is returned, wrapped, by Open when the directory was kept with a StateMachine and
 	// Config has none, or the other way.

@@ -184,8 +184,11 @@ func (c Claim) who() string {
 }
 
 func (c Claim) what() string {
-	if c.Role == RoleMember {
+	switch c.Role {
+	case RoleMember:
 		return fmt.Sprintf("member %q", c.Name)
+	case RoleOperator:
+		return "an operator"
 	}
 	return "a " + c.Role.String()
 }
