@@ -156,3 +156,20 @@ func TestArbiter_OtherThanListed(t *testing.T) {
 		return false
 	})
 }
+
+// TestArbiter_Advertise: what the configuration of a new cluster says of its members, as which are arbiters and their priorities, is in
+// its first list whatever else is asked for at once: here each member says where its program is reached.
+func TestArbiter_Advertise(t *testing.T) {
+	t.Parallel()
+	c := arbitrated(t, 3, func(cfg *ha.Config) {
+		quick(cfg)
+		cfg.Advertise = "at " + cfg.Name
+	})
+	c.members[1].Priority = 7
+	c.startArbitrated("a", "b", "c")
+	for _, want := range []ha.MemberStatus{{Name: "a", Kind: ha.KindVoter}, {Name: "b", Kind: ha.KindVoter, Priority: 7}, {Name: "c", Kind: ha.KindArbiter}} {
+		c.listed(want.Name+" is as it was configured", want.Name, func(m ha.MemberStatus, _ bool) bool {
+			return m.Kind == want.Kind && m.Priority == want.Priority && m.Advertise == "at "+want.Name
+		})
+	}
+}

@@ -134,15 +134,16 @@ func (n *Node) mendOne(ctx context.Context, name string) error {
 	if addr == "" {
 		return nil // nobody's name: somebody has to add it
 	}
+	what := fmt.Sprintf("heal member %q", name)
 	h, failure := n.newcomer(ctx, wire.Change{Name: name, Addr: addr})
 	switch {
 	case failure != nil:
-		return refuse(ErrNewcomer, "the one that waits does not answer at %s, where %q is listed: %s", addr, name, firstLine(failure))
+		return &MembershipError{Change: what, Reason: ErrNewcomer, Detail: fmt.Sprintf("the one that waits does not answer at %s: %s", addr, firstLine(failure))}
 	case !h.Joining || !h.Heal:
 		return nil // it is another that waits, and this one has its directory
 	}
 	begins := false
-	err := n.reshapeBy(ctx, fmt.Sprintf("heal member %q", name), func(g ground) (c log.MemberChange, err error) {
+	err := n.reshapeBy(ctx, what, func(g ground) (c log.MemberChange, err error) {
 		c, err = g.heal(h, n.lostSight(name))
 		begins = len(c.Put) > 0
 		return c, err

@@ -124,14 +124,20 @@ func passes(err error) bool {
 	return errors.Is(err, ErrChanging) || errors.Is(err, ErrOutdated) || errors.Is(err, ErrQuorum) || errors.Is(err, ErrNotCaughtUp)
 }
 
-// reshapeOnce plans a change and makes it.
+// reshapeOnce plans a change and makes it. Before the first one that a cluster makes its list is completed by the configuration: no
+// change may overtake that, since afterwards nobody could tell what was configured from what was asked for.
 func (n *Node) reshapeOnce(ctx context.Context, plan func(ground) (log.MemberChange, error)) error {
-	g, err := n.ground(ctx)
+	g, err := n.free(ctx)
 	if err != nil {
 		return err
 	}
-	if g.list.Joint() {
-		return refuse(ErrChanging, "%s", g.unfinished())
+	if words := firstWords(g.list); len(words) > 0 {
+		if err := n.make(ctx, g, log.MemberChange{Put: words}); err != nil && !errors.Is(err, ErrBadChange) {
+			return err
+		}
+		if g, err = n.free(ctx); err != nil {
+			return err
+		}
 	}
 	change, err := plan(g)
 	switch {
@@ -143,6 +149,20 @@ func (n *Node) reshapeOnce(ctx context.Context, plan func(ground) (log.MemberCha
 	case err != nil, len(change.Put)+len(change.Remove) == 0:
 		return err
 	}
+	return n.make(ctx, g, change)
+}
+
+// free is ground where no change is under way.
+func (n *Node) free(ctx context.Context) (ground, error) {
+	g, err := n.ground(ctx)
+	if err == nil && g.list.Joint() {
+		err = refuse(ErrChanging, "%s", g.unfinished())
+	}
+	return g, err
+}
+
+// make makes a change.
+func (n *Node) make(ctx context.Context, g ground, change log.MemberChange) error {
 	g.complete(&change)
 	version, err := n.log.Reconfigure(ctx, change)
 	switch {
