@@ -12,6 +12,7 @@ import (
 	"go/token"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -34,14 +35,14 @@ var inside = []string{"log", "storage", "transport"}
 func TestReference_Packages(t *testing.T) {
 	known := append(slices.Clone(inside), referenced...)
 	for _, top := range []string{"ha", "fence", "log", "storage", "transport"} {
-		err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+		err := filepath.WalkDir(top, func(dir string, d fs.DirEntry, err error) error {
 			switch {
 			case err != nil || !d.IsDir():
 				return err
 			case d.Name() == "internal" || d.Name() == "testdata":
 				return fs.SkipDir
 			}
-			names, err := filepath.Glob(filepath.Join(path, "*.go"))
+			names, err := filepath.Glob(filepath.Join(dir, "*.go"))
 			if err != nil {
 				return err
 			}
@@ -51,10 +52,10 @@ func TestReference_Packages(t *testing.T) {
 					return err
 				}
 				exports := slices.ContainsFunc(f.Decls, exported)
-				if strings.HasSuffix(name, "_test.go") || f.Name.Name == "main" || !exports || slices.Contains(known, filepath.ToSlash(path)) {
+				if strings.HasSuffix(name, "_test.go") || f.Name.Name == "main" || !exports || slices.Contains(known, filepath.ToSlash(dir)) {
 					continue
 				}
-				t.Errorf("package %s is in neither list", path)
+				t.Errorf("package %s is in neither list", dir)
 				break
 			}
 			return nil
@@ -87,7 +88,7 @@ func exported(d ast.Decl) bool {
 	return false
 }
 
-// TestReference: docs/reference.md has every field, error, event, state and obstacle, in the words of the code. After a
+// TestReference: docs/reference.md has every field, method of an interface, error, event, state and obstacle, in the words of the code. After a
 // change of either: go test . -run TestReference -docs.update
 func TestReference(t *testing.T) {
 	var page bytes.Buffer
@@ -112,8 +113,8 @@ func TestReference(t *testing.T) {
 	}
 }
 
-// reference writes what a package exports that is not a function.
-func reference(t *testing.T, w *bytes.Buffer, dir string) {
+// documented is the documentation of a package.
+func documented(t *testing.T, dir string) (*doc.Package, *token.FileSet, []*ast.File) {
 	t.Helper()
 	fset := token.NewFileSet()
 	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
@@ -135,6 +136,13 @@ func reference(t *testing.T, w *bytes.Buffer, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return pkg, fset, files
+}
+
+// reference writes what a package exports that is not a function.
+func reference(t *testing.T, w *bytes.Buffer, dir string) {
+	t.Helper()
+	pkg, fset, files := documented(t, dir)
 	var body bytes.Buffer
 	for _, v := range pkg.Consts {
 		values(t, &body, pkg, fset, v)
@@ -143,7 +151,7 @@ func reference(t *testing.T, w *bytes.Buffer, dir string) {
 		values(t, &body, pkg, fset, v)
 	}
 	for _, typ := range pkg.Types {
-		fields(t, &body, pkg, fset, typ)
+		fields(t, &body, pkg, fset, files, typ)
 	}
 	if body.Len() > 0 {
 		fmt.Fprintf(w, "\n## Package %s\n", dir)
@@ -154,33 +162,79 @@ func reference(t *testing.T, w *bytes.Buffer, dir string) {
 	}
 }
 
-// fields writes a struct with something exported in it, or a type with constants.
-func fields(t *testing.T, w *bytes.Buffer, pkg *doc.Package, fset *token.FileSet, typ *doc.Type) {
-	spec := typ.Decl.Specs[0].(*ast.TypeSpec)
-	var rows bytes.Buffer
-	if s, ok := spec.Type.(*ast.StructType); ok {
-		for _, f := range s.Fields.List {
-			var names []string
-			for _, n := range f.Names {
-				if n.IsExported() {
-					names = append(names, "`"+n.Name+"`")
-				}
-			}
-			if len(names) > 0 {
-				fmt.Fprintf(&rows, "- %s `%s`%s\n", strings.Join(names, ", "), code(t, fset, f.Type), said(pkg, f.Doc, f.Comment))
-			}
-		}
-	}
-	if rows.Len() == 0 && len(typ.Consts)+len(typ.Vars) == 0 {
+// fields writes a struct with something exported in it, an interface, or a type with constants.
+func fields(t *testing.T, w *bytes.Buffer, pkg *doc.Package, fset *token.FileSet, files []*ast.File, typ *doc.Type) {
+	t.Helper()
+	rows := members(t, pkg, fset, files, typ.Decl.Specs[0].(*ast.TypeSpec))
+	if rows == "" && len(typ.Consts)+len(typ.Vars) == 0 {
 		return
 	}
 	fmt.Fprintf(w, "\n### %s.%s\n\n%s", pkg.Name, typ.Name, markdownOf(pkg, typ.Doc))
-	if rows.Len() > 0 {
-		fmt.Fprintf(w, "\n%s", rows.Bytes())
+	if rows != "" {
+		fmt.Fprintf(w, "\n%s", rows)
 	}
 	for _, v := range append(typ.Consts, typ.Vars...) {
 		values(t, w, pkg, fset, v)
 	}
+}
+
+// members are the fields of a struct, or the methods of an interface: also of one that belongs to another package of ours, and has only a name here.
+func members(t *testing.T, pkg *doc.Package, fset *token.FileSet, files []*ast.File, spec *ast.TypeSpec) string {
+	t.Helper()
+	var list []*ast.Field
+	switch typ := spec.Type.(type) {
+	case *ast.StructType:
+		list = typ.Fields.List
+	case *ast.InterfaceType:
+		list = typ.Methods.List
+	case *ast.SelectorExpr:
+		dir, ok := strings.CutPrefix(imported(files, typ.X.(*ast.Ident).Name), module+"/")
+		if !ok || !spec.Assign.IsValid() {
+			return ""
+		}
+		pkg, fset, files := documented(t, dir)
+		for _, f := range files {
+			for _, d := range f.Decls {
+				if d, ok := d.(*ast.GenDecl); ok && d.Tok == token.TYPE {
+					for _, s := range d.Specs {
+						if s := s.(*ast.TypeSpec); s.Name.Name == typ.Sel.Name {
+							return members(t, pkg, fset, files, s)
+						}
+					}
+				}
+			}
+		}
+		t.Fatalf("%s has no type %s", dir, typ.Sel.Name)
+	}
+	var rows strings.Builder
+	for _, f := range list {
+		var names []string
+		for _, n := range f.Names {
+			if n.IsExported() {
+				names = append(names, "`"+n.Name+"`")
+			}
+		}
+		if len(f.Names) == 0 { // embedded
+			names = []string{"all of"}
+		}
+		if len(names) > 0 {
+			fmt.Fprintf(&rows, "- %s `%s`%s\n", strings.Join(names, ", "), code(t, fset, f.Type), said(pkg, f.Doc, f.Comment))
+		}
+	}
+	return rows.String()
+}
+
+// imported is the path of the package that files import under a name.
+func imported(files []*ast.File, name string) string {
+	for _, f := range files {
+		for _, i := range f.Imports {
+			p := strings.Trim(i.Path.Value, `"`)
+			if i.Name != nil && i.Name.Name == name || i.Name == nil && path.Base(p) == name {
+				return p
+			}
+		}
+	}
+	return ""
 }
 
 // values writes a group of constants or variables.

@@ -10,7 +10,8 @@ import (
 // This file is the forms of Append beside the plain one: many records at once, with the answers of the state machine, and without
 // waiting.
 
-// Result is what became of an append: where its records are in the log, and what the state machine has answered to each.
+// Result is what became of an append: where its records are in the log (Index, of the first, a uint64), and what the state machine has
+// answered to each (Answers, a [][]byte, nil if it is no [Answerer]).
 type Result = log.Result
 
 // ErrAnswerLost is returned, with a [Result] that says where the records are, by AppendBatch and [Pending.Wait] when the append has

@@ -248,16 +248,31 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// StateMachine, Entry, Epoch, CompactedError and ChecksumError are the log's, so that programs need not import it.
+// What belongs to other packages of ours has a name here, so that programs need not import those; docs/reference.md lists all fields.
 type (
-	StateMachine   = log.StateMachine
-	Verifier       = log.Verifier
-	Answerer       = log.Answerer
-	Entry          = log.Entry
-	Epoch          = log.Epoch
+	// A StateMachine is built from the records of the log, the same on every member: Apply(entries []Entry) error takes the next ones,
+	// Snapshot() (io.WriterTo, error) captures the state, and Restore(r io.Reader) error replaces it. They are called one at
+	// a time, by no goroutine of the member's loop. What each must see to is said in [log.StateMachine].
+	StateMachine = log.StateMachine
+	// A Verifier is a StateMachine with Verify(r io.Reader) error, which tells whether Restore would take a state: see [log.Verifier].
+	Verifier = log.Verifier
+	// An Answerer is a StateMachine with Answer(entries []Entry) (answers [][]byte, err error), which is called in the place of Apply and
+	// answers each record: see [log.Answerer].
+	Answerer = log.Answerer
+	// An Entry is one committed record: its Index (1, 2, 3 …, without holes), the Epoch in which it was appended, both uint64, and its Data, a
+	// []byte. A subscriber's Data is its own; a state machine's may be read and kept, and must not be written to.
+	Entry = log.Entry
+	// An Epoch is one row of the cluster's history: Epoch, its Holder, who was Active in it (a string), First, the index that the first record
+	// after its start has or will have, and for those who look into raft its Term and the Raft index of its start; uint64 but the Holder.
+	Epoch = log.Epoch
+	// A CompactedError says that a record (Index) is no longer held, and which is the First that is; both uint64. It matches [ErrCompacted].
 	CompactedError = log.CompactedError
-	ChecksumError  = log.ChecksumError
-	NoRoomError    = log.NoRoomError
+	// A ChecksumError says that the records First to Last are not what was appended: a state machine has written to Entry.Data, or
+	// memory is damaged.
+	ChecksumError = log.ChecksumError
+	// A NoRoomError says for want of what this member takes no appends for the time being: its Reason, [RoomDisk] or [RoomCheckpoint], and
+	// Err, which says it in words. It matches [ErrNoRoom] and [ErrBusy].
+	NoRoomError = log.NoRoomError
 )
 
 // What a [NoRoomError] may have as its reason.
@@ -266,11 +281,13 @@ const (
 	RoomCheckpoint = log.RoomCheckpoint
 )
 
-// Claim is what the other side of a connection wants to be, as [Config.Authorize] is asked; Role is its kind.
-type (
-	Claim = transport.Claim
-	Role  = transport.Role
-)
+// A Claim is what the other side of a connection wants to be, and what it has shown for it, as [Config.Authorize] is asked: a struct with its
+// Role, its Name, which without a certificate proves nothing, Remote (a net.Addr), whether this side has Dialled it, and TLS, the
+// *tls.ConnectionState with its certificates, nil without TLS; Cluster, the list of the Members, and the Host of the member that it says it is.
+type Claim = transport.Claim
+
+// A Role is what a connection may be there for.
+type Role = transport.Role
 
 // The roles of those who connect.
 const (

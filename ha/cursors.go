@@ -12,7 +12,7 @@ import (
 	"github.com/baton-ha/baton/transport"
 )
 
-// A Cursor is how far a reader of the log that has a name has come: it has done with all records up to Index.
+// A Cursor is how far a reader of the log that has a Name (a string) has come: it has done with all records up to Index (a uint64).
 type Cursor = log.Cursor
 
 var (

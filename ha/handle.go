@@ -18,7 +18,8 @@ import (
 // This file is the Active's side of calls: it takes them, from streams and from its own program, and sees to it that each takes
 // effect once (G10).
 
-// RequestID names a call, for as long as its caller repeats it: a session, and a number in it.
+// RequestID names a call, for as long as its caller repeats it: a Session, which can be compared, and a Number in it (a uint64). Done is the
+// number below which the caller asks for nothing again.
 type RequestID = log.RequestID
 
 // Request is a call, as [Config.Handle] is given it.

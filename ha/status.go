@@ -84,7 +84,8 @@ type Status struct {
 	Snapshots []Underway
 }
 
-// Lag is how far behind a member may be.
+// Lag is how far behind a member may be: by how many Records (a uint64) that the leader is known to have, and the Time (a time.Duration) in
+// which records may have been acknowledged that are not applied here.
 type Lag = log.Lag
 
 // same reports whether two statuses are alike in what the role machine says.

@@ -15,7 +15,8 @@ import (
 	"github.com/baton-ha/baton/internal/session"
 )
 
-// Claim is what a member wants to be taken for, as [Config.Authorize] is asked.
+// Claim is what a member wants to be taken for, and what it has shown for it, as [Config.Authorize] is asked: the same as ha.Claim, whose fields
+// docs/reference.md lists.
 type Claim = session.Claim
 
 // Config says where a cluster is. It is passed by value and not changed.
