@@ -40,20 +40,24 @@ func (w WorkerStatus) MarshalJSON() ([]byte, error) {
 	}{w.Name, w.Addr, w.Text, w.Liveness, w.Since, w.Heard})
 }
 
-// Bounds of the list of workers. Who is dead, or has left, is listed for a while.
+// Bounds of the list of workers: how many, and bytes of all that they say, as JSON, so that a report has room for it beside everything else
+// (wire.MaxReport). Who is dead, or has left, is listed for a while.
 const (
 	maxWorkers = 4096
+	maxSaid    = wire.MaxReport / 2
 	keepDead   = 10 * time.Minute
 )
 
 // workers are those who have announced themselves.
 type workers struct {
-	mu sync.Mutex // guards of; held for looking up and taking notes
-	of map[string]*worker
+	mu    sync.Mutex // guards what follows; held for looking up and taking notes
+	of    map[string]*worker
+	bytes int // of what they say
 }
 
 type worker struct {
 	said   wire.Worker
+	bytes  int           // of that
 	since  time.Duration // on this member's clock
 	at     time.Duration
 	stream *transport.Stream // on which it speaks; nil: on none
@@ -96,28 +100,48 @@ func (ws *workers) list(now time.Duration) []worker {
 func (ws *workers) forgetLocked(now time.Duration) {
 	maps.DeleteFunc(ws.of, func(_ string, w *worker) bool {
 		l := w.liveness(now)
-		return (l == Dead || l == Left) && now-w.at > keepDead
+		over := (l == Dead || l == Left) && now-w.at > keepDead
+		if over {
+			ws.bytes -= w.bytes
+		}
+		return over
 	})
+}
+
+// bytesOf is how much a worker says, as JSON.
+func bytesOf(said wire.Worker) int {
+	b, _ := json.Marshal([...]string{said.Name, said.Addr, said.Text}) // strings always can
+	return len(b)
+}
+
+// roomLocked reports whether there is room for what a worker says in the place of what it has said before.
+func (ws *workers) roomLocked(said wire.Worker, bytes int) bool {
+	w := ws.of[said.Name]
+	if w == nil {
+		return len(ws.of) < maxWorkers && ws.bytes+bytes <= maxSaid
+	}
+	return bytes <= w.bytes || ws.bytes-w.bytes+bytes <= maxSaid
 }
 
 // take notes what a worker says on a stream. It reports whether there was room for it.
 func (ws *workers) take(st *transport.Stream, said wire.Worker, now time.Duration) bool {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
-	w := ws.of[said.Name]
-	if w == nil {
-		if len(ws.of) >= maxWorkers {
-			ws.forgetLocked(now)
-		}
-		if len(ws.of) >= maxWorkers {
+	bytes := bytesOf(said)
+	if !ws.roomLocked(said, bytes) {
+		if ws.forgetLocked(now); !ws.roomLocked(said, bytes) {
 			return false
 		}
+	}
+	w := ws.of[said.Name]
+	if w == nil {
 		if ws.of == nil {
 			ws.of = make(map[string]*worker)
 		}
 		w = &worker{said: said, since: now, at: now}
 		ws.of[said.Name] = w
 	}
+	ws.bytes, w.bytes = ws.bytes-w.bytes+bytes, bytes
 	if l := w.liveness(now); w.stream != st && (l == Dead || l == Left) {
 		w.since = now
 	}
@@ -153,7 +177,7 @@ func (n *Node) serveWorkers(_ context.Context, st *transport.Stream) error {
 		name = said.Name
 		said.Addr, said.Text = strings.ToValidUTF8(said.Addr, ""), strings.ToValidUTF8(said.Text, "")
 		if !n.workers.take(st, said, n.clock()) {
-			return &transport.StreamError{Code: transport.StreamBusy, Text: "there are too many workers"}
+			return &transport.StreamError{Code: transport.StreamBusy, Text: "there are too many workers, or they say too much"}
 		}
 		if err := st.Send(nil); err != nil {
 			return nil

@@ -1,7 +1,9 @@
 package ha
 
 import (
+	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -64,5 +66,32 @@ func TestWorkers_OfOneName(t *testing.T) {
 	}
 	if !ws.take(first, wire.Worker{Name: "x", Every: time.Second}, time.Hour) || len(ws.of) != 1 {
 		t.Errorf("%d are kept for ever", len(ws.of))
+	}
+}
+
+// TestWorkers_SayTooMuch: what all of them say fits into a report, however it looks as JSON; who says less again makes room.
+func TestWorkers_SayTooMuch(t *testing.T) {
+	var ws workers
+	st := new(transport.Stream)
+	loud := strings.Repeat("\x01", wire.MaxWorkerText)
+	taken := 0
+	for ws.take(st, wire.Worker{Name: fmt.Sprint(taken), Text: loud, Every: time.Second}, 1) {
+		if taken++; taken == maxWorkers {
+			t.Fatal("they may say any amount")
+		}
+	}
+	all := []WorkerStatus{}
+	for _, w := range ws.list(2) {
+		all = append(all, WorkerStatus{Name: w.said.Name, Text: w.said.Text, Liveness: Alive})
+	}
+	if b, err := json.Marshal(all); err != nil || len(b) > wire.MaxReport*3/4 || taken < 100 {
+		t.Errorf("%d workers take %d bytes, %v", taken, len(b), err)
+	}
+	if ws.take(st, wire.Worker{Name: "late", Text: loud, Every: time.Second}, 2) || !ws.take(st, wire.Worker{Name: "0", Text: "quiet", Every: time.Second}, 2) ||
+		!ws.take(st, wire.Worker{Name: "late", Text: loud, Every: time.Second}, 2) {
+		t.Error("who says less makes no room")
+	}
+	if !ws.take(st, wire.Worker{Name: "x", Text: loud, Every: time.Second}, time.Hour) || ws.bytes != bytesOf(ws.of["x"].said) {
+		t.Errorf("%d bytes of %d workers are kept for ever", ws.bytes, len(ws.of))
 	}
 }

@@ -25,7 +25,8 @@ const lastWord = 200 * time.Millisecond
 
 // Announce tells every member of the cluster that this program is there, again and again, until ctx ends; then it says that it leaves,
 // and returns the cause of ctx, or ErrClosed. The members list it (ha.Node.Workers). Members that come later are told too, and those that
-// cannot be reached are tried again. It fails at once with what is wrong with w.
+// cannot be reached are tried again. It fails at once with what is wrong with w. A member lists 4,096 workers at most, and 2 MiB of what
+// they say, as JSON; it tells those that come then that it is busy, and they are tried again, too.
 func (c *Client) Announce(ctx context.Context, w Worker) error {
 	if w.Every == 0 {
 		w.Every = time.Second
