@@ -127,9 +127,13 @@ func (x *Explanation) failover(from, to *Event) Failover {
 		}
 	}
 	p := f.Phases
+	advice := p.faster()
+	if elected != nil && elected.Cause == string(EndedHandedOver) {
+		advice = x.handed(from, p)
+	}
 	f.Text = fmt.Sprintf("from %s to %s (epoch %d) in %v: %s. Elected %v after the leader before was heard last; OnFence %v; epoch %v; OnStandby and lease %v. %s%s",
 		f.From, f.To, f.Epoch, f.Ended.Sub(f.Began).Round(time.Millisecond), why,
-		p.Detect.Round(time.Millisecond), p.Fence.Round(time.Millisecond), p.Epoch.Round(time.Millisecond), p.Stand.Round(time.Millisecond), p.faster(), f.Cost.words())
+		p.Detect.Round(time.Millisecond), p.Fence.Round(time.Millisecond), p.Epoch.Round(time.Millisecond), p.Stand.Round(time.Millisecond), advice, f.Cost.words())
 	return f
 }
 
@@ -158,6 +162,18 @@ func (p Phases) faster() string {
 		return "Most of it was catching up with what was committed: a faster Apply, or members that lag less."
 	}
 	return "Most of it was waiting for OnStandby to return, or for a majority to answer."
+}
+
+// handed is faster where leadership was handed on: nobody has waited for a sign of life then, but perhaps for OnActive to return.
+func (x *Explanation) handed(from *Event, p Phases) string {
+	p.Detect = 0
+	end, returned := x.find(EventEnded, from.Member, from.Epoch), x.find(EventReturned, from.Member, from.Epoch)
+	if end != nil && returned != nil {
+		if drain := returned.Time.Sub(end.Time); drain > max(50*time.Millisecond, p.Fence, p.Epoch, p.Stand) {
+			return fmt.Sprintf("Most of it was waiting for OnActive to return, %v.", drain.Round(time.Millisecond))
+		}
+	}
+	return p.faster()
 }
 
 // find returns the last event of a kind about a member's epoch.
