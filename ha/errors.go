@@ -15,7 +15,7 @@ var (
 	// ErrFenced: the token's epoch is over.
 	ErrFenced = log.ErrFenced
 	// ErrNotActive: this member is not the Active. The error is a *[NotActiveError], which says who
-	// is, as far as this member knows.
+	// is, as far as this member knows; but where the Active itself is given what is no token of its cluster.
 	ErrNotActive = log.ErrNotActive
 	// ErrTooLarge: the record is larger than Config.MaxRecord.
 	ErrTooLarge = log.ErrTooLarge

@@ -322,7 +322,8 @@ const groupID = 1
 //
 // Any other outcome is definite, the record is not in the log and never will be ([ErrFenced],
 // *[NotActiveError], [ErrTooLarge], [ErrBusy], [ErrNoRoom], [ErrReentrant], [ErrClosed], or the cause of a ctx that had ended
-// before), or it is [ErrUnknown] because ctx ended or the node closed too early (G3).
+// before), or it is [ErrUnknown] because ctx ended or the node closed too early (G3). On the Active itself a token that is none, or another
+// cluster's, is [ErrNotActive] without who is.
 func (n *Node) Append(ctx context.Context, t fence.Token, record []byte) (uint64, error) {
 	// The clock is read when the record's batch is proposed: once for all that are in it, and later than
 	// here.
@@ -363,7 +364,9 @@ func (n *Node) reject(t fence.Token) error {
 	switch {
 	case s.State == Failed:
 		return ErrClosed
-	case t.Cluster != n.cfg.Cluster || t.Epoch == 0:
+	case (t.Cluster != n.cfg.Cluster || !t.Valid()) && s.Active == n.cfg.Name: // to name the Active would send the caller here again
+		return fmt.Errorf("%w by the token %q, which OnActive was not given: that was %v", ErrNotActive, t, s.Token)
+	case t.Cluster != n.cfg.Cluster || !t.Valid():
 		return n.notActive()
 	case t.Epoch < s.Epoch || t.Epoch == s.Epoch && t.Holder == n.cfg.Name:
 		return ErrFenced

@@ -117,6 +117,10 @@ func TestG3_AppendErrors(t *testing.T) {
 		if !matched || errors.Is(err, ha.ErrUnknown) {
 			t.Errorf("%s: %v", test.name, err)
 		}
+		var there *ha.NotActiveError
+		if none := !test.token.Valid() || test.token.Cluster != "test"; none && errors.As(err, &there) && there.Active == token.Holder {
+			t.Errorf("%s: the caller is sent where it is: %v", test.name, err)
+		}
 	}
 	if _, err := n.Append(t.Context(), token, make([]byte, 1000)); err != nil {
 		t.Errorf("append of MaxRecord bytes: %v", err)
