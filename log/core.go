@@ -1,6 +1,12 @@
 package log
 
-import "github.com/baton-ha/baton/internal/core"
+import (
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/baton-ha/baton/internal/core"
+)
 
 // What of the core package those touch who use a [Log].
 type (
@@ -65,12 +71,25 @@ const (
 // FullBatch is [core.FullBatch].
 const FullBatch = core.FullBatch
 
-var (
-	Boot        = core.Boot
-	RosterOf    = core.RosterOf
-	Guard       = core.Guard
-	LeaseLength = core.LeaseLength
+// Boot returns the checkpoint with which every member of a new cluster begins: its voters at raft index 1, term 1, and an empty log. The same
+// members give the same bytes everywhere.
+func Boot(members []Member) *raftpb.Snapshot { return core.Boot(members) }
 
+// RosterOf returns the members that a checkpoint names, or an error, where it is none.
+func RosterOf(s *raftpb.Snapshot) (Roster, error) { return core.RosterOf(s) }
+
+// Guard works out for how long a member that starts must keep what earlier processes of it may have promised. kept is what its directory says
+// of that, 0 if nothing; the member's own promises last for length. What is to be kept from now on must be durable before the member
+// takes part; once the guard is over, it is enough to keep length.
+func Guard(kept, length time.Duration) (guard, keep time.Duration) { return core.Guard(kept, length) }
+
+// LeaseLength is how long a lease lasts from the stamp it rests on where all members have the same values.
+func LeaseLength(heartbeat, electionTimeout time.Duration, drift float64) time.Duration {
+	return core.LeaseLength(heartbeat, electionTimeout, drift)
+}
+
+// The errors of the core: see there, and those of package ha of the same names.
+var (
 	ErrSessionExpired = core.ErrSessionExpired
 	ErrTooManyCursors = core.ErrTooManyCursors
 
