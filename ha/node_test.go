@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,7 +20,11 @@ import (
 )
 
 // patience bounds every wait of these tests; it is only ever used up by a failure.
-const patience = 60 * time.Second
+var patience time.Duration
+
+func init() {
+	flag.DurationVar(&patience, "patience", 60*time.Second, "how long the tests with sockets wait for what happens at last")
+}
 
 // counter is a state machine that adds up eight-byte numbers.
 type counter struct {
