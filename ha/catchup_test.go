@@ -73,9 +73,9 @@ func TestG6_LateMemberGetsSnapshot(t *testing.T) {
 	}
 }
 
-// A member catches up while the others go on appending, so that the snapshot on its way is not the
+// A member catches up while the others go on appending (G8, T21), so that the snapshot on its way is not the
 // newest any more when it arrives.
-func TestG8_LateMemberCatchesUpUnderLoad(t *testing.T) {
+func TestT21_LateMemberCatchesUpUnderLoad(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3, compacting)
 	c.startAll()

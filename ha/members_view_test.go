@@ -19,9 +19,9 @@ func row(n *ha.Node, name string) ha.MemberStatus {
 	return ha.MemberStatus{}
 }
 
-// TestMembers_TheSameFromAny: every member lists all, with role, position and obstacles; the same everywhere; one that leaves is known to
+// TestT15_LivenessList: every member lists all, with role, position and obstacles; the same everywhere; one that leaves is known to
 // have left, and one that vanishes is suspected, then dead.
-func TestMembers_TheSameFromAny(t *testing.T) {
+func TestT15_LivenessList(t *testing.T) {
 	t.Parallel()
 	r := sickAtFirst()
 	c := withRoles(t, 3, r, func(cfg *ha.Config) { cfg.CoolDown = time.Hour })

@@ -92,9 +92,9 @@ func fetch(t *testing.T, b dfs.Block, addr string) (string, error) {
 	return string(data), err
 }
 
-// TestLateCommand is HDFS's third fence: a command of an Active that was replaced is not carried out, also where the DataNode was
+// TestT15_LateCommand is HDFS's third fence: a command of an Active that was replaced is not carried out, also where the DataNode was
 // restarted in between. Without the guard, which is tried, too, it is.
-func TestLateCommand(t *testing.T) {
+func TestT15_LateCommand(t *testing.T) {
 	dir := t.TempDir()
 	d, shut := open(t, dir)
 	addr := serve(t, d.handler())
