@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/baton-ha/baton/fence"
@@ -194,6 +195,15 @@ func (n *Node) changeWithin(ctx context.Context, q wire.Change, patience time.Du
 	}
 }
 
+// patience is for how long a leader is looked for on behalf of an operator: once, where there has been none for long.
+func (n *Node) patience() time.Duration {
+	s := n.Status()
+	if s.State == Joining || slices.ContainsFunc(s.Problems, func(p Problem) bool { return p.Kind == problemLeader }) {
+		return 0
+	}
+	return n.cfg.ElectionTimeout
+}
+
 // someone returns another member, each in turn: one that is not reached by the others knows of no leader, and can ask.
 func (n *Node) someone(try int) string {
 	peers := n.roster().peers(n.self)
@@ -271,7 +281,7 @@ func (n *Node) serveChanges(ctx context.Context, st *transport.Stream) error {
 	}
 	ask := n.reshape
 	if role := st.Peer().Role; role != 0 && role != transport.RoleMember {
-		ask = func(ctx context.Context, q wire.Change) error { return n.changeWithin(ctx, q, n.cfg.ElectionTimeout) }
+		ask = func(ctx context.Context, q wire.Change) error { return n.changeWithin(ctx, q, n.patience()) }
 	}
 	if fault := faultOf(q); fault != "" {
 		err = refuse(ErrBadChange, "%s", fault)
