@@ -122,7 +122,7 @@ func (c *Client) change(ctx context.Context, what string, q wire.Change) error {
 	}
 	ctx, cancel := c.within(ctx)
 	defer cancel()
-	var unknown error
+	var unknown, leaderless error
 	for pause := (backoff{}); ; {
 		refusals, all := 0, c.places(false)
 		for _, at := range all {
@@ -133,6 +133,8 @@ func (c *Client) change(ctx context.Context, what string, q wire.Change) error {
 				return err
 			case errors.Is(err, ErrUnknown):
 				unknown = err
+			case errors.Is(err, errNoLeader):
+				leaderless = err
 			case forGood(err), errors.Is(err, ErrNotOperator):
 				refusals++
 			}
@@ -146,8 +148,8 @@ func (c *Client) change(ctx context.Context, what string, q wire.Change) error {
 		case ctx.Err() == nil && pause.wait(ctx):
 		case unknown != nil:
 			return unknown
-		case errors.Is(err, errNoLeader):
-			return fmt.Errorf("baton: %s: %w: %w: %w", what, ErrNoActive, context.Cause(ctx), err)
+		case leaderless != nil:
+			return fmt.Errorf("baton: %s: %w: %w: %w", what, ErrNoActive, context.Cause(ctx), leaderless)
 		default:
 			return fmt.Errorf("baton: %s: %w: %w: %w", what, ErrUnreachable, context.Cause(ctx), err)
 		}
