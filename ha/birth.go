@@ -126,7 +126,10 @@ func mayMiss(name string, w word, without []string) bool {
 // reason is what an operator needs of an error, without what differs each time.
 func reason(err error) string {
 	var refused *transport.RefusedError
-	if errors.As(err, &refused) {
+	switch {
+	case errors.Is(err, transport.ErrUnauthorized): // which is a problem of its own, with the whole text
+		return "its certificate or this member's is not accepted"
+	case errors.As(err, &refused):
 		return "refused: " + refused.Text
 	}
 	var op *net.OpError
@@ -172,6 +175,16 @@ func (b *birth) says() (said map[string]uint64, unborn bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return maps.Clone(b.heard), !b.born
+}
+
+// awaits reports whether this member is not born, and its obstacle says for whom it waits, and why.
+func (n *Node) awaits() bool {
+	if n.birth == nil {
+		return false
+	}
+	n.birth.mu.Lock()
+	defer n.birth.mu.Unlock()
+	return !n.birth.born
 }
 
 // Pauses between two rounds of asking, and how long nothing is said of what is missing: members are not

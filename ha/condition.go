@@ -248,7 +248,7 @@ func (n *Node) sayCondition(key conditionKey, late bool) {
 	if !present.until.IsZero() {
 		args = append(args, "until", present.until)
 	}
-	n.cfg.Logger.Warn(key.name(), append(args, "err", strings.TrimPrefix(present.text, "baton: "))...)
+	n.cfg.Logger.Warn(key.name(), append(args, "err", strings.TrimPrefix(strings.TrimPrefix(present.text, "baton: "), "transport: "))...)
 }
 
 // wakeWatchers lets those who watch look at the status again.

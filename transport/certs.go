@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -24,9 +25,8 @@ func (t *TCP) watchCertificates(ctx context.Context) {
 		t.tellCertificates(told)
 		select {
 		case <-t.end.CertificatesChanged():
-			t.tellCertificates(told)
 			t.end.JudgeStanding(ctx)
-			wait(ctx, nil, renewPause)
+			wait(ctx, nil, renewPause) // in which what is mended for one direction is for the other, too
 		case <-tick.C:
 			if t.end.Secure() && time.Since(probed) > expiryLook {
 				probed = time.Now()
@@ -64,6 +64,9 @@ func (t *TCP) tellCertificates(told map[string]string) {
 		}
 	}
 }
+
+// toldOf reports whether the program is told of what a connection to or from a peer has failed of, as a problem with a certificate, which the log then has.
+func (t *TCP) toldOf(err error) bool { return t.cfg.Problem != nil && errors.Is(err, ErrUnauthorized) }
 
 // tellCertificate tells what is new.
 func (t *TCP) tellCertificate(name string, err error, told map[string]string) {

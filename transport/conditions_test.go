@@ -2,6 +2,8 @@ package transport
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -13,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/baton-ha/baton/internal/loopback"
 	"github.com/baton-ha/baton/internal/session"
 )
 
@@ -192,5 +195,69 @@ func TestOneLineForAPeer(t *testing.T) {
 	eventually(t, "it is over", func() bool { return len(l.with("msg=connected")) > 0 })
 	if n := len(l.all()); n != 2 {
 		t.Errorf("%d lines: %q", n, l.all())
+	}
+}
+
+// What the program is told, or says itself, the log has no second line of: a certificate that is not accepted, at whichever side, and whom it waits for.
+func TestSaidElsewhere(t *testing.T) {
+	t.Parallel()
+	for _, told := range []bool{true, false} {
+		for _, known := range []bool{true, false} { // the authority
+			t.Run(fmt.Sprintf("told=%v/known=%v", told, known), func(t *testing.T) { t.Parallel(); testSaidElsewhere(t, told, known) })
+		}
+	}
+}
+
+func testSaidElsewhere(t *testing.T, told, known bool) {
+	var l lines
+	var awaited atomic.Bool
+	awaited.Store(true)
+	problems := make(chan error, 100)
+	ca, cb := config("a"), config("b")
+	one, other := newAuthority(t), newAuthority(t)
+	if known {
+		other = one
+		ca.Authorize = func(context.Context, Claim) error { return errors.New("not this one") }
+	}
+	ca.TLS, cb.TLS = one.config(t), other.config(t)
+	ca.Logger, ca.Awaited = l.logger(), awaited.Load
+	if told {
+		ca.Problem = func(peer, kind string, err error) {
+			if peer == "b" && kind == problemCertificate {
+				problems <- err
+			}
+		}
+	}
+	a, b := listen(t, ca), listen(t, cb)
+	a.start(t, b.self, peerAt("c", loopback.Addr(t)))
+	b.start(t, a.self)
+	if told {
+		select {
+		case err := <-problems:
+			if !errors.Is(err, ErrUnauthorized) {
+				t.Errorf("the program is told: %v", err)
+			}
+		case <-time.After(patience):
+			t.Fatal("the program is not told")
+		}
+	}
+	ofB := []string{`"cannot connect" member=a peer=b`}
+	if known { // else nobody knows who comes
+		ofB = append(ofB, lineRefused)
+		eventually(t, "a refuses b, which comes", func() bool { return a.Stats().Refused > 0 })
+	}
+	if got := l.with(lineCannotConnect); len(got) > 0 {
+		t.Errorf("a says whom it awaits: %q", got)
+	}
+	awaited.Store(false)
+	eventually(t, "c is said to be away", func() bool { return len(l.with(`"cannot connect" member=a peer=c`)) > 0 })
+	for _, line := range ofB {
+		if told {
+			if got := l.with(line); len(got) > 0 {
+				t.Errorf("of b the program is told, and the log has %q", got)
+			}
+		} else {
+			eventually(t, "the log has "+line, func() bool { return len(l.with(line)) > 0 })
+		}
 	}
 }

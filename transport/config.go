@@ -67,6 +67,10 @@ type Config struct {
 	// before each chunk of 256 KiB, by any goroutine, and must not block.
 	SnapshotPace func() int64
 
+	// Awaited, if not nil, reports whether the program itself says at present for which peers it waits, and why they cannot be reached, so that the log
+	// has no lines of that. Any goroutine may call it, and it must not block.
+	Awaited func() bool
+
 	// CrashEvidence turns on [Handler.Gone]. Leave it off where connections to or from members do not end at their own hosts, but at a
 	// proxy, a load balancer or a container's port mapping, which can end them and refuse others while the process is alive.
 	CrashEvidence bool

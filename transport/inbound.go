@@ -184,7 +184,9 @@ func (t *TCP) welcome(ctx context.Context, raw net.Conn) (*peer, *session.Link, 
 		if _, ok := t.known(r.Peer); ok {
 			who = r.Peer
 		}
-		t.said.Say(slog.LevelWarn, lineRefused, who, session.RefusalText(r), "err", r)
+		if !t.knownRefusal(l, r, who) {
+			t.said.Say(slog.LevelWarn, lineRefused, who, session.RefusalText(r), "err", r)
+		}
 		t.refused(r)
 	case ctx.Err() != nil, errors.Is(err, io.EOF):
 		// Also how a check for crash evidence looks from here.
@@ -201,6 +203,16 @@ func (t *TCP) welcome(ctx context.Context, raw net.Conn) (*peer, *session.Link, 
 		l.Linger(ctx)
 	}
 	return p, l, err
+}
+
+// knownRefusal reports whether the log has in other words what became of a connection that came in: that the peer was removed, or that there is something
+// wrong with a certificate. Whoever refuses ours there does so, too, when it is dialled.
+func (t *TCP) knownRefusal(l *session.Link, r *RefusedError, who string) bool {
+	if r.Local && r.Code == CodeRemoved {
+		return true
+	}
+	ofMember := who != stranger && l != nil && l.Peer.Role == RoleMember
+	return t.toldOf(r) && (ofMember || !r.Local)
 }
 
 // failed tells of somebody who did not come as far as saying who he is. Each kind of failure is counted on its own.

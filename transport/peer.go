@@ -168,6 +168,8 @@ func (p *peer) worthSaying(err error, since time.Duration, sessions int) (text s
 	var r *RefusedError
 	var cause *session.CauseError
 	switch {
+	case p.t.toldOf(err), p.t.cfg.Awaited != nil && p.t.cfg.Awaited():
+		return "", false
 	case errors.As(err, &r):
 		say := r.Local || r.Code != CodeRemoved && (r.Code != CodeUnknownMember || since >= sayUnreachable)
 		return session.RefusalText(r), say // of a removal the program is told, and says what it does; and who is added is not known to all at once

@@ -82,7 +82,7 @@ func Explain(err error, dialled, ours bool) error {
 	case errors.As(err, &verify):
 		return cause(causeCert, "its certificate is not accepted: %v", verify.Err)
 	case errors.As(err, &op) && op.Op == "remote error" && strings.Contains(op.Err.Error(), "certificate"):
-		return cause(causeOwnCert, "it does not accept this member's certificate: %v", op.Err)
+		return cause(causeOwnCert, "it does not accept this member's certificate, and its own log says why: %v", op.Err)
 	case errors.As(err, &op) && op.Op == "remote error":
 		return cause(CauseElsewhere, "it does not accept this member's way of TLS: %v", op.Err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
