@@ -144,7 +144,7 @@ func (s Summary) words() string {
 		text += fmt.Sprintf(" Nobody acknowledged an append for %v.", s.Silence.Round(time.Millisecond))
 	}
 	if s.Refused > 0 || s.Unknown > 0 {
-		text += fmt.Sprintf(" %d appends were refused, and the fate of %d is unknown.", s.Refused, s.Unknown)
+		text += " A" + s.toll()[1:] + "."
 	}
 	return text
 }

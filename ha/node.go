@@ -176,7 +176,7 @@ func (n *Node) open(begin beginning) (err error) {
 	for _, m := range n.cfg.Members {
 		members = append(members, log.Member{ID: memberID(m.Name), Name: m.Name})
 	}
-	files := storage.Options{Identity: begin.id, Boot: log.Boot(members), Unborn: len(members) > 1, Logger: n.cfg.Logger,
+	files := storage.Options{Identity: begin.id, Boot: log.Boot(members), Unborn: len(members) > 1, Logger: n.cfg.Logger.With("member", n.cfg.Name),
 		MinFree: n.cfg.MinFreeBytes, Reserve: n.cfg.ReserveBytes}
 	if begin.joins {
 		files.Boot, files.Unborn = nil, false

@@ -99,14 +99,26 @@ func (n *Node) tollEpoch(now time.Duration, e, before log.Epoch) {
 	}
 }
 
+// toll says what has become of appends.
+func (s Summary) toll() string {
+	switch {
+	case s.Refused == 0 && s.Unknown == 0:
+		return "no append was refused"
+	case s.Unknown == 0:
+		return fmt.Sprintf("appends refused: %d", s.Refused)
+	case s.Refused == 0:
+		return fmt.Sprintf("appends of unknown fate: %d", s.Unknown)
+	}
+	return fmt.Sprintf("appends refused: %d, of unknown fate: %d", s.Refused, s.Unknown)
+}
+
 // tollSettled records what has become of the appends of a time that has ended. unknown are those that nobody will answer any more.
 func (n *Node) tollSettled(unknown uint64) {
 	t := &n.story.toll
 	f := n.log.Fates()
 	s := Summary{Last: f.Last, Refused: f.Refused - t.before.Refused + n.roles.rejected.Load() - t.rejected, Unknown: f.Unknown - t.before.Unknown + unknown}
 	n.roles.count(func(r *RoleStats) { r.Refused, r.Unknown = r.Refused+s.Refused, r.Unknown+s.Unknown })
-	n.event(Event{Kind: EventSettled, Epoch: t.epoch, Summary: &s, Text: fmt.Sprintf(
-		"of epoch %d: %d appends were refused since its end, and the fate of %d is unknown", t.epoch, s.Refused, s.Unknown)})
+	n.event(Event{Kind: EventSettled, Epoch: t.epoch, Summary: &s, Text: fmt.Sprintf("of epoch %d: %s", t.epoch, s.toll())})
 	t.epoch, t.over = 0, false
 }
 

@@ -69,13 +69,18 @@ func (r *reserve) balance(free, least, want int64) (int64, error) {
 	return free, nil
 }
 
+// sayGivenUp is said where the log goes on: where it does not, the error has it.
+func (w *WAL) sayGivenUp() {
+	w.logger.Warn("the disk is nearly full: the space that was reserved for that is given up", "file", w.reserve.path, "bytes", w.reserve.size)
+}
+
 // makeRoom gives up what a start can do without, if the disk is full.
 func (w *WAL) makeRoom() error {
 	free, ok := w.disk.Free(filepath.Join(w.dir, walName))
 	if !ok || free >= w.minFree/2 || !w.reserve.there {
 		return nil
 	}
-	w.logger.Warn("the disk is full: giving up the space that was reserved for that", "file", w.reserve.path, "bytes", w.reserve.size)
+	w.sayGivenUp()
 	if err := w.reserve.giveUp(); err != nil {
 		return fmt.Errorf("storage: %w", err)
 	}
@@ -92,15 +97,14 @@ func (w *WAL) scanty(want int64) error {
 	w.tally.free.Store(free + 1)
 	was := w.reserve.there
 	left, err := w.reserve.balance(free, w.minFree, want)
-	if was && !w.reserve.there {
-		w.logger.Warn("the disk is full: giving up the space that was reserved for that", "file", w.reserve.path, "bytes", w.reserve.size)
-	}
 	switch {
 	case left < want && !w.reserve.there && w.reserve.size > 0:
-		return fmt.Errorf("storage: %d bytes are free at %s, at least %d must be, and %d to be kept for when it is full: %w", max(free, 0), dir, want,
+		return fmt.Errorf("storage: %d bytes are free at %s: %d must be, and %d to reserve again what is used for checkpoints meanwhile: %w", max(free, 0), dir, want,
 			w.reserve.size, syscall.ENOSPC)
 	case left < want:
 		return fmt.Errorf("storage: %d bytes are free at %s, at least %d must be: %w", free, dir, want, syscall.ENOSPC)
+	case was && !w.reserve.there:
+		w.sayGivenUp()
 	case err != nil && !scarce(err):
 		w.logger.Warn("cannot keep space for when the disk is full", "file", w.reserve.path, "err", err)
 	}

@@ -82,7 +82,7 @@ func TestReserve(t *testing.T) {
 		if got != step.want || (why != nil) != (got != SpaceEnough) || f.reserved() != step.reserved {
 			t.Errorf("%d bytes free: %v, reserved %v, want %v, %v: %v", step.free, got, f.reserved(), step.want, step.reserved, why)
 		}
-		if why != nil && (!errors.Is(why, syscall.ENOSPC) || strings.Contains(why.Error(), "to be kept") == step.reserved) {
+		if why != nil && (!errors.Is(why, syscall.ENOSPC) || strings.Contains(why.Error(), "to reserve again") == step.reserved) {
 			t.Errorf("%d bytes free: %v", step.free, why)
 		}
 	}
