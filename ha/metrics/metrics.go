@@ -7,7 +7,8 @@
 // What there is, with its unit and labels, stands in docs/metrics.md. All values are read when they are collected, which takes less
 // than a millisecond; between two collections nothing is done, and an append costs nothing for it. Counters start at zero with [ha.Open].
 //
-// Several members in one process need a label each: prometheus.WrapRegistererWith(prometheus.Labels{"member": name}, registry).
+// Several members in one process need a label each, by any name but those of docs/metrics.md:
+// prometheus.WrapRegistererWith(prometheus.Labels{"of": name}, registry).MustRegister(metrics.New(node)).
 //
 // Only programs that import this package have client_golang in them.
 package metrics

@@ -174,3 +174,18 @@ func TestMetrics_Peers(t *testing.T) {
 		t.Errorf("somebody is active: %v", v)
 	}
 }
+
+// TestMetrics_Several: members in one process are told apart as the package's documentation says.
+func TestMetrics_Several(t *testing.T) {
+	r := prometheus.NewPedanticRegistry()
+	for _, name := range []string{"one", "other"} {
+		prometheus.WrapRegistererWith(prometheus.Labels{"of": name}, r).MustRegister(New(open(t)))
+	}
+	got, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) < len(families)/2 {
+		t.Errorf("%d families", len(got))
+	}
+}
