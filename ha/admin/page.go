@@ -183,7 +183,7 @@ func workerRows(now time.Time, workers []ha.WorkerStatus) (rows []workerRow, mor
 			return rows, len(workers) - i
 		}
 		rows = append(rows, workerRow{
-			w.Name, w.Addr, w.Text, w.Liveness.String(), livenessClass(w.Liveness), clockOf(now, w.Since), ago(now, w.Heard),
+			w.Name, w.Addr, w.Text, strings.ToLower(w.Liveness.String()), livenessClass(w.Liveness), clockOf(now, w.Since), ago(now, w.Heard),
 		})
 	}
 	return rows, 0

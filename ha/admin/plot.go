@@ -66,7 +66,11 @@ func draw(id, title, hint, nothing string, samples []sample, say func(float64) s
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg viewBox="0 0 %d %d" preserveAspectRatio="none" aria-hidden="true" focusable="false">`, plotWidth, plotHeight)
-	fmt.Fprintf(&b, `<path class="grid" d="M0 .5H%d M0 %dH%d M0 %d.5H%d"/>`, plotWidth, plotHeight/2, plotWidth, plotHeight-1, plotWidth)
+	fmt.Fprintf(&b, `<path class="grid" d="M0 .5H%d M0 %d.5H%d`, plotWidth, plotHeight-1, plotWidth)
+	if !p.Empty { // where the words stand
+		fmt.Fprintf(&b, ` M0 %dH%d`, plotHeight/2, plotWidth)
+	}
+	b.WriteString(`"/>`)
 	x := func(i int) float64 { return float64(plotWidth) * float64(maxSamples-len(samples)+i+1) / maxSamples }
 	for i := 1; i < len(samples) && !p.Empty; i++ {
 		if samples[i].epoch != samples[i-1].epoch {
