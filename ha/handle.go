@@ -55,6 +55,7 @@ const (
 
 // handling is the handlers that run.
 type handling struct {
+	counts  callCounts
 	streams atomic.Int64  // of callers that are no members
 	large   chan struct{} // size largeCalls: a token for each large request of theirs that is being read
 
@@ -154,6 +155,7 @@ func (d *callDesk) complete(ctx context.Context) {
 					return
 				}
 				replies, rest = d.settled(ctx, replies[:0], rest)
+				d.n.handling.counts.answered(replies)
 				d.put(replies)
 				clear(replies)
 			}
@@ -212,6 +214,7 @@ func (n *Node) withError(r *wire.Reply, err error) {
 		return
 	}
 	r.Code, r.Body = callCode(err), nil
+	n.handling.counts.failed(r.Code)
 	var own *CallError
 	switch {
 	case r.Code == wire.CallNotActive:
@@ -289,6 +292,7 @@ func (d *callDesk) handle(t *tenure, id RequestID, q wire.Request) {
 			reply = wire.Reply{}
 			n.withError(&reply, n.panicked(err))
 		}
+		n.handling.counts.answered([]wire.Reply{reply})
 		for _, w := range waiters {
 			reply.Tag = w.tag
 			w.desk.put([]wire.Reply{reply})

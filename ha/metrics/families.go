@@ -131,6 +131,20 @@ func appendFamilies() []*family {
 		seconds("baton_apply_seconds", "That the state machine took for what was committed together.", func(s *ha.Stats) stats.Distribution { return s.Log.ApplyTime }),
 		count("baton_batch_records", "Records of a batch.", func(s *ha.Stats) stats.Distribution { return s.Log.BatchRecords }),
 		bytes("baton_batch_bytes", "Bytes of a batch.", func(s *ha.Stats) stats.Distribution { return s.Log.BatchBytes }),
+		several(counter, "baton_calls_total", "Calls that came to the member, by how they ended; those of its own program only while it was Active.", "outcome", func(s *sample, emit func(any, ...string)) {
+			c := &s.stats.Calls
+			emit(c.Answered, "answered")
+			emit(c.NotActive, "not_active")
+			emit(c.Busy, "busy")
+			emit(c.NoRoom, "no_room")
+			emit(c.TooLarge, "too_large")
+			emit(c.Refused, "refused")
+			emit(c.Unknown, "unknown")
+			emit(c.Expired, "expired")
+			emit(c.AnswerLost, "answer_lost")
+		}),
+		one(gauge, "baton_callers", "Connections of clients by which calls come.", func(s *sample) any { return s.stats.Calls.Callers }),
+		one(gauge, "baton_tails", "Clients that read the log here.", func(s *sample) any { return s.stats.Calls.Tails }),
 		one(gauge, "baton_appending_bytes", "Bytes of records whose fate is not known yet.", func(s *sample) any { return s.stats.Log.Waiting }),
 	}
 }
