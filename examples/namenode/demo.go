@@ -38,6 +38,7 @@ type script struct {
 	names, data []*demo.Member
 	fs          *dfs.Client
 	web         *http.Client
+	pages       bool      // the NameNodes' are to be looked at
 	died        time.Time // the writer of abandoned
 
 	mu      sync.Mutex // guards all below
@@ -47,9 +48,9 @@ type script struct {
 	err     error
 }
 
-func runDemo() int {
+func runDemo(pages bool) int {
 	return demo.RunEmpty("namenode", func(ctx context.Context, c *demo.Cluster) (string, error) {
-		s := &script{Cluster: c, web: &http.Client{Timeout: soon}, written: map[string][sha256.Size]byte{}}
+		s := &script{Cluster: c, pages: pages, web: &http.Client{Timeout: soon}, written: map[string][sha256.Size]byte{}}
 		return s.run(ctx)
 	})
 }
@@ -114,6 +115,9 @@ func (s *script) start(ctx context.Context) (*client.Client, error) {
 		return nil, errors.Join(err, c.Close())
 	}
 	s.Printf("started the NameNodes a, b, c and the DataNodes d1 to d4; %s is Active in epoch %d", st.Name, st.Epoch)
+	if s.pages {
+		s.ShowPages("/admin/", s.names)
+	}
 	return c, nil
 }
 

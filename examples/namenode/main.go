@@ -4,7 +4,7 @@
 //
 // See it at work, with nothing else installed:
 //
-//	go run ./examples/namenode
+//	go run ./examples/namenode          # -web: and watch it on a status page
 //
 // This starts three NameNodes and four DataNodes as processes on this machine, writes files, kills and stops what there is, and checks
 // every byte in the end. It takes about 20 seconds and leaves nothing behind.
@@ -52,8 +52,9 @@ All but the first find the NameNodes by -namenodes host:port,…
 `
 
 func main() {
-	if len(os.Args) == 1 {
-		os.Exit(runDemo())
+	pages := len(os.Args) == 2 && os.Args[1] == "-web"
+	if len(os.Args) == 1 || pages {
+		os.Exit(runDemo(pages))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

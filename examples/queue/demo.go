@@ -59,7 +59,7 @@ func (s *script) run(ctx context.Context) (string, error) {
 	}
 	s.Printf("started three members: a (pid %d), b (pid %d), c (pid %d)", s.Members[0].Pid(), s.Members[1].Pid(), s.Members[2].Pid())
 	if s.web {
-		s.ShowPages("/admin/")
+		s.ShowPages("/admin/", s.Members)
 	}
 	m, st, err := s.AwaitActive(ctx, 0)
 	if err != nil {

@@ -91,11 +91,11 @@ func RunEmpty(name string, script func(ctx context.Context, c *Cluster) (string,
 	return 0
 }
 
-// ShowPages says where the members' pages are, at a path of their HTTP servers. When the script has succeeded the members go on until
+// ShowPages says where the pages of some members are, at a path of their HTTP servers. When the script has succeeded the members go on until
 // Ctrl-C, so that they can be looked at.
-func (c *Cluster) ShowPages(path string) {
+func (c *Cluster) ShowPages(path string, members []*Member) {
 	c.lingers = true
-	for _, m := range c.Members {
+	for _, m := range members {
 		c.Printf("%s's page: http://%s%s", m.Name, m.HTTP, path)
 	}
 }
