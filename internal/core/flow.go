@@ -37,9 +37,8 @@ const (
 	idleAhead  = 2                      // pieces that are on their way beyond what the distance asks for, where nobody appends
 	maxPieces  = 32                     // on their way at most
 	restUnit   = 8                      // parts of what a piece takes, in which pauses are counted
-	restMost   = restUnit               // the longest pause
+	restMost   = 11                     // the longest pause: the member gets two fifths of the time, whatever appends suffer
 	restMore   = 2                      // by which it grows after a piece
-	bearable   = 3                      // batches may take longer by one part of so many: then appends are three quarters of what they were
 	shortTakes = 50 * time.Microsecond  // the least that a piece is taken to take
 )
 
@@ -105,7 +104,7 @@ func (c *Core) release(now time.Duration) {
 			r.held, r.shared = false, true
 		}
 	}
-	strained := c.pace.strain.Longer(bearable)
+	strained := c.pace.strain.Strained()
 	var again []uint64
 	c.node.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
 		f := c.flows[id]

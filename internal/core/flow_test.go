@@ -85,8 +85,8 @@ func TestG8_CatchUpLeavesRoom(t *testing.T) {
 	}{
 		{"nobody appends", 0, false, false, pieces * answers, pieces*answers*11/10 + 20*time.Millisecond, 4 + idleAhead},
 		{"somebody appends, and does not suffer", 0, true, false, pieces * answers, pieces * answers * 15 / 10, 4},
-		{"somebody appends, and suffers", 0, true, true, pieces * answers * 15 / 10, pieces * answers * 24 / 10, 4},
-		{"somebody suffers, far away", 20 * time.Millisecond, true, true, pieces * answers * 15 / 10, pieces * answers * 3, 8},
+		{"somebody appends, and suffers", 0, true, true, pieces * answers * 22 / 10, pieces * answers * 27 / 10, 4},
+		{"somebody suffers, far away", 20 * time.Millisecond, true, true, pieces * answers * 24 / 10, pieces * answers * 35 / 10, 8},
 		{"nobody appends, far away", 20 * time.Millisecond, false, false, pieces * answers, pieces * answers * 2, 12},
 	} {
 		took, most := catchUp(t, answers, test.trip, test.live, test.strain)
@@ -100,17 +100,17 @@ func TestG8_CatchUpLeavesRoom(t *testing.T) {
 	}
 }
 
-// TestRestUntilAppendsAreFastEnough: the pauses become longer as long as batches take more than a third longer, and then shorter.
+// TestRestUntilAppendsAreFastEnough: the pauses become longer as long as batches take more than a quarter longer, and then shorter.
 func TestRestUntilAppendsAreFastEnough(t *testing.T) {
 	t.Parallel()
 	f := &flow{takes: 10 * time.Millisecond, rest: restMost / 2}
 	for _, test := range []struct {
 		recent time.Duration // of a millisecond that they take undisturbed
 		longer bool
-	}{{1300 * time.Microsecond, false}, {1350 * time.Microsecond, true}} {
+	}{{1240 * time.Microsecond, false}, {1260 * time.Microsecond, true}} {
 		before, strain := f.rest, yield.Strain{Recent: test.recent, Calm: time.Millisecond}
 		f.pieces = []piece{{hi: 2, at: time.Second}}
-		f.answered(time.Second+10*time.Millisecond, 1, strain.Longer(bearable), time.Minute)
+		f.answered(time.Second+10*time.Millisecond, 1, strain.Strained(), time.Minute)
 		if longer := f.rest > before; longer != test.longer || f.rest == before {
 			t.Errorf("batches take %v: the pause becomes %d parts long after %d", test.recent, f.rest, before)
 		}

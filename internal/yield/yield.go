@@ -35,10 +35,7 @@ func (s *Strain) Took(took time.Duration, alone bool) {
 }
 
 // Strained reports whether they take notably longer.
-func (s *Strain) Strained() bool { return s.Longer(notable) }
-
-// Longer reports whether they take longer by more than one part of so many.
-func (s *Strain) Longer(part time.Duration) bool { return s.Calm > 0 && s.Recent > s.Calm+s.Calm/part }
+func (s *Strain) Strained() bool { return s.Calm > 0 && s.Recent > s.Calm+s.Calm/notable }
 
 // A Rate is how fast bulk work goes. It begins slowly, and the slowest is not nothing: writes may take longer for another reason, and the work must
 // come to its end. What they take at that rate is taken for what they take without it, so that a load that has
