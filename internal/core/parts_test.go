@@ -110,6 +110,8 @@ func (l line) quorum() quorum {
 
 // parts makes each part anew, and plays one line with it.
 var parts = map[string]func() func(l line) (answer string, ok bool){
+	"flow":     playFlow,
+	"position": playPosition,
 	"voter": func() func(line) (string, bool) {
 		v := voter{timing: partTiming, jitter: rand.New(rand.NewPCG(1, 1))}
 		return func(l line) (string, bool) {

@@ -54,11 +54,17 @@ func TestCallMessages(t *testing.T) {
 
 func FuzzCalls(f *testing.F) {
 	f.Add((&Request{Op: OpCall, Data: []byte("x")}).AppendMessage(nil)[4:])
+	f.Add(Session{Epoch: 3, Number: 7}.Append(nil))
 	f.Add((&Reply{Active: "a", Body: []byte("x")}).AppendMessage(nil)[4:])
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if q, err := ParseRequest(b); err == nil {
 			if again := body(t, q.AppendMessage(nil)); string(again) != string(b) {
 				t.Fatalf("%x has become %x", b, again)
+			}
+		}
+		if s, err := ParseSession(b); err == nil {
+			if again, err := ParseSession(s.Append(nil)); err != nil || again != s {
+				t.Fatalf("%x is read as %+v, and then as %+v, %v", b, s, again, err)
 			}
 		}
 		if r, err := ParseReply(b); err == nil {
