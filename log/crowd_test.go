@@ -68,7 +68,7 @@ func TestCrowd(t *testing.T) {
 				time.Sleep(4 * time.Second)
 				is := s.Stats()
 				records, batches := is.Appended-was.Appended, is.Batches-was.Batches
-				if each := float64(records) / float64(batches); each < test.each {
+				if each := float64(records) / float64(batches); each < 0.99*test.each { // a batch may be counted whose records are not yet
 					t.Errorf("%.1f records in a batch, want at least %.0f", each, test.each)
 				}
 				if got := int(batches / 4); got < test.batches {
