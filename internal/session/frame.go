@@ -48,6 +48,7 @@ const (
 	KindPong     Kind = 15
 	KindHave     Kind = 16 // of snapshots again, from their receiver
 	KindFrom     Kind = 17
+	KindSealed   Kind = 18 // of streams: data without a checksum here, see sealedread.go
 )
 
 // ErrFrame is wrapped by every error about bytes that are not what the format says, as opposed to bytes that do not come.
@@ -87,6 +88,7 @@ type Frame struct {
 	Number uint16 // of a message
 	ID     uint64 // of the group, or of the stream
 	Body   []byte
+	Sealed int  // bytes of the body of a sealed frame, which is still to be read
 	Owned  bool // Body is the frame's own; otherwise it is valid until the next frame is read
 }
 
@@ -94,6 +96,7 @@ type Frame struct {
 // being copied: an entry that stays in the log keeps its whole frame, but so do its neighbours, which stay as long. All
 // other bodies use one buffer again and again.
 type FrameReader struct {
+	in   *source // what r reads from
 	r    *bufio.Reader
 	head [HeaderSize]byte
 	buf  []byte
@@ -101,11 +104,16 @@ type FrameReader struct {
 
 // NewFrameReader returns a reader of what r brings.
 func NewFrameReader(r io.Reader) *FrameReader {
-	return &FrameReader{r: bufio.NewReaderSize(r, 32<<10), buf: make([]byte, 0, ownBody)}
+	in := &source{r: r}
+	return &FrameReader{in: in, r: bufio.NewReaderSize(in, 32<<10), buf: make([]byte, 0, ownBody)}
 }
 
 // widen makes the reader read more at a time from its connection, for sessions that are few and carry much.
-func (fr *FrameReader) widen(size int) { fr.r = bufio.NewReaderSize(fr.r, size) }
+func (fr *FrameReader) widen(size int) {
+	come, _ := fr.r.Peek(fr.r.Buffered())
+	fr.in.come = append(fr.in.come, come...)
+	fr.r = bufio.NewReaderSize(fr.in, size)
+}
 
 // Next reads a frame with a body of at most limit bytes. Its error is io.EOF only between frames.
 func (fr *FrameReader) Next(limit int) (Frame, error) {
@@ -124,6 +132,9 @@ func (fr *FrameReader) Next(limit int) (Frame, error) {
 		return Frame{}, fmt.Errorf("%w: unknown flags %#04x", ErrFrame, flags)
 	}
 	n := binary.BigEndian.Uint32(h[4:])
+	if Kind(h[1]) == KindSealed {
+		return Frame{Kind: KindSealed, ID: binary.BigEndian.Uint64(h[8:]), Sealed: int(n)}, nil
+	}
 	if uint64(n) > uint64(limit) {
 		return Frame{}, fmt.Errorf("%w: body of %d bytes, the limit is %d", ErrFrame, n, limit)
 	}

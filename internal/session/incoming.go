@@ -39,7 +39,7 @@ func (m *Mux) take(f Frame) error {
 			Signal(m.wake)
 		}
 		return nil
-	case KindData, KindFin, KindReset, KindCredit:
+	case KindData, KindSealed, KindFin, KindReset, KindCredit:
 	case KindRefuse: // by the dialler, after our hello
 		code, text, err := DecodeCoded(f.Body)
 		if err != nil {
@@ -61,6 +61,8 @@ func (m *Mux) take(f Frame) error {
 			return fmt.Errorf("%w: no data for stream %d", ErrFrame, f.ID)
 		}
 		return st.data(f.Body)
+	case KindSealed:
+		return m.sealed(st, f)
 	case KindFin:
 		if len(f.Body) > 0 {
 			return fmt.Errorf("%w: end of stream %d with %d bytes", ErrFrame, f.ID, len(f.Body))

@@ -107,12 +107,8 @@ func (l *Link) Finished() bool {
 func (l *Link) Send(b []byte, timeout time.Duration) error {
 	const piece = 256 << 10
 	for len(b) > 0 {
-		// A deadline costs more than reading the clock, so one is set for several writes.
-		if now := time.Now(); l.due.Sub(now) < timeout {
-			l.due = now.Add(timeout + timeout/4)
-			if err := l.SetWriteDeadline(l.due); err != nil {
-				return err
-			}
+		if err := l.hurry(timeout); err != nil {
+			return err
 		}
 		n := min(len(b), piece)
 		if _, err := l.Conn.Write(b[:n]); err != nil {
@@ -121,6 +117,25 @@ func (l *Link) Send(b []byte, timeout time.Duration) error {
 		b = b[n:]
 	}
 	return nil
+}
+
+// sendAll writes pieces, which must find room within the timeout.
+func (l *Link) sendAll(pieces net.Buffers, timeout time.Duration) error {
+	if err := l.hurry(timeout); err != nil {
+		return err
+	}
+	_, err := pieces.WriteTo(l.Raw)
+	return err
+}
+
+// hurry sets a deadline for what is written now. That costs more than reading the clock, so one is set for several writes.
+func (l *Link) hurry(timeout time.Duration) error {
+	now := time.Now()
+	if l.due.Sub(now) >= timeout {
+		return nil
+	}
+	l.due = now.Add(timeout + timeout/4)
+	return l.SetWriteDeadline(l.due)
 }
 
 // Linger lets the other side read what was written last, before the connection is closed: closing with unread input

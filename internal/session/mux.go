@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"runtime"
 	"slices"
 	"sync"
@@ -17,6 +18,7 @@ import (
 //
 //	open    the kind, 1 … 64 bytes of printable ASCII without spaces; by the dialler
 //	data    1 byte … 16 KiB
+//	sealed  1 byte … 256 KiB, likewise data, without a checksum of the frame: it has one of its own
 //	fin     nothing: no more data from this side
 //	reset   uint16 code, then text of at most 1 KiB: the stream is over in both directions
 //	credit  uint32 bytes that may be sent besides
@@ -88,7 +90,9 @@ type Mux struct {
 	first   []byte    // memory of who writes, as spare is
 	spare   []byte
 	rest    []byte // what the kernel did not take of what is in their memory
-	failed  error  // of a write that was not the writer's
+	heads   []byte // memory of who writes sealed frames, as pieces is
+	pieces  net.Buffers
+	failed  error // of a write that was not the writer's
 	ping    bool
 	pong    bool
 	closing bool
@@ -445,7 +449,7 @@ func (m *Mux) write() {
 				m.mu.Lock()
 				m.ping = true
 				if !m.busy { // an idle session holds no memory that it does not need
-					m.first, m.spare = nil, nil
+					m.first, m.spare, m.heads, m.pieces = nil, nil, nil, nil
 				}
 				m.mu.Unlock()
 			}

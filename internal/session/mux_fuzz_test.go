@@ -34,6 +34,8 @@ func FuzzMux(f *testing.F) {
 	f.Add(talk, true)
 	f.Add(op(op(talk, KindOpen, 2, []byte("hold")), KindReset, 2, []byte{0, 1, 'x'}), true)
 	f.Add(op(op(nil, KindPing, 0, nil), KindPong, 0, nil), false)
+	f.Add(op(op(op(nil, KindOpen, 1, []byte("count")), KindSealed, 1, bytes.Repeat([]byte{7}, 5000)), KindFin, 1, nil), true)
+	f.Add(op(nil, KindSealed, 1, []byte{0, 0, 0, 2, 1, 1}), false)
 	f.Add(op(nil, KindReset, 1, []byte{0, 3}), false)
 	f.Add(op(op(nil, KindOpen, 1, []byte("count")), KindData, 1, bytes.Repeat([]byte{7}, 1000)), true)
 	f.Fuzz(func(t *testing.T, in []byte, listens bool) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 )
 
 // Stream is a conversation within a session: bytes, or messages, in both directions, in order. At most one goroutine may read
@@ -24,6 +25,7 @@ type Stream struct {
 	turn  chan struct{}           // 1: it may put something into the mux's out
 	over  chan struct{}           // closed with err: nothing can be written any more
 	lazy  bool                    // what is written is left to the mux's writer; of who writes
+	sent  atomic.Uint64           // bytes
 	grant int64                   // credit that is to be told; guarded by Mux.mu
 	told  bool                    // its end is in the mux's out, so nothing may follow; likewise
 
@@ -324,28 +326,41 @@ func (st *Stream) data(body []byte) error {
 	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	if err := st.comesLocked(len(body)); err != nil || st.err != nil {
+		return err
+	}
+	st.putLocked(body)
+	return nil
+}
+
+// comesLocked takes note of what comes, if anybody still reads.
+func (st *Stream) comesLocked(n int) error {
 	if st.ended {
 		return fmt.Errorf("%w: data of stream %d behind its end", ErrFrame, st.id)
 	}
 	if st.err != nil {
 		return nil
 	}
-	if st.allow -= int64(len(body)); st.allow < 0 {
+	if st.allow -= int64(n); st.allow < 0 {
 		return fmt.Errorf("%w: stream %d is sent %d bytes more than it takes", ErrFrame, st.id, -st.allow)
 	}
-	st.m.c.Counts.Received.Add(uint64(len(body)))
+	st.m.c.Counts.Received.Add(uint64(n))
+	return nil
+}
+
+// putLocked puts what has come where it is wanted, or where it waits to be read.
+func (st *Stream) putLocked(body []byte) {
 	if n := copy(st.into, body); n > 0 {
 		st.into, body = st.into[n:], body[n:]
 		st.takenLocked(n)
 		if len(st.into) > 0 {
-			return nil
+			return
 		}
 	}
 	if len(body) > 0 {
 		st.in.write(body, int(st.window))
 	}
 	Signal(st.readable)
-	return nil
 }
 
 // fin takes the other side's end.

@@ -36,6 +36,7 @@ func (st *Stream) write(head, p []byte) (int, error) {
 		} else {
 			st.m.turnsLocked(1)
 		}
+		st.sent.Add(uint64(n))
 		head, p, written = head[h:], p[n-h:], written+n-h
 		switch {
 		case st.lazy:
@@ -47,6 +48,9 @@ func (st *Stream) write(head, p []byte) (int, error) {
 	}
 	return written, nil
 }
+
+// Sent is how many bytes were written so far. Any goroutine may ask.
+func (st *Stream) Sent() uint64 { return st.sent.Load() }
 
 // Together has what is written from now on leave together with what is written to other streams of the session at the same moment, for who
 // has many of them to write to. It is to be called by who writes.
@@ -64,6 +68,7 @@ func (st *Stream) TryWrite(p []byte) (written int, err error) {
 			m.dataLocked(st.id, p[written:][:some])
 			written += some
 		}
+		st.sent.Add(uint64(written))
 		m.pushLocked()
 	}
 	m.mu.Unlock()
