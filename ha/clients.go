@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/baton-ha/baton/internal/wire"
+	"github.com/baton-ha/baton/log"
 	"github.com/baton-ha/baton/transport"
 )
 
@@ -20,7 +21,7 @@ import (
 var outsiders = []transport.Role{transport.RoleClient, transport.RoleOperator}
 
 const (
-	// slowTail is how long what was read for a client may wait for it to be taken, before it is given up: then nothing is
+	// slowTail is how long what was read for a client may wait without any of it being taken, before it is given up: then nothing is
 	// held for a client that has stopped reading, which asks again when it goes on.
 	slowTail = 10 * time.Second
 	// lostTouch is for how many election timeouts a member without a leader goes on giving nothing to a client that has
@@ -93,11 +94,13 @@ func (n *Node) tellCluster(ctx context.Context, st *transport.Stream) error {
 
 // A tail is a client that reads the log.
 type tail struct {
-	st   *transport.Stream
-	slow *time.Timer   // ends the stream while something is written that is not taken
-	sent atomic.Uint64 // the last record that was given to it
-	out  []byte
-	beat beat
+	st    *transport.Stream
+	part  int           // bytes of the parts in which batches may be sent as they are, 0: they may not
+	sends atomic.Uint64 // twice how often something was sent to it, and one more while something is
+	sent  atomic.Uint64 // the last record that was given to it
+	out   []byte
+	parts []transport.Sealed
+	beat  beat
 }
 
 // serveTail gives a client the committed records from the one on for which it asks.
@@ -111,12 +114,14 @@ func (n *Node) serveTail(ctx context.Context, st *transport.Stream) error {
 	if err != nil {
 		return err
 	}
-	from, err := wire.ParseTailRequest(asked)
+	from, parts, err := wire.ParseTailRequest(asked)
 	if err != nil {
 		return &transport.StreamError{Code: wire.CodeMalformed, Text: err.Error()}
 	}
-	t := tail{st: st, slow: time.AfterFunc(slowTail, func() { st.Reset(wire.CodeSlow, "what was sent was not taken") })}
-	t.slow.Stop()
+	t := tail{st: st}
+	if parts {
+		t.part = wire.TailPart
+	}
 	st.Together()
 	t.sent.Store(max(from, 1) - 1)
 	var watching sync.WaitGroup
@@ -129,7 +134,7 @@ func (n *Node) serveTail(ctx context.Context, st *transport.Stream) error {
 
 // feedTail sends records until the end of one of both. Nothing is read for a client that has not taken what it was sent before.
 func (n *Node) feedTail(ctx context.Context, t *tail, from uint64) error {
-	for records, err := range n.log.Pieces(ctx, from, func() (int64, error) { return t.ready(ctx, n) }) {
+	for piece, err := range n.log.Pieces(ctx, from, t.part, func() (int64, error) { return t.ready(ctx, n) }) {
 		var gone *CompactedError
 		switch {
 		case errors.As(err, &gone):
@@ -139,7 +144,10 @@ func (n *Node) feedTail(ctx context.Context, t *tail, from uint64) error {
 		case err != nil:
 			return err
 		}
-		if err := t.send(records); err != nil {
+		t.sends.Add(1)
+		err := t.send(piece)
+		t.sends.Add(1)
+		if err != nil {
 			return err
 		}
 		t.beat.sent = n.clock()
@@ -148,7 +156,31 @@ func (n *Node) feedTail(ctx context.Context, t *tail, from uint64) error {
 }
 
 // send sends what was read at a time.
-func (t *tail) send(records []Entry) error {
+func (t *tail) send(piece log.Piece) error {
+	if len(piece.Parts) > 0 {
+		return t.sendParts(piece)
+	}
+	return t.sendRecords(piece.Records)
+}
+
+// sendParts sends parts of batches from where they are in the log.
+func (t *tail) sendParts(piece log.Piece) error {
+	t.out, t.parts = t.out[:0], t.parts[:0]
+	for _, p := range piece.Parts {
+		at := len(t.out)
+		t.out = wire.AppendPart(t.out, wire.Part{Epoch: piece.Epoch, First: p.First, Count: uint32(p.Count), Before: p.Before, After: p.After})
+		t.parts = append(t.parts, transport.Sealed{Head: t.out[at:], Body: p.Data})
+	}
+	err := t.st.SendSealed(t.parts...)
+	clear(t.parts)
+	if last := piece.Parts[len(piece.Parts)-1]; err == nil {
+		t.sent.Store(last.First + uint64(last.Count) - 1)
+	}
+	return err
+}
+
+// sendRecords sends records in messages of about the same size.
+func (t *tail) sendRecords(records []Entry) error {
 	for len(records) > 0 {
 		count, size := 0, 0
 		for _, e := range records {
@@ -162,10 +194,7 @@ func (t *tail) send(records []Entry) error {
 			t.out = wire.AppendRecord(t.out, e.Data)
 		}
 		wire.EndRecords(t.out, count)
-		t.slow.Reset(slowTail)
-		err := t.st.Send(t.out)
-		t.slow.Stop()
-		if err != nil {
+		if err := t.st.Send(t.out); err != nil {
 			return err
 		}
 		t.sent.Store(records[count-1].Index)
@@ -177,14 +206,23 @@ func (t *tail) send(records []Entry) error {
 	return nil
 }
 
-// watchTail ends a tail that has everything from a member that does not get on.
+// watchTail ends a tail that has everything from a member that does not get on, and one whose client does not take what it is sent.
 func (n *Node) watchTail(ctx context.Context, end context.CancelCauseFunc, t *tail) {
 	look := time.NewTicker(n.cfg.ElectionTimeout)
 	defer look.Stop()
-	for lost := 0; lost < lostTouch; {
+	var sends, sent uint64 // at the last look
+	for lost, slow := 0, 0; lost < lostTouch; {
 		select {
 		case <-look.C:
 		case <-ctx.Done():
+			return
+		}
+		s, b := t.sends.Load(), t.st.Sent()
+		if slow++; s%2 == 0 || s != sends || b != sent {
+			slow = 0
+		}
+		if sends, sent = s, b; time.Duration(slow)*n.cfg.ElectionTimeout >= slowTail {
+			t.st.Reset(wire.CodeSlow, "what was sent was not taken")
 			return
 		}
 		lost++

@@ -25,8 +25,9 @@ import (
 // has been compacted past it. Any number may run at a time.
 func (l *Log) Subscribe(ctx context.Context, from uint64) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		for records, err := range l.pieces(ctx, from, false, func() (int64, error) { return pieceBytes, nil }) {
-			for _, e := range records {
+		r := reader{store: l.store, next: max(from, 1)}
+		for piece, err := range l.pieces(ctx, &r, func() (int64, error) { return pieceBytes, nil }) {
+			for _, e := range piece.Records {
 				if ctx.Err() != nil {
 					break
 				}
@@ -41,31 +42,46 @@ func (l *Log) Subscribe(ctx context.Context, from uint64) iter.Seq2[Entry, error
 	}
 }
 
-// Pieces is Subscribe for who only passes the records on. It yields as many at a time as are read at a time, at least one, and the
-// error alone; all of it is valid until the next piece is asked for. Before one is read room is called, which says how many bytes there
-// is room for, and may wait until there is some: as long as it does nothing is held. What is read is no more than that, or than one batch. An
-// error of room ends the sequence.
-func (l *Log) Pieces(ctx context.Context, from uint64, room func() (int64, error)) iter.Seq2[[]Entry, error] {
-	return l.pieces(ctx, from, true, room)
+// A Piece is what is read at a time: records, or parts of a batch.
+type Piece struct {
+	Records []Entry
+	Epoch   uint64 // of the batch
+	Parts   []Part
 }
 
-func (l *Log) pieces(ctx context.Context, from uint64, passing bool, room func() (int64, error)) iter.Seq2[[]Entry, error] {
-	return func(yield func([]Entry, error) bool) {
+// A Part is some records of a batch as they are in the log's memory. They were verified, and must not be written to; whoever may have to do with them
+// who does so all the same, a state machine, is found out by who verifies them again.
+type Part = core.Part
+
+// Pieces is Subscribe for who only passes the records on. It yields as many at a time as are read at a time, at least one, and the
+// error alone; all of it is valid until the next piece is asked for. Large batches come in parts of at most part bytes or one record, where that is not 0 and
+// they can. Before a piece is read room is called, which says how many bytes there
+// is room for, and may wait until there is some: as long as it does nothing is held. What is read is no more than that, or than one batch. An
+// error of room ends the sequence.
+func (l *Log) Pieces(ctx context.Context, from uint64, part int, room func() (int64, error)) iter.Seq2[Piece, error] {
+	return l.pieces(ctx, &reader{store: l.store, next: max(from, 1), passing: true, part: part}, room)
+}
+
+func (l *Log) pieces(ctx context.Context, r *reader, room func() (int64, error)) iter.Seq2[Piece, error] {
+	return func(yield func(Piece, error) bool) {
 		l.counts.subscribers.Add(1)
 		defer l.counts.subscribers.Add(-1)
-		r := reader{store: l.store, next: max(from, 1), passing: passing}
 		for {
-			var records []Entry
+			var piece Piece
 			var changed <-chan struct{}
+			from := r.next
 			most, err := room()
 			if err == nil {
 				r.limit = int(min(most, int64(cmp.Or(l.cfg.ReadBytes, pieceBytes)), pieceBytes))
-				if records, changed, err = r.read(); err != nil && l.cfg.Unreadable != nil {
+				if piece, changed, err = r.read(); err != nil && l.cfg.Unreadable != nil {
 					l.cfg.Unreadable(err)
 				}
 			}
-			l.counts.read.Add(uint64(len(records)))
-			goesOn := len(records) == 0 || ctx.Err() != nil || yield(records, nil)
+			goesOn := true
+			if err == nil && r.next > from {
+				l.counts.read.Add(r.next - from)
+				goesOn = ctx.Err() != nil || yield(piece, nil)
+			}
 			if r.passed(); !goesOn {
 				return
 			}
@@ -83,7 +99,7 @@ func (l *Log) pieces(ctx context.Context, from uint64, passing bool, room func()
 				if errors.As(err, &damaged) {
 					l.Fail(err)
 				}
-				yield(nil, err)
+				yield(Piece{}, err)
 				return
 			}
 		}
@@ -97,10 +113,11 @@ type reader struct {
 	behind  bool   // there is more to read than was read last
 	next    uint64 // record to be read next
 	raft    uint64 // raft index of the entry to look at next; 0: not known yet
-	records []Entry
+	piece   Piece
 	room    []byte  // for copies of small batches
 	passing bool    // what was read is used up before more is read
 	lent    *[]byte // then for all copies
+	part    int     // then: size of the parts in which large batches come, 0: they do not
 }
 
 // lending are buffers of readers whose records are only passed on.
@@ -116,8 +133,8 @@ func (r *reader) passed() {
 
 // read returns the next committed records. When there are none it returns a channel that is closed
 // when there may be more. When the log has stopped, its files may be closed: then that is the error.
-func (r *reader) read() ([]Entry, <-chan struct{}, error) {
-	records, changed, err := r.readOn()
+func (r *reader) read() (Piece, <-chan struct{}, error) {
+	piece, changed, err := r.readOn()
 	if err != nil && !errors.Is(err, ErrCompacted) {
 		r.store.mu.RLock()
 		defer r.store.mu.RUnlock()
@@ -125,29 +142,29 @@ func (r *reader) read() ([]Entry, <-chan struct{}, error) {
 			err = r.store.err
 		}
 	}
-	return records, changed, err
+	return piece, changed, err
 }
 
-func (r *reader) readOn() ([]Entry, <-chan struct{}, error) {
+func (r *reader) readOn() (Piece, <-chan struct{}, error) {
 	w := r.store
 	for {
 		w.mu.RLock()
 		pos, b, changed, stopped := w.pos, w.base, w.changed, w.err
 		w.mu.RUnlock()
 		if first := firstRecord(b, pos); r.next < first {
-			return nil, nil, &CompactedError{Index: r.next, First: first}
+			return Piece{}, nil, &CompactedError{Index: r.next, First: first}
 		}
 		if r.next > pos.Index {
-			return nil, changed, stopped
+			return Piece{}, changed, stopped
 		}
 		err := r.readBetween(b, pos)
 		switch {
 		case err == nil:
-			return r.records, nil, nil
+			return r.piece, nil, nil
 		case !errors.Is(err, core.ErrNotHeld):
-			return nil, nil, err
+			return Piece{}, nil, err
 		case w.oldest() == b: // a leader's snapshot is being brought into force; then it is known what is left
-			return nil, changed, stopped
+			return Piece{}, changed, stopped
 		}
 		// The log was cut meanwhile: look again.
 	}
@@ -163,8 +180,9 @@ func (r *reader) readBetween(b core.Base, pos core.Position) error {
 		}
 		r.raft = at
 	}
-	r.records = r.records[:0]
-	for len(r.records) == 0 {
+	clear(r.piece.Parts)
+	r.piece = Piece{Records: r.piece.Records[:0], Parts: r.piece.Parts[:0]}
+	for len(r.piece.Records)+len(r.piece.Parts) == 0 {
 		if err := r.readPiece(b, pos); err != nil {
 			return err
 		}
@@ -185,27 +203,44 @@ func (r *reader) readPiece(b core.Base, pos core.Position) error {
 		return fmt.Errorf("read records from %d on: %w", r.next, err)
 	}
 	for _, e := range ents {
-		if len(r.records)*core.RecordSize > r.limit {
+		if len(r.piece.Records)*core.RecordSize > r.limit {
 			break // of small records the descriptions take more than the content
 		}
-		if err := r.take(e, pos.Epochs); err != nil {
+		if taken, err := r.take(e, pos.Epochs); err != nil || !taken {
 			return err
 		}
 	}
 	return nil
 }
 
-// take takes the records of one raft entry that count and are not behind the reader.
-func (r *reader) take(e *raftpb.Entry, history []Epoch) error {
-	r.raft = e.GetIndex() + 1
+// take takes the records of one raft entry that count and are not behind the reader, unless they belong into another piece.
+func (r *reader) take(e *raftpb.Entry, history []Epoch) (taken bool, err error) {
 	h, ok, err := core.Counts(e, history)
 	if err != nil || !ok || h.First+uint64(h.Count) <= r.next {
-		return err
+		r.raft = e.GetIndex() + 1
+		return true, err
 	}
 	if h.First > r.next {
-		return fmt.Errorf("%w: raft entry %d begins with record %d, wanted %d", ErrFormat, e.GetIndex(), h.First, r.next)
+		return false, fmt.Errorf("%w: raft entry %d begins with record %d, wanted %d", ErrFormat, e.GetIndex(), h.First, r.next)
 	}
-	before := len(r.records)
+	parted := false
+	if n := len(r.piece.Parts); r.part > 0 && len(e.GetData()) >= partedSize && len(r.piece.Records) == 0 && (n == 0 || r.piece.Epoch == h.Epoch) {
+		r.piece.Epoch = h.Epoch
+		r.piece.Parts, parted = core.AppendParts(r.piece.Parts, h, e.GetData(), r.next, r.part)
+	}
+	if !parted && len(r.piece.Parts) > 0 {
+		return false, nil
+	}
+	if !parted {
+		err = r.takeRecords(e, h)
+	}
+	r.raft, r.next = e.GetIndex()+1, h.First+uint64(h.Count)
+	return true, err
+}
+
+// takeRecords takes the records of a batch from the reader's place on.
+func (r *reader) takeRecords(e *raftpb.Entry, h core.Header) error {
+	before := len(r.piece.Records)
 	// A copy first, so that nothing can change what was verified; and whatever the subscriber does to it, it
 	// does to its own.
 	own, err := r.store.sound(&raftpb.Entry{Index: e.Index, Term: e.Term, Data: r.copied(e.GetData())}, "when a subscriber reads them")
@@ -215,11 +250,10 @@ func (r *reader) take(e *raftpb.Entry, history []Epoch) error {
 	if err := core.CheckRecords(h, own.GetData()); err != nil {
 		return fmt.Errorf("raft entry %d: %w", e.GetIndex(), err)
 	}
-	r.records = core.AppendRecords(r.records, h, own.GetData())
+	r.piece.Records = core.AppendRecords(r.piece.Records, h, own.GetData())
 	if skip := int(r.next - h.First); skip > 0 {
-		r.records = append(r.records[:before], r.records[before+skip:]...)
+		r.piece.Records = append(r.piece.Records[:before], r.piece.Records[before+skip:]...)
 	}
-	r.next = h.First + uint64(h.Count)
 	return nil
 }
 
@@ -245,7 +279,11 @@ func (r *reader) copied(data []byte) []byte {
 	return r.room[at:len(r.room):len(r.room)]
 }
 
-const copyRoom = 64 << 10
+const (
+	copyRoom = 64 << 10
+	// partedSize is how large a batch is, in bytes, that is given in parts: copying a small one costs less.
+	partedSize = 16 << 10
+)
 
 // locate returns a raft index at or before the entry that holds a record, from where it is not far.
 func (w *Store) locate(record uint64, b core.Base, pos core.Position) (uint64, error) {

@@ -17,6 +17,8 @@ import (
 type (
 	// Stream is a conversation with another member, or with a client: bytes or messages, in both directions.
 	Stream = session.Stream
+	// Sealed is a message that [Stream.SendSealed] sends: Head, and Body, which has a checksum of its own.
+	Sealed = session.Sealed
 	// StreamHandler serves one stream that another member or a client has opened. ctx ends when the stream does. What it
 	// returns ends the stream: nil as Stream.Close, a *StreamError with its code and text, another error with StreamFailed and
 	// its text. It must return when ctx ends, and must not call [TCP.Close]. A panic is the stream's, and logged.

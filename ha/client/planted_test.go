@@ -16,6 +16,7 @@ var plantBugs = flag.String("planted", "", "plant the bugs in testdata/planted w
 var plantedIn = map[string]string{
 	"append-repeated":    "TestAppendOpen",
 	"cursor-not-durable": "TestCursorDurable",
+	"part-unverified":    "TestLargeBatches",
 	"tail-gap":           "TestT12_RemoteTails",
 	"tail-uncommitted":   "TestUncommitted",
 }

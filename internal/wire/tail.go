@@ -3,19 +3,23 @@ package wire
 import (
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"slices"
 )
 
 // Messages of a tail; numbers are big-endian.
 //
-//	request    1, uint64 the first record that is wanted; by the client, once
+//	request    1, uint64 the first record that is wanted, flags: 1 parts are understood; by the client, once
 //	records    2, uint64 epoch, uint64 index of the first, uint32 count, and for each: uint32 length, bytes. All of one epoch,
 //	           and one after the other
 //	compacted  3, uint64 the record that is not held any more, uint64 the first that is; the last message
+//	part       4, uint64 epoch, uint64 index of the first, uint32 count, uint32 and uint32 the checksum of the batch before and after what follows:
+//	           as they are in the log, for each: uint32 length, little-endian, bytes. It is sealed: all but its head is covered by that checksum only
 const (
 	tailRequest   = 1
 	tailRecords   = 2
 	tailCompacted = 3
+	tailPart      = 4
 
 	requestSize   = 1 + 8
 	compactedSize = 1 + 16
@@ -24,25 +28,32 @@ const (
 	RecordsHead = 1 + 8 + 8 + 4
 	RecordHead  = 4
 
+	partHead = RecordsHead + 4 + 4
+
 	// TailPiece is how many bytes of records a message has at most, unless the first of them alone has more: what a stream's
 	// reader allocates at once.
 	TailPiece = 65<<10 - RecordsHead
+	// TailPart is the same of a part.
+	TailPart = 65<<10 - partHead
 	// MaxTailMessage bounds a message, in bytes: no record is larger than 64 MiB.
 	MaxTailMessage = 64<<20 + RecordsHead + RecordHead
 )
 
-// TailRequest returns the request for records from one on.
+// TailRequest returns the request for records from one on, by a client that understands parts.
 func TailRequest(from uint64) []byte {
-	return binary.BigEndian.AppendUint64([]byte{tailRequest}, from)
+	return append(binary.BigEndian.AppendUint64([]byte{tailRequest}, from), 1)
 }
 
-// ParseTailRequest reads a request. What follows it is a later version's, and is let be.
-func ParseTailRequest(b []byte) (from uint64, err error) {
+// ParseTailRequest reads a request, and whether the client understands parts, which those of earlier versions do not say. What follows is a later
+// version's, and is let be.
+func ParseTailRequest(b []byte) (from uint64, parts bool, err error) {
 	if len(b) < requestSize || b[0] != tailRequest {
-		return 0, fmt.Errorf("%w: %d bytes are no request for records", ErrMalformed, len(b))
+		return 0, false, fmt.Errorf("%w: %d bytes are no request for records", ErrMalformed, len(b))
 	}
-	return binary.BigEndian.Uint64(b[1:]), nil
+	return binary.BigEndian.Uint64(b[1:]), len(b) > requestSize && b[requestSize]&1 != 0, nil
 }
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // MaxTailRequest bounds the message of a request, in bytes.
 const MaxTailRequest = 1 << 10
@@ -69,6 +80,21 @@ func AppendRecord(b, data []byte) []byte {
 // EndRecords puts the number of records into a message that begins b.
 func EndRecords(b []byte, count int) { binary.BigEndian.PutUint32(b[RecordsHead-4:], uint32(count)) }
 
+// A Part is what stands before the records of a part.
+type Part struct {
+	Epoch, First  uint64
+	Count         uint32
+	Before, After uint32
+}
+
+// AppendPart appends the head of a part to b.
+func AppendPart(b []byte, p Part) []byte {
+	b = BeginRecords(b, p.Epoch, p.First)
+	b[len(b)-RecordsHead] = tailPart
+	binary.BigEndian.PutUint32(b[len(b)-4:], p.Count)
+	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, p.Before), p.After)
+}
+
 // Tail is a message of a tail as a client reads it. Its records share the memory of the message.
 type Tail struct {
 	Epoch, First uint64
@@ -84,12 +110,20 @@ func ParseTail(b []byte, records [][]byte) (Tail, error) {
 	if len(b) == compactedSize && b[0] == tailCompacted {
 		return Tail{Compacted: true, Index: binary.BigEndian.Uint64(b[1:]), Held: binary.BigEndian.Uint64(b[9:])}, nil
 	}
-	if len(b) < RecordsHead || b[0] != tailRecords {
+	head, order := RecordsHead, binary.ByteOrder(binary.BigEndian)
+	switch {
+	case len(b) >= partHead && b[0] == tailPart:
+		head, order = partHead, binary.LittleEndian
+		before, after := binary.BigEndian.Uint32(b[head-8:]), binary.BigEndian.Uint32(b[head-4:])
+		if crc32.Update(before, castagnoli, b[head:]) != after {
+			return Tail{}, fmt.Errorf("%w: records are not what was appended: their checksum differs", ErrMalformed)
+		}
+	case len(b) < RecordsHead || b[0] != tailRecords:
 		return Tail{}, fmt.Errorf("%w: %d bytes are no records", ErrMalformed, len(b))
 	}
 	t := Tail{Epoch: binary.BigEndian.Uint64(b[1:]), First: binary.BigEndian.Uint64(b[9:])}
 	count := uint64(binary.BigEndian.Uint32(b[17:]))
-	if b = b[RecordsHead:]; count == 0 || count > uint64(len(b))/RecordHead {
+	if b = b[head:]; count == 0 || count > uint64(len(b))/RecordHead {
 		return Tail{}, fmt.Errorf("%w: %d records in %d bytes", ErrMalformed, count, len(b))
 	}
 	t.Records = slices.Grow(records[:0], int(count))
@@ -97,7 +131,7 @@ func ParseTail(b []byte, records [][]byte) (Tail, error) {
 		if len(b) < RecordHead {
 			return Tail{}, fmt.Errorf("%w: it ends within a record", ErrMalformed)
 		}
-		n := uint64(binary.BigEndian.Uint32(b))
+		n := uint64(order.Uint32(b))
 		if b = b[RecordHead:]; n > uint64(len(b)) {
 			return Tail{}, fmt.Errorf("%w: it ends within a record", ErrMalformed)
 		}

@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"errors"
+	"hash/crc32"
 	"reflect"
 	"slices"
 	"strings"
@@ -29,14 +30,29 @@ func TestCluster(t *testing.T) {
 }
 
 func TestTail(t *testing.T) {
-	if from, err := ParseTailRequest(append(TailRequest(9), "what is new"...)); from != 9 || err != nil {
-		t.Errorf("%d, %v", from, err)
+	if from, parts, err := ParseTailRequest(append(TailRequest(9), "what is new"...)); from != 9 || !parts || err != nil {
+		t.Errorf("%d, %v, %v", from, parts, err)
 	}
-	if _, err := ParseTailRequest(TailRequest(9)[:8]); !errors.Is(err, ErrMalformed) {
+	if from, parts, err := ParseTailRequest(TailRequest(9)[:9]); from != 9 || parts || err != nil {
+		t.Errorf("of an earlier version: %d, %v, %v", from, parts, err)
+	}
+	if _, _, err := ParseTailRequest(TailRequest(9)[:8]); !errors.Is(err, ErrMalformed) {
 		t.Errorf("%v", err)
 	}
 	if m, err := ParseTail(Compacted(3, 8), nil); err != nil || !m.Compacted || m.Index != 3 || m.Held != 8 {
 		t.Errorf("%+v, %v", m, err)
+	}
+	part := append(AppendPart(nil, Part{Epoch: 4, First: 11, Count: 2, Before: 7, After: crc32.Update(7, castagnoli, []byte("\x01\x00\x00\x00x\x00\x00\x00\x00"))}),
+		"\x01\x00\x00\x00x\x00\x00\x00\x00"...)
+	if m, err := ParseTail(part, nil); err != nil || m.Epoch != 4 || m.First != 11 || string(bytes.Join(m.Records, []byte("|"))) != "x|" {
+		t.Errorf("%+v, %v", m, err)
+	}
+	for i := partHead - 8; i < len(part); i++ { // what is before has the checksum of its frame
+		damaged := bytes.Clone(part)
+		damaged[i] ^= 0x20
+		if _, err := ParseTail(damaged, nil); !errors.Is(err, ErrMalformed) {
+			t.Errorf("byte %d of a part is damaged: %v", i, err)
+		}
 	}
 	b := BeginRecords(nil, 4, 11)
 	for _, r := range []string{"one", "", "three"} {
@@ -131,7 +147,7 @@ func FuzzMessages(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		_, _ = ParseTailRequest(b)
+		_, _, _ = ParseTailRequest(b)
 		_, _ = DecodeCluster(b)
 		_, _ = ParseCursorRequest(b)
 		_, _ = ParseCursorAnswer(b)
@@ -148,7 +164,7 @@ func FuzzMessages(f *testing.F) {
 			}
 		}
 		m, err := ParseTail(b, nil)
-		if err != nil || m.Compacted {
+		if err != nil || m.Compacted || b[0] == tailPart {
 			return
 		}
 		again := BeginRecords(nil, m.Epoch, m.First)

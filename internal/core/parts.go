@@ -1,0 +1,62 @@
+package core
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+)
+
+// A Part is some records of a batch, as they are in it.
+type Part struct {
+	First uint64 // record
+	Count int
+	Data  []byte // of the batch: of each record its length, 4 bytes, little-endian, and its bytes
+	// The checksum of the batch before and after these bytes: who goes on with the first over Data comes to the second, if Data
+	// is what was appended.
+	Before, After uint32
+}
+
+// AppendParts appends the records of a batch from one on to dst, cut into parts of at most most bytes or one record. The batch is verified by the
+// way, in one pass. It reports false where it cannot be given in parts: it is damaged, has no checksum, or some records belong to requests, which are
+// nobody's business but the log's.
+func AppendParts(dst []Part, h Header, data []byte, from uint64, most int) (parts []Part, ok bool) {
+	if h.size != BatchHeader || h.Requests {
+		return dst, false
+	}
+	parts = dst
+	sum, summed := uint32(0), 1+checksumSize // the checksum of the bytes before summed
+	at := h.size
+	first := at // of the part
+	end := func(next uint64, count int) {
+		before := crc32.Update(sum, castagnoli, data[summed:first])
+		sum, summed = crc32.Update(before, castagnoli, data[first:at]), at
+		if count > 0 {
+			parts = append(parts, Part{First: next - uint64(count), Count: count, Data: data[first:at:at], Before: before, After: sum})
+		}
+		first = at
+	}
+	count := 0
+	next := h.First
+	for range h.Count {
+		if len(data)-at < RecordHeader {
+			return dst, false
+		}
+		n := uint64(binary.LittleEndian.Uint32(data[at:]))
+		if n > uint64(len(data)-at-RecordHeader) {
+			return dst, false
+		}
+		size := RecordHeader + int(n)
+		if count > 0 && at+size-first > most || next == from {
+			end(next, count)
+			count = 0
+		}
+		at += size
+		if next++; next > from {
+			count++
+		}
+	}
+	end(next, count)
+	if at != len(data) || sum != binary.LittleEndian.Uint32(data[1:]) {
+		return dst, false
+	}
+	return parts, true
+}
