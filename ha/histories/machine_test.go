@@ -78,6 +78,13 @@ func (m *machine) get(key string) string {
 	return fmt.Sprint(m.state.Registers[key])
 }
 
+// keys returns which registers and queues there are.
+func (m *machine) keys() (registers, queues []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Sorted(maps.Keys(m.state.Registers)), slices.Sorted(maps.Keys(m.state.Queues))
+}
+
 // Snapshot implements ha.StateMachine.
 func (m *machine) Snapshot() (io.WriterTo, error) {
 	m.mu.Lock()

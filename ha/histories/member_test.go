@@ -57,7 +57,7 @@ func clock() int64 {
 	return t.Nano()
 }
 
-// run is the process's main. It ends with its standard input. On the line "stop" it says "stopped" once its calls have ended; the other
+// run is the process's main. It ends with its standard input. On the line "stop" it says "stopped" once its calls have ended, and on the line "last", "read" once it has read all; the other
 // lines are changes of the list of members, and "flood". What has become of those it says as "N what". For each call it prints "B worker time command", and then "E worker time answer", "U worker" if nobody knows, "F worker" if it
 // has not taken effect.
 func (c member) run() {
@@ -106,6 +106,11 @@ func (c member) run() {
 				stop()
 				working.Wait()
 				say("stopped")
+				continue
+			}
+			if lines.Text() == "last" {
+				c.last(n, m, say)
+				say("read")
 				continue
 			}
 			go c.obey(n, strings.Fields(lines.Text()), say)
@@ -168,14 +173,42 @@ func (c member) countSnapshots(n *ha.Node, say func(string, ...any)) {
 	}
 }
 
-// call makes one call, and says what came of it.
+// window is for how long a register or a queue is called. What is called for long gathers calls of unknown fate, and each more doubles what the
+// judge has to look at.
+const window = time.Second
+
+// call makes one call of a register or queue of this moment, and says what came of it.
 func (c member) call(n *ha.Node, m *machine, r *rand.Rand, id string, say func(string, ...any)) {
-	key, queue := fmt.Sprintf("r%d", r.IntN(3)), fmt.Sprintf("q%d", r.IntN(2))
+	now := clock() / int64(window)
+	key, queue := fmt.Sprintf("r%d.%d", r.IntN(3), now), fmt.Sprintf("q%d.%d", r.IntN(2), now)
 	amount := r.Int64N(1 << 40)
 	command := [...]string{
 		fmt.Sprintf("add %s %d", key, amount), fmt.Sprintf("add %s %d", key, amount), fmt.Sprintf("set %s %d", key, amount),
 		"get " + key, "read " + key, "read " + key, fmt.Sprintf("enq %s %d", queue, amount), "deq " + queue,
 	}[r.IntN(8)]
+	c.do(n, m, id, command, say)
+}
+
+// last reads all registers, and takes what is left out of all queues: what took effect twice long after its window shows there.
+func (c member) last(n *ha.Node, m *machine, say func(string, ...any)) {
+	for n.ReadBarrier(context.Background()) != nil {
+		time.Sleep(10 * time.Millisecond)
+	}
+	registers, queues := m.keys()
+	for _, key := range registers {
+		c.do(n, m, "last."+key, "get "+key, say)
+	}
+	for _, key := range queues {
+		for i := 0; ; i++ {
+			if answer, err := c.do(n, m, fmt.Sprintf("last.%s.%d", key, i), "deq "+key, say); err == nil && answer == "empty" {
+				break
+			}
+		}
+	}
+}
+
+// do makes one call, and says what came of it.
+func (c member) do(n *ha.Node, m *machine, id, command string, say func(string, ...any)) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // longer than it takes to make its session expire
 	defer cancel()
 	say("B %s %d %s", id, clock(), command)
@@ -183,10 +216,10 @@ func (c member) call(n *ha.Node, m *machine, r *rand.Rand, id string, say func(s
 	var err error
 	if command[:4] == "read" {
 		if err = n.ReadBarrier(ctx); err == nil {
-			answer = []byte(m.get(key))
+			answer = []byte(m.get(command[len("read "):]))
 		} else {
 			say("F %s", id)
-			return
+			return "", err
 		}
 	} else {
 		answer, err = n.Call(ctx, []byte(command))
@@ -202,4 +235,5 @@ func (c member) call(n *ha.Node, m *machine, r *rand.Rand, id string, say func(s
 	default:
 		say("F %s", id)
 	}
+	return string(answer), err
 }
