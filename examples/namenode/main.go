@@ -24,6 +24,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -51,10 +52,17 @@ const usage = `Usage: namenode COMMAND [flags] [arguments]; without any, a demon
 All but the first find the NameNodes by -namenodes host:port,…
 `
 
+// commands are those of a user, and how many arguments each takes, at least and at most.
+var commands = map[string][]int{"put": {2, 2}, "get": {2, 2}, "ls": {0, 1}, "mv": {2, 2}, "rm": {1, 1}, "recover": {1, 1}, "fsck": {0, 1}}
+
 func main() {
 	pages := len(os.Args) == 2 && os.Args[1] == "-web"
-	if len(os.Args) == 1 || pages {
+	switch {
+	case len(os.Args) == 1 || pages:
 		os.Exit(runDemo(pages))
+	case slices.Contains([]string{"-h", "-help", "--help", "help"}, os.Args[1]):
+		fmt.Print(usage)
+		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -116,6 +124,10 @@ func run(ctx context.Context, stop func(), name string, args []string) error {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, *timeout)
 		defer cancel()
+	}
+	if n, takes := flags.NArg(), commands[name]; takes == nil || n < takes[0] || n > takes[1] {
+		fmt.Fprint(os.Stderr, usage)
+		return fmt.Errorf("%s: no such command", strings.Join(append([]string{name}, flags.Args()...), " "))
 	}
 	names, err := dial()
 	if err != nil {
@@ -189,8 +201,8 @@ func runCommand(ctx context.Context, c *dfs.Client, name string, args []string, 
 		}
 		return ""
 	}
-	switch {
-	case name == "put" && len(args) == 2:
+	switch name {
+	case "put":
 		in := os.Stdin
 		if arg(0) != "-" {
 			var err error
@@ -200,7 +212,7 @@ func runCommand(ctx context.Context, c *dfs.Client, name string, args []string, 
 			defer in.Close()
 		}
 		return c.Put(ctx, arg(1), replication, in)
-	case name == "get" && len(args) == 2:
+	case "get":
 		if arg(1) == "-" {
 			return c.Get(ctx, arg(0), os.Stdout)
 		}
@@ -209,7 +221,7 @@ func runCommand(ctx context.Context, c *dfs.Client, name string, args []string, 
 			return err
 		}
 		return errors.Join(c.Get(ctx, arg(0), out), out.Close())
-	case name == "ls" && len(args) <= 1:
+	case "ls":
 		for f, err := range c.Files(ctx, root(arg(0))) {
 			if err != nil {
 				return err
@@ -221,13 +233,13 @@ func runCommand(ctx context.Context, c *dfs.Client, name string, args []string, 
 			fmt.Printf("%2d %12d  %s%s\n", f.Replication, f.Len(), f.Path, open)
 		}
 		return nil
-	case name == "mv" && len(args) == 2:
+	case "mv":
 		return c.Rename(ctx, arg(0), arg(1))
-	case name == "rm" && len(args) == 1:
+	case "rm":
 		return c.Remove(ctx, arg(0))
-	case name == "recover" && len(args) == 1:
+	case "recover":
 		return c.Recover(ctx, arg(0))
-	case name == "fsck" && len(args) <= 1:
+	default: // fsck
 		report, err := c.Fsck(ctx, root(arg(0)))
 		if err != nil {
 			return err
@@ -235,8 +247,6 @@ func runCommand(ctx context.Context, c *dfs.Client, name string, args []string, 
 		fmt.Println(report)
 		return report.Err()
 	}
-	fmt.Fprint(os.Stderr, usage)
-	return fmt.Errorf("%s %s: no such command", name, strings.Join(args, " "))
 }
 
 func root(path string) string {
