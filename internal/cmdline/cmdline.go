@@ -142,7 +142,9 @@ func wrongUsage(_ context.Context, c *cli.Command, err error, _ bool) error {
 
 // noCommand is run where a command is missing, or is none.
 func noCommand(_ context.Context, c *cli.Command) error {
-	if name := c.Args().First(); name != "" {
+	if name := c.Args().First(); name == "help" {
+		return help(c, c.Args().Tail())
+	} else if name != "" {
 		text := fmt.Sprintf("%s has no command %q", c.FullName(), name)
 		if near := cli.SuggestCommand(c.Commands, name); near != "" && near[0] == name[0] {
 			text += fmt.Sprintf("; did you mean %q?", near)
@@ -153,6 +155,21 @@ func noCommand(_ context.Context, c *cli.Command) error {
 		return err
 	}
 	return usage("%s: a command is missing", c.FullName())
+}
+
+// help shows what the -h of the command that the words name below c shows.
+func help(c *cli.Command, words []string) error {
+	args := append(strings.Fields(c.FullName()), words...)
+	for _, word := range words {
+		sub := c.Command(word)
+		if sub == nil {
+			return usage("%s has no command %q", c.FullName(), word)
+		}
+		c = sub
+	}
+	root := Root()
+	root.Writer = c.Root().Writer
+	return root.Run(context.Background(), append(args, "-h")) // the ctx of a command names its parents
 }
 
 // words returns the arguments of a command, of which there must be so many.

@@ -174,3 +174,24 @@ func TestOverview(t *testing.T) {
 		t.Errorf("%s", o.table(nil))
 	}
 }
+
+// TestHelp: help is what -h shows, of each command.
+func TestHelp(t *testing.T) {
+	shown := func(args ...string) (string, error) {
+		var out strings.Builder
+		root := Root()
+		root.Writer = &out
+		err := root.Run(t.Context(), append([]string{"baton"}, args...))
+		return out.String(), err
+	}
+	for _, words := range []string{"", "epochs", "members", "members add"} {
+		want, _ := shown(append(strings.Fields(words), "-h")...)
+		got, err := shown(append([]string{"help"}, strings.Fields(words)...)...)
+		if err != nil || want == "" || got != want {
+			t.Errorf("help %s: %v\n%s\nwant\n%s", words, err, got, want)
+		}
+	}
+	if _, err := shown("help", "epoch"); !errors.As(err, new(usageError)) {
+		t.Errorf("help of what is no command: %v", err)
+	}
+}
