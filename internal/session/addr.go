@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // CheckAddr reports what is wrong with a host:port, and returns it in a form in which two that are written differently
@@ -19,7 +21,7 @@ func CheckAddr(addr string, bind bool) (canonical string, err error) {
 	if host, err = checkHost(host, bind); err != nil {
 		return "", fmt.Errorf("%q %w", addr, err)
 	}
-	if port == "" || strings.ContainsAny(port[:1], "+-") {
+	if port == "" || strings.ContainsAny(port[:1], "+-") || strings.ContainsFunc(port, unicode.IsSpace) { // some resolvers skip spaces
 		return "", fmt.Errorf("%q has no port", addr)
 	}
 	n, err := net.LookupPort("tcp", port)
@@ -66,7 +68,10 @@ func checkName(host string) (string, error) {
 		if l == "" || len(l) > 63 || l[0] == '-' || l[len(l)-1] == '-' {
 			return "", fmt.Errorf("has no valid host name")
 		}
-		for _, c := range []byte(l) {
+		for _, c := range l {
+			if c >= utf8.RuneSelf {
+				return "", fmt.Errorf("has %q in its host name, which resolvers take as xn--…", c)
+			}
 			if !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_') {
 				return "", fmt.Errorf("has %q in its host name", c)
 			}
@@ -75,7 +80,9 @@ func checkName(host string) (string, error) {
 	if len(name) > 253 {
 		return "", fmt.Errorf("has a host name of %d bytes", len(name))
 	}
-	if strings.Trim(labels[len(labels)-1], "0123456789") == "" {
+	last := labels[len(labels)-1]
+	hex, isHex := strings.CutPrefix(last, "0x") // an address to the resolver of C, and a name to Go's
+	if strings.Trim(last, "0123456789") == "" || isHex && strings.Trim(hex, "0123456789abcdef") == "" {
 		return "", fmt.Errorf("has a host that is neither an address nor a name")
 	}
 	return name, nil

@@ -47,6 +47,11 @@ func TestAddressesThatCannotBeMeant(t *testing.T) {
 		{"a..b:7000", false, "host name"},
 		{"-a:7000", false, "host name"},
 		{"a%b:7000", false, "'%'"},
+		{"bücher.example:7000", false, "'ü' in its host name, which resolvers take as xn--"},
+		{"0x7f000001:7000", false, "neither"},
+		{"10.0.0.0x1:7000", false, "neither"},
+		{"0xyz:7000", false, "0xyz:7000"},
+		{"10.0.0.1: 7000", false, "no port"},
 		{strings.Repeat("a", 64) + ":7000", false, "host name"},
 		{strings.Repeat("abc.", 80) + "a:7000", false, "bytes"},
 	} {
