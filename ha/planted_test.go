@@ -56,14 +56,13 @@ var hunted = []struct {
 
 // plantedIn says in which test each planted bug must show that is outside what is simulated.
 var plantedIn = map[string]string{
-	"changed-by-apply":   "TestMutate_ApplyWrites",
-	"checkpoint-stops":   "TestSnaperr",
-	"epoch-forgotten":    "TestStatus_ARestartedStandbyKnowsTheActive",
-	"reset-is-evidence":  "TestG4_AddressTaken",
-	"restore-epoch":      "TestBackupRestore",
-	"state-guessed":      "TestDrainedQueueIsAState",
-	"status-of-the-loop": "TestStatus_WhenTheLoopStandsStill",
-	"wall-ignored":       "TestG4_WallJumps",
+	"changed-by-apply":  "TestMutate_ApplyWrites",
+	"checkpoint-stops":  "TestSnaperr",
+	"epoch-forgotten":   "TestStatus_ARestartedStandbyKnowsTheActive",
+	"reset-is-evidence": "TestG4_AddressTaken",
+	"restore-epoch":     "TestBackupRestore",
+	"state-guessed":     "TestDrainedQueueIsAState",
+	"wall-ignored":      "TestG4_WallJumps",
 }
 
 // TestHunt finds the bug that it was built with.
@@ -122,7 +121,7 @@ func TestPlanted(t *testing.T) {
 			defer func() { <-builds }()
 			binary := plant(t, b)
 			if test := plantedIn[b.Name]; test != "" {
-				out, err := exec.Command(binary, "-test.run=^"+test+"$", "-test.timeout=5m", "-patience=10s").CombinedOutput()
+				out, err := exec.Command(binary, "-test.run=^"+test+"$", "-test.timeout=5m", "-patience=5s").CombinedOutput()
 				if !strings.Contains(string(out), "--- FAIL: "+test) {
 					t.Errorf("%s does not find it: %v\n%s", test, err, out)
 				}
