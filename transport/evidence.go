@@ -25,10 +25,13 @@ import (
 
 const (
 	// evidenceTries and evidenceWait: a dying process may close our connection before its listener. A dial in between is
-	// taken by the kernel and ended at once, and is tried again; a dial that stays open for the wait is a live listener.
-	evidenceTries = 3
+	// taken by the kernel and ended at once, and is tried again, some times without a pause; a dial that stays open for the wait is
+	// a live listener.
+	evidenceTries = 8
+	evidenceQuick = 3
+	evidencePause = time.Millisecond
 	evidenceWait  = 20 * time.Millisecond
-	evidenceAgain = 5 * time.Millisecond // later it is taken a second time
+	evidenceAgain = 5 * time.Millisecond // later it is taken again
 )
 
 // ownEnd is the error of a connection that the other side's own kernel has ended, in order.
@@ -106,15 +109,36 @@ func (p *peer) check(ctx context.Context) {
 		if tell {
 			p.t.said.Say(slog.LevelWarn, lineGone, p.Name, "", "peer", p.Name, "addr", addr)
 			p.tellGone(groups, at)
-			// The last words of the dead process may still be in our socket, and be heard only now, as if it had been alive
-			// after the dial. So the evidence is taken again a little later.
-			select {
-			case <-time.After(evidenceAgain):
-			case <-ctx.Done():
+			// The last words of the dead process may still be in our sockets, and be heard only now, as if it had been alive
+			// after the dial. So the evidence is taken again when they were read, and once more when they must have been heard.
+			again := func() {
+				if nobodyListens(ctx, p.t.end.DialTCP, addr, p.t.cfg.DialTimeout, look) {
+					p.tellGone(groups, at)
+				}
 			}
-			if nobodyListens(ctx, p.t.end.DialTCP, addr, p.t.cfg.DialTimeout, look) {
-				p.tellGone(groups, at)
-			}
+			soon, cancel := context.WithTimeout(ctx, evidenceAgain)
+			p.silent(soon)
+			cancel()
+			again()
+			wait(ctx, nil, evidenceAgain)
+			again()
+		}
+	}
+}
+
+// silent waits until all that came from the peer was read, and no connection from it is left.
+func (p *peer) silent(ctx context.Context) {
+	for {
+		p.mu.Lock()
+		left := len(p.live)
+		p.mu.Unlock()
+		if left == 0 {
+			return
+		}
+		select {
+		case <-p.left:
+		case <-ctx.Done():
+			return
 		}
 	}
 }
@@ -136,7 +160,10 @@ func (p *peer) tellGone(groups map[uint64]*Group, at map[uint64]time.Duration) {
 func nobodyListens(ctx context.Context, dial func(context.Context, string, string) (net.Conn, error), addr string, timeout time.Duration, before func()) bool {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	for range evidenceTries {
+	for try := range evidenceTries {
+		if try >= evidenceQuick {
+			wait(ctx, nil, evidencePause)
+		}
 		before()
 		conn, err := dial(ctx, "tcp", addr)
 		if err != nil {

@@ -77,6 +77,28 @@ func TestGoneWithListenerClosingLate(t *testing.T) {
 	}
 }
 
+// What a process has said last is read to its end before the evidence against it is taken again.
+func TestGoneAfterLastWords(t *testing.T) {
+	t.Parallel()
+	p := newPeer(listen(t, config("a")).TCP, peerAt("b", "127.0.0.1:1"))
+	ended, last := &session.Link{Peer: session.Hello{Purpose: PurposeControl}}, &session.Link{Peer: session.Hello{Purpose: PurposeBulk}}
+	p.live[PurposeControl], p.live[PurposeBulk] = ended, last
+	silent := make(chan struct{})
+	go func() { p.silent(t.Context()); close(silent) }()
+	p.forget(ended)
+	select {
+	case <-silent:
+		t.Error("one connection is left")
+	case <-time.After(10 * time.Millisecond):
+	}
+	p.forget(last)
+	select {
+	case <-silent:
+	case <-time.After(patience):
+		t.Error("still waited for")
+	}
+}
+
 // That the connections of another process end, such as one that was there before, is no evidence either.
 func TestGoneNotByAnother(t *testing.T) {
 	t.Parallel()

@@ -30,6 +30,7 @@ type peer struct {
 
 	cancel  context.CancelFunc // nil before the start; guarded by TCP.mu
 	parting atomic.Bool        // it is no member any more
+	left    chan struct{}      // 1: a connection from it has ended
 
 	mu       sync.Mutex // guards what follows
 	removed  bool
@@ -45,7 +46,7 @@ type peer struct {
 }
 
 func newPeer(t *TCP, p Peer) *peer {
-	q := &peer{Peer: p, t: t, taking: make(chan struct{}, 1), live: map[Purpose]*session.Link{}}
+	q := &peer{Peer: p, t: t, taking: make(chan struct{}, 1), left: make(chan struct{}, 1), live: map[Purpose]*session.Link{}}
 	q.control, q.bulk = newLane(q, PurposeControl), newLane(q, PurposeBulk)
 	q.snapshots = &outbox{p: q, wake: make(chan struct{}, 1)}
 	q.calls = newCalls(q)
@@ -135,6 +136,7 @@ func (p *peer) forget(l *session.Link) bool {
 		return false
 	}
 	delete(p.live, l.Peer.Purpose)
+	session.Signal(p.left)
 	return !p.removed
 }
 
