@@ -29,14 +29,28 @@ func (a *actor) start() {
 	}
 }
 
+// Changed and Posted make it an observer, which opens an epoch as soon as it leads if the script says so.
+func (a *actor) Changed(_ time.Duration, _ View, change Change) []Event {
+	if l, ok := change.(Leadership); ok && l.Leading && a.stage.opens {
+		return []Event{StartEpoch{ClusterID: [16]byte{1}}}
+	}
+	return nil
+}
+
+func (a *actor) Posted(time.Duration, View, Mail) []Event { return nil }
+
 // step steps the core, and does what it asks for.
 func (a *actor) step(events ...Event) {
 	s := a.stage
 	if a.core == nil {
 		return
 	}
+	var mail []Mail
+	for _, ev := range events {
+		mail = append(mail, ev)
+	}
 	a.held.stepping = true
-	eff, err := a.core.Step(s.now, events...)
+	eff, err := Drive(a.core, a, s.now, mail)
 	a.held.stepping = false
 	if err != nil {
 		s.t.Fatalf("%s: %v", a.cfg.Name, err)

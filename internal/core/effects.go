@@ -57,6 +57,11 @@ type Write struct {
 	send1, own1 [1]*raftpb.Message
 }
 
+// empty reports whether there is nothing to do.
+func (w *Write) empty() bool {
+	return w.Hard == nil && len(w.Entries) == 0 && w.Snapshot == nil && len(w.Send) == 0 && len(w.responses) == 0
+}
+
 // An Apply is what was committed. It is to be shown to readers, to be given to the state machine, in order, and then to be
 // answered with [Applied].
 type Apply struct {

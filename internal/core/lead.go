@@ -142,5 +142,11 @@ func (c *Core) gone(now time.Duration, ev Gone) {
 	}
 	c.chain.gone = Reign{ev.ID, c.term}
 	_ = c.node.ForgetLeader()
-	c.voter.hunt(now, c.members.rank(c.cfg.ID, ev.ID))
+	rank := c.members.rank(c.cfg.ID, ev.ID)
+	c.voter.hunt(now, rank)
+	// Whoever goes first may have had the evidence a little earlier, and have asked: that is answered now, as if it had been longer on its way.
+	if m := c.voter.asked; m != nil && c.members.rank(m.GetFrom(), ev.ID) < rank {
+		c.receive(now, Receive{Message: m, At: ev.At})
+	}
+	c.voter.asked = nil
 }

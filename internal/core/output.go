@@ -115,14 +115,25 @@ func (c *Core) write(now time.Duration, m *raftpb.Message) {
 	if len(w.Entries) > 0 {
 		c.shelf.overwrite(w.Entries)
 		c.changing.written(w.Entries)
+		if c.chain.opening {
+			c.chain.opening = false
+			c.ride(w.Entries)
+		}
 	}
 	if m.Term != nil {
 		w.hard.Term, w.hard.Vote, w.hard.Commit = m.Term, m.Vote, m.Commit
 		w.Hard = &w.hard
 	}
 	for _, r := range m.GetResponses() {
-		switch {
-		case r.GetTo() == c.cfg.ID:
+		switch own := r.GetTo() == c.cfg.ID; {
+		case willVote(r) && own:
+			_ = c.node.Step(r)
+			c.look(now)
+			continue
+		case willVote(r):
+			c.eff.Send = append(c.eff.Send, r)
+			continue
+		case own:
 			w.responses = append(w.responses, r)
 		default:
 			w.Send = append(w.Send, r)
@@ -132,8 +143,18 @@ func (c *Core) write(now time.Duration, m *raftpb.Message) {
 			c.voter.hunts = 0
 		}
 	}
+	if w.empty() {
+		return
+	}
 	c.stall.write(now, w)
 	c.eff.Writes = append(c.eff.Writes, w)
+}
+
+// willVote reports whether a message says that a member would vote for another. Nothing that is written makes that true: it binds
+// nobody, and what it was compared with can only become less if it is not durable yet. So it does not wait for the disk, which may
+// have a queue of its own when a leader dies under load.
+func willVote(m *raftpb.Message) bool {
+	return m.GetType() == raftpb.MsgPreVoteResp && !m.GetReject()
 }
 
 // written steps what had to wait for a write.

@@ -3,6 +3,7 @@ package core
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -64,6 +65,23 @@ func (c *Core) startEpoch(ev StartEpoch) {
 	}
 	if c.state != raft.StateLeader || c.node.Propose(EncodeStart(c.cfg.Name, cluster)) != nil {
 		c.change(StartRefused{})
+		return
+	}
+	c.chain.opening = true
+}
+
+// ride lets what a new leader has appended travel with the entry that begins its term, where that is about to leave. Raft sends a
+// follower of which it does not know yet how much it has only one message before that is answered, and has made it already; so the
+// start of an epoch would wait for that answer, a write of the follower's disk, and then for another. A message may hold
+// whatever follows in the leader's log, and what raft knows of the follower comes with the answer.
+//
+// Invariant: the entries follow directly on those in the message, and both are of this leader's term.
+func (c *Core) ride(entries []*raftpb.Entry) {
+	for _, m := range c.eff.Send {
+		if n := len(m.GetEntries()); m.GetType() == raftpb.MsgApp && m.GetTerm() == c.term && n > 0 &&
+			m.GetEntries()[n-1].GetIndex()+1 == entries[0].GetIndex() {
+			m.Entries = slices.Concat(m.GetEntries(), entries)
+		}
 	}
 }
 

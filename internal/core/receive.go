@@ -25,6 +25,9 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 			m.Context = campaignTransfer
 		}
 		if c.promises.forbids(now, term, released) {
+			if m.GetType() == raftpb.MsgPreVote {
+				c.voter.asked = m
+			}
 			return
 		}
 		// The promise is over, so the leader that raft still believes in must not hinder the vote.

@@ -18,7 +18,7 @@ import (
 // once and in order, writes and applies end at once, unless the script says otherwise. Run with -rewrite after a change
 // that is meant, and read what has changed.
 //
-//	cluster members=3 [election=500ms heartbeat=50ms seed=3]   new members a, b, c …, born at time 0
+//	cluster members=3 [election=500ms heartbeat=50ms seed=3] [opens]   new members a, b, c …, born at time 0; opens: who leads opens its epoch at once
 //	run for=1s [until=leader]   lets the time pass: each member is woken when it wants to be
 //	epoch by=a            lets a leader open its epoch
 //	append to=a epoch=1 records=(x,y)
@@ -61,6 +61,7 @@ type stage struct {
 	cuts   []cutWire
 	net    []*raftpb.Message
 	shows  map[string]bool
+	opens  bool // leaders open their epochs at once
 	out    strings.Builder
 }
 
@@ -77,7 +78,7 @@ func newStage(t *testing.T, d *datadriven.TestData) *stage {
 	d.MaybeScanArgs(t, "seed", &seed)
 	d.MaybeScanArgs(t, "election", &election)
 	d.MaybeScanArgs(t, "heartbeat", &heartbeat)
-	s := &stage{t: t, now: curtain}
+	s := &stage{t: t, now: curtain, opens: d.HasArg("opens")}
 	var list []Member
 	for i := range members {
 		list = append(list, Member{ID: uint64(i + 1), Name: string(rune('a' + i))})

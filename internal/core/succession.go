@@ -28,6 +28,7 @@ type succession struct {
 	gone    Reign      // the last of which there was crash evidence
 	present Succession // of the last campaign
 	settled uint64     // the last term in which this member led and everything before was applied here
+	opening bool       // the start of its epoch was appended, and is not handed out yet
 }
 
 // saw takes note of who leads.

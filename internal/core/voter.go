@@ -3,6 +3,8 @@ package core
 import (
 	"math/rand/v2"
 	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
 )
 
 // A member that does not lead waits for signs of life of the one who does. When it has heard none for an election timeout, it
@@ -31,11 +33,11 @@ type voter struct {
 	heardAt time.Duration // when the leader last showed that it is alive
 	// appendedAt is when it last sent records: nothing is decided by that.
 	appendedAt time.Duration
-	hunts      int  // quick campaigns left, to replace a dead leader
-	asks       int  // how often more the others are asked in the first of them whether they would vote
-	tries      int  // campaigns since there was a sign of life, but for those of a hunt
-	deaf       bool // the leader does not hear a quorum: what comes from it is no sign of life
-	patient    bool // it has waited once more before it campaigns
+	hunts      int             // quick campaigns left, to replace a dead leader
+	tries      int             // campaigns since there was a sign of life, but for those of a hunt
+	deaf       bool            // the leader does not hear a quorum: what comes from it is no sign of life
+	patient    bool            // it has waited once more before it campaigns
+	asked      *raftpb.Message // the last that asked whether it would vote and was not answered, for what is owed to the leader
 
 	// It lets all others campaign first, and leads only where they cannot.
 	arbiter   bool
@@ -51,13 +53,6 @@ const rankDelay = 10 * time.Millisecond
 
 // maxHunts is how often a member campaigns in quick succession to replace a dead leader.
 const maxHunts = 8
-
-// Before the second it asks up to maxAsks times more, so far apart, whether it would get the votes: the others, who get the evidence a
-// little later, do not answer before.
-const (
-	maxAsks  = 4
-	askAgain = 2 * time.Millisecond
-)
 
 // never is a time that does not come.
 const never = 100 * 365 * 24 * time.Hour
@@ -110,17 +105,15 @@ func (v *voter) due(now time.Duration, starved bool) bool {
 }
 
 // hunt lets the member replace a leader whose process has ended: at once if it is the first of those left, a little later if it
-// is the next, so that they do not split the vote. The others may get the evidence a little later and refuse until then, so
-// it tries a few times.
+// is the next, so that they do not split the vote. It tries a few times.
 func (v *voter) hunt(now time.Duration, rank int) {
-	v.hunts, v.asks = maxHunts, maxAsks
-	v.electAt = now + time.Duration(rank)*rankDelay + v.random(askAgain/2)
+	v.hunts = maxHunts
+	v.electAt = now + time.Duration(rank)*rankDelay
 }
 
 // polled begins the wait for the votes themselves, for which the others have to write.
 func (v *voter) polled(now time.Duration, voters int) {
 	if v.hunts > 0 {
-		v.asks = 0
 		v.electAt = now + v.afterHunt(voters)
 	}
 }
@@ -132,12 +125,7 @@ func (v *voter) afterHunt(voters int) time.Duration {
 
 // again sets the clock after a campaign among so many voters: for when all of them have had their turn.
 func (v *voter) again(now, debt time.Duration, voters int) {
-	switch {
-	case v.hunts > 0 && v.asks > 0:
-		v.asks--
-		v.electAt = now + askAgain
-		return
-	case v.hunts > 0:
+	if v.hunts > 0 {
 		v.hunts--
 		v.electAt = now + v.afterHunt(voters)
 		return
