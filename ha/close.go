@@ -82,7 +82,7 @@ func (n *Node) depart() {
 		}
 	}()
 	for range silentBeats { // where it cannot be done, the others will notice
-		if err := n.become(ctx, Standby, CauseClosed); !errors.Is(err, ErrNoSuccessor) || len(n.roster().Voters()) == 1 {
+		if err := n.become(ctx, Standby, CauseClosed); !errors.Is(err, ErrNoSuccessor) || n.lastVoter() {
 			break
 		}
 		time.Sleep(n.cfg.Heartbeat) // who takes over may not have been heard in this term yet
@@ -97,6 +97,13 @@ func (n *Node) depart() {
 	n.stage.Store("the logger")
 	n.lines.Flush(context.Background())
 	close(n.closed)
+}
+
+// lastVoter reports whether there is no other voter, or none that has not left.
+func (n *Node) lastVoter() bool {
+	return !slices.ContainsFunc(n.Members(), func(m MemberStatus) bool {
+		return m.Name != n.cfg.Name && m.Kind == KindVoter && m.Liveness != Left
+	})
 }
 
 // giveUp ends the role here and now, beside the loop, and lets nothing be waited for any more.

@@ -10,7 +10,7 @@ import (
 // returns, then the log transfers.
 type handover struct {
 	to     uint64        // the log's id of who shall lead, 0: whoever is best when the time has come
-	sent   bool          // the log was told to transfer
+	chosen uint64        // to whom the log was told to transfer, 0: it was not yet
 	by     time.Duration // when this step must have succeeded
 	wishes []*wish       // to be answered with how it ends
 	away   string        // why this member stays away once someone else leads, "" if it does not
@@ -43,7 +43,7 @@ func (r *role) pursueHandover(now time.Duration) {
 	case h == nil:
 	case !r.lead.leading && r.lead.leader != 0:
 		r.endHandover(nil)
-	case !h.sent && r.lead.leading && (!r.phase.active || r.phase.returned || now >= h.by):
+	case r.lead.leading && h.chosen == 0 && (!r.phase.active || r.phase.returned || now >= h.by):
 		// There was somebody before the role ended; it may have gone since.
 		to, why := r.successor(now, h.to)
 		if to == 0 {
@@ -52,14 +52,21 @@ func (r *role) pursueHandover(now time.Duration) {
 			return
 		}
 		r.transfer(now, h, to)
-	case now >= h.by && (h.sent || !r.lead.leading):
+	case h.chosen != 0 && r.gone(h.chosen):
+		// It takes over no more. Another may, as long as this member leads.
+		if to, _ := r.successor(now, h.to); r.lead.leading && to != 0 {
+			r.transfer(now, h, to)
+			return
+		}
+		r.endHandover(ErrNotHandedOver)
+	case now >= h.by && (h.chosen != 0 || !r.lead.leading):
 		r.endHandover(ErrNotHandedOver)
 	}
 }
 
 // transfer tells the log to hand leadership on, the role being over.
 func (r *role) transfer(now time.Duration, h *handover, to uint64) {
-	h.sent, h.by = true, now+2*r.cfg.electionTimeout
+	h.chosen, h.by = to, now+2*r.cfg.electionTimeout
 	r.handing, r.opening = h, false
 	r.out.tell(log.Transfer{To: to})
 }

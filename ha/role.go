@@ -173,6 +173,8 @@ func (r *role) reported(now time.Duration, change log.Change) {
 		if r.handing == nil {
 			r.handOver(now, c.By, ErrHandedOver)
 		}
+	case log.PeerGone:
+		r.others[c.ID] = []obstacle{{kind: ObstacleSilent, since: now, text: "its process has ended"}}
 	case log.RosterChanged:
 		r.list = c.Roster
 		maps.DeleteFunc(r.others, func(id uint64, _ []obstacle) bool { _, ok := c.Roster.Known(id); return !ok })

@@ -23,6 +23,7 @@ import (
 //	lease until=                           the log: this member's lease
 //	epoch n= holder= term=                 the log: an epoch has started
 //	refused, asked by=                     the log: no epoch can be started; another member asks for leadership
+//	gone id=                               the log: the process of another member has ended
 //	stopped                                the log has ended
 //	returned [err=], expired               the callback has returned; its ctx was ended beside the loop
 //	become active|standby                  somebody wishes; wishes are numbered
@@ -123,6 +124,8 @@ func (s *roleScript) run(t *testing.T, d *datadriven.TestData) string {
 		in = reported{log.StartRefused{}}
 	case "asked":
 		in = reported{log.TransferAsked{By: number("by")}}
+	case "gone":
+		in = reported{log.PeerGone{ID: number("id")}}
 	case "stopped":
 		in = stopped{err: failure()}
 	case "returned":
@@ -155,7 +158,7 @@ func (s *roleScript) run(t *testing.T, d *datadriven.TestData) string {
 	case "says":
 		in = heardOf{id: number("id")}
 		if d.HasArg("kind") {
-			in = heardOf{number("id"), []obstacle{{kind: ObstacleKind(text("kind")), text: text("text"), until: after("until")}}}
+			in = heardOf{number("id"), []obstacle{{kind: ObstacleKind(text("kind")), since: s.now, text: text("text"), until: after("until")}}}
 		}
 	case "peers":
 		s.peers(t, d)

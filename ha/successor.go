@@ -68,18 +68,25 @@ func (r *role) obstaclesOf(now time.Duration, p log.PeerView, said bool) (list [
 	if p.Starved {
 		add(ObstacleStarved, 0, "it does not get to run in time")
 	}
-	if !said {
-		return list
-	}
 	for _, o := range r.others[p.ID] {
 		if o.kind == ObstacleSilent && p.Heard > o.since {
 			continue // it had left, and is back
+		}
+		if o.kind != ObstacleSilent && !said {
+			continue
 		}
 		if (o.until == 0 || now < o.until) && !slices.ContainsFunc(list, func(x obstacle) bool { return x.kind == o.kind }) {
 			list = append(list, o)
 		}
 	}
 	return list
+}
+
+// gone reports whether another member has said that it leaves, or its process has ended, and that it was not heard since.
+func (r *role) gone(id uint64) bool {
+	return slices.ContainsFunc(r.others[id], func(o obstacle) bool {
+		return o.kind == ObstacleSilent && !slices.ContainsFunc(r.view.Peers, func(p log.PeerView) bool { return p.ID == id && p.Heard > o.since })
+	})
 }
 
 // priority is a member's in the list of the members.

@@ -34,6 +34,7 @@ type (
 	Settled       = core.Settled
 	StartRefused  = core.StartRefused
 	TransferAsked = core.TransferAsked
+	PeerGone      = core.PeerGone
 	Problem       = core.Problem
 	RosterChanged = core.RosterChanged
 	Born          = core.Born

@@ -118,6 +118,8 @@ func (a *actor) tell(change Change) {
 		a.lease = ch.Until
 	case EpochStarted:
 		s.say("%s: epoch %d of %s has started", a.cfg.Name, ch.Epoch.Epoch, ch.Epoch.Holder)
+	case PeerGone:
+		s.say("%s: the process of %s has ended", a.cfg.Name, s.name(ch.ID))
 	case TransferAsked:
 		s.say("%s: is asked by %s to hand over", a.cfg.Name, s.name(ch.By))
 	case RosterChanged:

@@ -129,6 +129,8 @@ type (
 	Lease struct{ Until time.Duration }
 	// TransferAsked says that another member asks this one, the leader, for leadership.
 	TransferAsked struct{ By uint64 }
+	// PeerGone says that the process of another member has ended, and that nothing was heard of a new one: crash evidence.
+	PeerGone struct{ ID uint64 }
 	// StartRefused says that a StartEpoch could not be proposed now.
 	StartRefused struct{}
 	// Problem says that something is wrong which does not end the member, or with a nil Err that it is
@@ -146,6 +148,7 @@ func (EpochStarted) change()  {}
 func (Settled) change()       {}
 func (Lease) change()         {}
 func (TransferAsked) change() {}
+func (PeerGone) change()      {}
 func (StartRefused) change()  {}
 func (Problem) change()       {}
 
