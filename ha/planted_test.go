@@ -42,6 +42,7 @@ var hunted = []struct {
 	{"preferred", preferred},
 	{"mixed timing", func(seed uint64) *simCluster { return mixedTiming(seed, false) }},
 	{"mixed timing with a restart", func(seed uint64) *simCluster { return mixedTiming(seed, true) }},
+	{"calm timing", calmTiming},
 	{"readers", readers},
 	{"callers", callers},
 	{"reshaped", reshaped},
