@@ -4,6 +4,8 @@ import (
 	"errors"
 	"testing"
 	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
 )
 
 // alone is a cluster of one, stepped by hand.
@@ -68,5 +70,31 @@ func TestG4_NoProposalWithoutLease(t *testing.T) {
 	a.step(now, Tick{})
 	if err := propose(now); err != nil {
 		t.Errorf("under a new lease: %v", err)
+	}
+}
+
+// TestRide: the start of an epoch travels with messages of this term only that it follows on directly.
+func TestRide(t *testing.T) {
+	message := func(typ raftpb.MessageType, term uint64, indexes ...uint64) *raftpb.Message {
+		m := &raftpb.Message{Type: typ.Enum(), Term: new(term)}
+		for _, i := range indexes {
+			m.Entries = append(m.Entries, &raftpb.Entry{Index: new(i), Term: new(term)})
+		}
+		return m
+	}
+	all := []*raftpb.Message{
+		message(raftpb.MsgApp, 5, 7, 8), message(raftpb.MsgApp, 5, 6, 7), message(raftpb.MsgApp, 5), message(raftpb.MsgApp, 4, 8),
+		message(raftpb.MsgHeartbeat, 5),
+	}
+	first := all[0].Entries
+	c := &Core{seen: seen{term: 5}, eff: Effects{Send: all}}
+	c.ride([]*raftpb.Entry{{Index: new(uint64(9)), Term: new(uint64(5))}})
+	for i, want := range []int{3, 2, 0, 1, 0} {
+		if have := len(all[i].Entries); have != want {
+			t.Errorf("message %d has %d entries, want %d", i, have, want)
+		}
+	}
+	if all[0].Entries[2].GetIndex() != 9 || len(first) != 2 {
+		t.Errorf("the first message has %v", all[0].Entries)
 	}
 }
