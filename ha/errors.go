@@ -57,7 +57,7 @@ var (
 	// ErrNoSuccessor is returned by Become when no other member is alive and caught up, so that there
 	// is nobody to hand the role to. The role stays where it is. An *[ObstacleError] with it says what is in the way of each.
 	ErrNoSuccessor = errors.New("baton: no other member is alive and caught up")
-	// ErrNotHandedOver is returned by Become when the other member did not take over in time. This
+	// ErrNotHandedOver is returned by Become when the other member did not take over in time, or has left meanwhile. This
 	// member goes on, in a new epoch.
 	ErrNotHandedOver = errors.New("baton: the other member did not take over")
 	// ErrMembers is returned, wrapped, by Open when the directory is a member's of a new cluster that has not begun yet, and Config.Members
