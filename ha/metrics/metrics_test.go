@@ -28,6 +28,9 @@ func TestTable(t *testing.T) {
 What package [ha/metrics](../ha/metrics) shows of a member to Prometheus. Base units; counters begin at 0 with ` + "`ha.Open`" + `. Histograms have exponential buckets (native
 histograms) and, for whoever does not collect those, a few of fixed bounds.
 
+All is counted anyway, and nothing more is done between two scrapes. A scrape takes 1.2 ms of a processor, on both sides of it together
+(` + "`cd benchmarks && go test -run '^$' -bench Scrape`" + `): once a second that is 0.06 % of two processors, and 0.2 % where three members in one process are scraped.
+
 | Name | Kind | Labels | What it is |
 |---|---|---|---|
 `)
