@@ -114,7 +114,8 @@ func rows() []row {
 			{"Bytes written by clients", "Bps", "In batches.", []query{{`sum(rate(baton_batch_bytes_sum{JOB}[$__rate_interval]))`, "bytes"}}, lines},
 			{"Waiting", "none", "Inside the members, by for whom.", []query{{`sum by (for) (baton_queue{JOB})`, "{{for}}"}}, lines},
 			{"Waiting, in bytes", "bytes", "Of records whose fate is not known yet, and of entries for the loop.", []query{{`sum(baton_appending_bytes{JOB})`, "appending"}, {`max by (instance) (baton_inbox_bytes{JOB})`, "inbox of {{instance}}"}}, lines},
-			{"Readers, and clients", "none", "Subscribers in the programs, and sessions of clients.", []query{{`sum(baton_subscribers{JOB})`, "subscribers"}, {`sum(baton_client_sessions{JOB})`, "sessions"}}, lines},
+			{"Calls", "ops", "By how they ended; not_active: for a member that sent them on.", []query{{`sum by (outcome) (rate(baton_calls_total{JOB}[$__rate_interval]))`, "{{outcome}}"}}, lines},
+			{"Readers, and clients", "none", "Subscribers in the programs, and of clients the sessions, those that call, and those that read.", []query{{`sum(baton_subscribers{JOB})`, "subscribers"}, {`sum(baton_client_sessions{JOB})`, "sessions"}, {`sum(baton_callers{JOB})`, "callers"}, {`sum(baton_tails{JOB})`, "tails"}}, lines},
 		}},
 		{"The disks", []panel{
 			{"Time of a write", "s", "Until a write to the log was durable.", quantiles("baton_disk_write_seconds", "instance", "{{instance}}", "0.99"), lines},
