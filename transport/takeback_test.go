@@ -112,7 +112,7 @@ func TestExpiredGoesOn(t *testing.T) {
 	}
 }
 
-// The callbacks of a tls.Config are asked again, too.
+// The callbacks of a tls.Config are asked again, too, and the errors that they return in the call only.
 func TestCallbacksTakeBack(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
@@ -122,7 +122,7 @@ func TestCallbacksTakeBack(t *testing.T) {
 				if len(s.VerifiedChains) == 0 {
 					t.Error("VerifyConnection: no chains")
 				}
-				return errors.New("no")
+				return new(jealous)
 			}
 		},
 		"VerifyPeerCertificate": func(c *tls.Config) {
@@ -130,7 +130,7 @@ func TestCallbacksTakeBack(t *testing.T) {
 				if len(raw) == 0 || len(chains) == 0 {
 					t.Errorf("VerifyPeerCertificate: %d, %d", len(raw), len(chains))
 				}
-				return errors.New("no")
+				return new(jealous)
 			}
 		},
 	} {

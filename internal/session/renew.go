@@ -119,7 +119,7 @@ func (e *Endpoint) judgeAgain(ctx context.Context, cfg *tls.Config, l *Link, g *
 				}
 			}
 			c.TLS = &state
-			return struct{}{}, err
+			return struct{}{}, inWords(err)
 		})
 		if err != nil {
 			return err
