@@ -111,6 +111,7 @@ func (n *Node) answerReads(ctx context.Context, st *transport.Stream) error {
 		if err != nil {
 			code = readNotLeader
 		}
+		n.log.TellCommitted() // who has asked waits until it knows it, too
 		if err := st.Send(binary.BigEndian.AppendUint64(append(question, code), index)); err != nil {
 			return nil
 		}

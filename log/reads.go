@@ -32,6 +32,14 @@ func (l *Log) ReadIndex(ctx context.Context) (uint64, error) {
 // leads, and nobody else can. It costs a short lock. false: it is not known at this moment, and ReadIndex waits for it.
 func (l *Log) Committed() (index uint64, ok bool) { return l.committed() }
 
+// TellCommitted has this member, if it leads, tell the others what is committed, which is otherwise said with the next batch where one is expected
+// at any moment: somebody waits for it on another member. It does not block.
+func (l *Log) TellCommitted() {
+	if l.tells.Load() {
+		l.Post(core.Tell{})
+	}
+}
+
 // A reading waits for the answer to one read: it has room for it.
 type reading chan core.ReadDone
 

@@ -28,6 +28,7 @@ type driver struct {
 	desk    desk
 	applied progressMark // the last record that the state machine was given
 	held    atomic.Bool  // more is known to be committed than the store's position says
+	tells   atomic.Bool  // others are yet to be told what is committed
 	heard   atomic.Int64 // when the leader last showed that it is alive
 	rate    atomic.Int64 // of snapshots that are sent
 
@@ -158,6 +159,9 @@ func (d *driver) step(now time.Duration, events []Mail) error {
 		}
 		if d.core.Underway() < underway { // before anybody learns it, and appends again
 			d.crowd.saw(underway + d.gather.size(anySize))
+		}
+		if tells := d.core.Tells(); tells != d.tells.Load() { // before anybody here can see what is committed
+			d.tells.Store(tells)
 		}
 		d.store.Stepped(d.core, eff)
 		if held := !d.core.Moved(); held != d.held.Load() { // before anything leaves

@@ -63,6 +63,7 @@ type Core struct {
 	snapshots snapshots
 	yielding  yielding         // how fast those are sent
 	reads     reads            // asked of this member
+	tidings   tidings          // of what is committed, if this member leads
 	told      Heard            // by the leader
 	flows     map[uint64]*flow // old entries to members that lag, if this member leads
 
@@ -158,7 +159,7 @@ func (c *Core) Pinned() uint64 { return c.snapshots.pinned }
 // Deadline is when the core wants its next Tick.
 func (c *Core) Deadline() time.Duration {
 	if c.state == raft.StateLeader {
-		return min(c.lease.beatAt, c.starving.wakeAt, c.shelf.releaseAt)
+		return min(c.lease.beatAt, c.starving.wakeAt, c.shelf.releaseAt, c.tidings.due())
 	}
 	return min(c.voter.electAt, c.starving.wakeAt)
 }
@@ -204,6 +205,9 @@ func (c *Core) step(now time.Duration, events []Event) (err error) {
 	if err := c.drain(now); err != nil {
 		return err
 	}
+	if now >= c.tidings.due() {
+		c.tell()
+	}
 	c.renew(now)
 	c.answerReads(now)
 	c.tidy()
@@ -243,6 +247,8 @@ func (c *Core) handle(now time.Duration, ev Event) error {
 		return c.written(now, ev.Write)
 	case Writing:
 		c.stall.writing(now)
+	case Tell:
+		c.tidings.until = now
 	case Doubt:
 		c.doubt(now, ev.By)
 	case Fetched:
@@ -288,6 +294,7 @@ func (c *Core) look(now time.Duration) {
 	}
 	if was {
 		c.endReads(ErrNotLeader) // of this leadership
+		c.tidings.forget()
 	}
 	if st.RaftState == raft.StateCandidate {
 		c.voter.polled(now, len(c.members.voters.all()))

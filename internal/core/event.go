@@ -59,6 +59,8 @@ type (
 	// DiskOut says whether this member's disk has room only for what keeps the cluster alive: votes and epochs.
 	// Then it takes no records from the leader, and lags.
 	DiskOut struct{ Out bool }
+	// Tell lets the leader tell the others at once what is committed, where that was to wait for the next batch.
+	Tell struct{}
 	// Want says that this member, an arbiter, wants the leader's checkpoint, if that is at a raft index or a later one; 0: no more.
 	Want struct{ From uint64 }
 	// SnapshotSent says how sending a snapshot ended, that of the message. It may come late, after another
@@ -78,6 +80,7 @@ func (Propose) event()      {}
 func (StartEpoch) event()   {}
 func (Written) event()      {}
 func (Writing) event()      {}
+func (Tell) event()         {}
 func (Fetched) event()      {}
 func (Applied) event()      {}
 func (Doubt) event()        {}
@@ -99,6 +102,7 @@ func (Propose) Mail()      {}
 func (StartEpoch) Mail()   {}
 func (Written) Mail()      {}
 func (Writing) Mail()      {}
+func (Tell) Mail()         {}
 func (Fetched) Mail()      {}
 func (Applied) Mail()      {}
 func (Doubt) Mail()        {}

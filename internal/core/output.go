@@ -75,6 +75,12 @@ func (c *Core) sound(m *raftpb.Message) bool {
 // send finishes a message with its stamp and hands it out.
 func (c *Core) send(now time.Duration, m *raftpb.Message) {
 	switch m.GetType() {
+	case raftpb.MsgApp:
+		c.tidings.overtaken(m)
+		if len(m.GetEntries()) == 0 && c.pace.follows() {
+			c.tidings.hold(m, now+c.pace.soon())
+			return
+		}
 	case raftpb.MsgHeartbeat:
 		if c.state != raft.StateLeader {
 			return // it has just given way

@@ -18,6 +18,7 @@ type pace struct {
 	commitTime time.Duration // of its batches
 
 	committedAt time.Duration // when the last one was; 0: none
+	gap         time.Duration // between a commit after which none was under way and the next one proposed, on average; 0: not known
 	strain      yield.Strain  // whether they take longer than where no member lags
 }
 
@@ -38,7 +39,29 @@ const slowNetwork = 4
 const maxPatience = 5 * time.Millisecond
 
 // begin takes note of a batch that was proposed.
-func (p *pace) begin(b *Batch) { p.count(b, 1) }
+func (p *pace) begin(now time.Duration, b *Batch) {
+	if p.batches == 0 && p.committedAt != 0 {
+		p.gapped(min(now-p.committedAt, longestGap*p.soon()))
+	}
+	p.count(b, 1)
+}
+
+// gapped takes the time between two batches.
+func (p *pace) gapped(gap time.Duration) {
+	if gap = max(gap, 1); p.gap == 0 {
+		p.gap = gap
+	}
+	smooth(&p.gap, gap)
+}
+
+// longestGap is how many times the longest that is soon a gap counts at most, so that a pause is soon forgotten.
+const longestGap = 4
+
+// soon is within what time after a commit the next batch is taken to follow it: it is proposed by those who were answered.
+func (p *pace) soon() time.Duration { return min(2*p.commitTime, maxPatience) }
+
+// follows reports whether the next batch is likely to follow soon.
+func (p *pace) follows() bool { return p.gap != 0 && p.gap < p.soon() }
 
 // end takes note of one that is committed, or never will be.
 func (p *pace) end(b *Batch) { p.count(b, -1) }
@@ -58,6 +81,9 @@ func (p *pace) wrote(took time.Duration) { smooth(&p.writeTime, took) }
 func (p *pace) committed(now, took time.Duration, calm bool) {
 	smooth(&p.commitTime, took)
 	p.committedAt = now
+	if p.batches > 0 {
+		p.gapped(0)
+	}
 	p.strain.Took(took, calm)
 }
 

@@ -193,12 +193,13 @@ var parts = map[string]func() func(l line) (answer string, ok bool){
 	},
 	"pace": func() func(line) (string, bool) {
 		var p pace
+		var now time.Duration
 		batch := func(l line) *Batch { return &Batch{size: l.size("size")} }
 		return func(l line) (string, bool) {
 			switch l.d.Cmd {
 			case "begin":
 				for range max(1, l.number("times")) {
-					p.begin(batch(l))
+					p.begin(0, batch(l))
 				}
 			case "end":
 				for range max(1, l.number("times")) {
@@ -211,6 +212,15 @@ var parts = map[string]func() func(l line) (answer string, ok bool){
 					p.committed(0, l.time("commit"), true)
 				}
 				return fmt.Sprintf("patience %v", p.patience().Round(100*time.Microsecond)), true
+			case "batches":
+				for range l.number("times") {
+					now += l.time("gap")
+					p.begin(now, batch(l))
+					now += l.time("commit")
+					p.end(batch(l))
+					p.committed(now, l.time("commit"), true)
+				}
+				return fmt.Sprintf("another follows soon: %v", p.follows()), true
 			case "room":
 				idle := l.d.HasArg("idle")
 				return fmt.Sprintf("for a small batch: %v, for a full one: %v", p.room(1000, idle), p.room(FullBatch, idle)), true

@@ -30,7 +30,7 @@ func (c *Core) propose(now time.Duration, b *Batch) {
 		return
 	}
 	c.fate.propose(now, b)
-	c.pace.begin(b)
+	c.pace.begin(now, b)
 	if b.Size() > MaxSync {
 		c.starving.large(now)
 	}

@@ -35,6 +35,8 @@ import (
 //	doubt of=a by=1s      the wall clock of a has got ahead of the lease's
 //	newcomer name=d       a process that has the first list of the members, and is not on it
 //	change by=a [put=(d-observer,e-voter)] [remove=(b)]   asks the leader for other members
+//	load of=a commit=10ms gap=1ms   from now on a takes its batches to be committed in such a time, and to follow one another so
+//	tell to=a             somebody waits for what a knows to be committed
 //	show of=a             what a believes
 //
 // Every command may have show=(messages,heartbeats,writes), to show those, too.
@@ -263,6 +265,11 @@ func (s *stage) play(d *datadriven.TestData) {
 		by.step(Reconfigure{&Reconfiguration{Change: c}})
 	case "doubt":
 		who("of").step(Doubt{By: s.duration(s.arg(d, "by"))})
+	case "load":
+		p := &who("of").core.pace
+		p.commitTime, p.gap = s.duration(s.arg(d, "commit")), s.duration(s.arg(d, "gap"))
+	case "tell":
+		who("to").step(Tell{})
 	case "show":
 		who("of").show()
 	default:
