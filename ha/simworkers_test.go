@@ -34,8 +34,9 @@ func (m *simMember) persisted() {
 		for _, msg := range w.Send {
 			m.c.carry(m, msg)
 		}
-		m.post(core.Written{Write: w})
 	}
+	m.loop.Written(m.writing)
+	m.rouse()
 	clear(m.writing)
 	m.writing, m.written = nil, m.writing[:0]
 	m.write()
@@ -111,7 +112,7 @@ func (m *simMember) applied() {
 	m.answer()
 	m.readOn()
 	m.answerCalls()
-	m.post(core.Applied{Apply: a})
+	m.rouse()
 	m.apply()
 }
 

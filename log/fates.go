@@ -59,7 +59,9 @@ func (g *gathered) settled(b *pending, err error) {
 // underWay is how many records of proposed batches have no fate yet.
 func (d *driver) underWay() (records uint64) {
 	for b := range d.flying {
-		records += uint64(b.Count)
+		if p, ok := b.Waiter.(*pending); !ok || !p.settled.Load() { // else the loop was not told yet
+			records += uint64(b.Count)
+		}
 	}
 	return records
 }

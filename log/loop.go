@@ -101,8 +101,14 @@ type inbox struct {
 	err    error
 }
 
-// post adds an event. One that brings bytes waits while the inbox is full.
+// post adds an event, and wakes the loop. One that brings bytes waits while the inbox is full.
 func (b *inbox) post(event Mail, bytes int) {
+	b.leave(event, bytes)
+	token(b.wake)
+}
+
+// leave is post without waking the loop.
+func (b *inbox) leave(event Mail, bytes int) {
 	freshly(bytes)
 	b.mu.Lock()
 	for bytes > 0 && b.bytes > b.limit && !b.closed {
@@ -122,7 +128,6 @@ func (b *inbox) post(event Mail, bytes int) {
 	if bytes > 0 && again {
 		token(b.drained)
 	}
-	token(b.wake)
 }
 
 // freshly is called before the inbox's lock is taken by a goroutine that has just worked on so many bytes. Its time
@@ -132,19 +137,6 @@ func freshly(bytes int) {
 	if bytes >= FullBatch {
 		runtime.Gosched()
 	}
-}
-
-// answer posts that writes are durable.
-func (b *inbox) answer(writes []*core.Write) {
-	for _, w := range writes {
-		freshly(w.Bytes)
-	}
-	b.mu.Lock()
-	for _, w := range writes {
-		b.events = append(b.events, core.Written{Write: w})
-	}
-	b.mu.Unlock()
-	token(b.wake)
 }
 
 // take returns all events. The slice is valid until the next take.

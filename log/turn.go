@@ -250,15 +250,19 @@ func (l *Loop) Append(epoch uint64, records ...[]byte) (Appended, error) {
 }
 
 // Applied takes note of an apply, and settles the appends of this member that it is the fate of, with the state machine's answers to its records, nil if
-// it gives none.
+// it gives none. The loop is told.
 func (l *Loop) Applied(a *core.Apply, given [][]byte) error {
 	if err := l.d.desk.applied(a, given); err != nil {
 		return err
 	}
 	l.d.applied.move(a.Position.Index)
 	settle(a, given, given != nil)
+	l.d.done(core.Applied{Apply: a}, a.Patient)
 	return nil
 }
+
+// Written says that writes are durable.
+func (l *Loop) Written(writes []*core.Write) { l.d.answer(writes) }
 
 // Restore goes on from what a checkpoint says of sessions.
 func (l *Loop) Restore(snap *raftpb.Snapshot) error { return l.d.desk.restore(snap) }
@@ -271,7 +275,10 @@ func (l *Loop) OpenSession(epoch uint64) (core.SessionID, error) { return l.d.de
 
 // AppendOnce is [Log.AppendOnce].
 func (l *Loop) AppendOnce(epoch uint64, id core.RequestID, records ...[]byte) (Appended, error) {
-	at, known, err := l.d.ask(epoch, id, records)
+	at, first, known, err := l.d.desk.append(&l.d.gather, epoch, id, records)
+	if first {
+		l.d.inbox.poke()
+	}
 	return Appended{at.b, at.at, at.count, known}, err
 }
 

@@ -40,7 +40,7 @@ func (l *Log) runWriter() {
 				send = append(send, w.Send...)
 			}
 			l.net.Send(send) // from here, not by way of the loop: a leader waits for it
-			l.inbox.answer(writes[:n])
+			l.answer(writes[:n])
 			writes = writes[n:]
 		}
 	}
@@ -96,7 +96,7 @@ func (l *Log) runApplier() {
 			}
 			l.counts.applyTime.Observe(int64(time.Since(began)))
 			settle(a, answers, l.answerer != nil) // from here, not by way of the loop: the appenders wait for it
-			l.Post(core.Applied{Apply: a})
+			l.done(core.Applied{Apply: a}, a.Patient)
 		}
 	}
 }

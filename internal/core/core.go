@@ -244,7 +244,7 @@ func (c *Core) handle(now time.Duration, ev Event) error {
 	case StartEpoch:
 		c.startEpoch(ev)
 	case Written:
-		return c.written(now, ev.Write)
+		return c.written(now, ev)
 	case Writing:
 		c.stall.writing(now)
 	case Tell:

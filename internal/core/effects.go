@@ -49,6 +49,10 @@ type Write struct {
 	Send  []*raftpb.Message // to the other members, once it is durable
 	Bytes int               // of the entries
 
+	// Patient: nothing follows from it at once, so that its [Written] may wait until the core is stepped for another reason, unless
+	// something that is committed was not handed out yet ([Core.Moved]).
+	Patient bool
+
 	responses []*raftpb.Message // to be stepped once it is durable
 	issued    time.Duration
 
@@ -72,6 +76,7 @@ type Apply struct {
 	Position Position        // after it
 	Term     uint64          // of the raft entry at Position
 	Batches  []*Batch        // of this member, accepted in it
+	Patient  bool            // as that of a Write
 
 	requests  bool    // some records belong to requests
 	epochs    []Epoch // started in it

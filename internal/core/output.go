@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -112,6 +113,7 @@ func (c *Core) send(now time.Duration, m *raftpb.Message) {
 func (c *Core) write(now time.Duration, m *raftpb.Message) {
 	w := &Write{Entries: m.GetEntries(), Snapshot: m.GetSnapshot(), issued: now}
 	w.Send, w.responses = w.send1[:0], w.own1[:0]
+	w.Patient = c.state == raft.StateFollower && w.Snapshot == nil // what it has written counts for others
 	for _, e := range w.Entries {
 		w.Bytes += len(e.GetData())
 	}
@@ -164,11 +166,12 @@ func willVote(m *raftpb.Message) bool {
 }
 
 // written steps what had to wait for a write.
-func (c *Core) written(now time.Duration, w *Write) error {
-	if err := c.stall.written(now, w); err != nil {
+func (c *Core) written(now time.Duration, ev Written) error {
+	w, at := ev.Write, cmp.Or(ev.At, now)
+	if err := c.stall.written(at, w); err != nil {
 		return err
 	}
-	c.pace.wrote(now - w.issued)
+	c.pace.wrote(at - w.issued)
 	if len(w.Entries) > 0 {
 		c.shelf.wrote()
 	}

@@ -87,7 +87,7 @@ func (c *Core) ride(entries []*raftpb.Entry) {
 
 // commit moves over committed entries and hands out what they hold.
 func (c *Core) commit(now time.Duration, m *raftpb.Message) error {
-	a := &Apply{responses: m.GetResponses()}
+	a := &Apply{responses: m.GetResponses(), Patient: true}
 	a.Accepted, a.Batches = a.accepted1[:0], a.batches1[:0]
 	for _, e := range m.GetEntries() {
 		epochs := c.pos.Epoch().Epoch
@@ -100,6 +100,9 @@ func (c *Core) commit(now time.Duration, m *raftpb.Message) error {
 		}
 		if moved.raft != nil {
 			c.look(now)
+		}
+		if moved.Count == 0 { // an epoch, members: something may follow from it
+			a.Patient = false
 		}
 		a.Bytes += len(e.GetData())
 		a.Term = e.GetTerm()

@@ -44,6 +44,7 @@ func (s *stall) written(now time.Duration, w *Write) error {
 		return errors.New("baton: writes answered out of order") // a driver's bug
 	}
 	s.writes[0], s.writes = nil, s.writes[1:]
+	now = max(now, s.writtenAt) // a pause of the process may have moved that
 	s.slowest.note(now, now-s.writtenAt, slowestFor*s.election)
 	s.writtenAt = now
 	return nil
