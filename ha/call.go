@@ -130,7 +130,11 @@ type ownLine struct {
 }
 
 // Send implements [wire.Line].
-func (l *ownLine) Send(q wire.Request) { l.desk.take(q) }
+func (l *ownLine) Send(q wire.Request) {
+	if l.desk.take(q) {
+		l.desk.rouse()
+	}
+}
 
 // Close implements [wire.Line].
 func (l *ownLine) Close() {

@@ -33,7 +33,11 @@ func (n *Node) serveCalls(ctx context.Context, st *transport.Stream) error {
 	serving.Go(func() { d.complete(ctx) })
 	serving.Go(func() { _ = replies.Run() })
 	in := callReader{n: n, st: st, messages: wire.NewMessages(st, wire.CallHead+wire.MaxCall), outside: outside}
-	for {
+	for rouse := false; ; {
+		if rouse && !in.messages.Waits() { // the last of those that have come together
+			d.rouse()
+			rouse = false
+		}
 		replies.Room()
 		q, done, err := in.next(ctx)
 		switch {
@@ -44,7 +48,7 @@ func (n *Node) serveCalls(ctx context.Context, st *transport.Stream) error {
 		case err != nil:
 			return nil
 		default:
-			d.take(q)
+			rouse = d.take(q) || rouse
 		}
 		done()
 	}

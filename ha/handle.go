@@ -107,13 +107,14 @@ func (n *Node) newDesk(from string, role Role, put func([]wire.Reply)) *callDesk
 	return &callDesk{n: n, from: from, role: role, put: put, wake: make(chan struct{}, 1)}
 }
 
-// take takes a request, whose data are the caller's again when it returns. It does not block.
-func (d *callDesk) take(q wire.Request) {
+// take takes a request, whose data are the caller's again when it returns. It does not block. When rouse is true, d.rouse is to be called, once for
+// all that are taken at the same moment.
+func (d *callDesk) take(q wire.Request) (rouse bool) {
 	n := d.n
 	t := n.tenure.Load()
 	if t == nil || n.cfg.Handle != nil && n.left(t, n.clock()) <= 0 { // the log looks itself, once for all records of a batch
 		d.answer(q.Tag, nil, n.notActive())
-		return
+		return false
 	}
 	id := RequestID{Session: log.SessionID(q.Session), Number: q.Number, Done: q.Done}
 	switch {
@@ -123,19 +124,23 @@ func (d *callDesk) take(q wire.Request) {
 	case n.cfg.Handle != nil:
 		d.handle(t, id, q)
 	default:
-		p, err := n.log.AppendOnce(t.token.Epoch, id, q.Data)
+		p, first, err := n.log.GatherOnce(t.token.Epoch, id, q.Data)
 		if err != nil {
 			d.answer(q.Tag, nil, err)
-			return
+			return false
 		}
 		d.mu.Lock()
-		first := len(d.queue) == 0
+		rouse = first || len(d.queue) == 0
 		d.queue = append(d.queue, pendingCall{q.Tag, p})
 		d.mu.Unlock()
-		if first {
-			poke(d.wake)
-		}
 	}
+	return rouse
+}
+
+// rouse wakes those who are to go on with what was taken.
+func (d *callDesk) rouse() {
+	d.n.log.Wake()
+	poke(d.wake)
 }
 
 // complete answers what was appended, in that order, until ctx ends: all at once whose fate is known by then.

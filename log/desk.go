@@ -187,22 +187,34 @@ func (l *Log) OpenSession(epoch uint64) (SessionID, error) { return l.desk.open(
 // appended, and what is returned is the fate of that one. An error that matches [ErrSessionExpired] means that it is not known, and
 // will not be known, whether it was.
 func (l *Log) AppendOnce(epoch uint64, id RequestID, records ...[]byte) (Pending, error) {
-	p, err := l.beginOnce(epoch, id, records)
-	if err != nil {
-		l.counts.outcome(err)
+	p, first, err := l.GatherOnce(epoch, id, records...)
+	if first {
+		l.Wake()
 	}
 	return p, err
 }
 
-func (l *Log) beginOnce(epoch uint64, id RequestID, records [][]byte) (Pending, error) {
+// GatherOnce is AppendOnce for whoever is about to append more: where first is true, [Log.Wake] is to be called after that.
+func (l *Log) GatherOnce(epoch uint64, id RequestID, records ...[]byte) (p Pending, first bool, err error) {
+	p, first, err = l.beginOnce(epoch, id, records)
+	if err != nil {
+		l.counts.outcome(err)
+	}
+	return p, first, err
+}
+
+// Wake has what was gathered looked at.
+func (l *Log) Wake() { l.inbox.poke() }
+
+func (l *Log) beginOnce(epoch uint64, id RequestID, records [][]byte) (p Pending, first bool, err error) {
 	if err := l.fits(records); err != nil {
-		return Pending{}, err
+		return p, false, err
 	}
 	if l.reentrant() {
-		return Pending{}, ErrReentrant
+		return p, false, ErrReentrant
 	}
-	at, known, err := l.ask(epoch, id, records)
-	return Pending{log: l, b: at.b, at: at.at, count: at.count, known: known}, err
+	at, first, known, err := l.desk.append(&l.gather, epoch, id, records)
+	return Pending{log: l, b: at.b, at: at.at, count: at.count, known: known}, first, err
 }
 
 // Known returns what became of a request, if it has taken effect and everything before the epoch is applied here, which must be the one in force.
@@ -213,15 +225,6 @@ func (l *Log) Known(epoch uint64, id RequestID) (r Result, known bool, err error
 	}
 	r, err = resultOf(&out)
 	return r, true, err
-}
-
-// ask gives a request to the desk.
-func (d *driver) ask(epoch uint64, id core.RequestID, records [][]byte) (at place, known *core.Outcome, err error) {
-	at, first, known, err := d.desk.append(&d.gather, epoch, id, records)
-	if first {
-		d.inbox.poke()
-	}
-	return at, known, err
 }
 
 // resultOf is what the append of a request gets that had taken effect before.
