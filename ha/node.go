@@ -280,7 +280,11 @@ func (n *Node) open(begin beginning) (err error) {
 		<-n.ended
 		cancel()
 	})
-	n.cfg.Logger.Info("opened", "member", n.cfg.Name, "dir", n.cfg.Dir, "addr", n.self.Addr, "epoch", epoch.Epoch)
+	opened := []any{"member", n.cfg.Name, "dir", n.cfg.Dir, "addr", n.self.Addr}
+	if epoch.Epoch != 0 { // what is not in a checkpoint is learned from the log
+		opened = append(opened, "epoch", epoch.Epoch)
+	}
+	n.cfg.Logger.Info("opened", opened...)
 	n.log.Start(group)
 	n.disk.Watch(storage.Watch{Space: n.space, Lost: n.directoryLost})
 	n.log.Post(wake{})
