@@ -3,6 +3,7 @@ package session
 import (
 	"fmt"
 	"io"
+	"runtime"
 )
 
 // A sealed frame carries data that has a checksum of its own, which was made where the data was and is verified where it is used: two more
@@ -63,6 +64,9 @@ func (m *Mux) sealed(st *Stream, f Frame) error {
 		}
 	}
 	r := m.l.r
+	if len(st.wanted(n)) == 0 {
+		runtime.Gosched() // who reads may have been woken by what stands before, and be about to say where it wants the rest
+	}
 	for n > 0 {
 		var b []byte
 		if r.empty() {
