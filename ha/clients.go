@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/baton-ha/baton/internal/moment"
 	"github.com/baton-ha/baton/internal/wire"
 	"github.com/baton-ha/baton/log"
 	"github.com/baton-ha/baton/transport"
@@ -66,7 +67,7 @@ func (n *Node) cluster() *wire.Cluster {
 
 // tellCluster tells a client who there is, at once and whenever that changes.
 func (n *Node) tellCluster(ctx context.Context, st *transport.Stream) error {
-	look := time.NewTicker(n.cfg.ElectionTimeout) // for what is heard of others
+	look := moment.NewTicker(n.cfg.ElectionTimeout) // for what is heard of others
 	defer look.Stop()
 	var told []byte
 	for {
@@ -208,7 +209,7 @@ func (t *tail) sendRecords(records []Entry) error {
 
 // watchTail ends a tail that has everything from a member that does not get on, and one whose client does not take what it is sent.
 func (n *Node) watchTail(ctx context.Context, end context.CancelCauseFunc, t *tail) {
-	look := time.NewTicker(n.cfg.ElectionTimeout)
+	look := moment.NewTicker(n.cfg.ElectionTimeout)
 	defer look.Stop()
 	var sends, sent uint64 // at the last look
 	for lost, slow := 0, 0; lost < lostTouch; {

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
+	"github.com/baton-ha/baton/internal/moment"
 	"github.com/baton-ha/baton/internal/wire"
 	"github.com/baton-ha/baton/log"
 	"github.com/baton-ha/baton/transport"
@@ -101,6 +101,8 @@ const problemHeal = "heal"
 // mend lets members that wait for it take the places of what they were, as long as this member leads.
 func (n *Node) mend(ctx context.Context) {
 	told := make(map[string]bool)
+	look := moment.NewTicker(n.seekPause())
+	defer look.Stop()
 	for {
 		waiting := make(map[string]bool)
 		for _, w := range n.expected() {
@@ -120,7 +122,7 @@ func (n *Node) mend(ctx context.Context) {
 		}
 		told = waiting
 		select {
-		case <-time.After(n.seekPause()):
+		case <-look.C:
 		case <-n.arrived:
 		case <-ctx.Done():
 			return

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/baton-ha/baton/internal/moment"
 )
 
 // This file calls Config.Health. What follows from it is the role machine's (sick.go).
@@ -33,7 +35,7 @@ func (n *Node) strikes() int {
 
 // watchHealth checks this member's health until it has ended. No check begins before the last has returned.
 func (n *Node) watchHealth() {
-	interval := time.NewTicker(n.cfg.HealthInterval)
+	interval := moment.NewTicker(n.cfg.HealthInterval)
 	defer interval.Stop()
 	for !n.hasEnded() {
 		n.checkHealth(interval.C)
@@ -45,7 +47,7 @@ func (n *Node) watchHealth() {
 }
 
 // checkHealth checks once and waits for the check to return. One that takes too long has failed, and fails again with each tick.
-func (n *Node) checkHealth(tick <-chan time.Time) {
+func (n *Node) checkHealth(tick <-chan struct{}) {
 	parent, cancel := context.WithCancel(context.WithValue(context.Background(), nodeKey{}, n))
 	defer cancel()
 	ctx, end := context.WithTimeoutCause(parent, n.cfg.HealthTimeout, errHealthTimeout)
@@ -57,7 +59,7 @@ func (n *Node) checkHealth(tick <-chan time.Time) {
 	})
 	late := ctx.Done()
 	for over := false; ; {
-		var ticks <-chan time.Time
+		var ticks <-chan struct{}
 		if over {
 			ticks = tick
 		}

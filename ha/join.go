@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/baton-ha/baton/internal/moment"
 	"github.com/baton-ha/baton/transport"
 )
 
@@ -140,12 +141,14 @@ func (n *Node) seekPause() time.Duration { return max(n.cfg.ElectionTimeout/2, 1
 // seek asks those of the configuration, and of the latest list, who they are, as long as this member has nobody to follow. Who answers says what the
 // list of the members is, knows of this one afterwards, or says that it has been removed.
 func (n *Node) seek(ctx context.Context) {
+	look := moment.NewTicker(n.seekPause())
+	defer look.Stop()
 	for {
 		if n.astray() {
 			n.askAround(ctx)
 		}
 		select {
-		case <-time.After(n.seekPause()):
+		case <-look.C:
 		case <-ctx.Done():
 			return
 		}

@@ -303,7 +303,7 @@ func (n *Node) speakOnce(ctx context.Context, to string) (last bool) {
 		return n.hasEnded()
 	}
 	defer st.Close()
-	every := time.NewTimer(moment.Next(n.cfg.ElectionTimeout))
+	every := moment.NewTicker(n.cfg.ElectionTimeout)
 	defer every.Stop()
 	for {
 		last = n.hasEnded()
@@ -329,7 +329,6 @@ func (n *Node) speakOnce(ctx context.Context, to string) (last bool) {
 			}
 			pause.Stop()
 		case <-every.C:
-			every.Reset(moment.Next(n.cfg.ElectionTimeout))
 		case <-n.ended:
 		case <-ctx.Done():
 			return true

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/baton-ha/baton/fence"
+	"github.com/baton-ha/baton/internal/moment"
 	"github.com/baton-ha/baton/internal/wire"
 	"github.com/baton-ha/baton/transport"
 )
@@ -123,7 +124,7 @@ func (n *Node) serveReport(ctx context.Context, st *transport.Stream) error {
 
 // reportStatus says how this member is, and again when that has changed, at least every ElectionTimeout.
 func (n *Node) reportStatus(ctx context.Context, follow bool, send func(any) error) error {
-	look := time.NewTicker(n.cfg.ElectionTimeout) // for what is heard of others
+	look := moment.NewTicker(n.cfg.ElectionTimeout) // for what is heard of others
 	defer look.Stop()
 	for {
 		changed := *n.changed.Load()

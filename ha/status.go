@@ -189,7 +189,7 @@ func (n *Node) stands(now time.Duration) bool {
 // watchLoop looks after the loop from beside it: it sees to it that it runs now and then, shows it as an obstacle if it
 // does not, and tells watchers when something has come to its end of which the loop has said nothing.
 func (n *Node) watchLoop() {
-	tick := time.NewTimer(moment.Next(n.cfg.ElectionTimeout / 2))
+	tick := moment.NewTicker(n.cfg.ElectionTimeout / 2)
 	defer tick.Stop()
 	var asked time.Duration // when the loop was woken last
 	var last Status
@@ -202,7 +202,6 @@ func (n *Node) watchLoop() {
 		case <-n.hurry:
 			return
 		case <-tick.C:
-			tick.Reset(moment.Next(n.cfg.ElectionTimeout / 2))
 		}
 		now := n.clock()
 		switch pulse := time.Duration(n.pulse.Load()); {

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/baton-ha/baton/internal/moment"
 	"github.com/baton-ha/baton/internal/vfs"
 )
 
@@ -45,7 +46,7 @@ func (w *WAL) Watch(c Watch) {
 		c.Every = time.Second
 	}
 	w.workers.Go(func() {
-		tick := time.NewTimer(c.Every)
+		tick := moment.NewTicker(c.Every) // of all members on a host: a directory above them all is not missed by one first, and the role handed to one that stops next
 		defer tick.Stop()
 		var said string
 		var saidAt time.Time
@@ -61,7 +62,6 @@ func (w *WAL) Watch(c Watch) {
 				}
 				c.Space(now, why)
 			}
-			tick.Reset(untilNext(time.Now(), c.Every))
 			select {
 			case <-tick.C:
 			case <-w.supply.looked:
@@ -73,12 +73,6 @@ func (w *WAL) Watch(c Watch) {
 }
 
 const sayAgain = 10 * time.Second
-
-// untilNext is how long it is until the next whole interval of the clock on the wall. All members on a host look at the same
-// moment then: a directory above them all is not missed by one first, and the role handed to one that stops next.
-func untilNext(now time.Time, every time.Duration) time.Duration {
-	return every - time.Duration(now.UnixNano())%every
-}
 
 // space tells how much room there is. What was not enough is enough only when there is somewhat more.
 func (w *WAL) space(last Space) (Space, error) {

@@ -267,7 +267,6 @@ func (t *TCP) readMessages(p *peer, l *session.Link) error {
 			desk.put(g, m, len(f.Body))
 		default:
 			taker.busy.Store(true)
-			taker.arm()
 			g.h.Receive(m)
 			taker.busy.Store(false)
 		}

@@ -21,7 +21,7 @@ import (
 const (
 	problemConnection = "connection"
 
-	takenDelay = 250 * time.Millisecond // from the first bytes to the acknowledgement, and between two, at most
+	takenDelay = 250 * time.Millisecond // from bytes to their acknowledgement, at most half as much again; between two at least half of it
 	takenSize  = 9                      // body of a taken frame
 	takenFull  = 1                      // flag: the handler has not come back
 
@@ -39,44 +39,45 @@ var errStuck = errors.New("nothing of what was sent is taken: the peer's host ma
 	"or large packets may be lost on the way (MTU)")
 
 // taker tells the sender how much its connection has taken, while something is. The reader does so itself where it has just worked and
-// it is time soon: the process would be woken once more for the timer, and so would the sender's.
+// it is time soon: the process would be woken once more for it, and so would the sender's.
 type taker struct {
-	l     *session.Link
-	base  int64        // bytes of the handshake
-	busy  atomic.Bool  // the handler has a message and has not come back
-	armed atomic.Bool  // the timer runs
-	from  atomic.Int64 // since when, in nanoseconds from begin
-	begin time.Time
-	timer *time.Timer
+	l      *session.Link
+	base   int64       // bytes of the handshake
+	busy   atomic.Bool // the handler has a message and has not come back
+	begin  time.Time
+	told   atomic.Int64
+	at     atomic.Int64 // when it was told, in nanoseconds from begin
+	ticker *moment.Ticker
 
-	mu     sync.Mutex // guards what follows, and writing
-	told   int64
+	mu     sync.Mutex // guards writing, and what follows
 	closed bool
 }
 
 // newTaker begins with what is read from now on. It is called by the connection's reader, which calls end as well.
 func newTaker(l *session.Link) *taker {
 	t := &taker{l: l, begin: time.Now()}
-	t.timer = time.AfterFunc(time.Hour, t.tell)
-	t.timer.Stop()
-	t.base = l.Count(t.arm, t.early)
+	t.base = l.Count(t.early)
+	t.ticker = moment.Every(takenDelay, func() {
+		if t.due() {
+			go t.tell()
+		}
+	})
 	return t
-}
-
-func (t *taker) arm() {
-	if !t.armed.Load() && t.armed.CompareAndSwap(false, true) {
-		t.from.Store(int64(time.Since(t.begin)))
-		t.timer.Reset(takenDelay)
-	}
 }
 
 // early is called by the reader before it waits for more.
 func (t *taker) early() {
-	if t.armed.Load() && time.Since(t.begin)-time.Duration(t.from.Load()) >= takenDelay/2 {
-		t.timer.Stop()
+	if t.due() {
 		t.tell()
 	}
 }
+
+// due reports whether there is something to tell, and was told nothing for a while.
+func (t *taker) due() bool {
+	return (t.taken() != t.told.Load() || t.busy.Load()) && time.Since(t.begin)-time.Duration(t.at.Load()) >= takenDelay/2
+}
+
+func (t *taker) taken() int64 { return t.l.Total() - t.base }
 
 func (t *taker) tell() {
 	t.mu.Lock()
@@ -84,16 +85,15 @@ func (t *taker) tell() {
 	if t.closed {
 		return
 	}
-	t.armed.Store(false) // from here on the reader arms it again
-	full, taken := t.busy.Load(), t.l.Total()-t.base
-	if taken == t.told && !full {
+	full, taken := t.busy.Load(), t.taken()
+	if taken == t.told.Load() && !full {
 		return
 	}
-	t.told = taken
+	t.told.Store(taken)
+	t.at.Store(int64(time.Since(t.begin)))
 	body := binary.BigEndian.AppendUint64(nil, uint64(taken))
 	if full {
 		body = append(body, takenFull)
-		t.arm()
 	} else {
 		body = append(body, 0)
 	}
@@ -107,7 +107,7 @@ func (t *taker) tell() {
 // end closes the connection and waits for tell.
 func (t *taker) end() {
 	t.l.Close()
-	t.timer.Stop()
+	t.ticker.Stop()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.closed = true
@@ -138,13 +138,12 @@ func (p *progress) hear(f session.Frame) error {
 func (l *lane) watch(conn *session.Link, done <-chan struct{}) (stuck bool) {
 	bound := max(2*l.timeout, minStuck)
 	look := min(bound/watchTicks, maxLook)
-	tick := time.NewTimer(moment.Next(look))
+	tick := moment.NewTicker(look)
 	defer tick.Stop()
 	var last int64
 	for quiet, looks := 0, 0; ; looks++ {
 		select {
 		case <-tick.C:
-			tick.Reset(moment.Next(look))
 		case <-done:
 			return time.Duration(quiet)*look >= min(bound/2, 2*minStuck)
 		}

@@ -53,10 +53,10 @@ func (l *Link) Next(limit int) (Frame, error) { return l.r.Next(limit) }
 // Opening reads what both sides begin with, and returns the other side's layout version.
 func (l *Link) Opening() (uint16, error) { return l.r.Opening() }
 
-// Count has read called after each read from the connection, and wait before each, from now on, by whoever reads. It returns what
-// of Total was taken by then. It must be called by the connection's reader.
-func (l *Link) Count(read, wait func()) (taken int64) {
-	l.in.read, l.in.wait = read, wait
+// Count has wait called before each read from the connection, from now on, by whoever reads. It returns what of Total was taken by
+// then. It must be called by the connection's reader.
+func (l *Link) Count(wait func()) (taken int64) {
+	l.in.wait = wait
 	return l.in.total.Load() - int64(l.r.r.Buffered())
 }
 
@@ -67,8 +67,7 @@ func (l *Link) Total() int64 { return l.in.total.Load() }
 type counter struct {
 	r     io.Reader
 	total atomic.Int64
-	read  func() // after each; nil: nobody is told
-	wait  func() // before each; likewise
+	wait  func() // before each; nil: nobody is told
 }
 
 func (c *counter) Read(b []byte) (int, error) {
@@ -78,9 +77,6 @@ func (c *counter) Read(b []byte) (int, error) {
 	n, err := c.r.Read(b)
 	if n > 0 {
 		c.total.Add(int64(n))
-		if c.read != nil {
-			c.read()
-		}
 	}
 	return n, err
 }

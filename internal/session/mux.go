@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/baton-ha/baton/internal/moment"
 )
 
 // The frames of streams. Their id is the stream's: 1, 2, 3 … in the order in which the dialler opens them; the listener opens
@@ -407,7 +409,7 @@ func (m *Mux) beginLocked() (pieces [3][]byte, n int, err error) {
 
 // write is the writer.
 func (m *Mux) write() {
-	tick := time.NewTicker(m.c.Ping)
+	tick := moment.NewTicker(m.c.Ping)
 	defer tick.Stop()
 	var heard uint64
 	for quiet := 0; ; {

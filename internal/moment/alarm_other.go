@@ -1,0 +1,5 @@
+//go:build !linux
+
+package moment
+
+func newSystemAlarm(func()) Alarm { return nil }
