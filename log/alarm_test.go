@@ -1,39 +1,58 @@
 package log
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/baton-ha/baton/internal/moment"
 )
+
+func init() { newSystemAlarm = moment.NewTimerAlarm } // most tests here have their own clock
+
+// countedAlarm says when it was set.
+type countedAlarm struct {
+	moment.Alarm
+	sets []time.Duration
+}
+
+func (a *countedAlarm) Set(in time.Duration) {
+	a.sets = append(a.sets, in)
+	a.Alarm.Set(in)
+}
 
 func TestAlarm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a, wake, begin := newAlarm(), make(chan struct{}, 1), time.Now()
-		defer a.stop()
-		sleep := func(at, until time.Duration) {
-			t.Helper()
-			a.sleep(wake, at, at-time.Since(begin))
-			if got := time.Since(begin); got != until {
-				t.Fatalf("woken at %v, not at %v", got, until)
+		wake := make(chan struct{}, 1)
+		a, begin := newAlarm(wake), time.Now()
+		defer a.Close()
+		counted := &countedAlarm{Alarm: a.Alarm}
+		a.Alarm = counted
+		const ms = time.Millisecond
+		for _, test := range []struct{ mail, at, until, set time.Duration }{ // mail comes before it sleeps until a time; then it is woken, having set the alarm
+			{0, 10, 10, 10},
+			{15, 30, 15, 20},
+			{17, 30, 17, 0}, // it is right
+			{0, 20, 20, 3},  // sooner
+			{0, 40, 40, 20}, // later
+			{41, 60, 41, 20},
+			{0, 60, 60, 0},
+			{0, 61, 61, 1},
+			{0, 61, 62, 1}, // it has rung, by a clock that is ahead of the loop's
+		} {
+			if test.mail != 0 {
+				time.AfterFunc(test.mail*ms-time.Since(begin), func() { token(wake) })
+			}
+			counted.sets = nil
+			a.sleep(wake, test.at*ms, max(1*ms, test.at*ms-time.Since(begin)))
+			var sets []time.Duration
+			if test.set != 0 {
+				sets = append(sets, test.set*ms)
+			}
+			if got := time.Since(begin); got != test.until*ms || !slices.Equal(counted.sets, sets) {
+				t.Fatalf("%v: woken at %v, having set the alarm in %v", test, got, counted.sets)
 			}
 		}
-		const ms = time.Millisecond
-		sleep(10*ms, 10*ms)
-		time.AfterFunc(5*ms, func() { wake <- struct{}{} })
-		sleep(30*ms, 15*ms)
-		left := a.timer
-		sleep(20*ms, 20*ms) // sooner
-		if a.timer != left {
-			t.Fatal("a timer that was right was replaced")
-		}
-		sleep(40*ms, 40*ms) // later
-		time.AfterFunc(1*ms, func() { wake <- struct{}{} })
-		sleep(60*ms, 41*ms)
-		left = a.timer
-		sleep(60*ms, 60*ms)
-		if a.timer != left {
-			t.Fatal("a timer that was right was replaced")
-		}
-		sleep(70*ms, 70*ms)
 	})
 }

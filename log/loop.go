@@ -12,8 +12,8 @@ import (
 // run is the loop. It owns the core: whatever happens to the member passes through the inbox and is
 // stepped here, turn by turn.
 func (l *Log) run() {
-	alarm := newAlarm()
-	defer alarm.stop()
+	alarm := newAlarm(l.inbox.wake)
+	defer alarm.Close()
 	for {
 		idle, err := l.turn()
 		switch {
