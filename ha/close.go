@@ -111,7 +111,7 @@ func (n *Node) giveUp() {
 	n.log.Stop()
 	n.gaveUp.Store(true) // before the look: a role that begins now looks at it after it can be seen
 	if t := n.tenure.Swap(nil); t != nil {
-		t.timer.Stop()
+		t.unwatch()
 		t.cancel(ErrClosed)
 	}
 	n.hurried.Do(func() { close(n.hurry) })

@@ -12,13 +12,14 @@ import (
 // This file is what the loop does with a node: it steps the role, carries out what that wants, and shows what has become of it.
 
 // A tenure is one time of being Active. Its lease is extended by the loop and watched by a timer
-// beside it, so that a loop that hangs cannot keep an Active alive.
+// beside it, so that a loop that hangs cannot keep an Active alive. The loop makes a new timer when it extends the lease: one that rang
+// would wake a process that has nothing to do, to find that it need not have.
 type tenure struct {
 	token  fence.Token
 	ctx    context.Context // OnActive's, which ends with it
 	until  atomic.Int64    // end of the lease on the node's clock
 	cancel context.CancelCauseFunc
-	timer  *time.Timer
+	timer  atomic.Pointer[time.Timer]
 }
 
 // observer is the node as the log steps it, on the log's loop.
@@ -34,7 +35,9 @@ func (n observer) Changed(now time.Duration, view log.View, change log.Change) [
 	case log.Lease:
 		n.leaseEnd.Store(int64(c.Until))
 		if t := n.tenure.Load(); t != nil {
-			t.until.Store(int64(c.Until))
+			if was := t.until.Swap(int64(c.Until)); int64(c.Until) > was {
+				n.watch(t)
+			}
 		}
 	case log.EpochStarted:
 		poke(n.founded)
@@ -117,7 +120,7 @@ func (n *Node) do(now time.Duration, a action) {
 	case end:
 		t := n.tenure.Swap(nil)
 		if t != nil {
-			t.timer.Stop()
+			t.unwatch()
 		}
 		n.cancel(a.cause)
 	case runFence:
@@ -148,8 +151,7 @@ func (n *Node) run(p phase) {
 	case p.active:
 		t := &tenure{token: p.token, ctx: ctx, cancel: cancel}
 		t.until.Store(int64(n.role.lead.lease))
-		t.timer = time.AfterFunc(time.Hour, func() { n.watchLease(t) })
-		t.timer.Reset(n.role.lead.lease - n.clock()) // only now: it uses itself
+		n.watch(t)
 		n.tenure.Store(t)
 		if n.gaveUp.Load() {
 			cancel(ErrClosed)
@@ -188,10 +190,22 @@ func (n *Node) leftUntil(end int64, now time.Duration) time.Duration {
 // wallTime is the clock on the wall.
 var wallTime = func() time.Duration { return time.Duration(time.Now().UnixNano()) }
 
+// watch has a tenure end when its lease will. Where two call it at a time two timers may run, until one of them rings.
+func (n *Node) watch(t *tenure) {
+	t.unwatch()
+	t.timer.Store(time.AfterFunc(n.left(t, n.clock()), func() { n.watchLease(t) }))
+}
+
+func (t *tenure) unwatch() {
+	if timer := t.timer.Swap(nil); timer != nil {
+		timer.Stop()
+	}
+}
+
 // watchLease ends the tenure when its lease has ended, and else sleeps until it will.
 func (n *Node) watchLease(t *tenure) {
-	if left := n.left(t, n.clock()); left > 0 {
-		t.timer.Reset(left)
+	if n.left(t, n.clock()) > 0 {
+		n.watch(t)
 		return
 	}
 	t.cancel(ErrLeaseExpired)
