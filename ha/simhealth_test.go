@@ -17,8 +17,9 @@ type simHealth struct {
 	turned    time.Duration // when that was decided, on virtual time
 	spreading bool          // it is about to tell the others how it is
 
-	working bool          // its OnActive has not returned
-	endedAt time.Duration // when the ctx of that ended, on its clock; 0: it has not
+	callback, back int           // the number of the last callback that was begun, and of the last that has returned
+	working        bool          // its OnActive has not returned
+	endedAt        time.Duration // when the ctx of that ended, on its clock; 0: it has not
 }
 
 const (
@@ -39,6 +40,7 @@ func (m *simMember) strikes() int {
 // lookAfter checks the member's health again and again, and lets the others hear how it is.
 func (m *simMember) lookAfter() {
 	m.spreading, m.working = false, false
+	m.callback++
 	if !m.c.cfg.health {
 		return
 	}

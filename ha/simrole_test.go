@@ -80,6 +80,7 @@ func asked(active bool) become { return become{&wish{active: active, reply: make
 
 // run plays a callback.
 func (m *simMember) run(p phase) {
+	m.callback++
 	if !p.active {
 		return
 	}
@@ -97,8 +98,7 @@ func (m *simMember) run(p phase) {
 	if !m.c.cfg.calm && m.c.w.Chance(0.05) { // OnActive fails after a while
 		m.after(m.c.w.Between(0, time.Second), func() {
 			if m.tenure == t {
-				m.working = false
-				m.post(returned(errors.New("planned failure")))
+				m.returns(m.callback, errors.New("planned failure"))
 			}
 		})
 	}
@@ -141,8 +141,15 @@ func (m *simMember) afterCallback(err error) {
 			d = 2 * time.Second // hangs past the drain timeout
 		}
 	}
-	m.after(d, func() {
-		m.working = false
-		m.post(returned(err))
-	})
+	callback := m.callback
+	m.after(d, func() { m.returns(callback, err) })
+}
+
+// returns lets a callback return, once.
+func (m *simMember) returns(callback int, err error) {
+	if callback != m.callback || callback == m.back {
+		return
+	}
+	m.working, m.back = false, callback
+	m.post(returned(err))
 }
