@@ -59,11 +59,16 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // SealFrame fills the header in the first HeaderSize bytes of b, whose rest is the body.
 func SealFrame(b []byte, k Kind, id uint64) {
 	body := b[HeaderSize:]
+	putHeader(b, k, id, len(body), crc32.Checksum(body, castagnoli))
+}
+
+// putHeader fills a header, of a body of n bytes with a checksum.
+func putHeader(b []byte, k Kind, id uint64, n int, sum uint32) {
 	b[0], b[1] = frameMagic, byte(k)
 	binary.BigEndian.PutUint16(b[2:], 0)
-	binary.BigEndian.PutUint32(b[4:], uint32(len(body)))
+	binary.BigEndian.PutUint32(b[4:], uint32(n))
 	binary.BigEndian.PutUint64(b[8:], id)
-	binary.BigEndian.PutUint32(b[16:], crc32.Checksum(body, castagnoli))
+	binary.BigEndian.PutUint32(b[16:], sum)
 	binary.BigEndian.PutUint32(b[20:], crc32.Checksum(b[:20], castagnoli))
 }
 

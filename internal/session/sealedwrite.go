@@ -2,7 +2,6 @@ package session
 
 import (
 	"encoding/binary"
-	"hash/crc32"
 	"iter"
 )
 
@@ -103,10 +102,8 @@ func (st *Stream) sealNow(s *sealing, n int) bool {
 func (st *Stream) sealCopied(s *sealing, n int) error {
 	m := st.m
 	for n > 0 {
-		if err := m.room(st.turn, st.over); err != nil {
-			st.mu.Lock()
-			defer st.mu.Unlock()
-			return st.err
+		if err := st.enter(); err != nil {
+			return err
 		}
 		some := min(n, maxChunk)
 		for b, sealed := range s.next(some) {
@@ -120,16 +117,8 @@ func (st *Stream) sealCopied(s *sealing, n int) error {
 				m.dataLocked(st.id, b)
 			}
 		}
-		if m.err != nil || st.told {
-			m.turnsLocked(1)
-		}
-		switch n -= some; {
-		case st.lazy:
-			Signal(m.wake)
-		case n == 0:
-			m.pushLocked()
-		}
-		m.mu.Unlock()
+		n -= some
+		st.leave(n == 0)
 	}
 	return nil
 }
@@ -137,9 +126,6 @@ func (st *Stream) sealCopied(s *sealing, n int) error {
 // appendSealedHead appends the header of a sealed frame.
 func appendSealedHead(b []byte, id uint64, n int) []byte {
 	var h [HeaderSize]byte
-	h[0], h[1] = frameMagic, byte(KindSealed)
-	binary.BigEndian.PutUint32(h[4:], uint32(n))
-	binary.BigEndian.PutUint64(h[8:], id)
-	binary.BigEndian.PutUint32(h[20:], crc32.Checksum(h[:20], castagnoli))
+	putHeader(h[:], KindSealed, id, n, 0)
 	return append(b, h[:]...)
 }

@@ -15,12 +15,7 @@ func (st *Stream) write(head, p []byte) (int, error) {
 	for len(head)+len(p) > 0 {
 		n, left, err := st.claim(min(len(head)+len(p), maxChunk))
 		if err == nil {
-			err = st.m.room(st.turn, st.over)
-		}
-		if err == errOver {
-			st.mu.Lock()
-			err = st.err
-			st.mu.Unlock()
+			err = st.enter()
 		}
 		if err != nil {
 			return written, err
@@ -33,20 +28,37 @@ func (st *Stream) write(head, p []byte) (int, error) {
 			if n > h {
 				st.m.dataLocked(st.id, p[:n-h])
 			}
-		} else {
-			st.m.turnsLocked(1)
 		}
 		st.sent.Add(uint64(n))
 		head, p, written = head[h:], p[n-h:], written+n-h
-		switch {
-		case st.lazy:
-			Signal(st.m.wake)
-		case len(head)+len(p) == 0 || left == 0:
-			st.m.pushLocked()
-		}
-		st.m.mu.Unlock()
+		st.leave(len(head)+len(p) == 0 || left == 0)
 	}
 	return written, nil
+}
+
+// enter waits until the mux's out has room for a chunk, and locks the mux for it, until leave.
+func (st *Stream) enter() error {
+	if st.m.room(st.turn, st.over) == nil {
+		return nil
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.err
+}
+
+// leave unlocks the mux. push says that this was the last chunk for now; where nothing could be put in, another may have its turn.
+func (st *Stream) leave(push bool) {
+	m := st.m
+	defer m.mu.Unlock()
+	if m.err != nil || st.told {
+		m.turnsLocked(1)
+	}
+	switch {
+	case st.lazy:
+		Signal(m.wake)
+	case push:
+		m.pushLocked()
+	}
 }
 
 // Sent is how many bytes were written so far. Any goroutine may ask.
