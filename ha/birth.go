@@ -182,9 +182,8 @@ func (n *Node) awaits() bool {
 	if n.birth == nil {
 		return false
 	}
-	n.birth.mu.Lock()
-	defer n.birth.mu.Unlock()
-	return !n.birth.born
+	_, unborn := n.birth.says()
+	return unborn
 }
 
 // Pauses between two rounds of asking, and how long nothing is said of what is missing: members are not

@@ -84,9 +84,11 @@ func (r *role) obstaclesOf(now time.Duration, p log.PeerView, said bool) (list [
 
 // gone reports whether another member has said that it leaves, or its process has ended, and that it was not heard since.
 func (r *role) gone(id uint64) bool {
-	return slices.ContainsFunc(r.others[id], func(o obstacle) bool {
-		return o.kind == ObstacleSilent && !slices.ContainsFunc(r.view.Peers, func(p log.PeerView) bool { return p.ID == id && p.Heard > o.since })
-	})
+	var heard time.Duration
+	if i := slices.IndexFunc(r.view.Peers, func(p log.PeerView) bool { return p.ID == id }); i >= 0 {
+		heard = r.view.Peers[i].Heard
+	}
+	return slices.ContainsFunc(r.others[id], func(o obstacle) bool { return o.kind == ObstacleSilent && heard <= o.since })
 }
 
 // priority is a member's in the list of the members.

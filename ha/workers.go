@@ -125,9 +125,9 @@ func (ws *workers) roomLocked(said wire.Worker, bytes int) bool {
 
 // take notes what a worker says on a stream. It reports whether there was room for it.
 func (ws *workers) take(st *transport.Stream, said wire.Worker, now time.Duration) bool {
+	bytes := bytesOf(said)
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
-	bytes := bytesOf(said)
 	if !ws.roomLocked(said, bytes) {
 		if ws.forgetLocked(now); !ws.roomLocked(said, bytes) {
 			return false
