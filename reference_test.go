@@ -193,15 +193,9 @@ func members(t *testing.T, pkg *doc.Package, fset *token.FileSet, files []*ast.F
 			return ""
 		}
 		pkg, fset, files := documented(t, dir)
-		for _, f := range files {
-			for _, d := range f.Decls {
-				if d, ok := d.(*ast.GenDecl); ok && d.Tok == token.TYPE {
-					for _, s := range d.Specs {
-						if s := s.(*ast.TypeSpec); s.Name.Name == typ.Sel.Name {
-							return members(t, pkg, fset, files, s)
-						}
-					}
-				}
+		for _, other := range pkg.Types {
+			if other.Name == typ.Sel.Name {
+				return members(t, pkg, fset, files, other.Decl.Specs[0].(*ast.TypeSpec))
 			}
 		}
 		t.Fatalf("%s has no type %s", dir, typ.Sel.Name)
