@@ -25,9 +25,9 @@ type script struct {
 	writers sync.WaitGroup
 	result  [writers + 1]result // of the writers, numbered from 1; read when they have ended
 
-	mu    sync.Mutex // guards newest, first and err
+	mu    sync.Mutex // guards first, last and err
 	first map[uint64]ack
-	last  ack
+	last  ack // of the newest record
 	err   error
 }
 
@@ -117,7 +117,8 @@ func (s *script) fail(err error) {
 	s.err = errors.Join(s.err, err)
 }
 
-// note keeps the first acknowledgement of each epoch.
+// note keeps the first acknowledgement of each epoch, and the one of the newest record: answers come in another order than their
+// records were written.
 func (s *script) note(a ack) {
 	a.at = time.Now()
 	s.mu.Lock()
@@ -125,7 +126,7 @@ func (s *script) note(a ack) {
 	if _, ok := s.first[a.Epoch]; !ok {
 		s.first[a.Epoch] = a
 	}
-	if a.Epoch >= s.last.Epoch {
+	if a.Index > s.last.Index {
 		s.last = a
 	}
 }

@@ -134,3 +134,13 @@ func TestRefuse(t *testing.T) {
 		}
 	}
 }
+
+func TestNoteKeepsTheNewestRecord(t *testing.T) {
+	s := &script{first: map[uint64]ack{}}
+	for _, a := range []ack{{Index: 7, Epoch: 1}, {Index: 9, Epoch: 2}, {Index: 8, Epoch: 2}, {Index: 6, Epoch: 1}} {
+		s.note(a)
+	}
+	if s.last.Index != 9 || s.first[1].Index != 7 || s.first[2].Index != 9 {
+		t.Errorf("newest %+v, first of each epoch %+v", s.last, s.first)
+	}
+}
