@@ -66,6 +66,12 @@ func TestG10_Calls(t *testing.T) {
 			t.Errorf("%s has the sum %d, after %d calls", name, sum, 3*workers*each)
 		}
 	}
+	first := c.nodes["a"].Stats().Log
+	for name, n := range c.nodes { // the table is replicated
+		if s := n.Stats().Log; s.Sessions < len(c.nodes) || s.Sessions != first.Sessions || s.SessionBytes < s.Sessions || s.SessionBytes != first.SessionBytes {
+			t.Errorf("%s keeps %d sessions of %d bytes, and a %d of %d", name, s.Sessions, s.SessionBytes, first.Sessions, first.SessionBytes)
+		}
+	}
 }
 
 // A servant is a handler with a machine behind it.

@@ -179,6 +179,13 @@ func (d *desk) encode() []byte {
 	return d.table.Encode()
 }
 
+// size returns how many sessions there are, and how many bytes they take.
+func (d *desk) size() (sessions, bytes int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.table.Len(), d.table.Size()
+}
+
 // OpenSession gives out a session for requests that take effect once. Only the Active of the epoch may ask for one, since each process
 // counts those that it has given out. It costs nothing until a request of it is appended. The error is [ErrFenced] or [ErrNotActive].
 func (l *Log) OpenSession(epoch uint64) (SessionID, error) { return l.desk.open(epoch) }

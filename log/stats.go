@@ -40,6 +40,9 @@ type Stats struct {
 	First      uint64 // record that is held, 1 if nothing was given up; those before are in the checkpoint
 	Checkpoint uint64 // last record in the newest checkpoint, 0 if there is none
 
+	Sessions     int // of requests that take effect once, in the replicated table as far as it is applied here: 16,384 at most
+	SessionBytes int // that they and the answers kept for them take, about: 4 MiB at most; what is beyond that expires, whoever was used least lately first
+
 	Subscribers int
 	Read        uint64 // records that were given to subscribers
 
@@ -100,6 +103,7 @@ func (l *Log) Stats() Stats {
 	s.Batches = s.BatchRecords.Count
 	s.First, s.Checkpoint = l.store.extent()
 	s.InboxEvents, s.InboxBytes = l.inbox.size()
+	s.Sessions, s.SessionBytes = l.desk.size()
 	return s
 }
 

@@ -115,7 +115,9 @@ func rows() []row {
 			{"Waiting", "none", "Inside the members, by for whom.", []query{{`sum by (for) (baton_queue{JOB})`, "{{for}}"}}, lines},
 			{"Waiting, in bytes", "bytes", "Of records whose fate is not known yet, and of entries for the loop.", []query{{`sum(baton_appending_bytes{JOB})`, "appending"}, {`max by (instance) (baton_inbox_bytes{JOB})`, "inbox of {{instance}}"}}, lines},
 			{"Calls", "ops", "By how they ended; not_active: for a member that sent them on.", []query{{`sum by (outcome) (rate(baton_calls_total{JOB}[$__rate_interval]))`, "{{outcome}}"}}, lines},
-			{"Readers, and clients", "none", "Subscribers in the programs, and of clients the sessions, those that call, and those that read.", []query{{`sum(baton_subscribers{JOB})`, "subscribers"}, {`sum(baton_client_sessions{JOB})`, "sessions"}, {`sum(baton_callers{JOB})`, "callers"}, {`sum(baton_tails{JOB})`, "tails"}}, lines},
+			{"Readers, and clients", "none", "Subscribers in the programs, and of clients the connections, those that call, and those that read.", []query{{`sum(baton_subscribers{JOB})`, "subscribers"}, {`sum(baton_client_sessions{JOB})`, "connections"}, {`sum(baton_callers{JOB})`, "callers"}, {`sum(baton_tails{JOB})`, "tails"}}, lines},
+			{"Sessions of requests", "none", "Whose requests take effect once, as each member's state has them. At 16,384 whoever was used least lately expires.", []query{{`max by (instance) (baton_request_sessions{JOB})`, "{{instance}}"}}, lines},
+			{"Their answers", "bytes", "And what else is kept for these sessions. At 4 MiB whoever was used least lately expires.", []query{{`max by (instance) (baton_request_sessions_bytes{JOB})`, "{{instance}}"}}, lines},
 		}},
 		{"The disks", []panel{
 			{"Time of a write", "s", "Until a write to the log was durable.", quantiles("baton_disk_write_seconds", "instance", "{{instance}}", "0.99"), lines},

@@ -145,6 +145,8 @@ func appendFamilies() []*family {
 		}),
 		one(gauge, "baton_callers", "Connections of clients by which calls come.", func(s *sample) any { return s.stats.Calls.Callers }),
 		one(gauge, "baton_tails", "Clients that read the log here.", func(s *sample) any { return s.stats.Calls.Tails }),
+		one(gauge, "baton_request_sessions", "Sessions of requests that take effect once, in the replicated table as far as the member has applied it; 16,384 at most, then whoever was used least lately expires.", func(s *sample) any { return s.stats.Log.Sessions }),
+		one(gauge, "baton_request_sessions_bytes", "Bytes that they and the answers kept for them take, about; 4 MiB at most, with the same consequence.", func(s *sample) any { return s.stats.Log.SessionBytes }),
 		one(gauge, "baton_appending_bytes", "Bytes of records whose fate is not known yet.", func(s *sample) any { return s.stats.Log.Waiting }),
 	}
 }
@@ -240,6 +242,6 @@ func peerFamilies() []*family {
 			emit(s.stats.Net.Failed, "failed")
 		}),
 		one(gauge, "baton_connections", "Connections of all kinds that stand.", func(s *sample) any { return s.stats.Net.Standing }),
-		one(gauge, "baton_client_sessions", "Of clients and operators.", func(s *sample) any { return s.stats.Net.Clients }),
+		one(gauge, "baton_client_sessions", "Connections of clients and operators that stand; what the state knows of their requests is baton_request_sessions.", func(s *sample) any { return s.stats.Net.Clients }),
 	}
 }

@@ -79,6 +79,9 @@ type session struct {
 // Len returns how many sessions there are.
 func (t *Sessions) Len() int { return len(t.byID) }
 
+// Size returns how many bytes they and the answers that are kept take, as their bound counts them.
+func (t *Sessions) Size() int { return t.size }
+
 // Look returns what became of a request: known if it has taken effect, else it is new. The error is [ErrSessionExpired].
 func (t *Sessions) Look(id RequestID) (out Outcome, known bool, err error) {
 	s := t.byID[id.Session]
