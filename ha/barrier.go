@@ -36,7 +36,7 @@ func (n *Node) ReadBarrier(ctx context.Context) error {
 	if index, ok := n.committed(); ok {
 		return n.log.AwaitApplied(ctx, index)
 	}
-	if n.view(n.clock()).State == Failed {
+	if n.failed() {
 		return ErrClosed
 	}
 	mine, first := n.rounds.join()
@@ -64,7 +64,7 @@ func (n *Node) committed() (index uint64, ok bool) {
 		return 0, false
 	}
 	index, ok = n.log.Committed()
-	return index, ok && n.left(t, n.clock()) > 0 // it was so all the time since the call
+	return index, ok && n.holds(t) // it was so all the time since the call
 }
 
 // kindRead is the kind of the streams on which members ask the leader. A question is a number, and so is an answer:

@@ -16,9 +16,9 @@ import (
 // clock has not counted. At once the token is good for nothing any more; the role ends, and a new epoch begins.
 func TestG4_WallJumps(t *testing.T) {
 	var ahead atomic.Int64
-	real := wallTime
-	wallTime = func() time.Duration { return real() + time.Duration(ahead.Load()) }
-	defer func() { wallTime = real }()
+	real := wallOf
+	wallOf = func(t time.Time) time.Duration { return real(t) + time.Duration(ahead.Load()) }
+	defer func() { wallOf = real }()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

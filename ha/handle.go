@@ -112,7 +112,7 @@ func (n *Node) newDesk(from string, role Role, put func([]wire.Reply)) *callDesk
 func (d *callDesk) take(q wire.Request) (rouse bool) {
 	n := d.n
 	t := n.tenure.Load()
-	if t == nil || n.cfg.Handle != nil && n.left(t, n.clock()) <= 0 { // the log looks itself, once for all records of a batch
+	if t == nil || n.cfg.Handle != nil && !n.holds(t) { // the log looks itself, once for all records of a batch
 		d.answer(q.Tag, nil, n.notActive())
 		return false
 	}

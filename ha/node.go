@@ -356,7 +356,7 @@ func (n *Node) Append(ctx context.Context, t fence.Token, record []byte) (uint64
 // nil means that no other member was Active when the clock was read (G4). It can be otherwise by the
 // time that the caller acts on it; a guard that compares tokens cannot be fooled in this way.
 func (n *Node) Check(t fence.Token) error {
-	if now := n.tenure.Load(); now != nil && now.token == t && n.left(now, n.clock()) > 0 {
+	if now := n.tenure.Load(); now != nil && now.token == t && n.holds(now) {
 		return nil
 	}
 	return n.reject(t)

@@ -180,15 +180,18 @@ func (n *Node) run(p phase) {
 
 // left is how much of the lease is left at a time on the lease's clock, less what that clock may have missed.
 func (n *Node) left(t *tenure, now time.Duration) time.Duration {
-	return n.leftUntil(t.until.Load(), now)
+	return n.leftUntil(t.until.Load(), now, wallTime())
 }
 
-func (n *Node) leftUntil(end int64, now time.Duration) time.Duration {
-	return time.Duration(end) - now - n.log.Doubt(now)
+func (n *Node) leftUntil(end int64, now, wall time.Duration) time.Duration {
+	return time.Duration(end) - now - n.log.Doubt(now, wall)
 }
 
-// wallTime is the clock on the wall.
-var wallTime = func() time.Duration { return time.Duration(time.Now().UnixNano()) }
+// holds reports whether the lease has not ended at this moment, for who asks that with each read, or each token.
+func (n *Node) holds(t *tenure) bool {
+	now, wall := clocks.look()
+	return n.leftUntil(t.until.Load(), now, wall) > 0
+}
 
 // watch has a tenure end when its lease will. Where two call it at a time two timers may run, until one of them rings.
 func (n *Node) watch(t *tenure) {

@@ -150,6 +150,9 @@ func (n *Node) Status() Status {
 // leader that was not heard for an election timeout, and everything that a loop must look after that does not run.
 func (n *Node) view(now time.Duration) Status { return n.viewAt(now, n.log.Heard()) }
 
+// failed reports whether the member has stopped.
+func (n *Node) failed() bool { return n.status.Load().State == Failed || n.lost.Load() != nil }
+
 func (n *Node) viewAt(now, heard time.Duration) Status {
 	s := *n.status.Load()
 	if s.State == Failed {
@@ -160,7 +163,7 @@ func (n *Node) viewAt(now, heard time.Duration) Status {
 	}
 	stands := n.stands(now)
 	if s.State == Draining {
-		s.Lease = max(0, n.leftUntil(n.leaseEnd.Load(), now))
+		s.Lease = max(0, n.leftUntil(n.leaseEnd.Load(), now, wallTime()))
 	}
 	if s.State == Active {
 		t := n.tenure.Load()

@@ -10,7 +10,7 @@ import (
 // [context.Cause] says why. It is for work that is not done in OnActive, as that of a server's handlers. Otherwise the error is a
 // *[NotActiveError], or [ErrClosed]. It costs a clock reading.
 func (n *Node) Tenure() (context.Context, fence.Token, error) {
-	if t := n.tenure.Load(); t != nil && n.left(t, n.clock()) > 0 {
+	if t := n.tenure.Load(); t != nil && n.holds(t) {
 		return t.ctx, t.token, nil
 	}
 	return nil, fence.Token{}, n.notActive()

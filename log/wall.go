@@ -13,11 +13,11 @@ type wall struct {
 }
 
 // jumped returns by how much the wall has got ahead since the loop has looked last.
-func (w *wall) jumped(now time.Duration) time.Duration {
+func (w *wall) jumped(now, wall time.Duration) time.Duration {
 	if w.clock == nil || !w.begun.Load() {
 		return 0
 	}
-	return max(0, w.clock()-now-time.Duration(w.ahead.Load()))
+	return max(0, wall-now-time.Duration(w.ahead.Load()))
 }
 
 // look is jumped for the loop, which acts upon it.
@@ -41,5 +41,5 @@ func (w *wall) forget() {
 }
 
 // Doubt returns how much more time may have passed, since the loop has last taken account of it, than the lease's clock,
-// which shows now, says.
-func (l *Log) Doubt(now time.Duration) time.Duration { return l.wall.jumped(now) }
+// which shows now, says. wall is what the clock on the wall shows.
+func (l *Log) Doubt(now, wall time.Duration) time.Duration { return l.wall.jumped(now, wall) }

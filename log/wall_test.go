@@ -12,7 +12,7 @@ func TestWallJumps(t *testing.T) {
 	pass := func(clock, onWall time.Duration) { now, at = now+clock, at+onWall }
 	want := func(jump time.Duration) {
 		t.Helper()
-		if got := w.jumped(now); got != jump {
+		if got := w.jumped(now, at); got != jump {
 			t.Errorf("jumped by %v, want %v", got, jump)
 		}
 	}
