@@ -92,6 +92,7 @@ func (n *Node) depart() {
 	_ = n.log.Close()
 	n.stage.Store("the network")
 	n.leaving.Wait()
+	n.heir()
 	n.stage.Store("the disk")
 	n.callbacks.Wait()
 	n.stage.Store("the logger")

@@ -13,6 +13,7 @@ import (
 var (
 	killRounds  = flag.Int("kill.rounds", 2, "how often TestT16 kills the Active")
 	killWriters = flag.Int("kill.writers", 8, "how many goroutines of the Active append in TestT16")
+	killNoHeir  = flag.Bool("kill.noheir", false, "TestT16 has members without an heir of their memory (Config.NoHeir)")
 )
 
 // A witness collects what the members of a cluster of processes print.
@@ -126,7 +127,7 @@ func (w *witness) start(c *cluster, name string) {
 	p := spawn(w.T, child{
 		Name: cfg.Name, Dir: cfg.Dir, Cluster: cfg.Cluster, Members: cfg.Members,
 		Heartbeat: cfg.Heartbeat, ElectionTimeout: cfg.ElectionTimeout, Writers: *killWriters, Pace: w.pace, CatchUp: w.last,
-		Join: cfg.Join, Heal: cfg.Heal,
+		Join: cfg.Join, Heal: cfg.Heal, NoHeir: *killNoHeir,
 	})
 	w.listen(name, p)
 }

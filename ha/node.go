@@ -75,6 +75,7 @@ type Node struct {
 	hurried   sync.Once
 	ended     chan struct{} // closed when the role has ended for good
 	closed    chan struct{} // closed when everything has ended
+	heir      func()        // lets go of the heir
 	stage     atomic.Value  // string: what is waited for on the way out
 	misusedAt atomic.Int64
 	events    recorder
@@ -285,6 +286,7 @@ func (n *Node) open(begin beginning) (err error) {
 		opened = append(opened, "epoch", epoch.Epoch)
 	}
 	n.cfg.Logger.Info("opened", opened...)
+	n.heir = n.shareMemory()
 	n.log.Start(group)
 	n.disk.Watch(storage.Watch{Space: n.space, Lost: n.directoryLost})
 	n.log.Post(wake{})

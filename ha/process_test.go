@@ -33,7 +33,7 @@ type child struct {
 	Writers                    int           // that append while it is the Active
 	Pace                       time.Duration // between two appends of a writer; 0: as fast as it can
 	CatchUp                    uint64        // report when it works and this record is known here
-	Join, Heal                 bool
+	Join, Heal, NoHeir         bool
 	Host                       string // the network namespace to run in; "": this one
 	OpenOnly                   bool   // report how Open ends, and end
 	Patient                    bool   // whatever is told to go wrong goes wrong: moods
@@ -61,7 +61,7 @@ func TestMain(m *testing.M) {
 func (c child) config() ha.Config {
 	return ha.Config{
 		Name: c.Name, Dir: c.Dir, Cluster: c.Cluster, Bind: c.Bind, Members: c.Members,
-		Heartbeat: c.Heartbeat, ElectionTimeout: c.ElectionTimeout, Join: c.Join, Heal: c.Heal, Logger: slog.New(slog.DiscardHandler),
+		Heartbeat: c.Heartbeat, ElectionTimeout: c.ElectionTimeout, Join: c.Join, Heal: c.Heal, NoHeir: c.NoHeir, Logger: slog.New(slog.DiscardHandler),
 	}
 }
 

@@ -1,11 +1,11 @@
 // Package heir has the connections of a process that is killed end before its memory is given back.
 //
 // A process that dies gives its memory back first, on Linux, and closes its files afterwards, so that the others hear of its end the later the
-// more memory it has: 75 µs for each MiB of it, which is 600 ms for 8 GiB. Memory is given back by the last process that has it. So a heir is
+// more memory it has: 75 µs for each MiB of it, which is 600 ms for 8 GiB. Memory is given back by the last process that has it. So an heir is
 // started: a process that shares the memory, has no file of its own but one end of a pair of sockets, and waits until the other end is closed, which it
 // is when this process ends, however it ends, or runs another program. Then it ends, too, and what the memory takes to be given back is nobody's concern any more.
 //
-// A heir runs nothing of this program but a few system calls that are written out in assembly: no stack, no goroutine, no signal but SIGKILL and SIGSTOP. Nothing
+// An heir runs nothing of this program but a few system calls that are written out in assembly: no stack, no goroutine, no signal but SIGKILL and SIGSTOP. Nothing
 // rests on it: where there is none, or it was killed, a process ends as it did before.
 package heir
 

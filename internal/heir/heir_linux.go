@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Name is what the heir's process is called, at most 15 bytes.
+// name is what the heir's process is called, at most 15 bytes.
 const name = "baton-heir"
 
 // What the heir reads: it shares this memory, which must stay where it is.
@@ -28,7 +28,7 @@ var (
 //go:noescape
 func clone(flags uintptr, first, last *[4]uintptr) (pid uintptr)
 
-// start starts a heir and waits until it has let go of all that it must not have.
+// start starts an heir and waits until it has let go of all that it must not have.
 func start() (end func(), err error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

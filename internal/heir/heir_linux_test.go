@@ -21,7 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The tests run this very binary again, as a process that holds a heir: it says so, and ends with its input or, told to "run", as another program.
+// The tests run this very binary again, as a process that holds an heir: it says so, and ends with its input or, told to "run", as another program.
 const (
 	variable = "BATON_TEST_HEIR"
 	ballast  = 64 << 20
@@ -91,7 +91,7 @@ func status(pid int, key string) string {
 // over reports whether a process has ended. Whoever is to wait for it may not have done so.
 func over(pid int) bool { s := status(pid, "State"); return s == "" || s[0] == 'Z' || s[0] == 'X' }
 
-// A holding is a process that holds a heir.
+// A holding is a process that holds an heir.
 type holding struct {
 	*exec.Cmd
 	in   io.WriteCloser
@@ -225,7 +225,7 @@ func TestHold_Release(t *testing.T) {
 	}
 }
 
-// TestHold_Refused: a heir of which a system call fails is none, and leaves nothing behind.
+// TestHold_Refused: an heir of which a system call fails is none, and leaves nothing behind.
 func TestHold_Refused(t *testing.T) {
 	pid, err := cloneWith(script(1 << 20)) // no such descriptor
 	if err != nil {
