@@ -48,7 +48,7 @@ func TestArbiter(t *testing.T) {
 		t.Errorf("an arbiter wants to be active: %v", err)
 	}
 	for c.nodes["c"].Stats().Storage.Installed == 0 { // checkpoints that it has taken
-		c.put(number(1))
+		c.put(filler(1))
 		if ctx.Err() != nil {
 			t.Fatal("the arbiter has taken no checkpoint")
 		}
@@ -60,7 +60,7 @@ func TestArbiter(t *testing.T) {
 	c.stop(late)
 	taken := c.nodes["c"].Stats().Storage.Installed
 	for c.nodes["c"].Stats().Storage.Installed < taken+3 {
-		c.put(number(1))
+		c.put(filler(1))
 		if ctx.Err() != nil {
 			t.Fatal("the arbiter has taken no checkpoint")
 		}
