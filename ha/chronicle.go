@@ -146,7 +146,7 @@ func (n *Node) tellAction(now time.Duration, a action) {
 			p.Detect = c.elected - c.heard
 		}
 		e := Event{Kind: EventActive, Epoch: c.active, Term: c.lead.Term, Phases: &p, Text: fmt.Sprintf("active in epoch %d", c.active)}
-		if took := p.words(); took != "" {
+		if took := p.words(10 * time.Microsecond); took != "" {
 			e.Text += ": " + took
 		}
 		if c.why != "" {

@@ -89,16 +89,23 @@ type Phases struct {
 	Stand  time.Duration `json:"stand"`  // from there until OnStandby had returned and there was a lease
 }
 
-// words says what took how long, "" if nothing is known to have.
-func (p Phases) words() string {
+// words says what took how long, rounded, "" if nothing is known to have.
+func (p Phases) words(round time.Duration) string {
 	var parts []string
+	then := "after it was elected"
 	for _, part := range []struct {
 		took time.Duration
 		what string
-	}{{p.Detect, "elected %v after the leader before was heard last"}, {p.Fence, "OnFence %v"}, {p.Epoch, "its epoch %v"}, {p.Stand, "OnStandby and the lease %v"}} {
-		if part.took > 0 {
-			parts = append(parts, fmt.Sprintf(part.what, part.took.Round(10*time.Microsecond)))
+	}{{p.Detect, "elected %v after the leader before was heard last"}, {p.Fence, "fenced %v "}, {p.Epoch, "its epoch in force %v "}, {p.Stand, "OnStandby over and the lease there %v "}} {
+		took := part.took.Round(round)
+		if took <= 0 {
+			continue
 		}
+		text := fmt.Sprintf(part.what, took)
+		if strings.HasSuffix(text, " ") { // since the part before
+			text += then
+		}
+		parts, then = append(parts, text), "later"
 	}
 	return strings.Join(parts, ", ")
 }

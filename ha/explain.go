@@ -131,9 +131,10 @@ func (x *Explanation) failover(from, to *Event) Failover {
 	if elected != nil && elected.Cause == string(EndedHandedOver) {
 		advice = x.handed(from, p)
 	}
-	f.Text = fmt.Sprintf("from %s to %s (epoch %d) in %v: %s. Elected %v after the leader before was heard last; OnFence %v; epoch %v; OnStandby and lease %v. %s%s",
-		f.From, f.To, f.Epoch, f.Ended.Sub(f.Began).Round(time.Millisecond), why,
-		p.Detect.Round(time.Millisecond), p.Fence.Round(time.Millisecond), p.Epoch.Round(time.Millisecond), p.Stand.Round(time.Millisecond), advice, f.Cost.words())
+	if took := p.words(time.Millisecond); took != "" {
+		advice = strings.ToUpper(took[:1]) + took[1:] + ". " + advice
+	}
+	f.Text = fmt.Sprintf("from %s to %s (epoch %d) in %v: %s. %s%s", f.From, f.To, f.Epoch, f.Ended.Sub(f.Began).Round(time.Millisecond), why, advice, f.Cost.words())
 	return f
 }
 

@@ -189,6 +189,14 @@ func (h *hearsay) take(name string, st *transport.Stream, s news, now time.Durat
 	return slices.Clone(x.obstacles), changed
 }
 
+// parted reports whether a member has said that it leaves, and nothing since.
+func (h *hearsay) parted(name string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	x := h.of[name]
+	return x != nil && x.news.leaving
+}
+
 // took notes how long a member has taken to answer.
 func (h *hearsay) took(name string, trip time.Duration) {
 	h.mu.Lock()
@@ -271,10 +279,17 @@ func (n *Node) hear(_ context.Context, st *transport.Stream) error {
 		if err != nil {
 			return &transport.StreamError{Code: transport.FirstOwnCode, Text: err.Error()}
 		}
+		parted := n.hearsay.parted(name)
 		if obstacles, changed := n.hearsay.take(name, st, s, n.clock()); changed {
 			if m, ok := n.roster().Named(name); ok {
 				n.log.Post(heardOf{m.ID, obstacles})
 			}
+		}
+		switch left := n.hearsay.parted(name); {
+		case left && !parted:
+			n.cfg.Logger.Info("a member has left", "member", n.cfg.Name, "peer", name)
+		case parted && !left:
+			n.cfg.Logger.Info("a member is back", "member", n.cfg.Name, "peer", name)
 		}
 		if err := st.Send(nil); err != nil {
 			return nil

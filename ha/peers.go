@@ -54,7 +54,7 @@ func (n *Node) transportConfig(begin beginning) transport.Config {
 			Admit: n.admit, Refused: n.refused, Problem: n.problem,
 		},
 		Bind: n.cfg.Bind, Listener: n.cfg.Listener, Share: n.cfg.SharePort, CrashEvidence: !n.cfg.NoCrashEvidence,
-		Awaited:    n.awaits,
+		Awaited: n.awaits, Parted: n.hearsay.parted,
 		QueueBytes: b.queue, StreamBytes: b.streams, SnapshotLimit: n.cfg.SnapshotLimit, SnapshotPace: func() int64 { return n.log.SnapshotRate() }, WriteTimeout: max(time.Second, 2*n.cfg.ElectionTimeout),
 	}
 }

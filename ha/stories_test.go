@@ -55,6 +55,8 @@ func TestLog_Stories(t *testing.T) {
 	eventually(t, "d is removed", func() bool { return c.nodes["c"].RemoveMember(t.Context(), "d") == nil })
 	each(`msg="the members have changed" .*peer=d cause=removed `, three...)
 	each(`level=ERROR msg="the member has failed, and takes no part any more" .*removed from its cluster`, "d")
+	c.stop("c")
+	each(`level=INFO msg="a member has left" .*peer=c\b`, "a", "b")
 	c.closeAll()
 	each(`msg=closed`, three...)
 

@@ -71,6 +71,10 @@ type Config struct {
 	// has no lines of that. Any goroutine may call it, and it must not block.
 	Awaited func() bool
 
+	// Parted, if not nil, reports whether a peer has said that it leaves in good order, and nothing since, so that its absence is no news. Any goroutine may
+	// call it, and it must not block.
+	Parted func(peer string) bool
+
 	// CrashEvidence turns on [Handler.Gone]. Leave it off where connections to or from members do not end at their own hosts, but at a
 	// proxy, a load balancer or a container's port mapping, which can end them and refuse others while the process is alive.
 	CrashEvidence bool

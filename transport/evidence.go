@@ -107,7 +107,9 @@ func (p *peer) check(ctx context.Context) {
 		tell := p.gone
 		p.mu.Unlock()
 		if tell {
-			p.t.said.Say(slog.LevelWarn, lineGone, p.Name, "", "peer", p.Name, "addr", addr)
+			if !p.parted() {
+				p.t.said.Say(slog.LevelWarn, lineGone, p.Name, "", "peer", p.Name, "addr", addr)
+			}
 			p.tellGone(groups, at)
 			// The last words of the dead process may still be in our sockets, and be heard only now, as if it had been alive
 			// after the dial. So the evidence is taken again when they were read, and once more when they must have been heard.

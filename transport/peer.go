@@ -157,6 +157,9 @@ const (
 	sayStillGone   = time.Minute
 )
 
+// parted reports whether the peer has said that it leaves.
+func (p *peer) parted() bool { return p.t.cfg.Parted != nil && p.t.cfg.Parted(p.Name) }
+
 // sessions is how often the peer was reached.
 func (p *peer) sessions() int {
 	p.mu.Lock()
@@ -178,13 +181,13 @@ func (p *peer) worthSaying(err error, since time.Duration, sessions int) (text s
 	case errors.As(err, &cause) && cause.Kind != session.CauseEnded && cause.Kind != session.CauseElsewhere:
 		return session.StableText(err), true
 	}
-	stuck := p.standsStill()
+	known := p.standsStill() || p.parted()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case p.session != sessions:
 		return "", false
-	case p.gone || stuck: // which was said
+	case p.gone || known: // which was said
 		return "", since >= sayStillGone
 	}
 	return "", since >= sayUnreachable

@@ -45,8 +45,12 @@ func (l *lane) run(ctx context.Context) {
 			if failing.IsZero() {
 				failing = time.Now()
 			}
+			level := slog.LevelWarn
+			if l.p.parted() {
+				level = slog.LevelInfo
+			}
 			if text, say := l.p.worthSaying(err, time.Since(failing), sessions); say {
-				said.Say(slog.LevelWarn, lineCannotConnect, name, text, "peer", name, "err", err)
+				said.Say(level, lineCannotConnect, name, text, "peer", name, "err", err)
 			}
 			errors.As(err, &r)
 			if r != nil {
