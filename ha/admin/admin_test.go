@@ -209,6 +209,10 @@ func TestBanner(t *testing.T) {
 			s.Status.State, s.Status.Active, s.Status.Leader = ha.Electing, "", ""
 			s.Members[1].Liveness, s.Members[2].Liveness = ha.Dead, ha.Suspect
 		}, banner{"bad", "Nobody is Active", "1 of 3 voters are there, and 2 are needed."}},
+		"handing over": {func(s *fake.Said) {
+			s.Status.State, s.Status.Active = ha.Draining, ""
+			s.Members[1].State = ha.Activating
+		}, banner{"warn", "Nobody is Active", "b is about to be."}},
 		"failed": {func(s *fake.Said) { s.Status.State, s.Status.Err = ha.Failed, errors.New("the disk") }, banner{"bad", "a has failed", "the disk"}},
 		"closed": {func(s *fake.Said) { s.Status.State = ha.Failed }, banner{"bad", "a is closed", "It takes part no more. The page shows what it knew last."}},
 	} {
@@ -227,8 +231,15 @@ func TestCards(t *testing.T) {
 		for l := ha.Alive; l <= ha.Left; l++ {
 			s.Members[2].State, s.Members[2].Liveness = state, l
 			_, h := serving(t, s, Config{})
-			c := h.cards(time.Now(), s.Status, s.Members)[2]
-			if c.Liveness != strings.ToLower(l.String()) || state != 0 && (c.Role != state.String() || c.Meaning == "") || state == 0 && c.Role != "Not there" {
+			cards := h.cards(time.Now(), s.Status, s.Members)
+			c, role := cards[2], state.String()
+			switch {
+			case l == ha.Left:
+				role = "Left"
+			case state == 0:
+				role = "Not there"
+			}
+			if c.Liveness != strings.ToLower(l.String()) || c.Role != role || c.Meaning == "" || len(c.Rows) != len(cards[0].Rows) || len(c.Rows) != len(cards[1].Rows) {
 				t.Errorf("%v, %v: %+v", state, l, c)
 			}
 			h.Close()

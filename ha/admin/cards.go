@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -85,6 +86,10 @@ func (h *Handler) pageOf(m ha.MemberStatus) (page string) {
 func (h *Handler) cards(now time.Time, s ha.Status, members []ha.MemberStatus) []card {
 	var cards []card
 	seen := map[string]int{} // while a member is replaced there are two of its name
+	var has told
+	for _, m := range members {
+		has.priority, has.service, has.program = has.priority || m.Priority != 0, has.service || m.Advertise != "", has.program || m.Program != ""
+	}
 	for _, m := range members {
 		c := card{
 			ID: "member-" + m.Name, Name: m.Name, Self: m.Name == s.Name, Role: m.State.String(), Class: stateClass(m.State), Meaning: meanings[m.State],
@@ -93,16 +98,18 @@ func (h *Handler) cards(now time.Time, s ha.Status, members []ha.MemberStatus) [
 		if seen[m.Name]++; seen[m.Name] > 1 {
 			c.ID += fmt.Sprintf("/%d", seen[m.Name])
 		}
-		if m.State == 0 {
+		switch {
+		case m.Liveness == ha.Left:
+			c.Role, c.Class, c.Meaning = "Left", "left", "was closed, and has said so"
+		case m.State == 0 && m.Heard.IsZero():
+			c.Role, c.Meaning = "Not there", "nothing was heard of it yet"
+		case m.State == 0:
 			c.Role, c.Meaning = "Not there", "nothing is heard of it"
-			if m.Heard.IsZero() {
-				c.Meaning = "nothing was heard of it yet"
-			}
 		}
 		if h.cfg.PageOf != nil && !c.Self {
 			c.Page = h.pageOf(m)
 		}
-		c.Rows = rowsOf(now, m, c.Self)
+		c.Rows = rowsOf(now, m, c.Self, has)
 		for _, o := range m.Obstacles {
 			t := trouble{string(o.Kind), o.Text, "since " + clockOf(now, o.Since)}
 			if !o.Until.IsZero() {
@@ -115,8 +122,8 @@ func (h *Handler) cards(now time.Time, s ha.Status, members []ha.MemberStatus) [
 				c.Problems = append(c.Problems, trouble{p.Kind, p.Err.Error(), "since " + clockOf(now, p.Since)})
 			}
 		}
-		if c.Self && s.Err != nil {
-			c.Problems = append(c.Problems, trouble{"error", s.Err.Error(), "the last one"})
+		if c.Self && s.Err != nil && s.State != ha.Failed { // else it is the banner
+			c.Problems = append(c.Problems, trouble{"error", s.Err.Error(), ""})
 		}
 		for _, u := range s.Snapshots {
 			if u.Peer == m.Name {
@@ -152,38 +159,42 @@ func (c *card) offer(s ha.Status, m ha.MemberStatus) {
 	c.Remove = true
 }
 
-func rowsOf(now time.Time, m ha.MemberStatus, self bool) []row {
-	rows := []row{{"Epoch", thousands(m.Epoch)}}
-	if m.Heard.IsZero() {
-		rows[0].Value = "–"
-	}
-	if m.State == ha.Active {
-		rows = append(rows, row{"Applied", thousands(m.Applied) + ", all there is"})
-	} else if m.State != 0 && m.State != ha.Arbiter {
-		rows = append(rows, row{"Lag", lagOf(m.Lag, m.LagTime)})
-	}
+// told says what any of the members has to tell, so that all have a row for it.
+type told struct{ priority, service, program bool }
+
+// rowsOf are the same ones for each member, whatever is known of it, so that what belongs together stands side by side, and stays
+// where it is when a member goes.
+func rowsOf(now time.Time, m ha.MemberStatus, self bool, has told) []row {
+	epoch, lag, trip, heard := row{"Epoch", thousands(m.Epoch)}, row{"Lag", "–"}, row{"Round trip", "–"}, row{"Heard", ago(now, m.Heard)}
 	switch {
 	case self:
-		rows = append(rows, row{"Round trip", "this member"})
+		heard.Value = "this member"
+	case m.Heard.IsZero():
+		epoch.Value = "–"
 	case m.RoundTrip > 0:
-		rows = append(rows, row{"Round trip", timeOf(m.RoundTrip)}, row{"Heard", ago(now, m.Heard)})
+		trip.Value = timeOf(m.RoundTrip)
+	}
+	switch m.State {
+	case ha.Active:
+		lag = row{"Applied", thousands(m.Applied) + ", all there is"}
+	case 0, ha.Arbiter:
 	default:
-		rows = append(rows, row{"Heard", ago(now, m.Heard)})
+		lag.Value = lagOf(m.Lag, m.LagTime)
 	}
 	kind := m.Kind.String()
 	if m.Joining {
 		kind += ", to become " + m.Becomes.String()
 	}
-	rows = append(rows, row{"Kind", kind})
-	if m.Priority != 0 {
+	rows := []row{epoch, lag, trip, heard, {"Kind", kind}}
+	if has.priority {
 		rows = append(rows, row{"Priority", fmt.Sprint(m.Priority)})
 	}
 	rows = append(rows, row{"Address", m.Addr})
-	if m.Advertise != "" {
-		rows = append(rows, row{"Serves at", m.Advertise})
+	if has.service {
+		rows = append(rows, row{"Serves at", cmp.Or(m.Advertise, "–")})
 	}
-	if m.Program != "" {
-		rows = append(rows, row{"Program", m.Program})
+	if has.program {
+		rows = append(rows, row{"Program", cmp.Or(m.Program, "–")})
 	}
 	return rows
 }

@@ -35,6 +35,7 @@ type view struct {
 	Lanes         []lane
 	Since         string // where the lanes begin
 	Failovers     []failoverRow
+	MoreFailovers int
 	Events        []eventRow
 	MoreEvents    int
 }
@@ -42,7 +43,7 @@ type view struct {
 // How much of it is shown.
 const (
 	shownWorkers   = 100
-	shownFailovers = 12
+	shownFailovers = 5
 	shownEvents    = 50
 )
 
@@ -79,6 +80,7 @@ func (h *Handler) view(now time.Time) view {
 	for _, f := range slices.Backward(x.Failovers[max(0, len(x.Failovers)-shownFailovers):]) {
 		v.Failovers = append(v.Failovers, failoverRowOf(now, f))
 	}
+	v.MoreFailovers = len(x.Failovers) - len(v.Failovers)
 	for _, e := range newest(x.Events, shownEvents) {
 		v.Events = append(v.Events, eventRowOf(now, e))
 	}
@@ -88,9 +90,12 @@ func (h *Handler) view(now time.Time) view {
 
 // bannerOf says in a sentence how the cluster is.
 func bannerOf(s ha.Status, members []ha.MemberStatus, x ha.Explanation) banner {
-	voters, there, all := 0, 0, true
+	voters, there, all, next := 0, 0, true, ""
 	for _, m := range members {
 		all = all && m.Liveness == ha.Alive
+		if m.State == ha.Activating && m.Liveness == ha.Alive {
+			next = m.Name
+		}
 		if m.Kind == ha.KindObserver {
 			continue
 		}
@@ -116,6 +121,8 @@ func bannerOf(s ha.Status, members []ha.MemberStatus, x ha.Explanation) banner {
 		return banner{"ok", s.Active + " is Active", "All voters are there; of the others some are not."}
 	case s.Active != "":
 		return banner{"ok", s.Active + " is Active", allThere(len(members))}
+	case next != "":
+		return banner{"warn", "Nobody is Active", next + " is about to be."}
 	case there < majority:
 		return banner{"bad", "Nobody is Active", strings.TrimSpace(count + " " + sentence(x.Now))}
 	}
@@ -150,15 +157,15 @@ func (h *Handler) tiles(s ha.Status, st ha.Stats, members []ha.MemberStatus) []t
 		}
 	}
 	tiles := []tile{
-		{"Epoch", thousands(s.Epoch), "changes of the role so far"},
-		{"Members there", fmt.Sprintf("%d of %d", there, len(members)), "as this member hears them"},
-		{"Records", thousands(s.Index), "in the log of the cluster"},
+		{"Epoch", thousands(s.Epoch), "changes of the role"},
+		{"Members there", fmt.Sprintf("%d of %d", there, len(members)), "as heard here"},
+		{"Records", thousands(s.Index), "in the log"},
 		{"Records a second", rate, "in the last seconds"},
 	}
 	if s.State == ha.Active {
-		tiles = append(tiles, tile{"Lease", timeOf(s.Lease.Round(100 * time.Millisecond)), "that the role is sure to last without an answer"})
+		tiles = append(tiles, tile{"Lease", timeOf(s.Lease.Round(100 * time.Millisecond)), "sure without answers"})
 	} else {
-		tiles = append(tiles, tile{"Lag here", lagOf(s.Lag.Records, s.Lag.Time), "that this member may be behind"})
+		tiles = append(tiles, tile{"Lag here", lagOf(s.Lag.Records, s.Lag.Time), "of this member"})
 	}
 	return append(tiles, tile{"Readers", thousands(uint64(max(0, st.Log.Subscribers))), "of the log, here"})
 }
@@ -301,6 +308,7 @@ type timeline struct {
 	Member, Kind        string // which are shown, "" for all
 	Members, Kinds      []string
 	Failovers           []failoverRow
+	MoreFailovers       int // none: all are shown
 	Events              []eventRow
 	All                 int
 }

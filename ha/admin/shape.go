@@ -36,6 +36,10 @@ func shapeOf(now time.Time, s ha.Status, st ha.Stats) shape {
 		{"Disk free", bytesOf(float64(st.Storage.Free))},
 	}}
 	if held := float64(last) + 1 - float64(first); held > 0 {
+		applied := "applied"
+		if l.Checkpoint > 0 {
+			applied = "applied since"
+		}
 		at := func(record uint64) float64 {
 			return 100 * (min(max(float64(record), float64(first)-1), float64(last)) + 1 - float64(first)) / held
 		}
@@ -43,7 +47,7 @@ func shapeOf(now time.Time, s ha.Status, st ha.Stats) shape {
 		for _, b := range []struct {
 			class, label string
 			to           float64
-		}{{"saved", "in the checkpoint, too", at(l.Checkpoint)}, {"applied", "applied since", at(s.Applied)}, {"ahead", "not yet applied", 100}} {
+		}{{"saved", "in the checkpoint, too", at(l.Checkpoint)}, {"applied", applied, at(s.Applied)}, {"ahead", "not yet applied", 100}} {
 			if b.to > from {
 				x.Bars = append(x.Bars, bar{b.class, b.label, fmt.Sprintf("%.2f", from), fmt.Sprintf("%.2f", b.to-from)})
 				from = b.to

@@ -271,6 +271,9 @@ func TestWithoutScript(t *testing.T) {
 	if got := eval[string](b, `document.querySelector("h1").innerText`); got != "a is Active" {
 		t.Errorf("%q", got)
 	}
+	if !eval[bool](b, `(e => e.scrollHeight <= e.clientHeight + 1)(document.querySelector("#history .scroll"))`) {
+		t.Error("that there are no events is cut off")
+	}
 	n.Set(func(s *fake.Said) { s.Status.Active = "b" })
 	b.until("it shows what has changed", `document.querySelector("h1")?.innerText === "b is Active"`)
 }
