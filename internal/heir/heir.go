@@ -5,8 +5,8 @@
 // started: a process that shares the memory, has no file of its own but one end of a pair of sockets, and waits until the other end is closed, which it
 // is when this process ends, however it ends, or runs another program. Then it ends, too, and what the memory takes to be given back is nobody's concern any more.
 //
-// An heir runs nothing of this program but a few system calls that are written out in assembly: no stack, no goroutine, no signal but SIGKILL and SIGSTOP. Nothing
-// rests on it: where there is none, or it was killed, a process ends as it did before.
+// An heir runs nothing of this program but a few system calls that are written out in assembly: no stack, no goroutine, no signal but SIGKILL and SIGSTOP, and no
+// system call but what it needs (seccomp). Nothing rests on it: where there is none, or it was killed, a process ends as it did before.
 package heir
 
 import "sync"

@@ -21,7 +21,21 @@ var (
 	title = [16]byte([]byte(name + "\x00\x00\x00\x00\x00\x00"))
 	root  = [2]byte{'/'}
 	life  [10][4]uintptr // its system calls, one after the other: the number and three arguments
+	vow   = unix.SockFprog{Len: uint16(len(only)), Filter: &only[0]}
 )
+
+// only is the filter of system calls (seccomp(2)) that the heir has from the end of its preparations on: it reads, writes and ends, and all else is refused. Its
+// process may give up privileges later, or be taken over, and whoever can write into the memory that they share would find them with the heir.
+var only = [...]unix.SockFilter{
+	{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 4}, // the machine whose number it is
+	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: machine, Jf: 4},
+	{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // the number
+	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_READ, Jt: 3},
+	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_WRITE, Jt: 2},
+	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_EXIT_GROUP, Jt: 1},
+	{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
+	{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+}
 
 // clone starts the heir, which makes the system calls from first to last as long as none fails, and then ends. It returns what clone(2) does.
 //
@@ -60,8 +74,8 @@ func start() (end func(), err error) {
 	}, nil
 }
 
-// script writes the heir's life down: out of the way of what is done to the whole session, under its name, in no directory that somebody wants to unmount, without files; it says
-// that it is there, and waits for the end.
+// script writes the heir's life down: out of the way of what is done to the whole session, under its name, in no directory that somebody wants to unmount, without files, and without the power to do
+// anything; it says that it is there, and waits for the end.
 func script(its uintptr) int {
 	calls := append(life[:0],
 		[4]uintptr{unix.SYS_SETSID},
@@ -72,6 +86,8 @@ func script(its uintptr) int {
 		calls = append(calls, [4]uintptr{unix.SYS_CLOSE_RANGE, 0, its - 1})
 	}
 	return len(append(calls,
+		[4]uintptr{unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1},
+		[4]uintptr{unix.SYS_PRCTL, unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&vow))},
 		[4]uintptr{unix.SYS_WRITE, its, uintptr(unsafe.Pointer(&title)), 1},
 		[4]uintptr{unix.SYS_READ, its, uintptr(unsafe.Pointer(&root)) + 1, 1},
 	))

@@ -158,7 +158,7 @@ func TestHold_Killed(t *testing.T) {
 	eventually(t, "the heir ends", func() bool { return over(h.heir) })
 }
 
-// TestHold_Heir: it has one file, ignores what a process is asked to do, is out of its session, and ends when its process ends by itself.
+// TestHold_Heir: it has one file and no power, ignores what a process is asked to do, is out of its session, and ends when its process ends by itself.
 func TestHold_Heir(t *testing.T) {
 	t.Parallel()
 	h := hold(t)
@@ -168,6 +168,11 @@ func TestHold_Heir(t *testing.T) {
 	}
 	if dir, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", h.heir)); dir != "/" {
 		t.Errorf("it is in %q, %v", dir, err)
+	}
+	for key, want := range map[string]string{"Seccomp": "2", "NoNewPrivs": "1"} {
+		if got := status(h.heir, key); got != want {
+			t.Errorf("%s of it is %q, want %s", key, got, want)
+		}
 	}
 	if session, err := unix.Getsid(h.heir); session != h.heir {
 		t.Errorf("it is in session %d, %v", session, err)
