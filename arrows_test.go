@@ -36,10 +36,10 @@ var arrows = map[string][]string{
 	"ha/client":              {"fence", "internal/lines", "internal/session", "internal/wire"},
 	"ha/onfence":             {"ha"},
 	"ha/watchdog":            {"ha"},
-	"storage":                {"internal/moment", "internal/stats", "internal/vfs", "internal/yield"},
-	"transport":              {"internal/moment", "internal/session", "internal/stats"},
+	"storage":                {"internal/moment", "internal/stats", "internal/sum", "internal/vfs", "internal/yield"},
+	"transport":              {"internal/moment", "internal/session", "internal/stats", "internal/sum"},
 	"internal/calls":         nil,
-	"internal/core":          {"internal/yield"},
+	"internal/core":          {"internal/sum", "internal/yield"},
 	"internal/heir":          nil,
 	"internal/lines":         {"internal/calls"},
 	"internal/moment":        nil,
@@ -49,6 +49,7 @@ var arrows = map[string][]string{
 	"internal/sim":           nil,
 	"internal/faultfs":       {"internal/vfs"},
 	"internal/stats":         nil,
+	"internal/sum":           nil,
 	"internal/tenure":        {"ha", "fence"},
 	"internal/upgrade":       {"ha"},
 	"internal/vfs":           nil,
@@ -87,7 +88,7 @@ var outside = []struct {
 }
 
 // pure are packages that are state machines: they have no goroutines to keep apart, nothing to wait for, no clock and no files.
-var pure = []string{"internal/core", "internal/yield"}
+var pure = []string{"internal/core", "internal/sum", "internal/yield"}
 
 // impure is what they must not import or call.
 var (

@@ -73,14 +73,13 @@ type Log struct {
 
 	counts counts
 
-	moves   moves         // of cursors
-	asked   sync.Map      // who waits for changes of the members: *core.Reconfiguration to chan core.Decided
-	dropped atomic.Uint64 // raft index of the last entry of a message that was dropped, so that it is told once
-	told    sync.Map      // how records in memory were found changed
-	calls   calls.Set     // of the state machine
-	inside  atomic.Int32  // how many of those run that nothing can be applied before the end of
-	writing atomic.Bool   // the writer is at the disk
-	misfit  atomic.Bool   // a leader's snapshot was refused, and nothing was applied since
+	moves   moves        // of cursors
+	asked   sync.Map     // who waits for changes of the members: *core.Reconfiguration to chan core.Decided
+	told    sync.Map     // how records in memory were found changed
+	calls   calls.Set    // of the state machine
+	inside  atomic.Int32 // how many of those run that nothing can be applied before the end of
+	writing atomic.Bool  // the writer is at the disk
+	misfit  atomic.Bool  // a leader's snapshot was refused, and nothing was applied since
 
 	roomMu sync.Mutex // guards full
 	full   bool       // appends are refused for want of checkpoints
@@ -221,8 +220,8 @@ func (l *Log) Epochs() []Epoch {
 
 // The methods by which a transport brings what it receives.
 
-// Receive takes a message of another member. Appends and their answers wait while the inbox is full; what
-// keeps the member alive does not.
+// Receive takes a message of another member, whose batches are what was appended: that is for whoever has received it to find out, who sums
+// them anyway. Appends and their answers wait while the inbox is full; what keeps the member alive does not.
 func (l *Log) Receive(m *raftpb.Message) {
 	size := 0
 	if t := m.GetType(); t == raftpb.MsgApp || t == raftpb.MsgAppResp {
@@ -230,10 +229,6 @@ func (l *Log) Receive(m *raftpb.Message) {
 	}
 	for _, e := range m.GetEntries() {
 		size += core.EntrySize(e)
-		if err := core.Verify(e, "as another member sent them"); err != nil {
-			l.drop(m, err)
-			return
-		}
 	}
 	l.inbox.post(core.Receive{Message: m, At: l.cfg.Clock()}, size)
 }
@@ -248,14 +243,6 @@ func (l *Log) damaged(damage *ChecksumError) {
 		return
 	}
 	l.Post(Problem{Kind: problemChecksum, Err: damage})
-}
-
-// drop drops a message that would put damaged records on this disk. Its sender sends it again; where it is the sender's
-// memory that is damaged, the sender finds that itself then.
-func (l *Log) drop(m *raftpb.Message, err error) {
-	if last := m.GetEntries()[len(m.GetEntries())-1].GetIndex(); l.dropped.Swap(last) != last {
-		l.cfg.Logger.Error("dropped damaged records", "member", l.cfg.Core.Name, "from", m.GetFrom(), "err", err)
-	}
 }
 
 // messageBytes is about what a message takes in memory beside its entries' data.

@@ -3,10 +3,11 @@ package storage
 import (
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/baton-ha/baton/internal/sum"
 )
 
 // encoder appends records in etcd's format to a buffer: the counterpart of frameReader. Of an entry it copies the payload
@@ -16,14 +17,16 @@ type encoder struct {
 	crc uint32 // running checksum, over the data of all records so far
 }
 
-// entry appends an entry, all four fields of it, as decodeEntry wants them.
+// entry appends an entry, all four fields of it, as decodeEntry wants them. Of a batch the checksum is believed that it carries: a
+// batch that is not what was appended is a damaged record, and found when it is read.
 func (e *encoder) entry(p *raftpb.Entry) {
 	var head [1 + 1 + 11 + 11 + 1 + binary.MaxVarintLen64]byte
 	h := append(head[:0], 0x08, byte(p.GetType()))
 	h = binary.AppendUvarint(append(h, 0x10), p.GetTerm())
 	h = binary.AppendUvarint(append(h, 0x18), p.GetIndex())
 	h = binary.AppendUvarint(append(h, 0x22), uint64(len(p.GetData())))
-	e.record(typeEntry, h, p.GetData())
+	e.crc = sum.After(sum.Update(e.crc, h), p.GetData())
+	e.frame(typeEntry, h, p.GetData())
 }
 
 func (e *encoder) state(h hardState) {
@@ -31,10 +34,10 @@ func (e *encoder) state(h hardState) {
 	b := binary.AppendUvarint(append(data[:0], 0x08), h.term)
 	b = binary.AppendUvarint(append(b, 0x10), h.vote)
 	b = binary.AppendUvarint(append(b, 0x18), h.commit)
-	e.record(typeState, b, nil)
+	e.record(typeState, b)
 }
 
-func (e *encoder) metadata(id Identity) { e.record(typeMetadata, id.metadata(), nil) }
+func (e *encoder) metadata(id Identity) { e.record(typeMetadata, id.metadata()) }
 
 // snapshot appends the record of a snapshot; the empty one, without members, begins the first segment.
 func (e *encoder) snapshot(id snapID, members *raftpb.ConfState) error {
@@ -47,7 +50,7 @@ func (e *encoder) snapshot(id snapID, members *raftpb.ConfState) error {
 		}
 		b = append(binary.AppendUvarint(append(b, 0x1a), uint64(len(list))), list...)
 	}
-	e.record(typeSnapshot, b, nil)
+	e.record(typeSnapshot, b)
 	return nil
 }
 
@@ -56,10 +59,10 @@ func (e *encoder) chain() {
 	e.frame(typeCRC, nil, nil)
 }
 
-// record appends a record whose data is head and then body, which must not be empty together.
-func (e *encoder) record(typ int64, head, body []byte) {
-	e.crc = crc32.Update(crc32.Update(e.crc, castagnoli, head), castagnoli, body)
-	e.frame(typ, head, body)
+// record appends a record of any other type, whose data must not be empty.
+func (e *encoder) record(typ int64, data []byte) {
+	e.crc = sum.Update(e.crc, data)
+	e.frame(typ, data, nil)
 }
 
 func (e *encoder) frame(typ int64, head, body []byte) {

@@ -2,10 +2,12 @@ package storage
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"github.com/baton-ha/baton/internal/sum"
 	"github.com/baton-ha/baton/internal/testseed"
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
@@ -33,6 +35,9 @@ func TestEncoderIsEtcds(t *testing.T) {
 			index += rnd.Uint64N(1 << rnd.IntN(50))
 			p := entry(index, hs.term, rnd.IntN(1<<rnd.IntN(16)))
 			p.Type = raftpb.EntryType(rnd.IntN(3)).Enum()
+			if len(p.Data) > sum.Head && rnd.IntN(2) == 0 {
+				sum.Seal(p.Data)
+			}
 			ents = append(ents, p)
 			e.entry(p)
 		}
@@ -48,5 +53,32 @@ func TestEncoderIsEtcds(t *testing.T) {
 			n++
 		}
 		t.Fatalf("%d bytes, differ from offset %d on: %x, etcd has %x", len(e.b), n, e.b[n:min(n+32, len(e.b))], want[n:n+32])
+	}
+}
+
+// TestMutate_BeforeSave: a batch that is not what was appended any more when it is written is found when it is read, by Open too.
+func TestMutate_BeforeSave(t *testing.T) {
+	rnd := testseed.Rand(t)
+	for range 20 {
+		dir := t.TempDir()
+		w := mustOpen(t, dir)
+		ents := entries(2, 6, 1, 5000+rnd.IntN(5000))
+		for _, e := range ents {
+			sum.Seal(e.Data)
+		}
+		data := ents[1].Data
+		data[sum.Head+rnd.IntN(len(data)-sum.Head)] ^= 1 << rnd.IntN(8)
+		must(t, w.Save(hard(1, 1, 1), ents))
+		if got, err := w.Entries(2, 3, 1); err != nil || sameEntries(got, ents[:1]) != nil {
+			t.Fatalf("the entry before: %v, %v", got, err)
+		}
+		var corrupt *CorruptError
+		if got, err := w.Entries(3, 4, 1); !errors.As(err, &corrupt) {
+			t.Fatalf("the damaged entry: %v, %v", got, err)
+		}
+		must(t, w.Close())
+		if _, err := Open(dir, testOptions()); !errors.As(err, &corrupt) {
+			t.Fatalf("opened with a damaged entry: %v", err)
+		}
 	}
 }

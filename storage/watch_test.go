@@ -57,6 +57,9 @@ func TestRmdir(t *testing.T) {
 			if !errors.As(err, &lost) || !strings.HasPrefix(lost.File, dir) || !strings.HasSuffix(lost.File, test.file) {
 				t.Errorf("told %v", err)
 			}
+			for w.usable() == nil { // Lost has not returned yet
+				time.Sleep(time.Millisecond)
+			}
 			if serr := w.Save(nil, entries(40, 41, 2, 10)); !errors.Is(serr, err) {
 				t.Errorf("save: %v", serr)
 			}

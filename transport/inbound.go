@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/baton-ha/baton/internal/session"
+	"github.com/baton-ha/baton/internal/sum"
 )
 
 // maxHandshakes bounds the connections that have not said who they are.
@@ -233,6 +234,7 @@ func (t *TCP) readMessages(p *peer, l *session.Link) error {
 	if l.Peer.Purpose == PurposeControl {
 		limit = maxControl
 	}
+	l.SumBy(func(body []byte) (uint32, bool) { return sumBody(body, sum.Check) })
 	taker := newTaker(l)
 	defer taker.end()
 	counts := &p.bulk.counts

@@ -45,7 +45,8 @@ func appendMessage(b []byte, k session.Kind, group uint64, prefix []byte, m *raf
 	if err != nil {
 		return b[:at], err
 	}
-	session.SealFrame(out[at:], k, group)
+	sum, _ := sumBody(out[at+session.HeaderSize:], believed)
+	session.SealSummed(out[at:], k, group, sum)
 	return out, nil
 }
 

@@ -24,7 +24,8 @@ var ErrClosed = errors.New("transport: closed")
 // Handler takes what arrives for one group. Its methods are called from transport goroutines, several at once, and never
 // from inside Send. It must not call Close, which waits for it.
 type Handler interface {
-	// Receive takes a message, which is the handler's from now on. In order for each peer and connection. It may block on
+	// Receive takes a message, which is the handler's from now on. Data of its entries that carries a checksum was verified. In order
+	// for each peer and connection. It may block on
 	// messages of the bulk connection (see laneOf: MsgApp, MsgAppResp, MsgReadIndex and its response), and holds up the
 	// bulk messages of that peer meanwhile. It should not block on others: of those more than 1 MiB from one peer are lost.
 	Receive(m *raftpb.Message)

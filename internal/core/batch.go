@@ -3,6 +3,8 @@ package core
 import (
 	"encoding/binary"
 	"time"
+
+	"github.com/baton-ha/baton/internal/sum"
 )
 
 // A Batch is the unit that is proposed, written and applied: the records that gathered while the one
@@ -62,7 +64,6 @@ func (b *Batch) Size() int { return b.size }
 // Seal gives the batch its place in the log and returns its encoded form.
 func (b *Batch) Seal(first uint64) []byte {
 	b.First = first
-	b.data[0] = kindBatch
 	binary.LittleEndian.PutUint64(b.data[5:], b.Epoch)
 	binary.LittleEndian.PutUint64(b.data[13:], first)
 	count := uint32(b.Count)
@@ -70,6 +71,6 @@ func (b *Batch) Seal(first uint64) []byte {
 		count |= requestFlag
 	}
 	binary.LittleEndian.PutUint32(b.data[21:], count)
-	binary.LittleEndian.PutUint32(b.data[1:], checksum(b.data))
+	sum.Seal(b.data)
 	return b.data
 }

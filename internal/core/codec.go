@@ -7,6 +7,8 @@ import (
 	"unsafe"
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
+
+	"github.com/baton-ha/baton/internal/sum"
 )
 
 // A raft entry's data is empty (raft's own no-op), a batch of records, an epoch start, or a change of the members that raft need
@@ -18,7 +20,7 @@ const (
 	kindMembers    = 8
 	kindEpochLeap  = 16 // an epoch start that names its epoch
 	kindCursors    = 32
-	kindBatch      = 4 // no flipped bit makes one of the others of it
+	kindBatch      = sum.Kind // no flipped bit makes one of the others of it
 )
 
 // A batch is laid out as
@@ -35,9 +37,9 @@ const (
 // An old one is the same without the checksum. Who proposes a batch computes it, once and for all: whoever
 // stores, applies, sends or reads the batch later can tell whether it still is what was appended.
 const (
-	BatchHeader  = 25 // bytes before the first record
-	checksumSize = 4  // of those
-	RecordHeader = 4  // bytes before each record's data
+	BatchHeader  = 25           // bytes before the first record
+	checksumSize = sum.Head - 1 // of those
+	RecordHeader = 4            // bytes before each record's data
 
 	requestFlag = 1 << 31
 	requestSize = 4*8 + 4 // of what stands before the first record of a request

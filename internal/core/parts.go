@@ -2,7 +2,8 @@ package core
 
 import (
 	"encoding/binary"
-	"hash/crc32"
+
+	"github.com/baton-ha/baton/internal/sum"
 )
 
 // A Part is some records of a batch, as they are in it.
@@ -23,14 +24,14 @@ func AppendParts(dst []Part, h Header, data []byte, from uint64, most int) (part
 		return dst, false
 	}
 	parts = dst
-	sum, summed := uint32(0), 1+checksumSize // the checksum of the bytes before summed
+	running, summed := uint32(0), sum.Head // the checksum of the bytes before summed
 	at := h.size
 	first := at // of the part
 	end := func(next uint64, count int) {
-		before := crc32.Update(sum, castagnoli, data[summed:first])
-		sum, summed = crc32.Update(before, castagnoli, data[first:at]), at
+		before := sum.Update(running, data[summed:first])
+		running, summed = sum.Update(before, data[first:at]), at
 		if count > 0 {
-			parts = append(parts, Part{First: next - uint64(count), Count: count, Data: data[first:at:at], Before: before, After: sum})
+			parts = append(parts, Part{First: next - uint64(count), Count: count, Data: data[first:at:at], Before: before, After: running})
 		}
 		first = at
 	}
@@ -55,7 +56,7 @@ func AppendParts(dst []Part, h Header, data []byte, from uint64, most int) (part
 		}
 	}
 	end(next, count)
-	if at != len(data) || sum != binary.LittleEndian.Uint32(data[1:]) {
+	if at != len(data) || running != binary.LittleEndian.Uint32(data[1:]) {
 		return dst, false
 	}
 	return parts, true

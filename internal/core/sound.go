@@ -1,17 +1,17 @@
 package core
 
 import (
-	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/baton-ha/baton/internal/sum"
 )
 
-// The checksum of a batch is made by its proposer. It is verified before the batch is stored on another member
-// (Log.Receive), after Apply has had it, before it is sent to a member that lags, and when a subscriber reads it. Before
-// Apply nobody could write to it. On the disk and on the wire storage and transport have checksums of their own; what this one
-// adds is memory, which the log shares with the state machine.
+// The checksum of a batch is made by its proposer. It is verified when another member has received the batch, by its
+// transport, after Apply has had it, before it is sent to a member that lags, and when a subscriber reads it. Before
+// Apply nobody could write to it. The checksums of what holds the batch on the disk and on the wire are derived from it; what
+// it adds to them is memory, which the log shares with the state machine.
 
 // A ChecksumError says that records are not what was appended: a state machine has written to Entry.Data, or
 // memory is damaged.
@@ -25,21 +25,14 @@ func (e *ChecksumError) Error() string {
 	return fmt.Sprintf("baton: records %d to %d (raft entry %d) are not what was appended: their checksum differs %s", e.First, e.Last, e.Raft, e.When)
 }
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// checksum is that of a batch.
-func checksum(batch []byte) uint32 { return crc32.Checksum(batch[1+checksumSize:], castagnoli) }
-
 // Verify reports a raft entry whose batch is no longer what its proposer made of it: a *[ChecksumError], which
 // says when that was found. Other entries, and old batches, have no checksum.
 func Verify(e *raftpb.Entry, when string) *ChecksumError {
-	data := e.GetData()
-	if len(data) < BatchHeader || data[0] != kindBatch ||
-		checksum(data) == binary.LittleEndian.Uint32(data[1:]) {
+	if sum.Sound(e.GetData()) {
 		return nil
 	}
 	err := &ChecksumError{Raft: e.GetIndex(), When: when}
-	if h, herr := ParseHeader(data); herr == nil {
+	if h, herr := ParseHeader(e.GetData()); herr == nil {
 		err.First, err.Last = h.First, h.First+uint64(h.Count)-1
 	}
 	return err

@@ -50,6 +50,9 @@ func (l *Link) Close() error {
 // Next reads a frame with a body of at most limit bytes. Its error is io.EOF only between frames.
 func (l *Link) Next(limit int) (Frame, error) { return l.r.Next(limit) }
 
+// SumBy is that of its FrameReader. It must be called by the connection's reader.
+func (l *Link) SumBy(sum Summer) { l.r.SumBy(sum) }
+
 // Opening reads what both sides begin with, and returns the other side's layout version.
 func (l *Link) Opening() (uint16, error) { return l.r.Opening() }
 
