@@ -18,15 +18,16 @@ type chronicle struct {
 	running uint64         // that of the OnActive that runs, 0: none does
 	why     string         // how the time of the leader before this member has ended
 	lease   time.Duration  // until when the last lease lasts, or has lasted
+	doubted time.Duration  // by how much the clock on the wall got ahead, where the lease is given up for that
 	failure error          // why the member has failed
 	asked   string         // why the role is being given up: one of the causes
 	by      string         // who has asked
 	heard   time.Duration  // when the leader before this member was heard last
-	elected time.Duration
-	fencing time.Duration // when OnFence was called
-	fence   time.Duration // what it took
-	epoch   time.Duration // when the own epoch had started
-	inForce log.Epoch     // as told last
+	elected time.Duration  // when this member was, or when its role ended if it leads on in the same term
+	fencing time.Duration  // when OnFence was called
+	fence   time.Duration  // what it took
+	epoch   time.Duration  // when the own epoch had started
+	inForce log.Epoch      // as told last
 	toll    toll
 }
 
@@ -51,8 +52,10 @@ func (n *Node) tell(now time.Duration, in input, out output) {
 			n.event(Event{Kind: EventEpoch, Epoch: e.Epoch, Term: e.Term, Peer: e.Holder, Text: fmt.Sprintf("epoch %d of %s has started", e.Epoch, e.Holder)})
 		case log.Lease:
 			if ch.Until > 0 {
-				c.lease = ch.Until
+				c.lease, c.doubted = ch.Until, 0
 			}
+		case log.Doubted:
+			c.doubted = ch.By
 		case log.TransferAsked:
 			c.asked, c.by = CauseAsked, name(ch.By)
 		}
@@ -165,6 +168,8 @@ func (n *Node) tellAction(now time.Duration, a action) {
 		case (cause == CauseLease || cause == CauseDeposed) && late > n.pauseNoticed():
 			cause = CausePaused
 			why = fmt.Sprintf("the lease expired %v ago, and this process did not run to see it: it was stopped, or its machine, or got no processor", late.Round(time.Millisecond))
+		case cause == CauseLease && c.doubted > 0:
+			why = fmt.Sprintf("the clock on the wall got ahead by %v: it was set, or the machine was paused for as long, and then the lease has expired", c.doubted.Round(time.Millisecond))
 		case cause == CauseStopped:
 			why = "the member has failed: " + firstLine(c.failure)
 		case cause == CauseAsked:
@@ -182,6 +187,9 @@ func (n *Node) tellAction(now time.Duration, a action) {
 		})
 		n.tollEnded(c.active)
 		c.active = 0
+		if c.lead.Term == c.inForce.Term { // another epoch of this term goes on from here
+			c.elected, c.heard, c.fence = now, 0, 0
+		}
 	case runFence:
 		c.fencing = now
 		n.event(Event{Kind: EventFencing, Peer: a.previous.Name, Epoch: a.previous.Epoch, Cause: string(a.previous.Ended), Text: fmt.Sprintf(

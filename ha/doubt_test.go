@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -58,5 +59,12 @@ func TestG4_WallJumps(t *testing.T) {
 	}
 	if again := <-tokens; again.Epoch <= token.Epoch {
 		t.Errorf("%v after %v", again, token)
+	}
+	told := false
+	for _, e := range n.Events() {
+		told = told || e.Kind == EventEnded && strings.Contains(e.Text, "the clock on the wall got ahead by 1h0m0")
+	}
+	if !told {
+		t.Error("that the clock was set is not said")
 	}
 }

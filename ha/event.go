@@ -92,20 +92,20 @@ type Phases struct {
 // words says what took how long, rounded, "" if nothing is known to have.
 func (p Phases) words(round time.Duration) string {
 	var parts []string
-	then := "after it was elected"
+	if took := p.Detect.Round(round); took > 0 {
+		parts = append(parts, fmt.Sprintf("elected %v after the leader before was heard last", took))
+	}
 	for _, part := range []struct {
 		took time.Duration
 		what string
-	}{{p.Detect, "elected %v after the leader before was heard last"}, {p.Fence, "fenced %v "}, {p.Epoch, "its epoch in force %v "}, {p.Stand, "OnStandby over and the lease there %v "}} {
-		took := part.took.Round(round)
-		if took <= 0 {
-			continue
+	}{{p.Fence, "fenced"}, {p.Epoch, "its epoch in force"}, {p.Stand, "OnStandby over and the lease there"}} {
+		switch took := part.took.Round(round); {
+		case took <= 0:
+		case len(parts) == 0:
+			parts = append(parts, fmt.Sprintf("%s within %v", part.what, took))
+		default:
+			parts = append(parts, fmt.Sprintf("%s %v later", part.what, took))
 		}
-		text := fmt.Sprintf(part.what, took)
-		if strings.HasSuffix(text, " ") { // since the part before
-			text += then
-		}
-		parts, then = append(parts, text), "later"
 	}
 	return strings.Join(parts, ", ")
 }

@@ -57,11 +57,11 @@ func TestExplainEvents_ClockSetBack(t *testing.T) {
 func TestPhasesInWords(t *testing.T) {
 	const ms = time.Millisecond
 	for want, p := range map[string]Phases{
-		"": {},
-		"its epoch in force 1.06ms after it was elected":                                                      {Epoch: 1060 * time.Microsecond},
+		"":                                 {},
+		"its epoch in force within 1.06ms": {Epoch: 1060 * time.Microsecond},
 		"elected 532.54ms after the leader before was heard last, its epoch in force 1.07ms later":            {Detect: 532540 * time.Microsecond, Epoch: 1070 * time.Microsecond},
 		"elected 600ms after the leader before was heard last, fenced 2s later, its epoch in force 9ms later": {Detect: 600 * ms, Fence: 2 * time.Second, Epoch: 9 * ms},
-		"fenced 2s after it was elected, OnStandby over and the lease there 9ms later":                        {Fence: 2 * time.Second, Stand: 9 * ms, Epoch: time.Microsecond},
+		"fenced within 2s, OnStandby over and the lease there 9ms later":                                      {Fence: 2 * time.Second, Stand: 9 * ms, Epoch: time.Microsecond},
 	} {
 		if got := p.words(10 * time.Microsecond); got != want {
 			t.Errorf("%v: %q, want %q", p, got, want)

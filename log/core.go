@@ -33,6 +33,7 @@ type (
 	EpochStarted  = core.EpochStarted
 	Settled       = core.Settled
 	StartRefused  = core.StartRefused
+	Doubted       = core.Doubted
 	TransferAsked = core.TransferAsked
 	PeerGone      = core.PeerGone
 	Problem       = core.Problem

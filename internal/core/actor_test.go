@@ -139,6 +139,8 @@ func (a *actor) tell(change Change) {
 			text += "; until they agree also a majority of " + strings.Join(old, ", ")
 		}
 		s.say("%s: the members are %s", a.cfg.Name, text)
+	case Doubted:
+		s.say("%s: the lease is given up: the clock on the wall got ahead by %v", a.cfg.Name, ch.By)
 	case StartRefused:
 		s.say("%s: cannot start an epoch now", a.cfg.Name)
 	case Problem:

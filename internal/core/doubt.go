@@ -14,6 +14,7 @@ type Doubt struct{ By time.Duration }
 // doubt gives up a lease that may be over: none rests on what was promised up to now.
 func (c *Core) doubt(now time.Duration, by time.Duration) {
 	if c.lease.until != 0 && now+by >= c.lease.until {
+		c.change(Doubted{By: by})
 		c.lease.giveUp()
 		c.renew(now)
 	}

@@ -134,6 +134,8 @@ type (
 	Settled struct{ Term uint64 }
 	// Lease says until when, on this member's clock, nobody else can be elected. Zero: no lease.
 	Lease struct{ Until time.Duration }
+	// Doubted says that the lease is given up, since the clock on the wall has got ahead of the lease's by so much.
+	Doubted struct{ By time.Duration }
 	// TransferAsked says that another member asks this one, the leader, for leadership.
 	TransferAsked struct{ By uint64 }
 	// PeerGone says that the process of another member has ended, and that nothing was heard of a new one: crash evidence.
@@ -154,6 +156,7 @@ func (Leadership) change()    {}
 func (EpochStarted) change()  {}
 func (Settled) change()       {}
 func (Lease) change()         {}
+func (Doubted) change()       {}
 func (TransferAsked) change() {}
 func (PeerGone) change()      {}
 func (StartRefused) change()  {}
