@@ -9,6 +9,8 @@ import (
 var (
 	// ErrLocked is returned by Open when the directory is open already, in this process or in another one.
 	ErrLocked = errors.New("storage: directory is locked by another user")
+	// ErrNoMember is returned by Inspect, Read and Verify when there is no directory, or an empty one. The error matches fs.ErrNotExist, too.
+	ErrNoMember = errors.New("storage: no member")
 	// ErrForeign is returned by Empty, Read and Open when the directory holds files that are not ours.
 	ErrForeign = errors.New("storage: directory holds foreign files")
 	// ErrCompacted is returned by Entries when lo is below First, and by the snapshot methods when a newer snapshot is in

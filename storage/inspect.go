@@ -63,8 +63,8 @@ type SnapshotFile struct {
 }
 
 // Inspect looks into a member's directory, which a member may have open meanwhile: it takes no lock, writes nothing, and reads only the
-// beginnings and ends of files. What it says is not proved, as [Verify] does. Errors are [ErrForeign], one that matches fs.ErrNotExist
-// where there is no member, and one that says why the identity cannot be read.
+// beginnings and ends of files. What it says is not proved, as [Verify] does. Errors are [ErrForeign], [ErrNoMember], and
+// one that says why the identity cannot be read.
 func Inspect(dir string) (*Inspection, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -78,7 +78,7 @@ func (d disk) inspect(dir string) (*Inspection, error) {
 	case err != nil:
 		return nil, err
 	case state == dirEmpty:
-		return nil, fmt.Errorf("storage: no member in %s: %w", dir, fs.ErrNotExist)
+		return nil, fmt.Errorf("%w in %s: %w", ErrNoMember, dir, fs.ErrNotExist)
 	}
 	body, err := d.readIdentity(dir)
 	if err != nil {

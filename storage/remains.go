@@ -58,7 +58,7 @@ func (d disk) lockToRead(dir string) (lock vfs.File, err error) {
 		return nil, err
 	}
 	if state == dirEmpty {
-		return nil, fmt.Errorf("storage: no member in %s: %w", dir, fs.ErrNotExist)
+		return nil, fmt.Errorf("%w in %s: %w", ErrNoMember, dir, fs.ErrNotExist)
 	}
 	if _, err := d.Stat(filepath.Join(dir, lockName)); err != nil {
 		return nil, nil // it is a copy, and taking the lock would make the file

@@ -229,7 +229,11 @@ func (o *overview) table(before *overview) string {
 		if m.Joining {
 			kind += ", joining"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\t%d\t%s\t%s\n", star, x.Name, m.State, kind, alive(x), m.Epoch, m.Index, m.Applied, lagOf(m),
+		state := m.State
+		if x.own == nil && m.Liveness == "Left" {
+			state = "-"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\t%d\t%s\t%s\n", star, x.Name, state, kind, alive(x), m.Epoch, m.Index, m.Applied, lagOf(m),
 			m.Priority, printable(cmpOr(m.Program, "-")), x.Addr)
 	}
 	w.Flush()
