@@ -224,7 +224,9 @@ func TestDocs_Program(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	if err := os.WriteFile(dir+"/orders.py", []byte(blocks(string(b), "python")[0]+"open(sys.argv[1], 'a').write(str(len(orders)) + ' ')\nhear()\n"), 0o644); err != nil {
+	const says = "print(\"orders:\""
+	program := strings.Replace(blocks(string(b), "python")[0], says, "open(sys.argv[1], 'a').write(str(len(orders)) + ' ')\n"+says, 1)
+	if err := os.WriteFile(dir+"/orders.py", []byte(program), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	cfg := alone(t, dir)
