@@ -286,6 +286,7 @@ func (n *Node) hear(_ context.Context, st *transport.Stream) error {
 			}
 		}
 		switch left := n.hearsay.parted(name); {
+		case n.hasEnded(): // whoever is closed itself has said its last line
 		case left && !parted:
 			n.cfg.Logger.Info("a member has left", "member", n.cfg.Name, "peer", name)
 		case parted && !left:
