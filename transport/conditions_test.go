@@ -58,7 +58,7 @@ func TestCausesInWords(t *testing.T) {
 		dialler, listens func(*Config)
 		dial, listen     string // what is said by each; nothing where the end is all that it sees
 	}{
-		{"plain to TLS", nil, func(c *Config) { c.TLS = ca.config(t) }, "Config.TLS must be set on both", "a member without TLS"},
+		{"plain to TLS", nil, func(c *Config) { c.TLS = ca.config(t) }, "Config.TLS must be set on both", "it has no TLS, and this member has"},
 		{"TLS to plain", func(c *Config) { c.TLS = ca.config(t) }, nil, "may have no TLS", "speaks TLS, and this member has none"},
 		{"authorities", func(c *Config) { c.TLS = ca.config(t) }, func(c *Config) { c.TLS = stranger.config(t) }, "authority", "certificate"},
 		{"expired", func(c *Config) { c.TLS = old.config(t) }, func(c *Config) { c.TLS = ca.config(t) }, "expired", "valid from"},

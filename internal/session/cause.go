@@ -69,7 +69,7 @@ func Explain(err error, dialled, ours bool) error {
 	case errors.As(err, &stranger):
 		return cause(causeBytes, "%v", stranger)
 	case errors.As(err, &header) && header.RecordHeader[0] == openingMagic[0]:
-		return cause(causePlain, "it is a member without TLS, and this one has TLS: set Config.TLS on both sides or on neither")
+		return cause(causePlain, "it has no TLS, and this member has: set Config.TLS on both sides or on neither")
 	case errors.As(err, &header) && looksLikeHTTP(header.RecordHeader[:]):
 		return cause(causeHTTP, "it speaks HTTP without TLS: a health check, a proxy or a browser was given this port, which is for members only")
 	case errors.As(err, &header):

@@ -133,6 +133,18 @@ func codeOf(err error) Code {
 	return CodeNotAdmitted
 }
 
+// whoAt names a peer, if it is known who that should be, and where it is: as it was said, and what that has led to.
+func whoAt(p Peer, addr string) string {
+	text := p.Addr
+	if p.Name != "" {
+		text = fmt.Sprintf("member %q at %s", p.Name, p.Addr)
+	}
+	if addr != p.Addr {
+		text += " (" + addr + ")"
+	}
+	return text
+}
+
 // Refuse tells of a refusal, theirs or ours.
 func (e *Endpoint) Refuse(r *RefusedError) {
 	if e.cfg.Refused != nil {
@@ -169,7 +181,7 @@ func (e *Endpoint) Dial(ctx context.Context, p Peer, purpose Purpose) (*Link, er
 	if refused {
 		err = r
 	} else {
-		err = fmt.Errorf("handshake with member %q at %s (%s): %w", p.Name, p.Addr, raw.RemoteAddr(), Explain(err, true, e.tls.on()))
+		err = fmt.Errorf("handshake with %s: %w", whoAt(p, raw.RemoteAddr().String()), Explain(err, true, e.tls.on()))
 	}
 	if errors.Is(err, ErrUnauthorized) {
 		e.tls.certs.refuse(p.Name, true, err)
