@@ -111,6 +111,7 @@ func (t *tailer) read(ctx context.Context, at place) error {
 		return err
 	}
 	defer st.Close()
+	st.Assemble()
 	if err := st.Send(wire.TailRequest(t.next)); err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package session
 import (
 	"fmt"
 	"io"
-	"runtime"
 )
 
 // A sealed frame carries data that has a checksum of its own, which was made where the data was and is verified where it is used: two more
@@ -64,9 +63,6 @@ func (m *Mux) sealed(st *Stream, f Frame) error {
 		}
 	}
 	r := m.l.r
-	if len(st.wanted(n)) == 0 {
-		runtime.Gosched() // who reads may have been woken by what stands before, and be about to say where it wants the rest
-	}
 	for n > 0 {
 		var b []byte
 		if r.empty() {
@@ -103,10 +99,11 @@ func (st *Stream) wanted(n int) []byte {
 	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if st.err != nil {
+	if st.err != nil || st.asm == nil {
 		return nil
 	}
-	return st.into[:min(n, len(st.into))]
+	b := st.asm.room()
+	return b[:min(n, len(b))]
 }
 
 // put takes a piece of a sealed frame, which is already where it was wanted if there says so.
@@ -121,10 +118,6 @@ func (st *Stream) put(b []byte, there bool) {
 	case !there:
 		st.putLocked(b)
 	default:
-		st.into = st.into[len(b):]
-		st.takenLocked(len(b))
-		if len(st.into) == 0 {
-			Signal(st.readable)
-		}
+		st.placedLocked(0, len(b))
 	}
 }

@@ -36,7 +36,7 @@ type Stream struct {
 	credit int64      // what may be sent
 	shut   bool       // the end was written
 	in     ring       // what has come
-	into   []byte     // where what comes goes instead, until it is full; in is empty then
+	asm    *assembly  // what has come instead, if messages are put together as they come
 	allow  int64      // what may still come
 	free   int64      // what was read and is not granted again
 	window int64      // all of it; what we have of the budget
@@ -102,19 +102,28 @@ func (st *Stream) Read(p []byte) (int, error) {
 		n := st.in.read(p)
 		if n > 0 {
 			st.takenLocked(n)
-			st.settleLocked()
+			st.returnLocked()
 			st.mu.Unlock()
 			return n, nil
 		}
-		err := st.err
-		if st.ended && !st.deaf {
-			err = io.EOF
-		}
+		err := st.overLocked(true)
 		st.mu.Unlock()
 		if err != nil {
 			return 0, err
 		}
 		<-st.readable
+	}
+}
+
+// overLocked is why nothing more comes to be read; nil: it may. between says that no message has come in part.
+func (st *Stream) overLocked(between bool) error {
+	switch {
+	case !st.ended || st.deaf:
+		return st.err
+	case between:
+		return io.EOF
+	default:
+		return io.ErrUnexpectedEOF
 	}
 }
 
@@ -143,15 +152,16 @@ func (st *Stream) grantLocked() {
 // Recv reads one message of at most limit bytes, which is the caller's. It is not allocated before its bytes come. io.EOF only
 // comes between messages. A larger message ends the stream with StreamTooLarge. Other errors are those of Read.
 func (st *Stream) Recv(limit int) ([]byte, error) {
+	if st.asm != nil {
+		return st.recvAssembled(limit)
+	}
 	var head [prefixSize]byte
-	if err := st.fill(head[:]); err != nil {
+	if _, err := io.ReadFull(st, head[:]); err != nil {
 		return nil, err
 	}
 	n := binary.BigEndian.Uint32(head[:])
 	if uint64(n) > uint64(limit) {
-		err := &StreamError{Code: StreamTooLarge, Text: fmt.Sprintf("message of %d bytes, the limit is %d", n, limit)}
-		st.end(err, true)
-		return nil, err
+		return nil, st.tooLarge(uint64(n), limit)
 	}
 	var msg []byte
 	for len(msg) < int(n) {
@@ -161,7 +171,7 @@ func (st *Stream) Recv(limit int) ([]byte, error) {
 			msg = append(make([]byte, 0, to), msg...)
 		}
 		msg = msg[:to]
-		if err := st.fill(msg[at:]); err != nil {
+		if _, err := io.ReadFull(st, msg[at:]); err != nil {
 			if err == io.EOF {
 				err = io.ErrUnexpectedEOF
 			}
@@ -174,36 +184,11 @@ func (st *Stream) Recv(limit int) ([]byte, error) {
 // FirstPiece is how much of a message is allocated before a byte of it has come: what is not larger is allocated once.
 const FirstPiece = 65 << 10
 
-// fill reads all of p. What comes is put there by who reads the connection, and whoever waits for it is woken once. Its error
-// is io.EOF only before the first byte.
-func (st *Stream) fill(p []byte) error {
-	st.mu.Lock()
-	for at := 0; ; {
-		if n := st.in.read(p[at:]); n > 0 {
-			at += n
-			st.takenLocked(n)
-			st.settleLocked()
-		}
-		err := st.err
-		if st.ended && !st.deaf {
-			err = io.EOF
-		}
-		if at == len(p) || err != nil {
-			st.mu.Unlock()
-			switch {
-			case at == len(p):
-				return nil
-			case err == io.EOF && at > 0:
-				return io.ErrUnexpectedEOF
-			}
-			return err
-		}
-		st.into = p[at:]
-		st.mu.Unlock()
-		<-st.readable
-		st.mu.Lock()
-		at, st.into = len(p)-len(st.into), nil
-	}
+// tooLarge ends the stream because of the size of a message.
+func (st *Stream) tooLarge(size uint64, limit int) error {
+	err := &StreamError{Code: StreamTooLarge, Text: fmt.Sprintf("message of %d bytes, the limit is %d", size, limit)}
+	st.end(err, true)
+	return err
 }
 
 // takenLocked notes that so many bytes were read.
@@ -250,6 +235,9 @@ func (st *Stream) end(why streamEnd, tell bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.in, st.deaf = ring{}, true
+	if st.asm != nil {
+		*st.asm = assembly{}
+	}
 	if st.err == nil {
 		st.err = why
 		// After both ends there is nobody to be told.
@@ -313,7 +301,12 @@ func (st *Stream) settleLocked() {
 		}
 		st.stop(st.err)
 	}
-	if st.in.n == 0 && st.window > 0 {
+	st.returnLocked()
+}
+
+// returnLocked returns what the stream has of the budget, once it has left the mux and nothing waits to be read.
+func (st *Stream) returnLocked() {
+	if st.gone && st.window > 0 && st.in.n == 0 && (st.asm == nil || len(st.asm.whole) == 0) {
 		st.m.c.Budget.give(st.window)
 		st.window, st.in = 0, ring{}
 	}
@@ -350,12 +343,9 @@ func (st *Stream) comesLocked(n int) error {
 
 // putLocked puts what has come where it is wanted, or where it waits to be read.
 func (st *Stream) putLocked(body []byte) {
-	if n := copy(st.into, body); n > 0 {
-		st.into, body = st.into[n:], body[n:]
-		st.takenLocked(n)
-		if len(st.into) > 0 {
-			return
-		}
+	if st.asm != nil {
+		st.assembleLocked(body)
+		return
 	}
 	if len(body) > 0 {
 		st.in.write(body, int(st.window))

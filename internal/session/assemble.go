@@ -1,0 +1,106 @@
+package session
+
+import "encoding/binary"
+
+// An assembly puts the messages of a stream together where they stay, as they come. So the connection's reader and who reads the stream wait for each other only
+// when there is nothing to do: with every message handed over before the next one is read, each of them rests while the other works.
+type assembly struct {
+	whole   []assembled // in order of arrival
+	head    [prefixSize]byte
+	headed  int // bytes of the head of the next one that have come
+	next    assembled
+	waiting bool // the reader waits for the next one, and takes what comes of it at once, unless it is larger than limit
+	limit   int
+}
+
+// An assembled message, of which all or a part has come.
+type assembled struct {
+	b    []byte
+	size int
+	owes int // bytes, those of the head too, that have come and were not taken by the reader yet
+}
+
+// Assemble has the messages that come put together as they come, from now on, as many as the window holds. It is for who only calls Recv, before
+// the first time.
+func (st *Stream) Assemble() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	come := make([]byte, st.in.n)
+	st.in.read(come)
+	st.in, st.asm = ring{}, new(assembly)
+	st.assembleLocked(come)
+}
+
+// assembleLocked takes bytes that have come.
+func (st *Stream) assembleLocked(b []byte) {
+	for a := st.asm; len(b) > 0; {
+		n := copy(a.head[a.headed:], b)
+		if a.headed += n; n > 0 && a.headed == prefixSize {
+			a.next.size = int(binary.BigEndian.Uint32(a.head[:]))
+		}
+		body := copy(a.room(), b[n:])
+		st.placedLocked(n, body)
+		b = b[n+body:]
+	}
+}
+
+// room is where what comes of the next message goes. No more is allocated than [FirstPiece], or twice what has come.
+func (a *assembly) room() []byte {
+	m := &a.next
+	if len(m.b) == cap(m.b) && len(m.b) < m.size {
+		m.b = append(make([]byte, 0, min(m.size, max(2*len(m.b), FirstPiece))), m.b...)
+	}
+	return m.b[len(m.b):cap(m.b)]
+}
+
+// placedLocked takes note of what has come of the next message and is in its place, of its head and of its body.
+func (st *Stream) placedLocked(head, body int) {
+	a := st.asm
+	m, waited := &a.next, a.waiting
+	m.b = m.b[:len(m.b)+body]
+	m.owes += head + body
+	if a.waiting = waited && m.size <= a.limit; a.waiting {
+		st.takenLocked(m.owes)
+		m.owes = 0
+	}
+	if a.headed == prefixSize && len(m.b) == m.size {
+		a.whole = append(a.whole, *m)
+		a.next, a.headed, a.waiting = assembled{}, 0, false
+	}
+	if waited && !a.waiting {
+		Signal(st.readable)
+	}
+}
+
+// recvAssembled is Recv of a stream whose messages are put together as they come.
+func (st *Stream) recvAssembled(limit int) ([]byte, error) {
+	st.mu.Lock()
+	for a := st.asm; ; {
+		m := a.next
+		if len(a.whole) > 0 {
+			m = a.whole[0]
+		}
+		switch err := st.overLocked(a.headed == 0); {
+		case uint64(m.size) > uint64(limit):
+			st.mu.Unlock()
+			return nil, st.tooLarge(uint64(m.size), limit)
+		case len(a.whole) > 0:
+			a.whole[0] = assembled{}
+			a.whole = a.whole[1:]
+			st.takenLocked(m.owes)
+			st.returnLocked()
+			st.mu.Unlock()
+			return m.b, nil
+		case err != nil:
+			st.mu.Unlock()
+			return nil, err
+		}
+		a.waiting, a.limit = true, limit
+		st.takenLocked(m.owes)
+		a.next.owes = 0
+		st.mu.Unlock()
+		<-st.readable
+		st.mu.Lock()
+		a.waiting = false
+	}
+}
