@@ -8,6 +8,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Stream is a conversation within a session: bytes, or messages, in both directions, in order. At most one goroutine may read
@@ -40,11 +41,15 @@ type Stream struct {
 	allow  int64      // what may still come
 	free   int64      // what was read and is not granted again
 	window int64      // all of it; what we have of the budget
+	since  time.Time  // when what is not granted again began to come; zero: nothing has, or the window grows no more
 	ended  bool       // the end has come
 	err    error      // the end of the stream otherwise
 	deaf   bool       // nobody reads any more
 	gone   bool       // it has left the mux
 }
+
+// soon is the part of the time between two pings in which half of a window must be read for it to grow: so what is on its way comes in about one.
+const soon = 4
 
 func newStream(ctx context.Context, m *Mux, kind string) *Stream {
 	st := &Stream{
@@ -127,15 +132,23 @@ func (st *Stream) overLocked(between bool) error {
 	}
 }
 
-// grantLocked gives the other side credit once half of the window was read, and a larger window as long as there is room.
+// grantLocked gives the other side credit once half of the window was read, and a larger window as long as there is room and it is needed: where that
+// half was read soon after it began to come. On a slow path, and of a slow reader, what is on its way would else stand before everything else of the
+// session for long: before a pong for so long that the session is taken for dead.
 func (st *Stream) grantLocked() {
 	if st.ended || st.err != nil || st.free < st.window/2 {
 		return
 	}
 	grant := st.free
-	if wider := min(2*st.window, int64(st.m.c.Window)) - st.window; wider > 0 && st.m.c.Budget.take(wider) {
-		st.window += wider
-		grant += wider
+	if wider := min(2*st.window, int64(st.m.c.Window)) - st.window; wider > 0 {
+		now := time.Now()
+		if now.Sub(st.since) < st.m.c.Ping/soon && st.m.c.Budget.take(wider) {
+			st.window += wider
+			grant += wider
+		}
+		if st.since = now; st.allow+grant == st.window {
+			st.since = time.Time{}
+		}
 	}
 	st.free = 0
 	st.allow += grant
@@ -336,6 +349,9 @@ func (st *Stream) comesLocked(n int) error {
 	}
 	if st.allow -= int64(n); st.allow < 0 {
 		return fmt.Errorf("%w: stream %d is sent %d bytes more than it takes", ErrFrame, st.id, -st.allow)
+	}
+	if st.since.IsZero() && st.window < int64(st.m.c.Window) {
+		st.since = time.Now()
 	}
 	st.m.c.Counts.Received.Add(uint64(n))
 	return nil
