@@ -78,7 +78,7 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	sc, err := session.NewClient(session.ClientConfig{
 		Cluster: cfg.Cluster, Name: cfg.Name, Role: cfg.role(), TLS: cfg.TLS, GetTLS: cfg.GetTLS, Authorize: cfg.Authorize,
 		DialTimeout: cfg.DialTimeout, HandshakeTimeout: 3 * cfg.DialTimeout, Logger: cfg.Logger,
-		Streams: session.StreamConfig{Ping: signOfLife},
+		Streams: session.StreamConfig{Ping: signOfLife, Window: readAhead},
 	})
 	if err != nil {
 		return nil, err
@@ -98,6 +98,9 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 
 // signOfLife is how often a member is looked at for a sign of life: after four without one its streams have ended, and others are tried.
 const signOfLife = 500 * time.Millisecond
+
+// readAhead is how much of a stream is on its way or waits to be read at most, in bytes: twice what a member writes at a time goes out while as much is read.
+const readAhead = 2 << 20
 
 // Close ends everything: what waits returns [ErrClosed]. It may be called again.
 func (c *Client) Close() error {

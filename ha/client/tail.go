@@ -22,7 +22,7 @@ type Entry struct {
 // ends, or does not get on itself, from another one, at the record where it has stopped. The error comes once, last: the cause of ctx,
 // [ErrClosed], a *[CompactedError] when no member that can be asked holds the next record, or a refusal that does not pass.
 //
-// What is read ahead is at most 1 MiB and one record. Who reads slowly slows nobody.
+// What is read ahead is at most 2 MiB and one record. Who reads slowly slows nobody.
 func (c *Client) Subscribe(ctx context.Context, from uint64) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		ctx, cancel := c.within(ctx)

@@ -9,6 +9,9 @@ import (
 // sealedread.go). Head, which is not empty, is as any other data.
 type Sealed struct{ Head, Body []byte }
 
+// atOnce is how much of sealed messages is written at a time, in bytes: with half of it a fast path rests between two of them.
+const atOnce = 512 << 10
+
 func (s Sealed) size() int { return prefixSize + len(s.Head) + len(s.Body) }
 
 // SendSealed sends messages. Where nobody else writes their bodies go from where they are to the kernel; with TLS, and beside others who write, they are
@@ -20,7 +23,7 @@ func (st *Stream) SendSealed(msgs ...Sealed) error {
 		rest += msg.size()
 	}
 	for rest > 0 {
-		n, _, err := st.claim(min(rest, maxSealed))
+		n, _, err := st.claim(min(rest, atOnce))
 		if err == nil && !st.sealNow(&s, n) {
 			err = st.sealCopied(&s, n)
 		}
@@ -50,9 +53,11 @@ func (s *sealing) next(n int) iter.Seq2[[]byte, bool] {
 			if len(b) == 0 {
 				b, sealed = msg.Body[s.at-len(s.head):], true
 			}
-			if b = b[:min(n, len(b))]; !sealed {
-				b = b[:min(len(b), maxChunk)]
+			most := maxChunk
+			if sealed {
+				most = maxSealed
 			}
+			b = b[:min(n, len(b), most)]
 			if n, s.at = n-len(b), s.at+len(b); s.at == msg.size() {
 				s.msgs, s.at = s.msgs[1:], 0
 			}
