@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/baton-ha/baton/internal/wire"
 	"github.com/baton-ha/baton/log"
@@ -115,30 +114,21 @@ func (n *Node) openCalls(ctx context.Context, member string, w wire.Waiting) (wi
 		}
 		return wire.NewLine(st, w), nil
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	l := &ownLine{cancel: cancel, w: w, desk: n.newDesk(n.cfg.Name, RoleMember, w.Replied)}
-	l.wg.Go(func() { l.desk.complete(ctx) })
-	return l, nil
+	return &ownLine{n.newDesk(n.cfg.Name, RoleMember, w.Replied), w}, nil
 }
 
 // ownLine is a line of this member's program to this member.
 type ownLine struct {
-	desk   *callDesk
-	w      wire.Waiting
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	desk *callDesk
+	w    wire.Waiting
 }
 
 // Send implements [wire.Line].
 func (l *ownLine) Send(q wire.Request) {
 	if l.desk.take(q) {
-		l.desk.rouse()
+		l.desk.n.log.Wake()
 	}
 }
 
 // Close implements [wire.Line].
-func (l *ownLine) Close() {
-	l.cancel()
-	l.wg.Wait()
-	l.w.Lost(wire.ErrLineLost)
-}
+func (l *ownLine) Close() { l.w.Lost(wire.ErrLineLost) }

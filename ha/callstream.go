@@ -30,13 +30,12 @@ func (n *Node) serveCalls(ctx context.Context, st *transport.Stream) error {
 	defer serving.Wait()
 	defer replies.End(wire.ErrLineLost)
 	defer cancel()
-	serving.Go(func() { d.complete(ctx) })
 	serving.Go(func() { _ = replies.Run() })
 	in := callReader{n: n, st: st, messages: wire.NewMessages(st, wire.CallHead+wire.MaxCall), outside: outside}
-	for rouse := false; ; {
-		if rouse && !in.messages.Waits() { // the last of those that have come together
-			d.rouse()
-			rouse = false
+	for wake := false; ; {
+		if wake && !in.messages.Waits() { // the last of those that have come together
+			n.log.Wake()
+			wake = false
 		}
 		replies.Room()
 		q, done, err := in.next(ctx)
@@ -48,7 +47,7 @@ func (n *Node) serveCalls(ctx context.Context, st *transport.Stream) error {
 		case err != nil:
 			return nil
 		default:
-			rouse = d.take(q) || rouse
+			wake = d.take(q) || wake
 		}
 		done()
 	}

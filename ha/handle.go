@@ -91,25 +91,18 @@ type callDesk struct {
 	from string
 	role Role
 	put  func([]wire.Reply) // does not block, and keeps nothing of it
-	wake chan struct{}      // size 1: a token says that something is in queue
 
-	mu    sync.Mutex    // guards everything below
-	queue []pendingCall // appended, not answered
-	spare []pendingCall // memory for the next queue
-}
-
-type pendingCall struct {
-	tag uint64
-	p   log.Pending
+	mu   sync.Mutex // guards everything below
+	open *callBatch // which the next call may join; nil: none
 }
 
 func (n *Node) newDesk(from string, role Role, put func([]wire.Reply)) *callDesk {
-	return &callDesk{n: n, from: from, role: role, put: put, wake: make(chan struct{}, 1)}
+	return &callDesk{n: n, from: from, role: role, put: put}
 }
 
-// take takes a request, whose data are the caller's again when it returns. It does not block. When rouse is true, d.rouse is to be called, once for
+// take takes a request, whose data are the caller's again when it returns. It does not block. When wake is true, the log is to be woken, once for
 // all that are taken at the same moment.
-func (d *callDesk) take(q wire.Request) (rouse bool) {
+func (d *callDesk) take(q wire.Request) (wake bool) {
 	n := d.n
 	t := n.tenure.Load()
 	if t == nil || n.cfg.Handle != nil && !n.holds(t) { // the log looks itself, once for all records of a batch
@@ -129,81 +122,10 @@ func (d *callDesk) take(q wire.Request) (rouse bool) {
 			d.answer(q.Tag, nil, err)
 			return false
 		}
-		d.mu.Lock()
-		rouse = first || len(d.queue) == 0
-		d.queue = append(d.queue, pendingCall{q.Tag, p})
-		d.mu.Unlock()
+		d.await(pendingCall{q.Tag, p})
+		return first
 	}
-	return rouse
-}
-
-// rouse wakes those who are to go on with what was taken.
-func (d *callDesk) rouse() {
-	d.n.log.Wake()
-	poke(d.wake)
-}
-
-// complete answers what was appended, in that order, until ctx ends: all at once whose fate is known by then.
-func (d *callDesk) complete(ctx context.Context) {
-	var replies []wire.Reply
-	for {
-		select {
-		case <-d.wake:
-		case <-ctx.Done():
-			return
-		}
-		for queue := d.takeQueue(nil); len(queue) > 0; queue = d.takeQueue(queue) {
-			for rest := queue; len(rest) > 0; {
-				select {
-				case <-rest[0].p.Done():
-				case <-ctx.Done():
-					return
-				}
-				replies, rest = d.settled(ctx, replies[:0], rest)
-				d.n.handling.counts.answered(replies)
-				d.put(replies)
-				clear(replies)
-			}
-		}
-	}
-}
-
-// takeQueue returns what was appended since it was called last. What it returned then is done with.
-func (d *callDesk) takeQueue(last []pendingCall) (queue []pendingCall) {
-	clear(last)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if last != nil {
-		d.spare = last[:0]
-	}
-	queue, d.queue = d.queue, d.spare
-	d.spare = nil
-	return queue
-}
-
-// maxTogether is how many calls are answered at once.
-const maxTogether = 1024
-
-// settled makes replies to those at the beginning of a queue whose fate is known, and returns the rest.
-func (d *callDesk) settled(ctx context.Context, replies []wire.Reply, queue []pendingCall) ([]wire.Reply, []pendingCall) {
-	for i, c := range queue {
-		select {
-		case <-c.p.Done():
-		default:
-			return replies, queue[i:]
-		}
-		if i == maxTogether {
-			return replies, queue[i:]
-		}
-		r, err := c.p.Wait(ctx)
-		replies = append(replies, wire.Reply{Tag: c.tag, Index: r.Index})
-		reply := &replies[len(replies)-1]
-		if len(r.Answers) > 0 {
-			reply.Body = r.Answers[0]
-		}
-		d.n.withError(reply, err)
-	}
-	return replies, nil
+	return false
 }
 
 // answer puts the answer to one call, an error if there is one.

@@ -29,7 +29,8 @@ type gatherer struct {
 	awaited int              // the size of a batch at which the loop is to be woken, 0: none
 	refusal map[string]error // why nothing is taken for the time being, by kind
 
-	counts gathered
+	counts  gathered
+	telling sync.WaitGroup // see told
 }
 
 // A pending is a batch, and what those wait for who have appended to it.
@@ -41,6 +42,7 @@ type pending struct {
 	err     error         // the fate, likewise
 	settled atomic.Bool   // done is closed, or about to be
 	next    *pending      // in gatherer.alone
+	told    told
 
 	requests []requestKey // of those that are in it
 
@@ -89,7 +91,7 @@ func (b *pending) Settle(err error) {
 	b.gather.waiting.Add(-int64(b.Size() - core.BatchHeader))
 	b.gather.counts.settled(b, err)
 	b.err = err
-	close(b.done)
+	b.told.tell(&b.gather.telling, b.done)
 	b.gather.requests.settled(b)
 }
 

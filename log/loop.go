@@ -77,6 +77,7 @@ func (l *Log) shutDown(err error) {
 	l.applies.close()
 	l.fetches.close()
 	l.workers.Wait()
+	l.gather.telling.Wait()
 	l.saving.Wait()
 	l.writing.Store(true)
 	if cerr := l.cfg.Storage.Close(); err == nil {

@@ -62,7 +62,7 @@ type Waiting interface {
 // A Line takes requests to one member.
 type Line interface {
 	Send(q Request) // does not wait for the other side
-	Close()         // and waits until nothing more is handed on
+	Close()         // nobody waits for what is handed on after it
 }
 
 // A Caller carries calls to whoever is Active, and repeats each under its number until it is answered. Its methods may be called
