@@ -158,3 +158,60 @@ func TestG7_VoteIsNotInTheWindow(t *testing.T) {
 		}
 	}
 }
+
+// TestG7_VoteAlone: a vote that is saved alone is in the mark, whatever becomes of it in the log: it is recovered, and found again by the next start, or the damage is
+// found, where the mark knows already that the log was durable.
+func TestG7_VoteAlone(t *testing.T) {
+	for _, hs := range []hardState{{3, 0, 1}, {3, 7, 1}, {2, 9, 1}} {
+		for _, between := range []bool{true, false} { // a crash comes between the mark and the log, or both were written and the log is damaged
+			s := faultfs.New()
+			w, err := openLife(s)
+			must(t, err)
+			must(t, w.Save(hard(2, 0, 1), entries(2, 5, 2, 50)))
+			at, tail := w.out.end(), w.segs[len(w.segs)-1].path
+			if between {
+				m := w.markStateLocked()
+				m.hs = hs
+				must(t, errors.Join(w.mark.write(m), w.mark.sync()))
+			} else {
+				must(t, w.Save(hs.proto(), nil))
+			}
+			after := s.Crash(faultfs.Loss{}) // of the mark, what was synced
+			must(t, w.Close())
+			f, err := after.OpenFile(tail, os.O_RDWR, 0)
+			must(t, err)
+			_, err = f.WriteAt(make([]byte, blockSize), at)
+			must(t, err)
+			for range 2 {
+				w, err := openLife(after)
+				if !between && errors.As(err, new(*CorruptError)) {
+					break
+				}
+				must(t, err)
+				got, _, last, _ := w.Recovered()
+				if got.GetTerm() != hs.term || got.GetVote() != hs.vote || last != 4 {
+					t.Errorf("recovered %v and %d entries, want %+v and 4", got, last, hs)
+				}
+				must(t, w.Close())
+			}
+		}
+	}
+}
+
+// TestG7_VoteTakenBack: a mark that knows less than the log promised before it is damaged, or one that knows another vote.
+func TestG7_VoteTakenBack(t *testing.T) {
+	for _, hs := range []hardState{{1, 0, 1}, {2, 8, 1}, {2, 0, 1}} {
+		s := faultfs.New()
+		w, err := openLife(s)
+		must(t, err)
+		must(t, w.Save(hard(2, 9, 1), entries(2, 5, 2, 50)))
+		m := w.markStateLocked()
+		m.hs = hs
+		must(t, w.mark.write(m))
+		killed := s.Kill()
+		must(t, w.Close())
+		if _, err := openLife(killed); !errors.As(err, new(*CorruptError)) {
+			t.Errorf("%+v: %v", hs, err)
+		}
+	}
+}

@@ -90,7 +90,8 @@ func (w *WAL) read() (*reading, error) {
 	w.view, w.floor = r.sc.view, max(m.floor, r.sc.view.floor)
 	// One whose log is gone is no fallback.
 	w.snaps = slices.DeleteFunc(w.snaps, func(id snapID) bool { return id != w.snaps[0] && id.index+1 < w.firstLocked() })
-	r.revised = w.reviseState(idOf(r.snap))
+	adopted := w.adoptState(m.hs)
+	r.revised = w.reviseState(idOf(r.snap)) || adopted
 	if w.view.hs.commit > w.view.last {
 		return nil, corrupt(tail.path, tail.end, "commit %d is beyond the last entry %d", w.view.hs.commit, w.view.last)
 	}
@@ -151,6 +152,16 @@ func firstError(a, b error) error {
 		return a
 	}
 	return b
+}
+
+// adoptState takes a term and a vote from the mark that are not in the log: a crash has come between the two, or the log was damaged since.
+func (w *WAL) adoptState(promised hardState) bool {
+	hs := &w.view.hs
+	if !promised.follows(*hs) || promised.term == hs.term && promised.vote == hs.vote {
+		return false
+	}
+	hs.term, hs.vote = promised.term, promised.vote
+	return true
 }
 
 // reviseState makes up for what a crash between two records leaves: a snapshot without the commit that it implies, entries

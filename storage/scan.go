@@ -123,7 +123,7 @@ func (s *scanned) passMark(seg *segment) error {
 		return fmt.Errorf("the mark, segment %d offset %d, is not at the end of a record", m.seq, m.offset)
 	case seg.crc != m.crc:
 		return fmt.Errorf("checksum %08x differs from %08x in the mark", seg.crc, m.crc)
-	case v.hs.term != m.hs.term || v.hs.vote != m.hs.vote:
+	case !m.hs.follows(v.hs): // else it was being promised
 		return fmt.Errorf("term %d, vote %x differ from %d, %x in the mark", v.hs.term, v.hs.vote, m.hs.term, m.hs.vote)
 	case v.exact && v.last != m.last:
 		return fmt.Errorf("last entry %d differs from %d in the mark", v.last, m.last)

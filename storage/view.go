@@ -19,6 +19,11 @@ func (h hardState) proto() *raftpb.HardState {
 	return &p.HardState
 }
 
+// follows reports whether a member that has promised old may have gone on to promise h.
+func (h hardState) follows(old hardState) bool {
+	return h.term > old.term || h.term == old.term && (h.vote == old.vote || old.vote == 0)
+}
+
 type termRun struct{ first, term uint64 }
 
 // view is what the records of the WAL, read in order, amount to. Recovery and Save feed the same view, so that whatever

@@ -174,15 +174,14 @@ func (w *WAL) saveLocked(p *raftpb.HardState, ents []*raftpb.Entry) error {
 	if !mustSync && len(w.out.b) < maxUnsynced {
 		return nil
 	}
-	if err := w.syncLocked(); err != nil {
+	sync := w.syncLocked
+	if promised {
+		sync = func() error { return w.promiseLocked(len(ents) == 0) }
+	}
+	if err := sync(); err != nil {
 		return err
 	}
 	w.tally.saves.Add(1)
-	if promised { // rare, and never to be taken for a write that was not finished
-		if err := w.mark.sync(); err != nil {
-			return err
-		}
-	}
 	if w.out.end() < w.segmentSize {
 		return nil
 	}
@@ -304,6 +303,24 @@ func (w *WAL) syncLocked() error {
 	w.last, w.floor = w.view.last, max(w.floor, w.view.floor)
 	w.indexMu.Unlock()
 	return w.mark.write(w.markStateLocked())
+}
+
+// promiseLocked makes a term and a vote durable, in the mark, too: damage to them must never pass for a write that was not finished. A vote alone is
+// written to both at the same time, since others wait for it: the mark says then what is being promised, at the end of what was durable before, and recovery
+// believes it (adoptState).
+func (w *WAL) promiseLocked(alone bool) error {
+	if !alone {
+		if err := w.syncLocked(); err != nil {
+			return err
+		}
+		return w.mark.sync()
+	}
+	if err := w.mark.write(w.markStateLocked()); err != nil {
+		return err
+	}
+	noted := make(chan error, 1)
+	go func() { noted <- w.mark.sync() }()
+	return errors.Join(w.syncLocked(), <-noted)
 }
 
 func (w *WAL) markStateLocked() markState {
