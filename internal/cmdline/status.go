@@ -230,7 +230,7 @@ func (o *overview) table(before *overview) string {
 			kind += ", joining"
 		}
 		state := m.State
-		if x.own == nil && m.Liveness == "Left" {
+		if x.own == nil && (m.Liveness == "Left" || m.State == "Unknown") {
 			state = "-"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\t%d\t%s\t%s\n", star, x.Name, state, kind, alive(x), m.Epoch, m.Index, m.Applied, lagOf(m),
