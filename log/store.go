@@ -36,11 +36,14 @@ type Store struct {
 	pos     core.Position    // committed up to here
 	changed chan struct{}    // closed and replaced when pos or base moves
 	marks   []mark           // sparse, ascending
+	parted  []parted         // of entries in ents, ascending
 	err     error            // why no more will come
 
 	// As the core last said.
 	installing atomic.Bool   // a leader's checkpoint is being written or restored
 	pinned     atomic.Uint64 // the log behind this raft index is needed
+
+	partSize atomic.Int64 // of the parts in which somebody reads; 0: nobody does
 }
 
 // A mark says that the batch at a raft index begins with a record: a place to begin a search from.
@@ -255,6 +258,7 @@ func (w *Store) trim() {
 	}
 	w.first += uint64(drop)
 	w.ents = w.ents[drop:]
+	w.dropParts()
 	if w.gone > w.limit/heldShare {
 		w.ents, w.gone = slices.Clone(w.ents), 0
 	}
@@ -356,6 +360,7 @@ func (w *Store) checkpointed(snap *raftpb.Snapshot, saved uint64, b core.Base) {
 		}
 		w.first += uint64(drop)
 		w.ents, w.gone = slices.Clone(w.ents[drop:]), 0
+		w.dropParts()
 	}
 	w.marks = slices.DeleteFunc(w.marks, func(m mark) bool { return m.raft <= b.Raft })
 }
@@ -369,6 +374,7 @@ func (w *Store) installed(snap *raftpb.Snapshot, c core.Checkpoint) {
 	w.base = core.Base{Raft: meta.GetIndex(), Term: meta.GetTerm(), Index: c.Position.Index}
 	w.terms = []core.TermRun{{From: meta.GetIndex(), Term: meta.GetTerm()}}
 	w.first, w.ents, w.bytes, w.gone, w.marks = meta.GetIndex()+1, nil, 0, 0, nil
+	w.parted = nil
 	w.wakeLocked()
 }
 

@@ -49,8 +49,8 @@ type Piece struct {
 	Parts   []Part
 }
 
-// A Part is some records of a batch as they are in the log's memory. They were verified, and must not be written to; whoever may have to do with them
-// who does so all the same, a state machine, is found out by who verifies them again.
+// A Part is some records of a batch as they are in the log's memory. They were verified, once, and must not be written to; who does so all the same, a state
+// machine, is found out by who verifies them again. He must then read that batch in records.
 type Part = core.Part
 
 // Pieces is Subscribe for who only passes the records on. It yields as many at a time as are read at a time, at least one, and the
@@ -59,6 +59,9 @@ type Part = core.Part
 // is room for, and may wait until there is some: as long as it does nothing is held. What is read is no more than that, or than one batch. An
 // error of room ends the sequence.
 func (l *Log) Pieces(ctx context.Context, from uint64, part int, room func() (int64, error)) iter.Seq2[Piece, error] {
+	if part > 0 {
+		l.store.partSize.CompareAndSwap(0, int64(part))
+	}
 	return l.pieces(ctx, &reader{store: l.store, next: max(from, 1), passing: true, part: part}, room)
 }
 
@@ -226,7 +229,7 @@ func (r *reader) take(e *raftpb.Entry, history []Epoch) (taken bool, err error) 
 	parted := false
 	if n := len(r.piece.Parts); r.part > 0 && len(e.GetData()) >= partedSize && len(r.piece.Records) == 0 && (n == 0 || r.piece.Epoch == h.Epoch) {
 		r.piece.Epoch = h.Epoch
-		r.piece.Parts, parted = core.AppendParts(r.piece.Parts, h, e.GetData(), r.next, r.part)
+		parted = r.takeParts(e, h)
 	}
 	if !parted && len(r.piece.Parts) > 0 {
 		return false, nil

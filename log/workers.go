@@ -123,7 +123,7 @@ func (l *Log) apply(caller calls.Caller, a *core.Apply) (answers [][]byte, err e
 			answers = append(answers, given...)
 		}
 		for _, e := range rest[:n] {
-			if _, err := l.store.sound(e, "after Apply, which must not write to Entry.Data"); err != nil {
+			if err := l.store.soundParts(e, "after Apply, which must not write to Entry.Data"); err != nil {
 				return nil, err
 			}
 		}

@@ -87,13 +87,13 @@ func TestT17_HostileClients(t *testing.T) { // alone, since it looks at the memo
 	busy := 0
 	for range 100 {
 		st := open(t, m, wire.KindTail)
-		if err := st.Send(wire.TailRequest(1)); err != nil {
+		if err := st.Send(wire.TailRequest(1, true)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	eventually(t, "the member serves as many readers as it can", func() bool { return n.Stats().Log.Subscribers >= 64 })
 	st = open(t, m, wire.KindTail)
-	_ = st.Send(wire.TailRequest(1))
+	_ = st.Send(wire.TailRequest(1, true))
 	if _, err := st.Recv(1 << 20); errors.Is(err, &session.StreamError{Code: session.StreamBusy}) {
 		busy++
 	}
@@ -214,7 +214,7 @@ func TestUncommitted(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer st.Close()
-	if err := st.Send(wire.TailRequest(written + 1)); err != nil {
+	if err := st.Send(wire.TailRequest(written+1, true)); err != nil {
 		t.Fatal(err)
 	}
 	if b, err := st.Recv(1 << 20); !errors.Is(err, &session.StreamError{Code: wire.CodeOutOfTouch}) {

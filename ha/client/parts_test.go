@@ -83,7 +83,7 @@ func TestLargeBatches(t *testing.T) {
 
 	// One of an earlier version does not understand parts.
 	m := stranger(t, c.addr("a"), session.RoleClient)
-	for first, request := range map[byte][]byte{2: wire.TailRequest(2)[:9], 4: wire.TailRequest(2)} {
+	for first, request := range map[byte][]byte{2: wire.TailRequest(2, true)[:9], 4: wire.TailRequest(2, true)} {
 		st := open(t, m, wire.KindTail)
 		if err := st.Send(request); err != nil {
 			t.Fatal(err)

@@ -15,6 +15,7 @@ var plantBugs = flag.String("planted", "", "plant the bugs in testdata/planted w
 // plantedIn says in which test each planted bug must show.
 var plantedIn = map[string]string{
 	"append-repeated":    "TestAppendOpen",
+	"part-again":         "TestLargeBatches",
 	"cursor-not-durable": "TestCursorDurable",
 	"part-unverified":    "TestLargeBatches",
 	"tail-gap":           "TestT12_RemoteTails",

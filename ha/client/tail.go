@@ -50,6 +50,7 @@ type tailer struct {
 	next    uint64 // record
 	yield   func(Entry, error) bool
 	records [][]byte // memory
+	unsound bool     // parts were not what was appended: the next member is to verify what it gives
 }
 
 // errEnough is the end of a tail whose reader wants no more.
@@ -112,9 +113,10 @@ func (t *tailer) read(ctx context.Context, at place) error {
 	}
 	defer st.Close()
 	st.Assemble()
-	if err := st.Send(wire.TailRequest(t.next)); err != nil {
+	if err := st.Send(wire.TailRequest(t.next, !t.unsound)); err != nil {
 		return err
 	}
+	t.unsound = false
 	for {
 		b, err := st.Recv(wire.MaxTailMessage)
 		if err != nil {
@@ -122,6 +124,7 @@ func (t *tailer) read(ctx context.Context, at place) error {
 		}
 		m, err := wire.ParseTail(b, t.records)
 		if err != nil {
+			t.unsound = errors.Is(err, wire.ErrUnsound)
 			st.Reset(session.StreamFailed, err.Error())
 			return err
 		}

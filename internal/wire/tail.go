@@ -9,7 +9,7 @@ import (
 
 // Messages of a tail; numbers are big-endian.
 //
-//	request    1, uint64 the first record that is wanted, flags: 1 parts are understood; by the client, once
+//	request    1, uint64 the first record that is wanted, flags: 1 it may come in parts; by the client, once
 //	records    2, uint64 epoch, uint64 index of the first, uint32 count, and for each: uint32 length, bytes. All of one epoch,
 //	           and one after the other
 //	compacted  3, uint64 the record that is not held any more, uint64 the first that is; the last message
@@ -39,12 +39,20 @@ const (
 	MaxTailMessage = 64<<20 + RecordsHead + RecordHead
 )
 
-// TailRequest returns the request for records from one on, by a client that understands parts.
-func TailRequest(from uint64) []byte {
-	return append(binary.BigEndian.AppendUint64([]byte{tailRequest}, from), 1)
+// TailRequest returns the request for records from one on, which may come in parts if parts says so.
+func TailRequest(from uint64, parts bool) []byte {
+	flags := byte(0)
+	if parts {
+		flags = 1
+	}
+	return append(binary.BigEndian.AppendUint64([]byte{tailRequest}, from), flags)
 }
 
-// ParseTailRequest reads a request, and whether the client understands parts, which those of earlier versions do not say. What follows is a later
+// ErrUnsound is wrapped, beside [ErrMalformed], by the error of a part that is not what was appended. The member has verified it, before something wrote
+// to it, and does so again when it is asked for records.
+var ErrUnsound = fmt.Errorf("%w: records are not what was appended: their checksum differs", ErrMalformed)
+
+// ParseTailRequest reads a request, and whether the client takes parts, which those of earlier versions do not say. What follows is a later
 // version's, and is let be.
 func ParseTailRequest(b []byte) (from uint64, parts bool, err error) {
 	if len(b) < requestSize || b[0] != tailRequest {
@@ -116,7 +124,7 @@ func ParseTail(b []byte, records [][]byte) (Tail, error) {
 		head, order = partHead, binary.LittleEndian
 		before, after := binary.BigEndian.Uint32(b[head-8:]), binary.BigEndian.Uint32(b[head-4:])
 		if crc32.Update(before, castagnoli, b[head:]) != after {
-			return Tail{}, fmt.Errorf("%w: records are not what was appended: their checksum differs", ErrMalformed)
+			return Tail{}, ErrUnsound
 		}
 	case len(b) < RecordsHead || b[0] != tailRecords:
 		return Tail{}, fmt.Errorf("%w: %d bytes are no records", ErrMalformed, len(b))

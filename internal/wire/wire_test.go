@@ -30,13 +30,13 @@ func TestCluster(t *testing.T) {
 }
 
 func TestTail(t *testing.T) {
-	if from, parts, err := ParseTailRequest(append(TailRequest(9), "what is new"...)); from != 9 || !parts || err != nil {
+	if from, parts, err := ParseTailRequest(append(TailRequest(9, true), "what is new"...)); from != 9 || !parts || err != nil {
 		t.Errorf("%d, %v, %v", from, parts, err)
 	}
-	if from, parts, err := ParseTailRequest(TailRequest(9)[:9]); from != 9 || parts || err != nil {
+	if from, parts, err := ParseTailRequest(TailRequest(9, true)[:9]); from != 9 || parts || err != nil {
 		t.Errorf("of an earlier version: %d, %v, %v", from, parts, err)
 	}
-	if _, _, err := ParseTailRequest(TailRequest(9)[:8]); !errors.Is(err, ErrMalformed) {
+	if _, _, err := ParseTailRequest(TailRequest(9, true)[:8]); !errors.Is(err, ErrMalformed) {
 		t.Errorf("%v", err)
 	}
 	if m, err := ParseTail(Compacted(3, 8), nil); err != nil || !m.Compacted || m.Index != 3 || m.Held != 8 {
@@ -142,7 +142,7 @@ func FuzzMessages(f *testing.F) {
 	EndRecords(b, 1)
 	c, _ := (&Cluster{From: "a", Members: []Member{{Name: "a"}}}).Encode()
 	change, _ := Change{Op: OpAdd, Name: "d", Addr: strings.Repeat("x", MaxChangeText)}.Encode()
-	for _, b := range [][]byte{b, c, TailRequest(1), Compacted(1, 2), change, ChangeAnswer{Text: "x"}.Encode(),
+	for _, b := range [][]byte{b, c, TailRequest(1, true), Compacted(1, 2), change, ChangeAnswer{Text: "x"}.Encode(),
 		ReportRequest{ReportEvents, true}.Encode(), AppendAnswer{Made, 1, 2, "x"}.Encode(), {1, 3, 0, 3, 'w', 'h', 'y'}} {
 		f.Add(b)
 	}
