@@ -12,11 +12,19 @@ import (
 type members struct {
 	roster Roster
 	voters quorum
+	order  []uint64 // the voters, who campaigns first being the first
 }
 
 // membersOf returns those of a roster.
 func membersOf(r Roster) members {
-	return members{roster: r, voters: quorum{r.Voters(), r.outgoing()}}
+	return membersWith(r, quorum{r.Voters(), r.outgoing()})
+}
+
+// membersWith is membersOf with other voters.
+func membersWith(r Roster, voters quorum) members {
+	m := members{roster: r, voters: voters, order: slices.Clone(voters.all())}
+	slices.SortFunc(m.order, m.campaigns)
+	return m
 }
 
 // votes reports whether a member is one of the voters.
@@ -33,23 +41,27 @@ func (m *members) arbiter(id uint64) bool {
 // rank is the place of a voter among those that are left without another one, from 0 on: by priority, then by id, arbiters
 // behind the others.
 func (m *members) rank(of, without uint64) int {
-	rank := 0
-	for _, id := range m.voters.all() {
-		if id != without && id != of && m.before(id, of) {
-			rank++
-		}
+	rank := slices.Index(m.order, of)
+	if rank < 0 { // no voter, or none yet
+		rank, _ = slices.BinarySearchFunc(m.order, of, m.campaigns)
+	}
+	if slices.Contains(m.order[:rank], without) {
+		rank--
 	}
 	return rank
 }
 
-// before reports whether a campaigns before b.
-func (m *members) before(a, b uint64) bool {
+// campaigns compares when two members campaign.
+func (m *members) campaigns(a, b uint64) int {
 	if arbiter := m.arbiter(b); m.arbiter(a) != arbiter {
-		return arbiter
+		if arbiter {
+			return -1
+		}
+		return 1
 	}
 	x, _ := m.roster.Known(a)
 	y, _ := m.roster.Known(b)
-	return cmp.Or(cmp.Compare(y.Priority, x.Priority), cmp.Compare(a, b)) < 0
+	return cmp.Or(cmp.Compare(y.Priority, x.Priority), cmp.Compare(a, b))
 }
 
 // names lists members for people.

@@ -31,14 +31,21 @@ func TestQuorum(t *testing.T) {
 			t.Errorf("%v are %v", c.q, got)
 		}
 	}
-	m := members{voters: quorum{{2, 4, 6}, {4, 6, 8}}}
+	voters := quorum{{2, 4, 6}, {4, 6, 8}}
+	m := membersWith(Roster{}, voters)
 	if got := m.rank(8, 4); got != 2 {
 		t.Errorf("8 is at place %d among 2, 6 and 8", got)
 	}
-	m.roster = Roster{Members: []Member{{ID: 4}, {ID: 6, Kind: KindArbiter}, {ID: 8}}, Outgoing: []Member{{ID: 2, Kind: KindArbiter}, {ID: 4}, {ID: 6, Kind: KindArbiter}}}
+	m = membersWith(Roster{
+		Members:  []Member{{ID: 4}, {ID: 6, Kind: KindArbiter}, {ID: 8}},
+		Outgoing: []Member{{ID: 2, Kind: KindArbiter}, {ID: 4}, {ID: 6, Kind: KindArbiter}},
+	}, voters)
 	for id, want := range map[uint64]int{8: 0, 2: 1, 6: 2} {
 		if got := m.rank(id, 4); got != want {
 			t.Errorf("%d is at place %d, want %d, where arbiters are last", id, got, want)
 		}
+	}
+	if got := m.rank(5, 4); got != 0 {
+		t.Errorf("5, which has no vote, would be at place %d among 2, 6 and 8", got)
 	}
 }

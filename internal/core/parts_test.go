@@ -376,9 +376,10 @@ var parts = map[string]func() func(l line) (answer string, ok bool){
 					return 0
 				})), true
 			case "rank":
+				m := membersWith(Roster{}, q)
 				var out []string
 				for _, id := range slices.DeleteFunc(slices.Clone(q.all()), func(id uint64) bool { return id == l.number("without") }) {
-					out = append(out, fmt.Sprintf("%d is %d", id, (&members{voters: q}).rank(id, l.number("without"))))
+					out = append(out, fmt.Sprintf("%d is %d", id, m.rank(id, l.number("without"))))
 				}
 				return strings.Join(out, ", "), true
 			}
