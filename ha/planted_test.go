@@ -75,7 +75,7 @@ func TestHunt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer debug.SetGCPercent(debug.SetGCPercent(800))
+	defer debug.SetGCPercent(debug.SetGCPercent(2000))
 	began := time.Now()
 	for seed := uint64(1); seed <= 100; seed++ {
 		for _, s := range hunted {

@@ -52,7 +52,7 @@ func seeds(t *testing.T, f func(seed uint64) *simCluster) {
 		hash                             uint64
 		faults                           []string
 	}
-	defer debug.SetGCPercent(debug.SetGCPercent(800)) // a simulation keeps little and makes much
+	defer debug.SetGCPercent(debug.SetGCPercent(2000)) // a simulation keeps little and makes much: 150 MiB then
 	all := make([]ran, n)
 	abreast(n, func(i int) bool {
 		c := f(first + uint64(i))
