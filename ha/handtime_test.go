@@ -22,7 +22,7 @@ func TestT7_HandOverTime(t *testing.T) {
 		w.start(c, m.Name)
 	}
 	w.until("everybody works", func() bool { return len(w.settled) == 3 })
-	var roles, gaps []time.Duration
+	var roles, prompt, gaps []time.Duration
 	for range *handRounds {
 		w.acks = 0
 		w.until("a load", func() bool { return w.acks >= 200 })
@@ -30,14 +30,16 @@ func TestT7_HandOverTime(t *testing.T) {
 		fmt.Fprintln(w.running[w.active].stdin, "standby")
 		w.until("the next active acknowledges", func() bool { return w.epoch > old && w.acks > 0 })
 		gaps = append(gaps, w.gap())
-		w.until("the end of the old one is known", func() bool { return w.terms[old].until != 0 })
+		w.until("the end of the old one is known", func() bool { return w.terms[old].until != 0 && w.terms[old].returned != 0 })
 		roles = append(roles, time.Duration(w.terms[w.epoch].from-w.terms[old].until))
+		prompt = append(prompt, time.Duration(w.terms[w.epoch].from-w.terms[old].returned))
 	}
 	slices.Sort(roles)
+	slices.Sort(prompt)
 	slices.Sort(gaps)
 	n := len(gaps)
-	t.Logf("%d hand-overs: from the end of one OnActive's ctx to the start of the next %v (median), %v (p99); nobody acknowledged for %v, %v",
-		n, roles[n/2], roles[n*99/100], gaps[n/2], gaps[n*99/100])
+	t.Logf("%d hand-overs: from the end of one OnActive's ctx to the start of the next %v (median), %v (p99); from its return, for which it waits for its appends, %v, %v; nobody acknowledged for %v, %v",
+		n, roles[n/2], roles[n*99/100], prompt[n/2], prompt[n*99/100], gaps[n/2], gaps[n*99/100])
 	w.kill("a", "b", "c")
 	w.noOverlap()
 	c.start("a", "b", "c")

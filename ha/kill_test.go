@@ -37,8 +37,8 @@ type witness struct {
 
 type line struct{ from, text string }
 
-// A term is when somebody was active: nanoseconds of this machine's clock. until is 0 if it was killed.
-type term struct{ from, until int64 }
+// A term is when somebody was active: nanoseconds of this machine's clock. until, and when OnActive returned, is 0 if it was killed.
+type term struct{ from, until, returned int64 }
 
 // noOverlap checks that nobody became active before all others that did not die had ceased to be.
 func (w *witness) noOverlap() {
@@ -66,9 +66,17 @@ func (w *witness) take(l line) {
 	case l.text[0] == 'M':
 		w.made = l.text[2:]
 	case l.text[0] == 'E' && n == 2:
-		w.terms[a] = term{w.terms[a].from, int64(b)}
+		t := w.terms[a]
+		t.until = int64(b)
+		w.terms[a] = t
+	case l.text[0] == 'F' && n == 2:
+		t := w.terms[a]
+		t.returned = int64(b)
+		w.terms[a] = t
 	case l.text[0] == 'R' && n == 2:
-		w.terms[a] = term{int64(b), w.terms[a].until}
+		t := w.terms[a]
+		t.from = int64(b)
+		w.terms[a] = t
 		if other := w.holders[a]; other != "" {
 			w.Errorf("%s and %s were active in epoch %d", other, l.from, a)
 		}

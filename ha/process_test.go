@@ -67,7 +67,7 @@ func (c child) config() ha.Config {
 
 // run is the child's main. It ends with its standard input, so that it does not outlive the test.
 //
-// It prints "C" when it has caught up and may vote, "R epoch nanoseconds" when it is the Active, "E epoch nanoseconds" when its time is over, "A index value nanoseconds" for
+// It prints "C" when it has caught up and may vote, "R epoch nanoseconds" when it is the Active, "E epoch nanoseconds" when its time is over, "F epoch nanoseconds" when OnActive returns, "A index value nanoseconds" for
 // each acknowledged append, "D value" for a definite error and "U value" for an unknown outcome. On its input it takes the lines "close", "standby",
 // "add name addr", "remove name" and "replace name", which it answers with "M name" once that is done.
 func (c child) run() {
@@ -122,6 +122,7 @@ func (c child) run() {
 			})
 		}
 		all.Wait()
+		say("F %d %d", token.Epoch, time.Now().UnixNano())
 		return nil
 	}
 	m := newMoods()
