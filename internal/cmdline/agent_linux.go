@@ -2,7 +2,6 @@ package cmdline
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"os"
 
@@ -44,7 +43,7 @@ func runAgent(ctx context.Context, c *cli.Command) error {
 	}
 	path := c.String("config")
 	if path == "" {
-		return errors.New("agent: -config or -demo is missing")
+		return usage("agent: -config or -demo is missing")
 	}
 	read := func() (agent.Config, error) {
 		cfg, err := agent.ReadFile(path)

@@ -168,7 +168,12 @@ func dial(ctx context.Context, c *cli.Command, operator bool) (*client.Client, e
 }
 
 // errTimeout is what ends what takes longer than -timeout.
-var errTimeout = fmt.Errorf("%w within -timeout", context.DeadlineExceeded)
+var errTimeout error = timeoutError{}
+
+type timeoutError struct{}
+
+func (timeoutError) Error() string { return "-timeout is over" }
+func (timeoutError) Unwrap() error { return context.DeadlineExceeded }
 
 // within bounds what is asked by -timeout.
 func within(ctx context.Context, c *cli.Command) (context.Context, context.CancelFunc) {
