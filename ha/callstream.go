@@ -32,10 +32,14 @@ func (n *Node) serveCalls(ctx context.Context, st *transport.Stream) error {
 	defer cancel()
 	serving.Go(func() { _ = replies.Run() })
 	in := callReader{n: n, st: st, messages: wire.NewMessages(st, wire.CallHead+wire.MaxCall), outside: outside}
+	take := func(b []byte) int { return in.take(b, d, replies) }
 	for wake := false; ; {
 		if wake && !in.messages.Waits() { // the last of those that have come together
 			n.log.Wake()
 			wake = false
+		}
+		if in.messages.Empty() {
+			st.Await(take)
 		}
 		replies.Room()
 		q, done, err := in.next(ctx)
@@ -115,6 +119,28 @@ func (r *callReader) next(ctx context.Context) (q wire.Request, done func(), err
 		done = nothing
 	}
 	return q, done, err
+}
+
+// take takes the requests at the beginning of what has come that are whole and small, on the goroutine that reads the connection, as long as there is room for
+// replies, and returns how many bytes they are. All else is for next.
+func (r *callReader) take(b []byte, d *callDesk, replies *wire.Replies) (n int) {
+	wake := false
+	for replies.HasRoom() {
+		message, rest, ok := wire.CutMessage(b[n:])
+		if !ok || len(message)-wire.CallHead > min(smallCall, r.n.cfg.MaxRecord) {
+			break
+		}
+		q, err := wire.ParseRequest(message)
+		if err != nil {
+			break
+		}
+		wake = d.take(q) || wake
+		n = len(b) - len(rest)
+	}
+	if wake {
+		r.n.log.Wake()
+	}
+	return n
 }
 
 // maxReplies is how many bytes of replies wait for a caller to take them before no more is read from it.

@@ -33,19 +33,21 @@ type Stream struct {
 	readable chan struct{} // 1: there may be something to read
 	writable chan struct{} // 1: there may be credit
 
-	mu     sync.Mutex // guards what follows; Mux.mu may be taken under it
-	credit int64      // what may be sent
-	shut   bool       // the end was written
-	in     ring       // what has come
-	asm    *assembly  // what has come instead, if messages are put together as they come
-	allow  int64      // what may still come
-	free   int64      // what was read and is not granted again
-	window int64      // all of it; what we have of the budget
-	since  time.Time  // when what is not granted again began to come; zero: nothing has, or the window grows no more
-	ended  bool       // the end has come
-	err    error      // the end of the stream otherwise
-	deaf   bool       // nobody reads any more
-	gone   bool       // it has left the mux
+	mu     sync.Mutex       // guards what follows; Mux.mu may be taken under it
+	credit int64            // what may be sent
+	shut   bool             // the end was written
+	in     ring             // what has come
+	asm    *assembly        // what has come instead, if messages are put together as they come
+	taker  func([]byte) int // is given what comes before it waits to be read; of who is in Await
+	taking bool             // it is at work, without mu
+	allow  int64            // what may still come
+	free   int64            // what was read and is not granted again
+	window int64            // all of it; what we have of the budget
+	since  time.Time        // when what is not granted again began to come; zero: nothing has, or the window grows no more
+	ended  bool             // the end has come
+	err    error            // the end of the stream otherwise
+	deaf   bool             // nobody reads any more
+	gone   bool             // it has left the mux
 }
 
 // soon is the part of the time between two pings in which half of a window must be read for it to grow: so what is on its way comes in about one.
@@ -363,10 +365,10 @@ func (st *Stream) putLocked(body []byte) {
 		st.assembleLocked(body)
 		return
 	}
-	if len(body) > 0 {
+	if body = st.offerLocked(body); len(body) > 0 {
 		st.in.write(body, int(st.window))
+		Signal(st.readable)
 	}
-	Signal(st.readable)
 }
 
 // fin takes the other side's end.

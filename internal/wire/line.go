@@ -128,9 +128,17 @@ func (o *outbox) wroteLocked(b []byte, n int, err error) {
 func (o *outbox) awaitRoom() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for len(o.b)+len(o.rest) > o.limit && o.err == nil {
+	for !o.hasRoomLocked() {
 		o.room.Wait()
 	}
+}
+
+func (o *outbox) hasRoomLocked() bool { return len(o.b)+len(o.rest) <= o.limit || o.err != nil }
+
+func (o *outbox) hasRoom() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.hasRoomLocked()
 }
 
 // run writes what those who put could not, until fail.
@@ -201,6 +209,9 @@ func (r *Replies) Put(replies []Reply) {
 	}
 	r.out.end(false)
 }
+
+// HasRoom reports whether Room would not wait.
+func (r *Replies) HasRoom() bool { return r.out.hasRoom() }
 
 // Room waits until there is room for more, or the stream has ended.
 func (r *Replies) Room() { r.out.awaitRoom() }

@@ -75,6 +75,22 @@ func (m *Messages) Waits() bool {
 	return err == nil && uint64(have) >= lengthSize+uint64(binary.BigEndian.Uint32(b))
 }
 
+// Empty reports whether nothing was read that was not returned.
+func (m *Messages) Empty() bool { return m.r.Buffered() == 0 }
+
+// CutMessage cuts the first message off bytes that have come; ok: all of it is there.
+func CutMessage(b []byte) (message, rest []byte, ok bool) {
+	if len(b) < lengthSize {
+		return nil, b, false
+	}
+	n := binary.BigEndian.Uint32(b)
+	if uint64(len(b)-lengthSize) < uint64(n) {
+		return nil, b, false
+	}
+	end := lengthSize + int(n)
+	return b[lengthSize:end], b[end:], true
+}
+
 // Skip throws the next message away.
 func (m *Messages) Skip() error {
 	n, err := m.Size()
