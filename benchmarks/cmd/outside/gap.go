@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -54,6 +55,39 @@ func startWatch(do func(context.Context, []byte) error, payload int) *watch {
 func (w *watch) stop() time.Duration {
 	w.end()
 	return <-w.done
+}
+
+// besides is what the machine does meanwhile: it syncs a block of a file beside those of the members, again and again.
+type besides struct {
+	end  context.CancelFunc
+	done chan time.Duration // the longest that this took
+}
+
+func (s settings) startBesides() (*besides, error) {
+	f, err := os.Create(filepath.Join(s.dir, "besides"))
+	if err != nil {
+		return nil, err
+	}
+	ctx, end := context.WithCancel(context.Background())
+	b := &besides{end, make(chan time.Duration, 1)}
+	go func() {
+		defer f.Close()
+		var longest time.Duration
+		for block := make([]byte, 4<<10); ctx.Err() == nil; time.Sleep(5 * time.Millisecond) {
+			began := time.Now()
+			if _, err := f.WriteAt(block, 0); err != nil || f.Sync() != nil {
+				break
+			}
+			longest = max(longest, time.Since(began))
+		}
+		b.done <- longest
+	}()
+	return b, nil
+}
+
+func (b *besides) stop() time.Duration {
+	b.end()
+	return <-b.done
 }
 
 // gaps kills the leader of each cluster that is written to, again and again, and writes a table of how long a client's writes then stood.
@@ -113,19 +147,27 @@ func (s settings) gapsOf(ctx context.Context, o op, rounds int) (took []time.Dur
 		if _, err := r.client.ask(order{Op: o.name, Payload: s.payload, Watch: true}); err != nil {
 			return took, err
 		}
-		time.Sleep(500*time.Millisecond + rand.N(200*time.Millisecond))
-		_ = leader.cmd.Process.Kill()
-		_ = leader.cmd.Wait()
-		select {
-		case <-time.After(afterKill):
-		case <-ctx.Done():
-			return took, context.Cause(ctx)
-		}
-		v, err := r.client.ask(order{})
+		machine, err := s.startBesides()
 		if err != nil {
 			return took, err
 		}
-		fmt.Printf("%s: %v\n", o, v.Gap.Round(time.Microsecond))
+		time.Sleep(500*time.Millisecond + rand.N(200*time.Millisecond))
+		killed := time.Now()
+		_ = leader.cmd.Process.Kill()
+		_ = leader.cmd.Wait()
+		ended := time.Since(killed)
+		select {
+		case <-time.After(afterKill):
+		case <-ctx.Done():
+			machine.stop()
+			return took, context.Cause(ctx)
+		}
+		v, err := r.client.ask(order{})
+		synced := machine.stop()
+		if err != nil {
+			return took, err
+		}
+		fmt.Printf("%s: %v; the process had ended after %v, and a sync of a file beside took %v at most\n", o, v.Gap.Round(time.Microsecond), ended.Round(time.Microsecond), synced.Round(time.Microsecond))
 		took = append(took, v.Gap)
 		if err := r.restart(ctx, slices.Index(r.members, leader)); err != nil {
 			return took, fmt.Errorf("start it again: %w", err)
