@@ -84,8 +84,8 @@ func sizeBytes(v []byte) int {
 }
 
 // encodeMessage appends the encoding of m. What m or an entry may have of unknown fields is left out, since who receives
-// it discards them.
-func encodeMessage(b []byte, m *raftpb.Message) ([]byte, error) {
+// it discards them. The data of entries that the train leaves is missing; nil leaves none.
+func encodeMessage(b []byte, m *raftpb.Message, t *train) ([]byte, error) {
 	if !plain(m) {
 		b, err := proto.MarshalOptions{}.MarshalAppend(b, m)
 		if err != nil {
@@ -106,7 +106,12 @@ func encodeMessage(b []byte, m *raftpb.Message) ([]byte, error) {
 			b = appendEnum(b, fieldEntryType, e.Type)
 			b = appendUint(b, fieldEntryTerm, e.Term)
 			b = appendUint(b, fieldEntryIndex, e.Index)
-			b = appendBytes(b, fieldEntryData, e.Data)
+			if e.Data != nil {
+				b = protowire.AppendVarint(protowire.AppendTag(b, fieldEntryData, protowire.BytesType), uint64(len(e.Data)))
+			}
+			if !t.leave(b, e.Data) {
+				b = append(b, e.Data...)
+			}
 		}
 	}
 	b = appendUint(b, fieldCommit, m.Commit)

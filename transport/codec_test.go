@@ -67,7 +67,7 @@ func TestCodecIsProto(t *testing.T) {
 	r := testseed.Rand(t)
 	for i := range 20_000 {
 		m := randomMessage(r)
-		ours, err := encodeMessage(nil, m)
+		ours, err := encodeMessage(nil, m, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -90,7 +90,7 @@ func TestCodecIsProto(t *testing.T) {
 			t.Fatalf("message %d: we read (%v)\n%v as\n%v", i, err, m, got)
 		}
 	}
-	ours, err := encodeMessage(nil, &raftpb.Message{Entries: []*raftpb.Entry{nil}})
+	ours, err := encodeMessage(nil, &raftpb.Message{Entries: []*raftpb.Entry{nil}}, nil)
 	if err != nil || !bytes.Equal(ours, []byte{fieldEntries<<3 | 2, 0}) {
 		t.Errorf("nil entry: % x, %v", ours, err)
 	}

@@ -38,7 +38,7 @@ type lane struct {
 	wake    chan struct{} // 1: there is work for the writer
 	redial  chan struct{} // 1: the peer is there, end the pause
 
-	buf    []byte // of the one who may write; rest is part of it
+	train  train  // of the one who may write; rest is part of it
 	number uint16 // of the next frame; likewise
 
 	progress progress
@@ -126,16 +126,18 @@ func (l *lane) flush() {
 		return
 	}
 	frames := len(l.queue)
-	b := l.buf[:0]
+	l.train.empty()
+	l.train.apart = false
 	var err error
 	for i := range l.queue {
 		q := &l.queue[i]
 		if err == nil {
-			b, err = l.append(b, q)
+			err = l.append(q)
 		}
 		*q = queued{}
 	}
-	l.buf, l.queue, l.told = b, l.queue[:0], nil
+	l.queue, l.told = l.queue[:0], nil
+	b := l.train.b
 	if err == nil {
 		l.counts.sent.add(frames, int64(len(b)))
 		l.progress.sent.Add(int64(len(b)))
@@ -153,14 +155,12 @@ func (l *lane) flush() {
 }
 
 // append encodes a message as the next frame of the connection.
-func (l *lane) append(b []byte, q *queued) ([]byte, error) {
-	at := len(b)
-	b, err := appendMessage(b, session.KindMessage, q.group, nil, q.m)
+func (l *lane) append(q *queued) error {
+	err := l.train.add(q.group, l.number, q.m)
 	if err == nil {
-		session.NumberFrame(b[at:], l.number)
 		l.number++
 	}
-	return b, err
+	return err
 }
 
 // take returns what the writer is to write: the rest, and then the queue. If there is nothing, flush may write from now
@@ -220,6 +220,7 @@ func (l *lane) setDown() {
 	l.queue, l.rest, l.bytes, l.told = nil, nil, 0, nil
 	l.counts.since, l.counts.conn, l.counts.waiting = time.Time{}, nil, time.Time{}
 	l.up, l.busy, l.inline, l.failed = false, false, nil, nil
+	l.train.empty()
 }
 
 // A nowWriter writes what can be written without waiting.

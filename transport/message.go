@@ -41,12 +41,12 @@ func appendMessage(b []byte, k session.Kind, group uint64, prefix []byte, m *raf
 	at := len(b)
 	b = slices.Grow(b, session.HeaderSize+len(prefix)+messageSize(m))
 	b = append(b[:at+session.HeaderSize], prefix...)
-	out, err := encodeMessage(b, m)
+	out, err := encodeMessage(b, m, nil)
 	if err != nil {
 		return b[:at], err
 	}
 	sum, _ := sumBody(out[at+session.HeaderSize:], believed)
-	session.SealSummed(out[at:], k, group, sum)
+	session.PutHeader(out[at:], k, group, len(out)-at-session.HeaderSize, sum)
 	return out, nil
 }
 

@@ -3,6 +3,8 @@ package transport
 import (
 	"bytes"
 	"errors"
+	"io"
+	"net"
 	"testing"
 
 	"github.com/baton-ha/baton/internal/session"
@@ -71,6 +73,67 @@ func TestSumBody(t *testing.T) {
 	}
 }
 
+// TestTrain: what is written of messages whose large data is left where it is, is what is written of copies.
+func TestTrain(t *testing.T) {
+	r := testseed.Rand(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	out, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	in, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	conn := session.NewLink(out, out)
+	if !mayLeave(conn) {
+		t.Error("nothing may be left on plain TCP")
+	}
+	copies, leaves := new(train), &train{apart: true}
+	for range 30 {
+		copies.empty()
+		leaves.empty()
+		wanted := 0
+		for number := range uint16(1 + r.IntN(4)) {
+			m := randomMessage(r)
+			for _, e := range m.Entries {
+				switch r.IntN(4) {
+				case 0:
+					e.Data = batchOf(apartSize + r.IntN(20_000))
+				case 1:
+					e.Data = bytes.Repeat([]byte{1}, apartSize-1+r.IntN(2))
+				}
+				if m.Snapshot == nil && len(e.Data) >= apartSize {
+					wanted++
+				}
+			}
+			for _, x := range []*train{copies, leaves} {
+				if err := x.add(7, number, m); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if len(copies.left) != 0 || len(leaves.left) != wanted || copies.size != len(copies.b) || leaves.size != copies.size {
+			t.Fatalf("%d and %d of %d left; %d and %d bytes", len(copies.left), len(leaves.left), wanted, copies.size, leaves.size)
+		}
+		written := make(chan error, 1)
+		go func() { written <- leaves.writeTo(conn) }()
+		got := make([]byte, copies.size)
+		if _, err := io.ReadFull(in, got); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-written; err != nil || !bytes.Equal(got, copies.b) {
+			t.Fatalf("what was left is written otherwise than what was copied: %v", err)
+		}
+	}
+}
+
 // TestMutate_Frame: records that are not what was appended do not get off a connection, whether their sender has summed them
 // as they are or as they were, and whichever bit it is.
 func TestMutate_Frame(t *testing.T) {
@@ -91,6 +154,33 @@ func TestMutate_Frame(t *testing.T) {
 			if err := readFrame(frame, checked); !errors.Is(err, session.ErrFrame) {
 				t.Fatalf("bit %d of %d bytes, summed as they are: %v", bit, size, err)
 			}
+		}
+	}
+}
+
+// TestMutate_DamagedMessage: damaged records that another member sends are not delivered, and what it sends on a new connection is.
+func TestMutate_DamagedMessage(t *testing.T) {
+	t.Parallel()
+	a, b := listen(t, config("a")), listen(t, config("b"))
+	a.start(t, b.self)
+	b.start(t, a.self)
+	a.connected(t)
+	for i, size := range []int{60, 5000, inlineSize + 5000} {
+		good := batchOf(size)
+		bad := bytes.Clone(good)
+		bad[size/2] ^= 0x55
+		a.connected(t)
+		index := uint64(10 * i)
+		a.send(app("a", "b", index, bad))
+		eventually(t, "the good records are there", func() bool {
+			a.send(app("a", "b", index+1, good)) // again, while there is no connection it is lost
+			got := b.messages()
+			return len(got) > 0 && got[len(got)-1].GetIndex() == index+1
+		})
+	}
+	for _, m := range b.messages() {
+		if m.GetIndex()%10 == 0 {
+			t.Fatalf("message %d is delivered with damaged records", m.GetIndex())
 		}
 	}
 }

@@ -187,31 +187,29 @@ func (l *lane) write(conn *session.Link, ended <-chan error) (err error, finishe
 		}
 		var bytes int64
 		frames := 0
-		buf := l.buf[:0]
+		l.train.empty()
+		l.train.apart = mayLeave(conn)
 		for i := range batch {
 			q := &batch[i]
 			bytes += q.size
 			frames++
-			if buf, err = l.append(buf, q); err != nil {
+			if err = l.append(q); err != nil {
 				l.lose(frames, bytes, batch[i+1:])
 				return err, false
 			}
 			*q = queued{}
-			if len(buf) < writeSize && i < len(batch)-1 {
+			if l.train.size < writeSize && i < len(batch)-1 {
 				continue
 			}
-			l.progress.sent.Add(int64(len(buf)))
-			if _, err := conn.Write(buf); err != nil {
+			l.progress.sent.Add(int64(l.train.size))
+			if err := l.train.writeTo(conn); err != nil {
 				l.lose(frames, bytes, batch[i+1:])
 				return err, false
 			}
 			l.release(frames, bytes)
 			bytes, frames = 0, 0
-			if buf = buf[:0]; cap(buf) > keepBuffer {
-				buf = nil
-			}
+			l.train.empty()
 		}
-		l.buf = buf
 	}
 }
 

@@ -58,16 +58,12 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // SealFrame fills the header in the first HeaderSize bytes of b, whose rest is the body.
 func SealFrame(b []byte, k Kind, id uint64) {
-	SealSummed(b, k, id, crc32.Checksum(b[HeaderSize:], castagnoli))
+	body := b[HeaderSize:]
+	PutHeader(b, k, id, len(body), crc32.Checksum(body, castagnoli))
 }
 
-// SealSummed is SealFrame of a body whose checksum is known.
-func SealSummed(b []byte, k Kind, id uint64, sum uint32) {
-	putHeader(b, k, id, len(b)-HeaderSize, sum)
-}
-
-// putHeader fills a header, of a body of n bytes with a checksum.
-func putHeader(b []byte, k Kind, id uint64, n int, sum uint32) {
+// PutHeader fills a header, of a body of n bytes with a checksum.
+func PutHeader(b []byte, k Kind, id uint64, n int, sum uint32) {
 	b[0], b[1] = frameMagic, byte(k)
 	binary.BigEndian.PutUint16(b[2:], 0)
 	binary.BigEndian.PutUint32(b[4:], uint32(n))

@@ -131,6 +131,6 @@ func (st *Stream) sealCopied(s *sealing, n int) error {
 // appendSealedHead appends the header of a sealed frame.
 func appendSealedHead(b []byte, id uint64, n int) []byte {
 	var h [HeaderSize]byte
-	putHeader(h[:], KindSealed, id, n, 0)
+	PutHeader(h[:], KindSealed, id, n, 0)
 	return append(b, h[:]...)
 }
