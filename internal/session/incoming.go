@@ -130,13 +130,18 @@ func (m *Mux) opened(f Frame) error {
 	return nil
 }
 
+// panicked logs a panic of what serves a stream, and is what the other side is told.
+func (m *Mux) panicked(st *Stream, p any) *StreamError {
+	m.c.Logger.Error("handler of a stream panicked", "kind", st.kind, "peer", m.l.Peer.Name, "panic", p, "stack", string(debug.Stack()))
+	return &StreamError{Code: StreamFailed, Text: "what served it has panicked"}
+}
+
 // serve runs a handler to its end.
 func (m *Mux) serve(st *Stream, h Handler) {
 	var err error = &StreamError{Code: StreamFailed, Text: "what served it has ended its goroutine"}
 	defer func() {
 		if p := recover(); p != nil {
-			m.c.Logger.Error("handler of a stream panicked", "kind", st.kind, "peer", m.l.Peer.Name, "panic", p, "stack", string(debug.Stack()))
-			err = &StreamError{Code: StreamFailed, Text: "what served it has panicked"}
+			err = m.panicked(st, p)
 		}
 		var coded *StreamError
 		switch {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"testing"
 )
@@ -60,24 +61,27 @@ func TestAwaitEnds(t *testing.T) {
 		{"reset", func(_ ends, st *Stream) { st.Reset(FirstOwnCode, "enough") }, &StreamError{Code: FirstOwnCode, Text: "enough"}},
 		{"the session's", func(e ends, _ *Stream) { _ = e.dialler.Close() }, &StreamError{Code: StreamClosed, Text: "the session is closed"}},
 		{"by itself, while something is taken", func(_ ends, st *Stream) { _, _ = st.Write([]byte("it")) }, errStreamLocal},
+		{"a panic", func(_ ends, st *Stream) { _, _ = st.Write([]byte("panic")) }, &StreamError{Code: StreamFailed, Text: "what served it has panicked"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			done := make(chan error, 1)
+			served, done := make(chan *Stream, 1), make(chan error, 1)
 			e := join(t, map[string]Handler{"take": func(_ context.Context, st *Stream) error {
-				for {
-					st.Await(func(b []byte) int {
-						_ = st.Close()
-						return len(b)
-					})
-					_, err := st.Read(make([]byte, 1))
-					if err != nil {
-						done <- err
-						return nil
+				served <- st
+				st.Await(func(b []byte) int {
+					if string(b) == "panic" {
+						panic(c.name)
 					}
-					_ = st.Close() // it had come before
-				}
-			}}, nil)
-			c.end(e, open(t, e.dialler, "take"))
+					_ = st.Close()
+					return len(b)
+				})
+				_, err := st.Read(make([]byte, 1))
+				done <- err
+				return nil
+			}}, func(c *StreamConfig) { c.Logger = slog.New(slog.DiscardHandler) })
+			st := open(t, e.dialler, "take")
+			there := <-served
+			eventually(t, "it awaits", func() bool { there.mu.Lock(); defer there.mu.Unlock(); return there.taker != nil })
+			c.end(e, st)
 			err := <-done
 			var got, want *StreamError
 			if !errors.Is(err, c.is) && !(errors.As(err, &got) && errors.As(c.is, &want) && got.Code == want.Code && got.Text == want.Text) {
