@@ -87,18 +87,19 @@ func TestAssembledNoMoreThanTheWindow(t *testing.T) {
 		return n
 	}
 	eventually(t, "the first window is full", func() bool { return waiting() == FirstWindow })
-	for taken := 0; taken < 4<<20; {
+	for taken, window := 0, int64(0); taken < 4<<20 || window < 1<<20; { // on a busy machine it grows late
 		msg, err := st.Recv(1000)
 		if err != nil {
 			t.Fatal(err)
 		}
 		taken += prefixSize + len(msg)
 		st.mu.Lock()
-		come, window := e.dialler.c.Counts.Received.Load(), st.window
-		st.mu.Unlock()
-		if ahead := int64(come) - int64(taken); ahead > window {
-			t.Fatalf("%d bytes have come that nobody has taken, of a window of %d", ahead, window)
+		window = st.window
+		if ahead := int64(e.dialler.c.Counts.Received.Load()) - int64(taken); ahead > window {
+			t.Errorf("%d bytes have come that nobody has taken, of a window of %d", ahead, window)
+			taken = 4 << 20
 		}
+		st.mu.Unlock()
 	}
 	eventually(t, "the window is full again", func() bool {
 		st.mu.Lock()
