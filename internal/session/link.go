@@ -2,8 +2,10 @@ package session
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
+	"os"
 	"sync/atomic"
 	"time"
 )
@@ -102,14 +104,16 @@ func (l *Link) Finished() bool {
 	return finished(conn)
 }
 
+// pieceSize is how much must find room within the timeout of what is written, in bytes, or all of it.
+const pieceSize = 128 << 10
+
 // Send writes b in pieces, each of which must find room within the timeout.
 func (l *Link) Send(b []byte, timeout time.Duration) error {
-	const piece = 256 << 10
 	for len(b) > 0 {
 		if err := l.hurry(timeout); err != nil {
 			return err
 		}
-		n := min(len(b), piece)
+		n := min(len(b), pieceSize)
 		if _, err := l.Conn.Write(b[:n]); err != nil {
 			return err
 		}
@@ -118,13 +122,18 @@ func (l *Link) Send(b []byte, timeout time.Duration) error {
 	return nil
 }
 
-// sendAll writes pieces, which must find room within the timeout.
+// sendAll writes pieces, of which so much must find room within the timeout as of what Send writes.
 func (l *Link) sendAll(pieces net.Buffers, timeout time.Duration) error {
-	if err := l.hurry(timeout); err != nil {
-		return err
+	for {
+		if err := l.hurry(timeout); err != nil {
+			return err
+		}
+		n, err := pieces.WriteTo(l.Raw)
+		if n < pieceSize || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		l.due = time.Time{}
 	}
-	_, err := pieces.WriteTo(l.Raw)
-	return err
 }
 
 // hurry sets a deadline for what is written now. That costs more than reading the clock, so one is set for several writes.
