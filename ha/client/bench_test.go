@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"fmt"
+	"hash/crc32"
 	"io"
 	"net"
 	"testing"
@@ -40,36 +41,53 @@ func BenchmarkTail(b *testing.B) {
 	}
 }
 
-// BenchmarkLoopback is what a plain connection brings, read in pieces of 64 KiB.
+// BenchmarkLoopback is what a plain connection brings, read in pieces of 64 KiB: one that writes the same piece again and again and reads all to the same place, and
+// one that does what a tail has to: it writes what is in memory, reads it to memory that is the reader's own, and verifies it there.
 func BenchmarkLoopback(b *testing.B) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer l.Close()
-	const size = 32 << 20
-	go func() {
-		conn, err := l.Accept()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
-		for p := make([]byte, 64<<10); err == nil; {
-			_, err = conn.Write(p)
-		}
-	}()
-	conn, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer conn.Close()
-	p := make([]byte, 64<<10)
-	b.SetBytes(size)
-	for b.Loop() {
-		for range size / len(p) {
-			if _, err := io.ReadFull(conn, p); err != nil {
+	const size, piece = 32 << 20, 64 << 10
+	for _, tail := range []bool{false, true} {
+		b.Run(map[bool]string{false: "plain", true: "own-and-verified"}[tail], func(b *testing.B) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
 				b.Fatal(err)
 			}
-		}
+			defer l.Close()
+			from := make([]byte, piece)
+			if tail {
+				from = make([]byte, size)
+			}
+			go func() {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				defer conn.Close()
+				for err == nil {
+					for at := 0; at < len(from) && err == nil; at += 4 * piece {
+						_, err = conn.Write(from[at:min(at+4*piece, len(from))])
+					}
+				}
+			}()
+			conn, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer conn.Close()
+			p, castagnoli := make([]byte, piece), crc32.MakeTable(crc32.Castagnoli)
+			b.SetBytes(size)
+			for b.Loop() {
+				for range size / piece {
+					if tail {
+						p = make([]byte, piece)
+					}
+					if _, err := io.ReadFull(conn, p); err != nil {
+						b.Fatal(err)
+					}
+					if tail && crc32.Checksum(p, castagnoli) == 1 {
+						b.Fatal("of nothing but zeros")
+					}
+				}
+			}
+		})
 	}
 }
