@@ -66,6 +66,7 @@ type Core struct {
 	tidings   tidings          // of what is committed, if this member leads
 	told      Heard            // by the leader
 	flows     map[uint64]*flow // old entries to members that lag, if this member leads
+	probe     probe            // of what appends take without those
 
 	eff    Effects // of this step
 	events []Event // room for what Drive steps it with

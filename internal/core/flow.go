@@ -68,9 +68,12 @@ func (f *flow) answered(now time.Duration, match uint64, strained bool, lost tim
 	f.pieces = slices.DeleteFunc(f.pieces, func(p piece) bool { return now-p.at > lost })
 }
 
+// ahead is how many pieces are on their way as the distance is long.
+func (f *flow) ahead() int { return 1 + int(min(f.trip/max(f.takes, shortTakes), maxPieces-1)) }
+
 // room returns when the next piece may leave: now, later, or never without an answer.
 func (f *flow) room(now time.Duration, live bool) time.Duration {
-	ahead := 1 + int(min(f.trip/max(f.takes, shortTakes), maxPieces-1))
+	ahead := f.ahead()
 	if !live {
 		ahead += idleAhead
 	}
@@ -93,6 +96,7 @@ func (c *Core) release(now time.Duration) {
 		return
 	}
 	if c.state != raft.StateLeader {
+		c.probe = probe{}
 		clear(c.flows)
 		for i := range s.runs {
 			s.runs[i].held, s.runs[i].shared = false, true // what is to be applied
@@ -104,17 +108,10 @@ func (c *Core) release(now time.Duration) {
 			r.held, r.shared = false, true
 		}
 	}
-	strained := c.pace.strain.Strained()
+	probing, until := c.probes(now, live)
 	var again []uint64
 	c.node.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
 		f := c.flows[id]
-		if f != nil {
-			f.answered(now, p.Match, strained, c.cfg.ElectionTimeout)
-			if len(f.pieces) == 0 && now-f.lastOut > c.cfg.ElectionTimeout {
-				delete(c.flows, id) // it has all, or is gone
-				f = nil
-			}
-		}
 		if id == c.cfg.ID || !p.RecentActive || p.State == tracker.StateSnapshot {
 			return
 		}
@@ -129,10 +126,15 @@ func (c *Core) release(now time.Duration) {
 			}
 			c.flows[id] = f
 		}
-		if at := f.room(now, live); at > now {
+		at := f.room(now, live)
+		if probing {
+			at = max(at, until)
+		}
+		if at > now {
 			s.releaseAt = min(s.releaseAt, at)
 			return
 		}
+		c.probe.pieces++
 		s.runs[i].held = false
 		f.given, f.lastOut = s.runs[i].hi(), now
 		f.pieces = append(f.pieces, piece{hi: f.given, at: now})
@@ -141,4 +143,26 @@ func (c *Core) release(now time.Duration) {
 	for _, id := range again { // as if it had answered a heartbeat, as it will anyway
 		_ = c.node.Step(&raftpb.Message{Type: raftpb.MsgHeartbeatResp.Enum(), To: &c.cfg.ID, From: new(id), Term: new(c.term)})
 	}
+}
+
+// probes takes note of how far those that lag are, and reports whether a probe holds back what they get next, and until when at most.
+func (c *Core) probes(now time.Duration, live bool) (holds bool, until time.Duration) {
+	strained, underway, ahead := c.pace.strain.Strained(), false, 1
+	c.node.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
+		f := c.flows[id]
+		if f == nil {
+			return
+		}
+		f.answered(now, p.Match, strained, c.cfg.ElectionTimeout)
+		if len(f.pieces) == 0 && now-f.lastOut > c.cfg.ElectionTimeout {
+			delete(c.flows, id) // it has all, or is gone
+		}
+		underway, ahead = underway || len(f.pieces) > 0, max(ahead, f.ahead())
+	})
+	if !live {
+		c.probe = probe{}
+		return false, 0
+	}
+	until, holds = c.probe.hold(now, c.pace.soon(), probeEvery*ahead, underway)
+	return holds, until
 }

@@ -77,7 +77,7 @@ func (p *pace) count(b *Batch, by int) {
 // wrote takes how long a write took, and committed how long a batch.
 func (p *pace) wrote(took time.Duration) { smooth(&p.writeTime, took) }
 
-// calm: no member lags, or what it gets comes as slowly as it can.
+// calm: nothing was on its way to a member that lags, or it comes as slowly as it can.
 func (p *pace) committed(now, took time.Duration, calm bool) {
 	smooth(&p.commitTime, took)
 	p.committedAt = now

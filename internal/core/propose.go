@@ -31,6 +31,7 @@ func (c *Core) propose(now time.Duration, b *Batch) {
 	}
 	c.fate.propose(now, b)
 	c.pace.begin(now, b)
+	c.probe.proposed(b)
 	if b.Size() > MaxSync {
 		c.starving.large(now)
 	}
@@ -110,7 +111,7 @@ func (c *Core) commit(now time.Duration, m *raftpb.Message) error {
 			a.Accepted, a.requests = append(a.Accepted, e), a.requests || moved.Requests
 			if b := c.fate.committed(moved.Header); b != nil {
 				c.pace.end(b)
-				c.paced(now, now-b.proposed)
+				c.paced(now, now-b.proposed, c.probe.committed(b))
 				a.Batches = append(a.Batches, b)
 			}
 		}

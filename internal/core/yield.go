@@ -32,10 +32,13 @@ func (c *Core) SnapshotRate(now time.Duration) int64 {
 	return c.yielding.rate.BytesPerSecond()
 }
 
-// paced takes note of how long a batch took.
-func (c *Core) paced(now, took time.Duration) {
+// paced takes note of how long a batch took. probed: a probe has waited for it, and goes on.
+func (c *Core) paced(now, took time.Duration, probed bool) {
 	y := &c.yielding
-	c.pace.committed(now, took, len(c.flows) == 0 && (!y.sending || y.rate.Slow()))
+	c.pace.committed(now, took, (probed || len(c.flows) == 0) && (!y.sending || y.rate.Slow()))
+	if probed {
+		c.shelf.releaseAt = now
+	}
 	if y.sending {
 		y.rate.Wrote(&c.pace.strain)
 	}

@@ -26,7 +26,7 @@ func TestG8_SnapshotsYield(t *testing.T) {
 	rate := func(d time.Duration) int64 { return l.core.SnapshotRate(l.now + d) }
 	batches := func(n int, took time.Duration) {
 		for range n {
-			l.core.paced(l.now, took)
+			l.core.paced(l.now, took, false)
 		}
 	}
 	batches(200, time.Millisecond)

@@ -11,25 +11,35 @@ import "time"
 type Strain struct {
 	Recent time.Duration // what a write takes, on average of the last few dozen
 	Calm   time.Duration // the same, of more of them, where there is no bulk work; 0: not known
+
+	busy int // since one was last alone
 }
 
 const (
 	recentPart = 32 // of a new figure goes into an average, one part of so many
 	calmPart   = 64
-	notable    = 4 // it is notable to take longer by one part of so many
+	notable    = 4   // it is notable to take longer by one part of so many
+	longest    = 4   // times what they take without bulk work, that one counts: something else has held it up
+	soonAlone  = 256 // writes within which one is alone, of whoever leaves them alone
 )
 
-// Took takes what a write took. alone: there was no bulk work, or as little as there can be. What is faster than without is what it takes without,
-// too: something else has ended that held it up.
+// Took takes what a write took. alone: there was no bulk work while it was under way, or as little as there can be. Where none was alone for long, what
+// is faster than without is what it takes without, too: something else has ended that held it up. Averages go up and down, so that makes of what is usual the
+// least that was ever seen; who can leave a write alone now and then should.
 func (s *Strain) Took(took time.Duration, alone bool) {
 	if s.Recent == 0 {
 		s.Recent = took
 	}
 	s.Recent += (took - s.Recent) / recentPart
+	if s.busy++; alone {
+		s.busy = 0
+	}
 	switch {
 	case s.Calm == 0 && alone:
 		s.Calm = s.Recent
-	case alone || s.Calm > s.Recent:
+	case alone:
+		s.Calm += (min(took, longest*s.Calm) - s.Calm) / calmPart
+	case s.busy > soonAlone && s.Calm > s.Recent:
 		s.Calm += (s.Recent - s.Calm) / calmPart
 	}
 }

@@ -96,3 +96,22 @@ func TestLoadChangesMeanwhile(t *testing.T) {
 		}
 	}
 }
+
+// TestNoStrainOfItself: averages go up and down, and that is no strain.
+func TestNoStrainOfItself(t *testing.T) {
+	t.Parallel()
+	dice := rand.New(rand.NewPCG(3, 3))
+	for _, every := range []int{1, 2, 8, 128} { // one of so many is alone
+		s, strained := new(Strain), 0
+		const writes = 50_000
+		for i := range writes {
+			s.Took(time.Millisecond/2+time.Duration(dice.ExpFloat64()*float64(time.Millisecond)/2), i < 1000 || i%every == 0)
+			if s.Strained() {
+				strained++
+			}
+		}
+		if strained > writes/20 {
+			t.Errorf("one of %d alone: strained %d times of %d", every, strained, writes)
+		}
+	}
+}
