@@ -14,7 +14,8 @@ import (
 // as the distance is long; and while batches of this leader are being committed, there is a pause between two pieces, as a
 // share of the time that one takes. A piece takes longer where others want the same disk or processor, and so does the
 // pause. Where nobody appends there is none, and neither is there one where nothing is committed: then it may be this very
-// member that is waited for.
+// member that is waited for. And there is none for as many bytes as were appended since the piece before: those it would get
+// if it did not lag, and without them it would come no nearer where appends are as fast as pieces with pauses between them.
 
 // A flow is how old entries get on to one member that lags.
 type flow struct {
@@ -23,6 +24,7 @@ type flow struct {
 	pieces  []piece       // on their way
 	lastOut time.Duration // when the last one left
 	given   uint64        // where that ends
+	beside  uint64        // bytes of this leader's batches that were committed by then
 	rest    time.Duration // the pause, in parts of restUnit of what a piece takes
 }
 
@@ -71,8 +73,9 @@ func (f *flow) answered(now time.Duration, match uint64, strained bool, lost tim
 // ahead is how many pieces are on their way as the distance is long.
 func (f *flow) ahead() int { return 1 + int(min(f.trip/max(f.takes, shortTakes), maxPieces-1)) }
 
-// room returns when the next piece may leave: now, later, or never without an answer.
-func (f *flow) room(now time.Duration, live bool) time.Duration {
+// room returns when the next piece may leave: now, later, or never without an answer. fresh: as many bytes were appended
+// since the one before, as parts of a piece.
+func (f *flow) room(now time.Duration, live bool, fresh float64) time.Duration {
 	ahead := f.ahead()
 	if !live {
 		ahead += idleAhead
@@ -81,7 +84,8 @@ func (f *flow) room(now time.Duration, live bool) time.Duration {
 	case len(f.pieces) >= ahead:
 		return now + never
 	case live:
-		return f.lastOut + f.takes + f.takes*f.rest/restUnit
+		pause := f.takes * f.rest / restUnit
+		return f.lastOut + f.takes + time.Duration(float64(pause)*(1-min(fresh, 1)))
 	}
 	return now
 }
@@ -126,7 +130,7 @@ func (c *Core) release(now time.Duration) {
 			}
 			c.flows[id] = f
 		}
-		at := f.room(now, live)
+		at := f.room(now, live, float64(c.pace.committedBytes-f.beside)/float64(s.fetchBytes))
 		if probing {
 			at = max(at, until)
 		}
@@ -136,7 +140,7 @@ func (c *Core) release(now time.Duration) {
 		}
 		c.probe.pieces++
 		s.runs[i].held = false
-		f.given, f.lastOut = s.runs[i].hi(), now
+		f.given, f.lastOut, f.beside = s.runs[i].hi(), now, c.pace.committedBytes
 		f.pieces = append(f.pieces, piece{hi: f.given, at: now})
 		again = append(again, id)
 	})

@@ -10,8 +10,8 @@ import (
 )
 
 // catchUp lets member 3 of a lagging cluster catch up, which answers a message after so long for each MiB, and returns how long that took and
-// the most messages that were on their way. live: batches are committed meanwhile. strained: they take longer for it.
-func catchUp(t *testing.T, answers, trip time.Duration, live, strained bool) (took time.Duration, most int) {
+// the most messages that were on their way. live: batches are committed meanwhile, of so many bytes a second. strained: they take longer for it.
+func catchUp(t *testing.T, answers, trip time.Duration, live, strained bool, appended int) (took time.Duration, most int) {
 	l := newLagging(t)
 	type answer struct {
 		index uint64
@@ -27,6 +27,7 @@ func catchUp(t *testing.T, answers, trip time.Duration, live, strained bool) (to
 			t.Fatalf("it has got the entries up to %d of %d", have, laggingEntries)
 		}
 		if live {
+			l.core.pace.committedBytes = uint64(l.now.Seconds() * float64(appended))
 			l.core.pace.committedAt, l.core.pace.strain = l.now, yield.Strain{Recent: time.Millisecond, Calm: time.Millisecond}
 			if strained {
 				l.core.pace.strain.Recent *= 2
@@ -80,16 +81,18 @@ func TestG8_CatchUpLeavesRoom(t *testing.T) {
 		name          string
 		trip          time.Duration
 		live, strain  bool
+		appended      int
 		least, longer time.Duration
 		most          int
 	}{
-		{"nobody appends", 0, false, false, pieces * answers, pieces*answers*11/10 + 20*time.Millisecond, 4 + idleAhead},
-		{"somebody appends, and does not suffer", 0, true, false, pieces * answers, pieces * answers * 15 / 10, 4},
-		{"somebody appends, and suffers", 0, true, true, pieces * answers * 22 / 10, pieces * answers * 27 / 10, 4},
-		{"somebody suffers, far away", 20 * time.Millisecond, true, true, pieces * answers * 24 / 10, pieces * answers * 35 / 10, 8},
-		{"nobody appends, far away", 20 * time.Millisecond, false, false, pieces * answers, pieces * answers * 2, 12},
+		{"nobody appends", 0, false, false, 0, pieces * answers, pieces*answers*11/10 + 20*time.Millisecond, 4 + idleAhead},
+		{"somebody appends, and does not suffer", 0, true, false, 0, pieces * answers, pieces * answers * 15 / 10, 4},
+		{"somebody appends, and suffers", 0, true, true, 0, pieces * answers * 22 / 10, pieces * answers * 27 / 10, 4},
+		{"somebody appends as much as it gets, and suffers", 0, true, true, 1 << 30, pieces * answers, pieces * answers * 15 / 10, 4},
+		{"somebody suffers, far away", 20 * time.Millisecond, true, true, 0, pieces * answers * 24 / 10, pieces * answers * 35 / 10, 8},
+		{"nobody appends, far away", 20 * time.Millisecond, false, false, 0, pieces * answers, pieces * answers * 2, 12},
 	} {
-		took, most := catchUp(t, answers, test.trip, test.live, test.strain)
+		took, most := catchUp(t, answers, test.trip, test.live, test.strain, test.appended)
 		if took < test.least || took > test.longer {
 			t.Errorf("%s: it took %v, want between %v and %v", test.name, took, test.least, test.longer)
 		}
@@ -121,10 +124,12 @@ func TestRestUntilAppendsAreFastEnough(t *testing.T) {
 func TestNoRestWhereNothingCommits(t *testing.T) {
 	t.Parallel()
 	f := &flow{takes: 10 * time.Millisecond, lastOut: time.Second, rest: restUnit / 2}
-	if got, want := f.room(time.Second, true), time.Second+15*time.Millisecond; got != want {
-		t.Errorf("beside appends: %v, want %v", got, want)
+	for fresh, want := range map[float64]time.Duration{0: 15 * time.Millisecond, 0.4: 13 * time.Millisecond, 1: 10 * time.Millisecond, 3: 10 * time.Millisecond} {
+		if got := f.room(time.Second, true, fresh) - time.Second; got != want {
+			t.Errorf("beside appends of %v of a piece: after %v, want %v", fresh, got, want)
+		}
 	}
-	if got := f.room(time.Second, false); got != time.Second {
+	if got := f.room(time.Second, false, 0); got != time.Second {
 		t.Errorf("where nobody appends: %v, want at once", got)
 	}
 }
@@ -134,12 +139,12 @@ func TestLostPieces(t *testing.T) {
 	t.Parallel()
 	f := &flow{takes: time.Millisecond, pieces: []piece{{hi: 10, at: time.Second}, {hi: 20, at: time.Second}}}
 	f.answered(time.Second+400*time.Millisecond, 5, false, 500*time.Millisecond)
-	if at := f.room(time.Second+400*time.Millisecond, true); at < time.Minute {
+	if at := f.room(time.Second+400*time.Millisecond, true, 0); at < time.Minute {
 		t.Errorf("the next may leave at %v", at)
 	}
 	now := time.Second + 501*time.Millisecond
 	f.answered(now, 5, false, 500*time.Millisecond)
-	if at := f.room(now, true); at > now {
+	if at := f.room(now, true, 0); at > now {
 		t.Errorf("the next may leave at %v", at)
 	}
 }

@@ -17,9 +17,10 @@ type pace struct {
 	writeTime  time.Duration // of this member's writes, on average
 	commitTime time.Duration // of its batches
 
-	committedAt time.Duration // when the last one was; 0: none
-	gap         time.Duration // between a commit after which none was under way and the next one proposed, on average; 0: not known
-	strain      yield.Strain  // whether they take longer than where no member lags
+	committedAt    time.Duration // when the last one was; 0: none
+	committedBytes uint64        // of all that were
+	gap            time.Duration // between a commit after which none was under way and the next one proposed, on average; 0: not known
+	strain         yield.Strain  // whether they take longer than where no member lags
 }
 
 // FullBatch is the size in bytes from which a batch does not wait for more records.

@@ -31,7 +31,7 @@ func playFlow() func(l line) (string, bool) {
 				f.answered(now, f.given, l.d.HasArg("strained"), 500*time.Millisecond)
 			}
 		case "room":
-			switch at := f.room(now, l.d.HasArg("live")); {
+			switch at := f.room(now, l.d.HasArg("live"), float64(l.number("fresh"))/100); {
 			case at >= never:
 				return "after an answer", true
 			case at <= now:

@@ -111,6 +111,7 @@ func (c *Core) commit(now time.Duration, m *raftpb.Message) error {
 			a.Accepted, a.requests = append(a.Accepted, e), a.requests || moved.Requests
 			if b := c.fate.committed(moved.Header); b != nil {
 				c.pace.end(b)
+				c.pace.committedBytes += uint64(b.Size())
 				c.paced(now, now-b.proposed, c.probe.committed(b))
 				a.Batches = append(a.Batches, b)
 			}
