@@ -95,9 +95,11 @@ func TestCursorPins(t *testing.T) {
 	if err := cl.SaveCursor(ctx, "slow", 1); err != nil {
 		t.Fatal(err)
 	}
-	fill(2 << 20)
 	n := c.node("a")
-	eventually(t, "checkpoints are written", func() bool { return n.Stats().Log.Checkpoints >= 4 })
+	for i := range uint64(4) { // on a slow disk there are few while much is appended
+		fill(1 << 19)
+		eventually(t, "checkpoints are written", func() bool { return n.Stats().Log.Checkpoints > i })
+	}
 	if err := read(ctx, cl, 2, 10); err != nil {
 		t.Errorf("what the reader needs: %v", err)
 	}
