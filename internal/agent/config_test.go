@@ -110,8 +110,8 @@ func TestCheck(t *testing.T) {
 		{Check{HTTP: s.URL + "/hang", Timeout: Duration(20 * time.Millisecond)}, "deadline exceeded"},
 		{Check{TCP: l.Addr().String()}, ""},
 		{Check{TCP: "127.0.0.1:1"}, "refused"},
-		{Check{Command: []string{"true"}}, ""},
-		{Check{Command: []string{"false"}}, "exit status 1"},
+		{Check{Command: []string{"sh", "-c", "exit 0"}}, ""},
+		{Check{Command: []string{"sh", "-c", "exit 1"}}, "exit status 1"},
 		{Check{Command: []string{"/nowhere"}}, "no such file"},
 		{Check{Command: []string{"sh", "-c", "sleep 1000 & wait"}, Timeout: Duration(20 * time.Millisecond)}, "deadline exceeded"},
 	} {

@@ -302,7 +302,7 @@ func TestGuardianFails(t *testing.T) {
 func TestGuardianSignal(t *testing.T) {
 	t.Parallel()
 	cfg := Config{Run: []string{"sh", "-c", "trap 'echo bye >>DIR/words; exit' USR1; echo up >>DIR/words; while :; do sleep 0.01; done"}, StopSignal: "usr1", StopTimeout: Duration(patience),
-		Check: Check{Command: []string{"test", "-e", "DIR/words"}}}
+		Check: Check{Command: []string{"sh", "-c", "test -e DIR/words"}}}
 	g := guarded(t, cfg, 0)
 	g.hears("up", "")
 	g.say("down")
