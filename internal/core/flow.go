@@ -163,7 +163,7 @@ func (c *Core) probes(now time.Duration, live bool) (holds bool, until time.Dura
 		}
 		underway, ahead = underway || len(f.pieces) > 0, max(ahead, f.ahead())
 	})
-	if !live {
+	if !live || len(c.flows) != 1 { // of two that lag, the faster one must not wait for the pieces of the other
 		c.probe = probe{}
 		return false, 0
 	}

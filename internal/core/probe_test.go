@@ -89,8 +89,13 @@ func TestProbesHoldPiecesBack(t *testing.T) {
 	t.Parallel()
 	l := newLagging(t)
 	c := l.core
+	c.flows = map[uint64]*flow{2: {lastOut: l.now, pieces: []piece{{hi: 1 << 40, at: l.now}}}, 3: {lastOut: l.now}}
+	c.probe.pieces, c.pace.committedAt = probeEvery, l.now
+	if holds, _ := c.probes(l.now, true); holds {
+		t.Error("what one member gets waits for what another one has not answered")
+	}
 	c.pace.commitTime, c.pace.committedAt = time.Millisecond, l.now
-	c.flows = map[uint64]*flow{3: {takes: time.Millisecond}}
+	c.flows = map[uint64]*flow{3: {takes: time.Millisecond, lastOut: l.now}}
 	c.probe.pieces = probeEvery
 	l.from(3, raftpb.MsgHeartbeatResp, 0, 3)
 	l.step(Tick{})
