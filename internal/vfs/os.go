@@ -39,7 +39,15 @@ func (osFS) Lock(name string) (File, error) {
 	case err != nil:
 		return nil, &fs.PathError{Op: "lock", Path: name, Err: err}
 	}
-	return osFile{f}, nil
+	return lockedFile{osFile{f}}, nil
+}
+
+// A lockedFile gives its lock back when it is closed, although a process that was begun meanwhile may have its descriptor for a moment yet.
+type lockedFile struct{ osFile }
+
+func (f lockedFile) Close() error {
+	unlock(f.File)
+	return f.osFile.Close()
 }
 
 // Mkdir implements [FS].
