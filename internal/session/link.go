@@ -25,12 +25,7 @@ type Link struct {
 
 // NewLink returns one of a connection, which is TLS or the same as raw.
 func NewLink(conn, raw net.Conn) *Link {
-	in := &counter{r: conn}
-	if c, ok := conn.(*net.TCPConn); ok {
-		if rc, err := c.SyscallConn(); err == nil {
-			in.r = newSocket(rc)
-		}
-	}
+	in := &counter{r: readerOf(conn)}
 	return &Link{Conn: conn, Raw: raw, in: in, r: NewFrameReader(in)}
 }
 

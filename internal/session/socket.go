@@ -1,10 +1,23 @@
+//go:build unix
+
 package session
 
 import (
 	"io"
+	"net"
 	"os"
 	"syscall"
 )
+
+// readerOf reads what comes over a connection.
+func readerOf(conn net.Conn) io.Reader {
+	if c, ok := conn.(*net.TCPConn); ok {
+		if rc, err := c.SyscallConn(); err == nil {
+			return newSocket(rc)
+		}
+	}
+	return conn
+}
 
 // A socket reads as a *net.TCPConn does, by [ReadNow].
 type socket struct {
