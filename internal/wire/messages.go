@@ -67,12 +67,9 @@ func (m *Messages) Next() ([]byte, error) {
 
 // Waits reports whether the next message has come.
 func (m *Messages) Waits() bool {
-	have := m.r.Buffered()
-	if have < lengthSize {
-		return false
-	}
-	b, err := m.r.Peek(lengthSize)
-	return err == nil && uint64(have) >= lengthSize+uint64(binary.BigEndian.Uint32(b))
+	b, _ := m.r.Peek(m.r.Buffered()) // without reading more
+	_, _, ok := CutMessage(b)
+	return ok
 }
 
 // Empty reports whether nothing was read that was not returned.
