@@ -11,7 +11,7 @@ package heir
 
 import "sync"
 
-// A holder is who holds the heir of this process, of which there is at most one.
+// present is the heir of this process, of which there is at most one.
 var present struct {
 	sync.Mutex
 	holders int
@@ -25,7 +25,6 @@ func Hold() (release func(), err error) {
 	defer present.Unlock()
 	if present.end == nil {
 		if present.end, err = start(); err != nil {
-			present.end = nil
 			return func() {}, err
 		}
 	}

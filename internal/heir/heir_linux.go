@@ -74,8 +74,8 @@ func start() (end func(), err error) {
 	}, nil
 }
 
-// script writes the heir's life down: out of the way of what is done to the whole session, under its name, in no directory that somebody wants to unmount, without files, and without the power to do
-// anything; it says that it is there, and waits for the end.
+// script writes the heir's life down, and returns of how many system calls it is: out of the way of what is done to the whole session, under its name, in
+// no directory that somebody wants to unmount, without files, and without the power to do anything, it says that it is there, and waits for the end.
 func script(its uintptr) int {
 	calls := append(life[:0],
 		[4]uintptr{unix.SYS_SETSID},
