@@ -174,11 +174,13 @@ func (w *WAL) saveLocked(p *raftpb.HardState, ents []*raftpb.Entry) error {
 	if !mustSync && len(w.out.b) < maxUnsynced {
 		return nil
 	}
-	sync := w.syncLocked
+	var err error
 	if promised {
-		sync = func() error { return w.promiseLocked(len(ents) == 0) }
+		err = w.promiseLocked(len(ents) == 0)
+	} else {
+		err = w.syncLocked()
 	}
-	if err := sync(); err != nil {
+	if err != nil {
 		return err
 	}
 	w.tally.saves.Add(1)
