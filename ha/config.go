@@ -5,9 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"log/slog"
-	"math"
 	"net"
 	"net/url"
 	"slices"
@@ -201,10 +199,11 @@ type Config struct {
 	// connections between members do not end at their hosts, but at a proxy, a load balancer or a port mapping, which can do both
 	// while the process runs. That an address becomes another host's meanwhile, or that a firewall resets and refuses, is no evidence.
 	NoCrashEvidence bool
-	// NoHeir does without the heir of the process's memory: a second process, called baton-heir, that shares the memory, runs nothing, and ends when this one does. A process that is
-	// killed gives its memory back before its connections end, on Linux, at 75 µs for each MiB; with an heir it does so afterwards, and the others need not wait
-	// for that. There is one for each process, whatever the number of nodes in it, from Open to Close; none with NoCrashEvidence, and on systems other than Linux on
-	// amd64 or arm64. It costs no memory, but programs that add up the memory of processes one by one, instead of that of a control group, count it twice.
+	// NoHeir does without the heir of the process's memory: a second process, called baton-heir, that shares the memory, runs nothing, and
+	// ends when this one does. A process that is killed gives its memory back before its connections end, on Linux, at 75 µs for each MiB; with an heir it
+	// does so afterwards, and the others need not wait for that. There is one for each process, whatever the number of nodes in it, from Open to Close;
+	// none with NoCrashEvidence, and on systems other than Linux on amd64 or arm64. It costs no memory, but programs that add up the memory of processes one
+	// by one, instead of that of a control group, count it twice.
 	NoHeir bool
 
 	// MemoryBytes is about how much memory the member may take, garbage that is not collected yet included, and the
@@ -489,16 +488,4 @@ func setDefault[T comparable](field *T, value T) {
 	if *field == zero {
 		*field = value
 	}
-}
-
-// memberID derives the id by which raft knows a member from its name, so that nobody has to give
-// numbers: FNV-1a of 64 bits. Raft reserves 0 and the two highest.
-func memberID(name string) uint64 {
-	h := fnv.New64a()
-	h.Write([]byte(name))
-	id := h.Sum64()
-	if id == 0 || id >= math.MaxUint64-1 {
-		id = 1
-	}
-	return id
 }

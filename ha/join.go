@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -24,6 +26,18 @@ import (
 // ErrRemoved is the error of a member that the cluster has removed, or replaced: its directory is of no use any more. It learns it from the log, or from the
 // others when it comes back. Status has it, and Close returns it.
 var ErrRemoved = errors.New("baton: this member was removed from its cluster")
+
+// memberID derives the id by which raft knows a member from its name, so that nobody has to give
+// numbers: FNV-1a of 64 bits. Raft reserves 0 and the two highest.
+func memberID(name string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(name))
+	id := h.Sum64()
+	if id == 0 || id >= math.MaxUint64-1 {
+		id = 1
+	}
+	return id
+}
 
 // memberIDOf derives the raft id of a member that was not on the first list of its cluster: of its name and its directory, so that no
 // directory has the id of another.
