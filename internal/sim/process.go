@@ -41,10 +41,10 @@ func (p *Process) After(d time.Duration, f func()) {
 	p.world.push(event{at: p.world.now + max(d, 0), do: f, process: p, life: p.life})
 }
 
-// happen lets f happen to a life now.
+// happen lets f happen to a life now. To who is dead nothing does.
 func (p *Process) happen(life int, f func()) {
 	switch {
-	case p.life != life:
+	case p.life != life, !p.up:
 	case p.paused:
 		p.missed = append(p.missed, f)
 	default:
