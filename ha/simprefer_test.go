@@ -55,6 +55,7 @@ func preferred(seed uint64) *simCluster {
 	} else if took := c.w.Now() - began; took < cfg.preempt || took > cfg.preempt+3*time.Second {
 		c.check.fail("the best got the role %v after it could catch up", took)
 	}
+	settle(time.Second) // until it has heard the others, or it is refused: there is nobody yet to hand over to
 	best.post(keepAway{"planned", &wish{reply: make(chan error, 1)}})
 	if !c.await("active of the next priority", is(next)) || !stays(next, 2*cfg.preempt, "the best stays away") {
 		return c
