@@ -45,6 +45,7 @@ var hunted = []struct {
 	{"calm timing", calmTiming},
 	{"readers", readers},
 	{"callers", callers},
+	{"callers of who comes back", recalled},
 	{"reshaped", reshaped},
 	{"prudent", prudent},
 	{"arbitrated", arbitrated},

@@ -140,6 +140,9 @@ func (m *simMember) ask(s *simCaller, call *simCall, id log.RequestID) {
 func (m *simMember) answerCalls() {
 	m.asks = slices.DeleteFunc(m.asks, func(a simAsk) bool {
 		r, known, err := a.Fate()
+		if err == log.ErrAnswerLost && a.call.number >= a.caller.done() {
+			m.c.check.fail("%s has no answer to request %d of session %v, which is kept (G10)", m.name, a.call.number, a.caller.session)
+		}
 		if known && err == nil {
 			m.c.w.After(m.c.w.Between(0, m.c.cfg.delay), func() { a.caller.answered(m, a.call, r) })
 		}
@@ -174,6 +177,37 @@ func callers(seed uint64) *simCluster {
 	c.finish()
 	return c
 }
+
+// recalled lets Actives that callers call hear nothing any more, so long that what they have sent out comes back to them in a snapshot.
+func recalled(seed uint64) *simCluster {
+	cfg := defaultSim(seed)
+	cfg.calm, cfg.calls, cfg.appendEvery, cfg.checkpoint = true, time.Hour, 5*time.Millisecond, 1<<10
+	c := newSim(cfg)
+	settle := func(d time.Duration) { c.w.Run(c.w.Now()+d, func() bool { return len(c.check.faults) > 0 }) }
+	s := &simCaller{c: c, next: 1}
+	for range 5 {
+		if !c.await("active", func() bool { return c.active() != nil }) {
+			return c
+		}
+		settle(300 * time.Millisecond)
+		if a := c.active(); a != nil {
+			s.act(a)
+			for _, o := range c.members {
+				c.partition(a, o, false, true, 2*time.Second)
+			}
+			for range 10 {
+				s.act(a)
+				settle(5 * time.Millisecond)
+			}
+		}
+		settle(3 * time.Second)
+	}
+	c.finish()
+	return c
+}
+
+// TestG10_Recalled: a member that was Active knows the answers to what comes back to it in a snapshot.
+func TestG10_Recalled(t *testing.T) { seeds(t, recalled) }
 
 // TestG10_Callers: a request that is asked again and again takes effect once, and has one answer.
 func TestG10_Callers(t *testing.T) {

@@ -91,10 +91,16 @@ func (b *pending) result(at, count int) (Result, error) {
 // A Pending is an append that was accepted and whose fate is not known yet. It is a small value, which may be copied; its methods
 // may be called by any goroutine, again and again. It need not be waited for.
 type Pending struct {
-	log       *Log
-	b         *pending
-	at, count int
-	known     *core.Outcome // of a request that had taken effect before; b is nil then
+	log *Log
+	claim
+}
+
+// A claim is what an append has on a batch: its part of the fate.
+type claim struct {
+	place
+	known *core.Outcome  // of a request that had taken effect before; b is nil then
+	id    core.RequestID // of the request; its Number is 0 where it is none
+	desk  *desk          // of the request
 }
 
 // AppendAsync begins to append copies of records, in an epoch, and returns at once. The records are in the log together or not at all,
@@ -116,7 +122,7 @@ func (l *Log) begin(epoch uint64, records ...[]byte) (Pending, error) {
 		return Pending{}, ErrReentrant
 	}
 	b, at, err := l.add(epoch, records...)
-	return Pending{log: l, b: b, at: at, count: len(records)}, err
+	return Pending{l, claim{place: place{b, at, len(records)}}}, err
 }
 
 // fits reports whether records may be one append. Of several, each takes memory beside its data, wherever the log is read.

@@ -71,33 +71,37 @@ func (r *requests) settled(b *pending) {
 	}
 }
 
-// append appends the records of a request, unless it is found to have been appended before: then where is it, or what has become of it.
+// append appends the records of a request, unless it is found to have been appended before: the claim is on what became of it then.
 //
 // Invariant: it is decided with everything of earlier epochs applied, or not at all; what this member has proposed in this epoch is
 // either in the table or among the gatherer's requests, in this order; and what it has proposed in an earlier epoch is in the table or
 // will never be in the log. So whoever is new is new.
-func (d *desk) append(g *gatherer, epoch uint64, id core.RequestID, records [][]byte) (at place, first bool, known *core.Outcome, err error) {
+func (d *desk) append(g *gatherer, epoch uint64, id core.RequestID, records [][]byte) (c claim, first bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	c.id, c.desk = id, d
 	switch s := id.Session; {
 	case epoch == 0, epoch > d.epoch:
-		return at, false, nil, ErrNotActive // the epoch has not begun here
+		return c, false, ErrNotActive // the epoch has not begun here
 	case epoch < d.epoch:
-		return at, false, nil, ErrFenced
+		return c, false, ErrFenced
 	case s.Epoch > epoch, s.Epoch == epoch && s.Number > d.given:
-		return at, false, nil, ErrNotActive // who has given it out knows more
+		return c, false, ErrNotActive // who has given it out knows more
 	case s == core.SessionID{}, id.Done > id.Number:
-		return at, false, nil, fmt.Errorf("%w: nobody gives out such a one", ErrSessionExpired)
+		return c, false, fmt.Errorf("%w: nobody gives out such a one", ErrSessionExpired)
 	}
 	out, done, err := d.table.Look(id)
 	if err != nil || done {
-		return at, false, &out, err
+		c.known = &out
+		return c, false, err
 	}
-	if p, ok := g.requests.look(requestKey{id.Session, id.Number}); ok && p.b.Epoch == epoch {
-		return p, false, nil, nil
+	if at, ok := g.requests.look(requestKey{id.Session, id.Number}); ok && at.b.Epoch == epoch {
+		c.place = at
+		return c, false, nil
 	}
-	b, n, first, err := g.put(epoch, &id, records)
-	return place{b: b, at: n, count: len(records)}, first, nil, err
+	c.count = len(records)
+	c.b, c.at, first, err = g.put(epoch, &id, records)
+	return c, first, err
 }
 
 // open gives out a session.
@@ -220,8 +224,8 @@ func (l *Log) beginOnce(epoch uint64, id RequestID, records [][]byte) (p Pending
 	if l.reentrant() {
 		return p, false, ErrReentrant
 	}
-	at, first, known, err := l.desk.append(&l.gather, epoch, id, records)
-	return Pending{log: l, b: at.b, at: at.at, count: at.count, known: known}, first, err
+	c, first, err := l.desk.append(&l.gather, epoch, id, records)
+	return Pending{l, c}, first, err
 }
 
 // Known returns what became of a request, if it has taken effect and everything before the epoch is applied here, which must be the one in force.
@@ -246,17 +250,31 @@ func resultOf(out *core.Outcome) (Result, error) {
 var settledAlready = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
 // done is closed when the fate is known.
-func (p Pending) done() <-chan struct{} {
-	if p.known != nil {
+func (c *claim) done() <-chan struct{} {
+	if c.known != nil {
 		return settledAlready
 	}
-	return p.b.done
+	return c.b.done
 }
 
-// result is the fate, once it is known.
-func (p Pending) result() (Result, error) {
-	if p.known != nil {
-		return resultOf(p.known)
+// result is the fate, once it is known. What came back in a snapshot, because this member was behind, has the answers to requests in its table.
+func (c *claim) result() (Result, error) {
+	if c.known != nil {
+		return resultOf(c.known)
 	}
-	return p.b.result(p.at, p.count)
+	r, err := c.b.result(c.at, c.count)
+	if err == ErrAnswerLost && c.id.Number > 0 {
+		return c.desk.recall(c.id, r)
+	}
+	return r, err
+}
+
+// recall returns the result of a request that has taken effect with its answers, if they are still kept.
+func (d *desk) recall(id core.RequestID, r Result) (Result, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if out, known, _ := d.table.Look(id); known {
+		return resultOf(&out)
+	}
+	return r, ErrAnswerLost
 }

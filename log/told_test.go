@@ -20,7 +20,7 @@ func TestTold(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fates[i] = Pending{b: b, at: at, count: 1}
+		fates[i] = Pending{claim: claim{place: place{b, at, 1}}}
 	}
 	if !fates[0].With(fates[1]) || (Pending{}).With(Pending{}) {
 		t.Error("who is with whom")

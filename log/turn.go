@@ -246,7 +246,7 @@ func (l *Loop) Post(mail Mail) { l.d.inbox.post(mail, 0) }
 // Append is [Log.AppendAsync].
 func (l *Loop) Append(epoch uint64, records ...[]byte) (Appended, error) {
 	b, at, err := l.d.add(epoch, records...)
-	return Appended{b, at, len(records), nil}, err
+	return Appended{claim{place: place{b, at, len(records)}}}, err
 }
 
 // Applied takes note of an apply, and settles the appends of this member that it is the fate of, with the state machine's answers to its records, nil if
@@ -275,19 +275,15 @@ func (l *Loop) OpenSession(epoch uint64) (core.SessionID, error) { return l.d.de
 
 // AppendOnce is [Log.AppendOnce].
 func (l *Loop) AppendOnce(epoch uint64, id core.RequestID, records ...[]byte) (Appended, error) {
-	at, first, known, err := l.d.desk.append(&l.d.gather, epoch, id, records)
+	c, first, err := l.d.desk.append(&l.d.gather, epoch, id, records)
 	if first {
 		l.d.inbox.poke()
 	}
-	return Appended{at.b, at.at, at.count, known}, err
+	return Appended{c}, err
 }
 
 // Appended is an append whose fate is on its way.
-type Appended struct {
-	b         *pending // nil: known
-	at, count int
-	known     *core.Outcome
-}
+type Appended struct{ claim }
 
 // Batch is the batch that the record is in, nil if it is a request that had taken effect before.
 func (a Appended) Batch() *core.Batch {
@@ -299,13 +295,9 @@ func (a Appended) Batch() *core.Batch {
 
 // Fate returns what [Pending.Wait] returns, once it is known.
 func (a Appended) Fate() (result Result, known bool, err error) {
-	if a.known != nil {
-		result, err = resultOf(a.known)
-		return result, true, err
-	}
 	select {
-	case <-a.b.done:
-		result, err = a.b.result(a.at, a.count)
+	case <-a.done():
+		result, err = a.result()
 		return result, true, err
 	default:
 		return Result{}, false, nil
