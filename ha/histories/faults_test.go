@@ -84,10 +84,7 @@ func (f *faults) order(name, order string) { _, _ = io.WriteString(f.running[nam
 // expire lets the session of a member expire while calls of it are under way that it must repeat: they get no answer, since the Active is stopped before, or
 // its answers are lost; then the caller is stopped, and the Active killed, and others use more sessions than are kept.
 func (f *faults) expire() {
-	f.mu.Lock()
-	active := f.active
-	f.mu.Unlock()
-	i := slices.IndexFunc(f.members, func(m ha.Member) bool { return f.running[m.Name].name == active })
+	i := f.isActive()
 	if i < 0 {
 		return
 	}
@@ -115,6 +112,22 @@ func (f *faults) expire() {
 	}
 }
 
+// isActive is which of those that stay has become Active last, -1 if it does not run any more.
+func (f *faults) isActive() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.IndexFunc(f.members, func(m ha.Member) bool { return f.running[m.Name].name == f.active })
+}
+
+// deafen lets the Active be heard and hear nothing, for so long that it comes back to the calls that it has sent out in a snapshot.
+func (f *faults) deafen() {
+	if i := f.isActive(); i >= 0 {
+		f.hosts.Cut(f.members[i].Name, false, true)
+		f.pause(1500, 2500)
+		f.hosts.Heal(f.members[i].Name)
+	}
+}
+
 func (f *faults) signal(name string, s syscall.Signal) { _ = f.running[name].cmd.Process.Signal(s) }
 
 // pause waits for some time below a bound.
@@ -128,7 +141,7 @@ func (f *faults) one() {
 	m := f.members[f.r.IntN(len(f.members))]
 	kinds := []string{"kill", "kill", "stop", "stop", "change", "guest"}
 	if f.hosts != nil {
-		kinds = append(kinds, "cut", "cut")
+		kinds = append(kinds, "cut", "cut", "deafen")
 	}
 	if !f.handler() { // of which no more than so many run: a flood would be refused
 		kinds = append(kinds, "expire", "expire")
@@ -149,6 +162,8 @@ func (f *faults) one() {
 		f.hosts.Cut(m.Name, shape&1 != 0, shape&2 != 0)
 		f.pause(0, 1500)
 		f.hosts.Heal(m.Name)
+	case "deafen":
+		f.deafen()
 	case "change":
 		f.tell("demote " + m.Name)
 		f.pause(100, 600)

@@ -2,6 +2,7 @@ package histories
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -116,11 +117,15 @@ func (c *court) hear(process, line string) {
 		if len(f) > 5 {
 			in.n = f[5]
 		}
-		c.open[id] = porcupine.Operation{Input: in, Call: number(f[2])}
+		c.open[id] = porcupine.Operation{Input: in, Call: number(f[2]), Metadata: id}
 		return
 	case "E":
 		op.Output, op.Return = output{true, f[3]}, number(f[2])
 		c.history = append(c.history, op)
+	case "L":
+		op.Output, op.Return = output{}, number(f[2])
+		c.history = append(c.history, op)
+		c.noted["lost"]++
 	case "U":
 		c.never(op)
 	}
@@ -252,6 +257,9 @@ func history(t *testing.T, seed uint64) (expired int) {
 	if result == porcupine.Unknown {
 		t.Error("it could not be judged")
 	}
+	if result != porcupine.Ok {
+		c.show()
+	}
 	if result == porcupine.Illegal {
 		path := filepath.Join(t.ArtifactDir(), "history.html")
 		t.Errorf("there is no order that explains it; see %s: %v", path, porcupine.VisualizePath(model, info, path))
@@ -259,7 +267,25 @@ func history(t *testing.T, seed uint64) (expired int) {
 	if len(c.history) == 0 {
 		t.Error("nobody was answered")
 	}
+	if n := c.noted["lost"]; n > 0 {
+		t.Errorf("%d calls got no answer, though the members keep so small ones", n)
+	}
 	return c.noted["expired"]
+}
+
+// show logs the calls of each register and queue whose history is not plainly right.
+func (c *court) show() {
+	for _, calls := range model.Partition(c.history) {
+		result := porcupine.CheckOperationsTimeout(model, calls, time.Second)
+		if result == porcupine.Ok {
+			continue
+		}
+		slices.SortFunc(calls, func(a, b porcupine.Operation) int { return cmp.Compare(a.Call, b.Call) })
+		c.Logf("%v:", result)
+		for _, o := range calls {
+			c.Logf("%d to %d, %v: %v %v", o.Call, o.Return, o.Metadata, o.Input, o.Output)
+		}
+	}
 }
 
 // judging is how long the judge may think about one history. It takes some milliseconds: what is called is called for a second only.

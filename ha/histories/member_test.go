@@ -58,8 +58,8 @@ func clock() int64 {
 }
 
 // run is the process's main. It ends with its standard input. On the line "stop" it says "stopped" once its calls have ended, and on the line "last", "read" once it has read all; the other
-// lines are changes of the list of members, and "flood". What has become of those it says as "N what". For each call it prints "B worker time command", and then "E worker time answer", "U worker" if nobody knows, "F worker" if it
-// has not taken effect.
+// lines are changes of the list of members, and "flood". What has become of those it says as "N what". For each call it prints "B worker time command", and then "E worker time answer", "L worker time" if it has taken effect and the answer
+// is lost, "U worker" if nobody knows, "F worker" if it has not taken effect.
 func (c member) run() {
 	m := newMachine()
 	cfg := ha.Config{
@@ -227,6 +227,8 @@ func (c member) do(n *ha.Node, m *machine, id, command string, say func(string, 
 	switch {
 	case err == nil:
 		say("E %s %d %s", id, clock(), answer)
+	case errors.Is(err, ha.ErrAnswerLost):
+		say("L %s %d", id, clock())
 	case errors.Is(err, ha.ErrUnknown):
 		if errors.Is(err, ha.ErrSessionExpired) {
 			say("N expired")
