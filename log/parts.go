@@ -13,6 +13,9 @@ import (
 // batch, once somebody reads in parts: then each batch is walked once, after Apply, where it is verified anyhow, however many readers are given it. What is
 // written to it later is found by who verifies the parts; he must then ask for records, before which it is verified again.
 
+// partedSize is how large a batch is, in bytes, whose parts are where it is: copying a small one costs less.
+const partedSize = 16 << 10
+
 // A parted batch is an entry in memory with its parts.
 type parted struct {
 	e     *raftpb.Entry

@@ -44,6 +44,7 @@ type Store struct {
 	pinned     atomic.Uint64 // the log behind this raft index is needed
 
 	partSize atomic.Int64 // of the parts in which somebody reads; 0: nobody does
+	common   common       // what was put together for those
 }
 
 // A mark says that the batch at a raft index begins with a record: a place to begin a search from.

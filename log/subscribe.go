@@ -42,27 +42,34 @@ func (l *Log) Subscribe(ctx context.Context, from uint64) iter.Seq2[Entry, error
 	}
 }
 
-// A Piece is what is read at a time: records, or parts of a batch.
+// A Piece is what is read at a time: records, or parts.
 type Piece struct {
 	Records []Entry
-	Epoch   uint64 // of the batch
+	Epoch   uint64 // of the parts
 	Parts   []Part
 }
 
-// A Part is some records of a batch as they are in the log's memory. They were verified, once, and must not be written to; who does so all the same, a state
-// machine, is found out by who verifies them again. He must then read that batch in records.
+// A Part is some records, encoded as they are in a batch: those of a large one as they are in the log's memory, and of small ones, one after the other, a copy that all
+// who read in parts may share. They were verified, once, and must not be written to; who does so all the same, a state machine that writes to a large one, is found
+// out by who verifies them again. He must then read in records.
 type Part = core.Part
 
 // Pieces is Subscribe for who only passes the records on. It yields as many at a time as are read at a time, at least one, and the
-// error alone; all of it is valid until the next piece is asked for. Large batches come in parts of at most part bytes or one record, where that is not 0 and
-// they can. Before a piece is read room is called, which says how many bytes there
+// error alone; all of it is valid until the next piece is asked for. They come in parts of at most part bytes or one record, unless that is 0.
+// Before a piece is read room is called, which says how many bytes there
 // is room for, and may wait until there is some: as long as it does nothing is held. What is read is no more than that, or than one batch. An
 // error of room ends the sequence.
 func (l *Log) Pieces(ctx context.Context, from uint64, part int, room func() (int64, error)) iter.Seq2[Piece, error] {
-	if part > 0 {
-		l.store.partSize.CompareAndSwap(0, int64(part))
+	r := &reader{store: l.store, next: max(from, 1), passing: true, part: part}
+	if part == 0 {
+		return l.pieces(ctx, r, room)
 	}
-	return l.pieces(ctx, &reader{store: l.store, next: max(from, 1), passing: true, part: part}, room)
+	l.store.partSize.CompareAndSwap(0, int64(part))
+	return func(yield func(Piece, error) bool) {
+		l.store.common.enter()
+		defer l.store.common.leave()
+		l.pieces(ctx, r, room)(yield)
+	}
 }
 
 func (l *Log) pieces(ctx context.Context, r *reader, room func() (int64, error)) iter.Seq2[Piece, error] {
@@ -120,7 +127,11 @@ type reader struct {
 	room    []byte  // for copies of small batches
 	passing bool    // what was read is used up before more is read
 	lent    *[]byte // then for all copies
-	part    int     // then: size of the parts in which large batches come, 0: they do not
+	part    int     // then: size of the parts in which it comes, 0: in records
+
+	open     opened  // the part that is being put together
+	records  []Entry // memory
+	lentPart *[]byte // memory of open, unless others are given it, too
 }
 
 // lending are buffers of readers whose records are only passed on.
@@ -128,9 +139,11 @@ var lending = sync.Pool{New: func() any { return new([]byte) }}
 
 // passed takes note that what was read was used, where it is only passed on.
 func (r *reader) passed() {
-	if r.lent != nil {
-		lending.Put(r.lent)
-		r.lent = nil
+	for _, lent := range []**[]byte{&r.lent, &r.lentPart} {
+		if *lent != nil {
+			lending.Put(*lent)
+			*lent = nil
+		}
 	}
 }
 
@@ -205,19 +218,22 @@ func (r *reader) readPiece(b core.Base, pos core.Position) error {
 	if err != nil {
 		return fmt.Errorf("read records from %d on: %w", r.next, err)
 	}
+	if r.part > 0 {
+		return r.readParts(ents, pos)
+	}
 	for _, e := range ents {
 		if len(r.piece.Records)*core.RecordSize > r.limit {
 			break // of small records the descriptions take more than the content
 		}
-		if taken, err := r.take(e, pos.Epochs); err != nil || !taken {
+		if _, err := r.take(e, pos.Epochs, r.takeRecords); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// take takes the records of one raft entry that count and are not behind the reader, unless they belong into another piece.
-func (r *reader) take(e *raftpb.Entry, history []Epoch) (taken bool, err error) {
+// take has the records of one raft entry taken by by, if they count and are not behind the reader, unless by says that they belong into another piece.
+func (r *reader) take(e *raftpb.Entry, history []Epoch, by func(*raftpb.Entry, core.Header) (bool, error)) (taken bool, err error) {
 	h, ok, err := core.Counts(e, history)
 	if err != nil || !ok || h.First+uint64(h.Count) <= r.next {
 		r.raft = e.GetIndex() + 1
@@ -226,38 +242,37 @@ func (r *reader) take(e *raftpb.Entry, history []Epoch) (taken bool, err error) 
 	if h.First > r.next {
 		return false, fmt.Errorf("%w: raft entry %d begins with record %d, wanted %d", ErrFormat, e.GetIndex(), h.First, r.next)
 	}
-	parted := false
-	if n := len(r.piece.Parts); r.part > 0 && len(e.GetData()) >= partedSize && len(r.piece.Records) == 0 && (n == 0 || r.piece.Epoch == h.Epoch) {
-		r.piece.Epoch = h.Epoch
-		parted = r.takeParts(e, h)
+	if taken, err = by(e, h); taken {
+		r.raft, r.next = e.GetIndex()+1, h.First+uint64(h.Count)
 	}
-	if !parted && len(r.piece.Parts) > 0 {
-		return false, nil
-	}
-	if !parted {
-		err = r.takeRecords(e, h)
-	}
-	r.raft, r.next = e.GetIndex()+1, h.First+uint64(h.Count)
-	return true, err
+	return taken, err
 }
 
 // takeRecords takes the records of a batch from the reader's place on.
-func (r *reader) takeRecords(e *raftpb.Entry, h core.Header) error {
-	before := len(r.piece.Records)
-	// A copy first, so that nothing can change what was verified; and whatever the subscriber does to it, it
-	// does to its own.
-	own, err := r.store.sound(&raftpb.Entry{Index: e.Index, Term: e.Term, Data: r.copied(e.GetData())}, "when a subscriber reads them")
+func (r *reader) takeRecords(e *raftpb.Entry, h core.Header) (taken bool, err error) {
+	own, err := r.verified(e, h)
 	if err != nil {
-		return err
+		return false, err
 	}
-	if err := core.CheckRecords(h, own.GetData()); err != nil {
-		return fmt.Errorf("raft entry %d: %w", e.GetIndex(), err)
-	}
-	r.piece.Records = core.AppendRecords(r.piece.Records, h, own.GetData())
+	before := len(r.piece.Records)
+	r.piece.Records = core.AppendRecords(r.piece.Records, h, own)
 	if skip := int(r.next - h.First); skip > 0 {
 		r.piece.Records = append(r.piece.Records[:before], r.piece.Records[before+skip:]...)
 	}
-	return nil
+	return true, nil
+}
+
+// verified returns a copy of a batch that is as it was proposed. It is a copy first, so that nothing can change what was verified; and whatever the
+// subscriber does to it, it does to its own.
+func (r *reader) verified(e *raftpb.Entry, h core.Header) ([]byte, error) {
+	own, err := r.store.sound(&raftpb.Entry{Index: e.Index, Term: e.Term, Data: r.copied(e.GetData())}, "when a subscriber reads them")
+	if err != nil {
+		return nil, err
+	}
+	if err := core.CheckRecords(h, own.GetData()); err != nil {
+		return nil, fmt.Errorf("raft entry %d: %w", e.GetIndex(), err)
+	}
+	return own.GetData(), nil
 }
 
 // copied returns a copy of a batch. Small ones share a piece of memory, since a piece for each costs more than copying.
@@ -282,11 +297,7 @@ func (r *reader) copied(data []byte) []byte {
 	return r.room[at:len(r.room):len(r.room)]
 }
 
-const (
-	copyRoom = 64 << 10
-	// partedSize is how large a batch is, in bytes, that is given in parts: copying a small one costs less.
-	partedSize = 16 << 10
-)
+const copyRoom = 64 << 10
 
 // locate returns a raft index at or before the entry that holds a record, from where it is not far.
 func (w *Store) locate(record uint64, b core.Base, pos core.Position) (uint64, error) {

@@ -63,6 +63,18 @@ func (c *Client) places(spare bool) []place {
 	return all
 }
 
+// together is places for who reads much: first comes one that is not Active and with which there is a session already, unless it was just left. So the tails of a client are
+// at one member, which reads and encodes once what they all want, and only that one rests from the appends while it does; those of other clients are at another.
+func (c *Client) together(left place) []place {
+	all, active := c.places(true), c.Cluster().Active
+	i := slices.IndexFunc(all, func(p place) bool { return p.name != "" && p.name != active && p != left && c.sessions.alive(p.addr) })
+	if i > 0 {
+		at := all[i]
+		all = slices.Insert(slices.Delete(all, i, i+1), 0, at)
+	}
+	return all
+}
+
 // follow listens to one member after the other until ctx ends.
 func (c *Client) follow(ctx context.Context) {
 	for pause := (backoff{}); ; {

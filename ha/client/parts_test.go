@@ -37,8 +37,8 @@ func (k *keeper) scribble(index uint64) {
 	}
 }
 
-// TestLargeBatches: large batches, which go from the member's memory to the socket, arrive as small ones do, from any record on, and also where something
-// in that memory is not what was appended (the planted bug "part-unverified" does not look).
+// TestLargeBatches: large batches, which go from the member's memory to the socket, arrive as small ones do, which are put together, from any record on, and also
+// where something in that memory is not what was appended (the planted bugs "part-unverified" and "small-unverified" do not look).
 func TestLargeBatches(t *testing.T) {
 	t.Parallel()
 	sm := new(keeper)
@@ -76,6 +76,7 @@ func TestLargeBatches(t *testing.T) {
 	for from := range want {
 		look(from + 1)
 	}
+	sm.scribble(1)
 	sm.scribble(4)
 	sm.scribble(10)
 	look(3)

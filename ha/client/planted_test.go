@@ -18,6 +18,7 @@ var plantedIn = map[string]string{
 	"part-again":         "TestLargeBatches",
 	"cursor-not-durable": "TestCursorDurable",
 	"part-unverified":    "TestLargeBatches",
+	"small-unverified":   "TestLargeBatches",
 	"tail-gap":           "TestT12_RemoteTails",
 	"tail-uncommitted":   "TestUncommitted",
 }

@@ -49,6 +49,22 @@ func (d *dialled) over() bool {
 	}
 }
 
+// alive reports whether there is a session with whoever is at an address.
+func (s *sessions) alive(addr string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.of[addr]
+	if d == nil {
+		return false
+	}
+	select {
+	case <-d.done:
+		return !d.over()
+	default:
+		return false
+	}
+}
+
 // get returns the session with whoever is at a place, and connects to it where that is needed. One that fails is tried again by
 // who asks next.
 func (s *sessions) get(ctx context.Context, at place) (*session.Mux, error) {

@@ -51,6 +51,7 @@ type tailer struct {
 	yield   func(Entry, error) bool
 	records [][]byte // memory
 	unsound bool     // parts were not what was appended: the next member is to verify what it gives
+	left    place    // that was read from last
 }
 
 // errEnough is the end of a tail whose reader wants no more.
@@ -77,10 +78,11 @@ func (t *tailer) run(ctx context.Context) error {
 func (t *tailer) round(ctx context.Context, pause *backoff) error {
 	var gone *CompactedError
 	var last error
-	refusals, all := 0, t.c.places(true)
+	refusals, all := 0, t.c.together(t.left)
 	for _, at := range all {
 		from := t.next
 		last = t.read(ctx, at)
+		t.left = at
 		var compacted *CompactedError
 		switch {
 		case last == errEnough, ctx.Err() != nil:

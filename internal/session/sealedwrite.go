@@ -12,6 +12,9 @@ type Sealed struct{ Head, Body []byte }
 // atOnce is how much of sealed messages is written at a time, in bytes: with half of it a fast path rests between two of them.
 const atOnce = 512 << 10
 
+// fewSealed is how much is copied so that it leaves together with what others are given, in bytes (Stream.Together).
+const fewSealed = 64 << 10
+
 func (s Sealed) size() int { return prefixSize + len(s.Head) + len(s.Body) }
 
 // SendSealed sends messages. Where nobody else writes their bodies go from where they are to the kernel; with TLS, and beside others who write, they are
@@ -22,9 +25,10 @@ func (st *Stream) SendSealed(msgs ...Sealed) error {
 	for _, msg := range msgs {
 		rest += msg.size()
 	}
+	direct := !st.lazy || rest > fewSealed
 	for rest > 0 {
 		n, _, err := st.claim(min(rest, atOnce))
-		if err == nil && !st.sealNow(&s, n) {
+		if err == nil && !(direct && st.sealNow(&s, n)) {
 			err = st.sealCopied(&s, n)
 		}
 		if err != nil {
