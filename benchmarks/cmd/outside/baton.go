@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -42,6 +43,9 @@ func serveBaton(p place, i int) (end, error) {
 }
 
 func (m batonMember) Leads() bool { return m.n.Status().State == ha.Active }
+
+// Last is the last record that is committed, as far as the member knows.
+func (m batonMember) Last() uint64 { return m.n.Status().Index }
 
 func (m batonMember) Op(name string) func(context.Context, []byte) error {
 	switch name {
@@ -84,9 +88,9 @@ func (c *batonClient) Op(name string) func(context.Context, []byte) error {
 	switch name {
 	case "Call":
 		return func(ctx context.Context, payload []byte) error { _, err := c.c.Call(ctx, payload); return err }
-	case "Tail": // until ctx ends
-		return func(ctx context.Context, _ []byte) error {
-			for e, err := range c.c.Subscribe(ctx, 1) {
+	case "Tail": // until ctx ends, from the record on that the payload says
+		return func(ctx context.Context, from []byte) error {
+			for e, err := range c.c.Subscribe(ctx, binary.BigEndian.Uint64(from)) {
 				if err != nil {
 					return err
 				}

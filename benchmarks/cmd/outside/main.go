@@ -127,7 +127,7 @@ func run() error {
 	dir := flag.String("dir", os.TempDir(), "where the members' directories are made; must be on a disk")
 	results := flag.String("results", "results", "where the results are written")
 	name := flag.String("name", "outside", "name of the results' files")
-	flag.StringVar(&s.profile, "profile", "", "directory for CPU profiles of the leader and of who calls; they slow both down")
+	flag.StringVar(&s.profile, "profile", "", "directory for CPU profiles of the leader and of who calls, with -tails of all processes; they slow them down")
 	kills := flag.Int("gaps", 0, "do not measure: kill the leader so often, and see how long writes then stand; the results are named gaps")
 	tails := flag.Int("tails", 0, "do not measure: append on baton's Active with and without so many tails of a client; the results are named tails")
 	list := flag.Bool("list", false, "list the ops")

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,6 +48,7 @@ type order struct {
 	Duration time.Duration
 	Profile  string // file for a CPU profile; "": none
 	Load     bool   // not measured: each caller calls once, and what it has called is ended by the next order
+	From     uint64 // then: the first record of those who read
 	Watch    bool   // likewise, one call every millisecond; the next order asks for how long none was acknowledged
 }
 
@@ -56,6 +58,7 @@ type verdict struct {
 	Usage harness.Usage
 	Gap   time.Duration
 	Read  uint64 // records, by tails so far
+	Last  uint64 // record that the member has
 	Err   string `json:",omitempty"`
 }
 
@@ -117,8 +120,11 @@ func runChild() error {
 			if t, ok := e.(interface{ Read() uint64 }); ok {
 				v.Read = t.Read()
 			}
+			if m, ok := e.(interface{ Last() uint64 }); ok {
+				v.Last = m.Last()
+			}
 			if o.Profile != "" {
-				time.AfterFunc(o.Duration, o.profile())
+				o.profileSoon()
 			}
 		case do == nil:
 			v.Err = "no such operation"
@@ -165,9 +171,12 @@ func (o order) measure(do func(context.Context, []byte) error) (v verdict) {
 func (o order) load(do func(context.Context, []byte) error) (end func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
+	if o.Profile != "" {
+		o.profileSoon()
+	}
 	for range o.Callers {
 		all.Go(func() {
-			if err := do(ctx, nil); err != nil && ctx.Err() == nil {
+			if err := do(ctx, binary.BigEndian.AppendUint64(nil, o.From)); err != nil && ctx.Err() == nil {
 				fmt.Fprintf(os.Stderr, "%s: %v\n", o.Op, err)
 			}
 		})
@@ -188,6 +197,11 @@ func (o order) profile() (end func()) {
 		panic(err)
 	}
 	return func() { pprof.StopCPUProfile(); f.Close() }
+}
+
+// profileSoon writes a CPU profile of what is measured, of which another process takes the time.
+func (o order) profileSoon() {
+	time.AfterFunc(o.Warm, func() { time.AfterFunc(o.Duration, o.profile()) })
 }
 
 // A process is one that runs.

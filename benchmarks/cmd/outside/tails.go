@@ -5,14 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/baton-ha/baton/benchmarks/internal/harness"
 )
 
 // beside is what appends are measured beside, by the op of the client that it is: nothing at first, so that files and memory are warm, tails, which
-// begin with the log, readers of plain TCP who get the same, and nothing again, which is what counts.
+// begin where the log ends then, readers of plain TCP who get the same, and nothing again, which is what counts.
 var beside = [...]string{"", "Tail", "Plain", ""}
 
 // An appending is what appends on the Active did beside something.
@@ -68,6 +71,17 @@ func (s settings) tails(ctx context.Context, count int) error {
 	return nil
 }
 
+// profileOf is the file for the CPU profile of a process beside an op, "" if there is to be none.
+func (s settings) profileOf(who, op string, writers int) string {
+	if s.profile == "" {
+		return ""
+	}
+	if op == "" {
+		op = "nothing"
+	}
+	return filepath.Join(s.profile, fmt.Sprintf("%s-%d.%s.pprof", strings.ToLower(op), writers, who))
+}
+
 // tailsOnce measures beside each of what there is.
 func (s settings) tailsOnce(ctx context.Context, count, writers int) (all []appending, err error) {
 	c, err := find("baton")
@@ -83,15 +97,31 @@ func (s settings) tailsOnce(ctx context.Context, count, writers int) (all []appe
 	if err != nil {
 		return nil, err
 	}
-	var before uint64    // records read
-	var appended float64 // about
+	var before uint64 // records read
 	for _, op := range beside {
 		if op != "" {
-			if _, err := r.client.ask(order{Op: op, Callers: count, Load: true}); err != nil {
+			v, err := leader.ask(order{})
+			if err != nil {
+				return nil, err
+			}
+			what := order{Op: op, Callers: count, Load: true, From: v.Last + 1, Profile: s.profileOf("client", op, writers), Warm: s.warm, Duration: s.duration}
+			if _, err := r.client.ask(what); err != nil {
 				return nil, err
 			}
 		}
-		if err := leader.send(order{Op: "Append", Callers: writers, Payload: s.payload, Warm: s.warm, Duration: s.duration}); err != nil {
+		for i, p := range r.members {
+			if p == leader || s.profile == "" {
+				continue
+			}
+			name := s.profileOf("standby"+strconv.Itoa(i), op, writers)
+			if _, err := p.ask(order{Profile: name, Warm: s.warm, Duration: s.duration}); err != nil {
+				return nil, err
+			}
+		}
+		err := leader.send(order{
+			Op: "Append", Callers: writers, Payload: s.payload, Warm: s.warm, Duration: s.duration, Profile: s.profileOf("leader", op, writers),
+		})
+		if err != nil {
 			return nil, err
 		}
 		select {
@@ -109,10 +139,7 @@ func (s settings) tailsOnce(ctx context.Context, count, writers int) (all []appe
 		if serr != nil {
 			return nil, errors.Join(serr, err)
 		}
-		now := v.Rate.PerSecond * (s.warm + s.duration).Seconds()
-		if appended += now; op != "Tail" {
-			appended = now
-		}
+		appended := v.Rate.PerSecond * (s.warm + s.duration).Seconds() // about
 		all = append(all, appending{v.Rate, 1000 * use.CPU.Seconds() / float64(v.Rate.Appends), float64(seen.Read-before) / float64(count) / appended})
 		before = seen.Read
 	}
