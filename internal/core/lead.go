@@ -130,7 +130,7 @@ const handOutPause = 10 * time.Millisecond
 
 // gone takes the evidence that a member's process has ended: what is owed to it is void, and if it leads it is replaced.
 func (c *Core) gone(now time.Duration, ev Gone) {
-	if c.voter.heardAt > ev.At || time.Duration(c.lease.echoes[ev.ID].stamp) > ev.At {
+	if c.voter.heardAt > ev.At || time.Duration(c.lease.echoes.of(ev.ID).stamp) > ev.At {
 		return // a leader was heard since, or it: perhaps a new process of that name
 	}
 	c.change(PeerGone{ev.ID})

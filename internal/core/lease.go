@@ -26,7 +26,7 @@ type lease struct {
 	stamp    int64 // of the last stamped round
 	rests    bool  // the lease may rest on it
 	released int64 // nothing rests on stamps up to this one
-	echoes   map[uint64]echo
+	echoes   echoes
 	until    time.Duration // 0: none
 
 	answered time.Duration // the last stamp that a quorum has echoed, or the beginning of this leadership
@@ -48,24 +48,50 @@ type echo struct {
 	starved bool          // it does not get to run in time
 }
 
+// echoes are what those have said who have said anything: so few that it is faster to look at them all than to have a map.
+type echoes []echoOf
+
+type echoOf struct {
+	id uint64
+	echo
+}
+
+// of returns what one of them has said, the zero value if nothing.
+func (s echoes) of(id uint64) (e echo) {
+	for i := range s {
+		if s[i].id == id {
+			return s[i].echo
+		}
+	}
+	return e
+}
+
+// with returns them with what one of them has said now.
+func (s echoes) with(id uint64, e echo) echoes {
+	for i := range s {
+		if s[i].id == id {
+			s[i].echo = e
+			return s
+		}
+	}
+	return append(s, echoOf{id, e})
+}
+
 // heard takes an echo of a voter.
 func (l *lease) heard(id uint64, e echo) {
-	was := l.echoes[id]
+	was := l.echoes.of(id)
 	if e.stamp > l.stamp || e.stamp <= was.stamp {
 		return // not of this leadership, or late
 	}
 	if e.vowed == 0 {
 		e.vowed, e.length = was.vowed, was.length
 	}
-	if l.echoes == nil {
-		l.echoes = make(map[uint64]echo, 8)
-	}
-	l.echoes[id] = e
+	l.echoes = l.echoes.with(id, e)
 }
 
 // answer takes note of what a quorum has echoed, and reports whether the leader hears it again that was deaf.
 func (l *lease) answer(now time.Duration, voters quorum) (again bool) {
-	stamp := voters.agreed(func(id uint64) time.Duration { return time.Duration(l.echoes[id].stamp) })
+	stamp := voters.agreed(func(id uint64) time.Duration { return time.Duration(l.echoes.of(id).stamp) })
 	if stamp <= l.answered {
 		return false
 	}
@@ -124,14 +150,14 @@ func (l *lease) round(now time.Duration, id uint64) (rests bool) {
 
 // alive reports whether a voter has echoed a stamp that is not older than a while.
 func (l *lease) alive(id uint64, now, within time.Duration) bool {
-	return time.Duration(l.echoes[id].stamp) > now-within
+	return time.Duration(l.echoes.of(id).stamp) > now-within
 }
 
 // longest is how long those voters wait for a leader who have promised anything, and this member.
 func (l *lease) longest(voters quorum) time.Duration {
 	longest := l.election
-	for id, e := range l.echoes {
-		if voters.has(id) {
+	for _, e := range l.echoes {
+		if voters.has(e.id) {
 			longest = max(longest, e.length)
 		}
 	}
@@ -153,7 +179,7 @@ func (l *lease) end(voters quorum) time.Duration {
 // supported is until when no quorum of the voters can elect anybody else, 0 if that is not known.
 func (l *lease) supported(voters quorum) time.Duration {
 	return voters.agreed(func(id uint64) time.Duration {
-		if e := l.echoes[id]; e.vowed > l.released {
+		if e := l.echoes.of(id); e.vowed > l.released {
 			return time.Duration(e.vowed) + e.length
 		}
 		return 0
@@ -173,8 +199,8 @@ func (l *lease) interval(voters quorum, supported bool) time.Duration {
 
 // within is an interval, or a shorter one that fits into the promises.
 func (l *lease) within(interval time.Duration, voters quorum) time.Duration {
-	for id, e := range l.echoes {
-		if voters.has(id) {
+	for _, e := range l.echoes {
+		if voters.has(e.id) {
 			interval = min(interval, max(e.length/beatsPerPromise, minBeat))
 		}
 	}

@@ -25,11 +25,11 @@ func TestLeaseSupported(t *testing.T) {
 		{map[uint64]echo{1: {stamp: 5, length: 10}, 9: {stamp: 9, length: 10}}, []uint64{1, 2, 3, 4}, 0, 0}, // 9 does not vote
 		{map[uint64]echo{1: {stamp: 5}, 2: {stamp: 4}, 3: {stamp: 2}}, []uint64{1, 2, 3, 4, 5}, 0, 2},
 	} {
+		l := lease{released: c.released}
 		for id, e := range c.echoes {
 			e.vowed = e.stamp
-			c.echoes[id] = e
+			l.echoes = l.echoes.with(id, e)
 		}
-		l := lease{echoes: c.echoes, released: c.released}
 		if got := l.supported(quorum{c.voters}); got != c.want {
 			t.Errorf("%+v released %d: supported until %d, want %d", c.echoes, c.released, got, c.want)
 		}
@@ -42,7 +42,7 @@ func TestLeaseHearsOnlyLaterEchoes(t *testing.T) {
 	l.heard(2, echo{stamp: 90, vowed: 90, length: 10})
 	for _, e := range []echo{{stamp: 90, vowed: 90, length: 99}, {stamp: 80, vowed: 80, length: 99}, {stamp: 101, vowed: 101, length: 99}, {}} {
 		l.heard(2, e)
-		if got := l.echoes[2]; got.stamp != 90 || got.length != 10 {
+		if got := l.echoes.of(2); got.stamp != 90 || got.length != 10 {
 			t.Errorf("%+v made it %+v", e, got)
 		}
 	}
@@ -53,7 +53,7 @@ func TestEchoWithoutPromise(t *testing.T) {
 	l := lease{stamp: 100}
 	l.heard(2, echo{stamp: 90, vowed: 90, length: 10})
 	l.heard(2, l.echoOf(vow{stamp: 95}))
-	if got := l.echoes[2]; got != (echo{stamp: 95, vowed: 90, length: 10}) {
+	if got := l.echoes.of(2); got != (echo{stamp: 95, vowed: 90, length: 10}) {
 		t.Errorf("%+v", got)
 	}
 	if got := l.supported(quorum{{2}}); got != 100 {

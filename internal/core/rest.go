@@ -19,7 +19,7 @@ func (c *Core) quiet() bool {
 // allAnswered reports whether all voters have answered the last round.
 func (l *lease) allAnswered(voters quorum) bool {
 	for _, id := range voters.all() {
-		if l.echoes[id].stamp != l.stamp {
+		if l.echoes.of(id).stamp != l.stamp {
 			return false
 		}
 	}

@@ -64,7 +64,7 @@ func (c *Core) View(now time.Duration) View {
 			last = p.Match
 			return
 		}
-		e, list := c.lease.echoes[id], &v.Others
+		e, list := c.lease.echoes.of(id), &v.Others
 		if typ == raft.ProgressTypePeer && !c.members.arbiter(id) {
 			list = &v.Peers
 		}
