@@ -14,8 +14,8 @@ import (
 // as the distance is long; and while batches of this leader are being committed, there is a pause between two pieces, as a
 // share of the time that one takes. A piece takes longer where others want the same disk or processor, and so does the
 // pause. Where nobody appends there is none, and neither is there one where nothing is committed: then it may be this very
-// member that is waited for. And there is none for as many bytes as were appended since the piece before: those it would get
-// if it did not lag, and without them it would come no nearer where appends are as fast as pieces with pauses between them.
+// member that is waited for. And it is the shorter the more was appended since the piece before,
+// and there is none where that is a third of a piece: that much the member would get if it did not lag, and no more than that brings it no nearer.
 
 // A flow is how old entries get on to one member that lags.
 type flow struct {
@@ -39,8 +39,9 @@ const (
 	idleAhead  = 2                      // pieces that are on their way beyond what the distance asks for, where nobody appends
 	maxPieces  = 32                     // on their way at most
 	restUnit   = 8                      // parts of what a piece takes, in which pauses are counted
-	restMost   = 11                     // the longest pause: the member gets two fifths of the time, whatever appends suffer
+	restMost   = 9                      // the longest pause: the member gets nearly half of the time, whatever appends suffer
 	restMore   = 2                      // by which it grows after a piece
+	gains      = 3                      // times as much as is appended, that the member gets without a pause
 	shortTakes = 50 * time.Microsecond  // the least that a piece is taken to take
 )
 
@@ -85,7 +86,7 @@ func (f *flow) room(now time.Duration, live bool, fresh float64) time.Duration {
 		return now + never
 	case live:
 		pause := f.takes * f.rest / restUnit
-		return f.lastOut + f.takes + time.Duration(float64(pause)*(1-min(fresh, 1)))
+		return f.lastOut + f.takes + time.Duration(float64(pause)*(1-min(gains*fresh, 1)))
 	}
 	return now
 }

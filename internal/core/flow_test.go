@@ -87,9 +87,9 @@ func TestG8_CatchUpLeavesRoom(t *testing.T) {
 	}{
 		{"nobody appends", 0, false, false, 0, pieces * answers, pieces*answers*11/10 + 20*time.Millisecond, 4 + idleAhead},
 		{"somebody appends, and does not suffer", 0, true, false, 0, pieces * answers, pieces * answers * 15 / 10, 4},
-		{"somebody appends, and suffers", 0, true, true, 0, pieces * answers * 22 / 10, pieces * answers * 27 / 10, 4},
-		{"somebody appends as much as it gets, and suffers", 0, true, true, 1 << 30, pieces * answers, pieces * answers * 15 / 10, 4},
-		{"somebody suffers, far away", 20 * time.Millisecond, true, true, 0, pieces * answers * 24 / 10, pieces * answers * 35 / 10, 8},
+		{"somebody appends, and suffers", 0, true, true, 0, pieces * answers * 20 / 10, pieces * answers * 24 / 10, 4},
+		{"somebody appends half as much as it gets, and suffers", 0, true, true, 128 << 20, pieces * answers, pieces * answers * 165 / 100, 4},
+		{"somebody suffers, far away", 20 * time.Millisecond, true, true, 0, pieces * answers * 22 / 10, pieces * answers * 35 / 10, 8},
 		{"nobody appends, far away", 20 * time.Millisecond, false, false, 0, pieces * answers, pieces * answers * 2, 12},
 	} {
 		took, most := catchUp(t, answers, test.trip, test.live, test.strain, test.appended)
@@ -124,7 +124,7 @@ func TestRestUntilAppendsAreFastEnough(t *testing.T) {
 func TestNoRestWhereNothingCommits(t *testing.T) {
 	t.Parallel()
 	f := &flow{takes: 10 * time.Millisecond, lastOut: time.Second, rest: restUnit / 2}
-	for fresh, want := range map[float64]time.Duration{0: 15 * time.Millisecond, 0.4: 13 * time.Millisecond, 1: 10 * time.Millisecond, 3: 10 * time.Millisecond} {
+	for fresh, want := range map[float64]time.Duration{0: 15 * time.Millisecond, 0.125: 13125 * time.Microsecond, 1: 10 * time.Millisecond, 3: 10 * time.Millisecond} {
 		if got := f.room(time.Second, true, fresh) - time.Second; got != want {
 			t.Errorf("beside appends of %v of a piece: after %v, want %v", fresh, got, want)
 		}
