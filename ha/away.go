@@ -48,6 +48,7 @@ func (r *role) stayAway(now time.Duration, reason string, w *wish) {
 			r.handing.away = reason
 		}
 	default:
+		r.obstacles.retell(ObstacleAway)
 		r.away = reason
 		r.out.answer(nil, w)
 	}

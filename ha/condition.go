@@ -2,6 +2,8 @@ package ha
 
 import (
 	"cmp"
+	"context"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -35,6 +37,14 @@ func (k conditionKey) name() string {
 
 // quiet reports whether the log need not tell of it.
 func (k conditionKey) quiet() bool { return k.obstacle && ObstacleKind(k.kind).quiet() }
+
+// level is how loud the log says it: what somebody has asked for is no warning.
+func (k conditionKey) level() slog.Level {
+	if k.obstacle && k.kind == string(ObstacleAway) {
+		return slog.LevelInfo
+	}
+	return slog.LevelWarn
+}
 
 // settles is how long the log waits until it tells of it. Of a peer that is cut off one connection is found stuck after the other; a member that starts has
 // something to catch up; and one that is not listed any more ends, and says so.
@@ -248,7 +258,8 @@ func (n *Node) sayCondition(key conditionKey, late bool) {
 	if !present.until.IsZero() {
 		args = append(args, "until", present.until)
 	}
-	n.cfg.Logger.Warn(key.name(), append(args, "err", strings.TrimPrefix(strings.TrimPrefix(present.text, "baton: "), "transport: "))...)
+	args = append(args, "err", strings.TrimPrefix(strings.TrimPrefix(present.text, "baton: "), "transport: "))
+	n.cfg.Logger.Log(context.Background(), key.level(), key.name(), args...)
 }
 
 // wakeWatchers lets those who watch look at the status again.

@@ -224,6 +224,13 @@ func TestStayAway(t *testing.T) {
 	if o, _ := obstacleOf(c.nodes["c"], ha.ObstacleAway); o.Text != "it has a slow disk" {
 		t.Errorf("the obstacles of a member that stays away from its start on: %v", c.nodes["c"].Status().Obstacles)
 	}
+	if err := c.nodes["c"].StayAway(t.Context(), "it has a new disk"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the obstacle has the new reason", func() bool {
+		o, _ := obstacleOf(c.nodes["c"], ha.ObstacleAway)
+		return o.Text == "it has a new disk"
+	})
 	n.ComeBack()
 	eventually(t, "it has the role again", func() bool {
 		err := n.Become(t.Context(), ha.Active)

@@ -69,6 +69,11 @@ func (o *obstacles) note(now time.Duration, kind ObstacleKind, stands bool, unti
 	return obstructed{*x}
 }
 
+// retell has the text of one made again, if it stands.
+func (o *obstacles) retell(kind ObstacleKind) {
+	o.list = slices.DeleteFunc(o.list, func(x obstacle) bool { return x.kind == kind })
+}
+
 // stands reports whether one of a kind does.
 func (o *obstacles) stands(kind ObstacleKind) bool {
 	return slices.ContainsFunc(o.list, func(x obstacle) bool { return x.kind == kind })

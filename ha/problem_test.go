@@ -63,6 +63,20 @@ func TestProblems_BeginAreSeenAndEnd(t *testing.T) {
 	}
 }
 
+// TestCondition_Asked: what somebody has asked for is said, and is no warning.
+func TestCondition_Asked(t *testing.T) {
+	var out bytes.Buffer
+	n := &Node{cfg: Config{Name: "a", Logger: slog.New(slog.NewTextHandler(&out, nil))}}
+	n.changed.Store(new(make(chan struct{})))
+	for kind, level := range map[ObstacleKind]string{ObstacleAway: "INFO", ObstacleSick: "WARN"} {
+		out.Reset()
+		n.condition(condition{key: conditionKey{kind: string(kind), obstacle: true}, text: "a new kernel", since: time.Now()})
+		if line := out.String(); !strings.Contains(line, "level="+level+" msg=obstacle ") || !strings.Contains(line, "kind="+string(kind)) {
+			t.Errorf("%s is to be said at %s: %s", kind, level, line)
+		}
+	}
+}
+
 func problems(n *Node) []Problem {
 	_, problems := n.conditions.list()
 	return problems
