@@ -3,6 +3,7 @@ package ha_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -108,6 +109,14 @@ func (s *servant) handle(ctx context.Context, token fence.Token, r ha.Request) (
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
+	case strings.HasPrefix(words, "later "): // what goes wrong behind the append is not about it
+		if r.Known != nil {
+			return []byte("known"), nil
+		}
+		if _, err := n.Append(ctx, token, number(1)); err != nil {
+			return nil, err
+		}
+		return nil, fmt.Errorf("look after it: %w", laterErrors[words])
 	case strings.HasPrefix(words, "add"):
 		if r.Known != nil {
 			s.known.Add(1)
@@ -124,6 +133,41 @@ func (s *servant) handle(ctx context.Context, token fence.Token, r ha.Request) (
 		return append([]byte(nil), res.Answers[1]...), nil
 	}
 	return nil, nil
+}
+
+// laterErrors are what a handler may run into once it has appended, by the request that has it do so.
+var laterErrors = map[string]error{
+	"later not active": ha.ErrNotActive, "later fenced": ha.ErrFenced, "later closed": ha.ErrClosed, "later busy": ha.ErrBusy, "later no room": ha.ErrNoRoom,
+	"later too large": ha.ErrTooLarge, "later expired": ha.ErrSessionExpired,
+}
+
+// TestHandleLater: an error that would mean of an append that it has not been made says nothing of the call when the handler returns it behind
+// its append. What may pass is asked again, and so is the next Active; the rest is an error of the program.
+func TestHandleLater(t *testing.T) {
+	t.Parallel()
+	tellers := map[string]*teller{}
+	c := newCluster(t, 1, serving(new(servant), tellers))
+	c.startAll()
+	n, _ := c.active()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for words, why := range laterErrors {
+		answer, err := n.Call(ctx, []byte(words))
+		var own *ha.CallError
+		switch why {
+		case ha.ErrTooLarge, ha.ErrSessionExpired:
+			if !errors.As(err, &own) || own.Text != "look after it: "+why.Error() || errors.Is(err, why) {
+				t.Errorf("%s: %q, %v", words, answer, err)
+			}
+		default:
+			if err != nil || string(answer) != "known" {
+				t.Errorf("%s: %q, %v", words, answer, err)
+			}
+		}
+	}
+	if sum, _ := tellers["a"].value(); sum != uint64(len(laterErrors)) {
+		t.Errorf("%d calls took effect %d times", len(laterErrors), sum)
+	}
 }
 
 func serving(s *servant, tellers map[string]*teller) func(cfg *ha.Config) {

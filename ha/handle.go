@@ -72,7 +72,8 @@ type handledKey struct {
 // A handled is one run of a handler, and who waits for it: a call may be repeated while it is handled.
 type handled struct {
 	id       RequestID
-	appended atomic.Bool
+	appended atomic.Bool // it has asked for its append
+	entered  atomic.Bool // which is in the log, or may be
 
 	waiters []waiter // guarded by handling.mu
 }
@@ -267,10 +268,24 @@ func (n *Node) runHandler(t *tenure, h *handled, r Request, timeout time.Duratio
 	case err != nil && ctx.Err() != nil && callCode(err) == wire.CallRefused:
 		// It may have been about to append, or have appended: whoever asks again learns it.
 		return nil, fmt.Errorf("%w: %w", ErrUnknown, err)
+	case err != nil && (known || h.entered.Load()):
+		return nil, afterAppend(err)
 	case err == nil && len(body) > wire.MaxCall:
 		return nil, fmt.Errorf("%w: an answer of %d bytes, at most %d", ErrAnswerLost, len(body), wire.MaxCall)
 	}
 	return body, err
+}
+
+// afterAppend is what a handler's error means whose append may be in the log: it is not about that, and must not be taken for the word that the call has not
+// taken effect. What may be over in a moment, or on the next Active, is worth another try, which is told what is known; the rest is the program's own.
+func afterAppend(err error) error {
+	switch callCode(err) {
+	case wire.CallNotActive, wire.CallBusy, wire.CallNoRoom:
+		return fmt.Errorf("%w: %w", ErrUnknown, err)
+	case wire.CallTooLarge, wire.CallExpired:
+		return &CallError{Text: err.Error()}
+	}
+	return err
 }
 
 // appendFor appends records for a call, under its id.
@@ -287,6 +302,7 @@ func (n *Node) appendFor(ctx context.Context, h *handled, t fence.Token, records
 		return Result{}, n.appendError(err)
 	}
 	r, err := p.Wait(ctx)
+	h.entered.Store(err == nil || errors.Is(err, ErrUnknown) || errors.Is(err, ErrAnswerLost))
 	if err != nil {
 		err = n.appendError(err)
 	}

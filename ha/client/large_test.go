@@ -40,4 +40,13 @@ func TestT17_LargeCalls(t *testing.T) {
 		})
 	}
 	all.Wait()
+
+	// An operator's record that this cluster does not take, though others do, is surely not in the log.
+	o := operator(t, c)
+	if _, _, err := o.Append(t.Context(), make([]byte, 100<<10+1)); !errors.Is(err, client.ErrTooLarge) || errors.Is(err, client.ErrUnknown) {
+		t.Errorf("a record that is too large: %v", err)
+	}
+	if _, _, err := o.Append(t.Context(), make([]byte, 100<<10)); err != nil {
+		t.Errorf("a large record: %v", err)
+	}
 }

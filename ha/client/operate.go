@@ -191,6 +191,8 @@ func notDone(err error, what string) error {
 		switch ended.Code {
 		case session.StreamForbidden:
 			return fmt.Errorf("%w: %s", ErrNotOperator, ended.Text)
+		case session.StreamTooLarge: // it was not read
+			return fmt.Errorf("%w: %s: %s", ErrTooLarge, what, ended.Text)
 		case session.StreamNoKind, session.StreamBusy, wire.CodeMalformed:
 			return fmt.Errorf("baton: %s: %w", what, err)
 		}
@@ -289,7 +291,7 @@ func (c *Client) Append(ctx context.Context, record []byte) (index, epoch uint64
 			return a.Index, a.Epoch, nil
 		case err == nil && a.Outcome == wire.Refused:
 			return 0, 0, fmt.Errorf("baton: append: %s", a.Text)
-		case errors.Is(err, ErrUnknown), errors.Is(err, ErrNotOperator), forGood(err):
+		case errors.Is(err, ErrUnknown), errors.Is(err, ErrNotOperator), errors.Is(err, ErrTooLarge), forGood(err):
 			return 0, 0, err
 		}
 		if !pause.wait(ctx) {

@@ -291,3 +291,51 @@ func (l *heldLine) Close() {
 	}
 	l.w.Lost(ErrLineLost)
 }
+
+// TestCallerRepeats: what a member says of a call that it does not take says nothing of an earlier try, which may have taken effect.
+func TestCallerRepeats(t *testing.T) {
+	for _, c := range []struct {
+		replies   []CallCode
+		unknown   bool
+		tries     int
+		described string
+	}{
+		{[]CallCode{CallTooLarge}, false, 1, "too large at once"},
+		{[]CallCode{CallNotActive, CallTooLarge}, false, 2, "too large for the next Active; the one before has not taken it"},
+		{[]CallCode{CallUnknown, CallTooLarge}, true, 2, "too large for the next Active"},
+		{[]CallCode{CallBusy}, false, 1, "busy at once"},
+		{[]CallCode{CallUnknown, CallBusy, CallNoRoom, CallDone}, false, 4, "busy later"},
+	} {
+		w := newTown()
+		cfg := w.config()
+		var tries int
+		cfg.Open = func(_ context.Context, _ string, waiting Waiting) (Line, error) {
+			return &scriptedLine{waiting, func() CallCode { tries++; return c.replies[tries-1] }}, nil
+		}
+		caller := NewCaller(cfg)
+		_, err := caller.Call(t.Context(), []byte("x"))
+		caller.Close()
+		var unknown *UnknownError
+		if last := c.replies[len(c.replies)-1]; (err == nil) != (last == CallDone) || errors.As(err, &unknown) != c.unknown || tries != c.tries {
+			t.Errorf("%s: %v (unknown: %v) after %d tries, want unknown %v after %d", c.described, err, unknown != nil, tries, c.unknown, c.tries)
+		}
+	}
+}
+
+// A scriptedLine answers calls with codes.
+type scriptedLine struct {
+	w    Waiting
+	code func() CallCode
+}
+
+func (l *scriptedLine) Send(q Request) {
+	r := Reply{Tag: q.Tag}
+	if q.Op == OpSession {
+		r.Body = Session{1, 1}.Append(nil)
+	} else {
+		r.Code = l.code()
+	}
+	go l.w.Replied([]Reply{r})
+}
+
+func (l *scriptedLine) Close() { l.w.Lost(ErrLineLost) }

@@ -247,6 +247,11 @@ func (g *calling) try() (reply Reply, final bool, err error) {
 			return reply, false, &CallError{reply}
 		}
 		return reply, true, &CallError{reply}
+	case CallTooLarge:
+		if again { // for this member, which therefore has not looked whether an earlier try has taken effect
+			return reply, true, &UnknownError{&CallError{reply}}
+		}
+		return reply, true, &CallError{reply}
 	case CallExpired:
 		g.c.drop(g.seat)
 		if again {
