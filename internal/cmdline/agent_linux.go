@@ -55,11 +55,14 @@ func runAgent(ctx context.Context, c *cli.Command) error {
 		return cfg, err
 	}
 	cfg, err := read()
-	if err != nil {
-		return err
+	if err == nil {
+		err = cfg.Validate()
 	}
-	if c.Bool("check") {
-		return cfg.Validate()
+	switch {
+	case err != nil:
+		return configError{err}
+	case c.Bool("check"):
+		return nil
 	}
 	ctx, reload, stop := agent.Signals()
 	defer stop()

@@ -22,7 +22,7 @@ import (
 const (
 	ExitDone        = 0
 	ExitFailed      = 1
-	ExitUsage       = 2   // flags, arguments, or the file of contexts
+	ExitUsage       = 2   // flags, arguments, the file of contexts, or the agent's configuration
 	ExitUnreached   = 3   // no member, or no Active, in time
 	ExitRefused     = 4   // not done, and will not be
 	ExitUnknown     = 5   // it may have been done, or may be yet
@@ -38,7 +38,7 @@ var codes = []struct {
 }{
 	{ExitDone, "done"},
 	{ExitFailed, "it has failed for a reason that has no code of its own"},
-	{ExitUsage, "flags, arguments or the file of contexts are wrong; nothing was done"},
+	{ExitUsage, "flags, arguments, the file of contexts or the agent's configuration are wrong; nothing was done"},
 	{ExitUnreached, "no member was reached, or nobody was Active, within -timeout; nothing was done"},
 	{ExitRefused, "the cluster has refused it, or has refused this program; nothing was done"},
 	{ExitUnknown, "it may have been done, or may be yet: look before you do it again"},
@@ -60,6 +60,11 @@ func exitCodes() string {
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
+
+// configError is a fault of the agent's configuration, which the text says whole.
+type configError struct{ error }
+
+func (e configError) Unwrap() error { return e.error }
 
 func usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 

@@ -69,6 +69,7 @@ var failures = []failure{
 	{is(storage.ErrForeign), ExitRefused, "Is that the directory of a member? It holds files that are not baton's."},
 	{is(ha.ErrNothing), ExitRefused, "That member has never belonged to a cluster."},
 	{is(storage.ErrNoMember), ExitUsage, "It is Config.Dir of the member's program, on the member's own host, or dir of its agent."},
+	{as[configError], ExitUsage, ""},
 	{is(fs.ErrNotExist), ExitUsage, ""},
 	{is(fs.ErrExist), ExitUsage, "-force overwrites it."},
 }
