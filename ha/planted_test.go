@@ -58,13 +58,14 @@ var hunted = []struct {
 
 // plantedIn says in which test each planted bug must show that is outside what is simulated.
 var plantedIn = map[string]string{
-	"changed-by-apply":  "TestMutate_ApplyWrites",
-	"checkpoint-stops":  "TestSnaperr",
-	"epoch-forgotten":   "TestStatus_ARestartedStandbyKnowsTheActive",
-	"reset-is-evidence": "TestG4_AddressTaken",
-	"restore-epoch":     "TestBackupRestore",
-	"state-guessed":     "TestDrainedQueueIsAState",
-	"wall-ignored":      "TestG4_WallJumps",
+	"handler-error-definite": "TestHandleLater",
+	"changed-by-apply":       "TestMutate_ApplyWrites",
+	"checkpoint-stops":       "TestSnaperr",
+	"epoch-forgotten":        "TestStatus_ARestartedStandbyKnowsTheActive",
+	"reset-is-evidence":      "TestG4_AddressTaken",
+	"restore-epoch":          "TestBackupRestore",
+	"state-guessed":          "TestDrainedQueueIsAState",
+	"wall-ignored":           "TestG4_WallJumps",
 }
 
 // TestHunt finds the bug that it was built with.
