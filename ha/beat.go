@@ -17,7 +17,7 @@ const (
 )
 
 // beatOf is how long a beat is with so many tails.
-func beatOf(tails int64) time.Duration {
+func beatOf(tails int) time.Duration {
 	return min(time.Duration(max(tails-1, 0))*beatPerTail, longestBeat)
 }
 
@@ -44,7 +44,7 @@ func (t *tail) ready(ctx context.Context, n *Node) (credit int64, err error) {
 	}
 	index, _ := n.log.Position()
 	now := n.clock()
-	if wait := t.beat.await(now, beatOf(n.clients.tails.Load()), t.sent.Load() < index); wait > 0 {
+	if wait := t.beat.await(now, beatOf(n.clients.tails.size()), t.sent.Load() < index); wait > 0 {
 		late := time.NewTimer(wait)
 		defer late.Stop()
 		select {

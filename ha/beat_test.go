@@ -6,7 +6,7 @@ import (
 )
 
 func TestBeat(t *testing.T) {
-	for tails, want := range map[int64]time.Duration{0: 0, 1: 0, 2: beatPerTail, 11: longestBeat, 1000: longestBeat} {
+	for tails, want := range map[int]time.Duration{0: 0, 1: 0, 2: beatPerTail, 11: longestBeat, 1000: longestBeat} {
 		if got := beatOf(tails); got != want {
 			t.Errorf("%d tails: %v, should be %v", tails, got, want)
 		}

@@ -51,6 +51,6 @@ func (n *Node) callStats() CallStats {
 	return CallStats{
 		Answered: of(wire.CallDone), NotActive: of(wire.CallNotActive), Busy: of(wire.CallBusy), NoRoom: of(wire.CallNoRoom), TooLarge: of(wire.CallTooLarge),
 		Refused: of(wire.CallRefused), Unknown: of(wire.CallUnknown), Expired: of(wire.CallExpired), AnswerLost: of(wire.CallAnswerLost),
-		Callers: int(n.handling.streams.Load()), Tails: int(n.clients.tails.Load()),
+		Callers: int(n.handling.streams.Load()), Tails: n.clients.tails.size(),
 	}
 }

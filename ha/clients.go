@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,7 +22,7 @@ var outsiders = []transport.Role{transport.RoleClient, transport.RoleOperator}
 
 const (
 	// slowTail is how long what was read for a client may wait without any of it being taken, before it is given up: then nothing is
-	// held for a client that has stopped reading, which asks again when it goes on.
+	// held for a client that has stopped reading, which asks again when it goes on. Who asks for nothing is given up after it, too.
 	slowTail = 10 * time.Second
 	// lostTouch is for how many election timeouts a member without a leader goes on giving nothing to a client that has
 	// everything: another member may have more.
@@ -37,13 +36,12 @@ var leaving = &transport.StreamError{Code: wire.CodeLeaving, Text: "this member 
 
 // clients is what is served to those who are no members.
 type clients struct {
-	tails atomic.Int64 // that are open
-	most  int64        // of those
+	tails tailSlots
 }
 
 // serveClients begins to serve them.
 func (n *Node) serveClients() error {
-	n.clients.most = max(8, min(n.cfg.MemoryBytes, ampleMemory)/bytesPerTail)
+	n.clients.tails.most = int(max(8, min(n.cfg.MemoryBytes, ampleMemory)/bytesPerTail))
 	return errors.Join(
 		n.net.Handle(wire.KindCluster, outsiders, n.tellCluster),
 		n.net.Handle(wire.KindTail, outsiders, n.serveTail),
@@ -95,7 +93,10 @@ func (n *Node) tellCluster(ctx context.Context, st *transport.Stream) error {
 
 // A tail is a client that reads the log.
 type tail struct {
-	st    *transport.Stream
+	st *transport.Stream
+	// Where it comes from: the host, and of a connection from there all of its address.
+	host, session string
+
 	part  int           // bytes of the parts in which batches may be sent as they are, 0: they may not
 	sends atomic.Uint64 // twice how often something was sent to it, and one more while something is
 	sent  atomic.Uint64 // the last record that was given to it
@@ -106,12 +107,9 @@ type tail struct {
 
 // serveTail gives a client the committed records from the one on for which it asks.
 func (n *Node) serveTail(ctx context.Context, st *transport.Stream) error {
-	if n.clients.tails.Add(1) > n.clients.most {
-		n.clients.tails.Add(-1)
-		return &transport.StreamError{Code: transport.StreamBusy, Text: fmt.Sprintf("this member serves %d readers", n.clients.most)}
-	}
-	defer n.clients.tails.Add(-1)
+	silent := time.AfterFunc(slowTail, func() { st.Reset(wire.CodeSlow, "nothing was asked for") })
 	asked, err := st.Recv(wire.MaxTailRequest)
+	silent.Stop()
 	if err != nil {
 		return err
 	}
@@ -119,18 +117,23 @@ func (n *Node) serveTail(ctx context.Context, st *transport.Stream) error {
 	if err != nil {
 		return &transport.StreamError{Code: wire.CodeMalformed, Text: err.Error()}
 	}
-	t := tail{st: st}
+	from = max(from, 1)
+	t := &tail{st: st, host: hostOf(st.Remote()), session: st.Remote().String()}
 	if parts {
 		t.part = wire.TailPart
 	}
+	if err := n.clients.tails.take(t); err != nil {
+		return err
+	}
+	defer n.clients.tails.give(t)
 	st.Together()
-	t.sent.Store(max(from, 1) - 1)
+	t.sent.Store(from - 1)
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	watching.Go(func() { n.watchTail(ctx, cancel, &t) })
-	return n.feedTail(ctx, &t, from)
+	watching.Go(func() { n.watchTail(ctx, cancel, t) })
+	return n.feedTail(ctx, t, from)
 }
 
 // feedTail sends records until the end of one of both. Nothing is read for a client that has not taken what it was sent before.

@@ -106,6 +106,14 @@ func TestT17_HostileClients(t *testing.T) { // alone, since it looks at the memo
 		t.Errorf("readers that do not read hold %d bytes", grown)
 	}
 
+	// Somebody else who wants one is served all the same, in place of one of them.
+	other := open(t, stranger(t, addr, session.RoleClient), wire.KindTail)
+	_ = other.Send(wire.TailRequest(1, true))
+	if _, err := other.Recv(1 << 20); err != nil {
+		t.Errorf("one session keeps another one out: %v", err)
+	}
+	_ = other.Close()
+
 	// Connections that say nothing, or nothing more.
 	for range 100 {
 		conn, err := net.Dial("tcp", addr)
@@ -131,6 +139,20 @@ func TestT17_HostileClients(t *testing.T) { // alone, since it looks at the memo
 		t.Error(err)
 	} else if said, err := wire.DecodeCluster(b); err != nil || len(said.Members) != 3 {
 		t.Errorf("%+v, %v", said, err)
+	}
+}
+
+// A reader that asks for nothing is given up, and takes no place meanwhile.
+func TestSilentReader(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, nil)
+	n, _ := c.active()
+	st := open(t, stranger(t, c.addr("a"), session.RoleClient), wire.KindTail)
+	if _, err := st.Recv(1 << 20); !errors.Is(err, &session.StreamError{Code: wire.CodeSlow}) {
+		t.Errorf("it ends with %v", err)
+	}
+	if tails := n.Stats().Calls.Tails; tails != 0 {
+		t.Errorf("%d places are taken", tails)
 	}
 }
 

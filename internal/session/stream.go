@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -94,6 +95,9 @@ func (st *Stream) Kind() string { return st.kind }
 
 // Peer is what the other side of the session has said of itself.
 func (st *Stream) Peer() Hello { return st.m.l.Peer }
+
+// Remote is the address of the other side of the session.
+func (st *Stream) Remote() net.Addr { return st.m.l.Raw.RemoteAddr() }
 
 // Context ends when the stream does, in whatever way; its cause says why.
 func (st *Stream) Context() context.Context { return st.ctx }
