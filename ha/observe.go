@@ -20,6 +20,7 @@ type tenure struct {
 	until  atomic.Int64    // end of the lease on the node's clock
 	cancel context.CancelCauseFunc
 	timer  atomic.Pointer[time.Timer]
+	rings  atomic.Int64 // when that does, on the node's clock
 }
 
 // observer is the node as the log steps it, on the log's loop.
@@ -35,7 +36,7 @@ func (n observer) Changed(now time.Duration, view log.View, change log.Change) [
 	case log.Lease:
 		n.leaseEnd.Store(int64(c.Until))
 		if t := n.tenure.Load(); t != nil {
-			if was := t.until.Swap(int64(c.Until)); int64(c.Until) > was {
+			if was := t.until.Swap(int64(c.Until)); int64(c.Until) > was && n.wantsTimer(t, now) {
 				n.watch(t)
 			}
 		}
@@ -196,7 +197,17 @@ func (n *Node) holds(t *tenure) bool {
 // watch has a tenure end when its lease will. Where two call it at a time two timers may run, until one of them rings.
 func (n *Node) watch(t *tenure) {
 	t.unwatch()
-	t.timer.Store(time.AfterFunc(n.left(t, n.clock()), func() { n.watchLease(t) }))
+	now := n.clock()
+	left := n.left(t, now)
+	t.rings.Store(int64(now + left))
+	t.timer.Store(time.AfterFunc(left, func() { n.watchLease(t) }))
+}
+
+// wantsTimer reports whether a lease that was extended wants another timer. One that rings too early looks again, and a new one wakes a thread of a process that has
+// nothing to do; so one that rings by the new end stays, until it might ring before the next extension or two.
+func (n *Node) wantsTimer(t *tenure, now time.Duration) bool {
+	rings := t.rings.Load()
+	return rings > t.until.Load() || time.Duration(rings)-now < n.cfg.ElectionTimeout/2
 }
 
 func (t *tenure) unwatch() {

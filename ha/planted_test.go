@@ -62,6 +62,7 @@ var plantedIn = map[string]string{
 	"changed-by-apply":       "TestMutate_ApplyWrites",
 	"checkpoint-stops":       "TestSnaperr",
 	"epoch-forgotten":        "TestStatus_ARestartedStandbyKnowsTheActive",
+	"lease-timer-late":       "TestLeaseTimer",
 	"reset-is-evidence":      "TestG4_AddressTaken",
 	"restore-epoch":          "TestBackupRestore",
 	"state-guessed":          "TestDrainedQueueIsAState",

@@ -60,6 +60,9 @@ func (d *driver) turn() (idle time.Duration, err error) {
 	}
 	now := d.clock()
 	d.now = now
+	if d.wall.clock != nil {
+		d.core.Align(d.wall.clock() - now)
+	}
 	if until := d.core.LeaseUntil(); until != 0 {
 		if by := d.wall.look(now); by > 0 && now+by >= until {
 			if err := d.step(now, d.single(core.Doubt{By: by})); err != nil {

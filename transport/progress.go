@@ -21,7 +21,7 @@ import (
 const (
 	problemConnection = "connection"
 
-	takenDelay = 250 * time.Millisecond // from bytes to their acknowledgement, at most half as much again; between two at least half of it
+	takenDelay = 250 * time.Millisecond // from bytes to their acknowledgement, at most five eighths as much again; between two at least those
 	takenSize  = 9                      // body of a taken frame
 	takenFull  = 1                      // flag: the handler has not come back
 
@@ -42,8 +42,9 @@ var errStuck = errors.New("nothing of what was sent is taken: the peer's host ma
 // it is time soon: the process would be woken once more for it, and so would the sender's.
 type taker struct {
 	l      *session.Link
-	base   int64       // bytes of the handshake
-	busy   atomic.Bool // the handler has a message and has not come back
+	now    *session.NowWriter // nil: it has none
+	base   int64              // bytes of the handshake
+	busy   atomic.Bool        // the handler has a message and has not come back
 	begin  time.Time
 	told   atomic.Int64
 	at     atomic.Int64 // when it was told, in nanoseconds from begin
@@ -55,7 +56,7 @@ type taker struct {
 
 // newTaker begins with what is read from now on. It is called by the connection's reader, which calls end as well.
 func newTaker(l *session.Link) *taker {
-	t := &taker{l: l, begin: time.Now()}
+	t := &taker{l: l, now: session.NewNowWriter(l), begin: time.Now()}
 	t.base = l.Count(t.early)
 	t.ticker = moment.Every(takenDelay, func() {
 		if t.due() {
@@ -74,7 +75,7 @@ func (t *taker) early() {
 
 // due reports whether there is something to tell, and was told nothing for a while.
 func (t *taker) due() bool {
-	return (t.taken() != t.told.Load() || t.busy.Load()) && time.Since(t.begin)-time.Duration(t.at.Load()) >= takenDelay/2
+	return (t.taken() != t.told.Load() || t.busy.Load()) && time.Since(t.begin)-time.Duration(t.at.Load()) >= takenDelay/8*5
 }
 
 func (t *taker) taken() int64 { return t.l.Total() - t.base }
@@ -97,11 +98,22 @@ func (t *taker) tell() {
 	} else {
 		body = append(body, 0)
 	}
-	// Nobody else writes to this connection.
-	_ = t.l.SetWriteDeadline(time.Now().Add(takenWriteTime))
-	if _, err := t.l.Conn.Write(session.AppendFrame(nil, session.KindTaken, 0, body)); err != nil {
+	if err := t.write(session.AppendFrame(nil, session.KindTaken, 0, body)); err != nil {
 		t.l.Close()
 	}
+}
+
+// write writes a frame. Nobody else writes to this connection. There is room for it, mostly: then the runtime is not told that the call may block, which
+// would wake its monitor.
+func (t *taker) write(frame []byte) (err error) {
+	if t.now != nil {
+		if frame, err = t.now.Write(frame); err != nil || len(frame) == 0 {
+			return err
+		}
+	}
+	_ = t.l.SetWriteDeadline(time.Now().Add(takenWriteTime))
+	_, err = t.l.Conn.Write(frame)
+	return err
 }
 
 // end closes the connection and waits for tell.

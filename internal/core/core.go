@@ -67,6 +67,7 @@ type Core struct {
 	told      Heard            // by the leader
 	flows     map[uint64]*flow // old entries to members that lag, if this member leads
 	probe     probe            // of what appends take without those
+	ahead     time.Duration    // the clock on the wall, of this member's
 
 	eff    Effects // of this step
 	events []Event // room for what Drive steps it with
@@ -219,7 +220,8 @@ func (c *Core) step(now time.Duration, events []Event) (err error) {
 func (c *Core) handle(now time.Duration, ev Event) error {
 	switch ev := ev.(type) {
 	case Tick:
-		c.starving.awake(now, c.stall.busy())
+		calm, _ := c.moment(now, min(calmBeats*c.cfg.Heartbeat, c.cfg.ElectionTimeout/2))
+		c.starving.awake(now, c.stall.busy(), calm)
 		c.tick(now)
 	case Hurry:
 		c.hurry(now)

@@ -30,7 +30,7 @@ func (c *Core) lead(now time.Duration) {
 		return
 	}
 	l.resting = c.quiet()
-	l.beatenAt, l.beatAt = now, now+c.interval()
+	l.beatenAt, l.beatAt = now, c.nextBeat(now)
 	c.starving.along(now, l.beatAt)
 	if l.transferring != 0 && now >= l.transferring && c.node.BasicStatus().LeadTransferee == raft.None {
 		l.transferring = 0 // raft has given up, and sends no TimeoutNow any more
@@ -55,18 +55,10 @@ func (c *Core) lead(now time.Duration) {
 
 // hurry sends the next heartbeats now if they are due soon.
 func (c *Core) hurry(now time.Duration) {
-	if c.state == raft.StateLeader && now >= c.lease.beatAt-c.interval()/2 {
-		c.lease.beatAt = now
+	if l := &c.lease; c.state == raft.StateLeader && now >= l.beatAt-(l.beatAt-l.beatenAt)/2 {
+		l.beatAt = now
 		c.lead(now)
 	}
-}
-
-// interval is that until the leader's next heartbeats.
-func (c *Core) interval() time.Duration {
-	if c.lease.resting {
-		return c.lease.within(restBeats*c.cfg.Heartbeat, c.members.voters)
-	}
-	return c.lease.interval(c.members.voters, c.lease.supported(c.members.voters) != 0)
 }
 
 // watch looks at how the entries get on, and reports whether the leader should give way.

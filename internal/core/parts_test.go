@@ -342,10 +342,10 @@ var parts = map[string]func() func(l line) (answer string, ok bool){
 				if length := s.resume(now); length > 0 {
 					fmt.Fprintf(&out, "a pause of %v; ", length)
 				}
-				s.awake(now, l.d.HasArg("busy"))
+				s.awake(now, l.d.HasArg("busy"), now+4*s.heartbeat)
 			case "on-time":
 				for now = s.wakeAt; now < l.time("until"); now = s.wakeAt {
-					s.awake(now, l.d.HasArg("busy"))
+					s.awake(now, l.d.HasArg("busy"), now+4*s.heartbeat)
 				}
 			case "large":
 				s.large(now)

@@ -64,7 +64,7 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 				f.heard(now - time.Duration(v.stamp))
 			}
 			c.provide(now, from, v.wants)
-			c.lease.beatAt = min(c.lease.beatAt, c.lease.beatenAt+c.interval())
+			c.lease.beatAt = min(c.lease.beatAt, c.nextBeat(c.lease.beatenAt))
 			if c.lease.answer(now, c.members.voters) {
 				c.lease.beatAt = now
 			}

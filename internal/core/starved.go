@@ -17,8 +17,7 @@ import (
 const (
 	starvedPart  = 4 // of the time, one part of this many, may be lateness
 	severalLates = 3
-	lateFrom     = 4 // of a heartbeat, one part of this many: less is no debt to speak of
-	calmBeats    = 4
+	lateFrom     = 4  // of a heartbeat, one part of this many: less is no debt to speak of
 	maxDebt      = 2  // election timeouts
 	firstHold    = 2  // election timeouts for which a role that was lost is not taken up again
 	maxHolds     = 6  // doublings of that
@@ -47,9 +46,9 @@ type starvation struct {
 	losses    int           // so far, without a long time between two
 }
 
-// awake takes note of being woken, and asks for the next time: in a heartbeat, and where it was woken in time and nothing is under way, in
-// as many as calmBeats.
-func (s *starvation) awake(now time.Duration, busy bool) {
+// awake takes note of being woken, and asks for the next time: in a heartbeat, and where it was woken in time and nothing is under way, when that
+// is soon enough.
+func (s *starvation) awake(now time.Duration, busy bool, calm time.Duration) {
 	s.debt = max(0, s.debt-(now-s.paidAt)/starvedPart)
 	s.paidAt = now
 	if s.wakeAt != 0 && now < s.wakeAt {
@@ -60,7 +59,7 @@ func (s *starvation) awake(now time.Duration, busy bool) {
 	}
 	s.wakeAt = now + s.heartbeat
 	if !busy && !s.owes() {
-		s.wakeAt = now + min(calmBeats*s.heartbeat, s.election/2)
+		s.wakeAt = calm
 	}
 	switch {
 	case !s.told && s.starved():
