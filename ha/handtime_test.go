@@ -42,6 +42,9 @@ func TestT7_HandOverTime(t *testing.T) {
 		n, roles[n/2], roles[n*99/100], prompt[n/2], prompt[n*99/100], gaps[n/2], gaps[n*99/100])
 	w.kill("a", "b", "c")
 	w.noOverlap()
+	if *handRounds > 1 {
+		logSteps(t, replacements(t, c, nil))
+	}
 	c.start("a", "b", "c")
 	w.ledger.check(c)
 	c.closeAll()

@@ -196,9 +196,11 @@ func TestT16_SigkillLoop(t *testing.T) {
 	const load = 200 // acknowledged appends between two kills
 	w.until("the first epoch is under load", func() bool { return w.acks >= load && len(w.settled) == 3 })
 	var took []time.Duration
+	killed := map[uint64]time.Time{}
 	for range *killRounds {
 		old, victim := w.epoch, w.active
 		at := w.kill(victim)
+		killed[old] = at
 		w.until("the next active acknowledges", func() bool { return w.epoch > old && w.acks > 0 })
 		took = append(took, w.firstAt.Sub(at))
 		w.start(c, victim)
@@ -209,6 +211,9 @@ func TestT16_SigkillLoop(t *testing.T) {
 		}
 	}
 	w.kill(c.others()...)
+	if *killRounds > 2 {
+		logSteps(t, replacements(t, c, killed))
+	}
 
 	// The members' directories are opened here: also a test of all of them being killed at once.
 	c.startAll()
