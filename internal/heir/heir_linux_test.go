@@ -31,6 +31,12 @@ func TestMain(m *testing.M) {
 	if os.Getenv(variable) == "" {
 		os.Exit(m.Run())
 	}
+	if spec := os.Getenv(filtered); spec != "" {
+		if err := refuse(spec); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	}
 	_, err := Hold()
 	memory := make([]byte, ballast)
 	for i := 0; i < len(memory); i += os.Getpagesize() {
