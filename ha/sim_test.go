@@ -46,6 +46,8 @@ type simConfig struct {
 	damage          float64       // chance that the newest snapshot is damaged at a crash
 	checkpoint      int64         // bytes between two checkpoints
 	births          bool          // members must be born before they take part
+	read            time.Duration // of old entries from the disk, at most
+	message         uint64        // bytes of a message, 0: what the product does
 	calm            bool          // callbacks return at once and never fail
 	priorities      []int         // of the members, if they differ
 	preempt         time.Duration // Config.Preempt
@@ -57,6 +59,7 @@ func defaultSim(seed uint64) simConfig {
 	return simConfig{
 		seed: seed, members: 3, heartbeat: 50 * time.Millisecond, election: 500 * time.Millisecond, drift: 0.01,
 		delay: 3 * time.Millisecond, appendEvery: 20 * time.Millisecond, slowApply: time.Millisecond, transfer: 5 * time.Millisecond, checkpoint: 8 << 10,
+		read: 20 * time.Millisecond,
 	}
 }
 
@@ -249,7 +252,7 @@ func (m *simMember) start(fresh bool) {
 	}
 	c, err := core.New(core.Config{
 		ID: m.id, Name: m.name, Heartbeat: m.timing.heartbeat, ElectionTimeout: m.timing.election, MaxClockDrift: m.timing.drift,
-		NoCrashEvidence: m.proxied(), ApplyingBytes: cfg.applying, Guard: m.guard(), Unborn: fresh, Seed: m.c.w.Rand.Uint64(),
+		NoCrashEvidence: m.proxied(), ApplyingBytes: cfg.applying, MessageBytes: cfg.message, Guard: m.guard(), Unborn: fresh, Seed: m.c.w.Rand.Uint64(),
 	}, store, m.local())
 	if err != nil {
 		m.c.check.fail("%s: start: %v", m.name, err)

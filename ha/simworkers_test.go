@@ -60,7 +60,7 @@ func (m *simMember) fetch() {
 		return
 	}
 	m.fetching = true
-	d := m.c.w.Between(20*time.Microsecond, 20*time.Millisecond)
+	d := m.c.w.Between(20*time.Microsecond, m.c.cfg.read)
 	if left := max(m.stalledTo, m.readsAt) - m.c.w.Now(); left > 0 {
 		d += left
 	}

@@ -1,0 +1,101 @@
+package ha
+
+import (
+	"testing"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// This file simulates a member that was away and catches up beside appends: it comes to its end while they go on, and now and then a batch has
+// the cluster for itself, so that it is known what they take without it (internal/core/probe.go).
+
+// A trail is what one member gets from the active, piece by piece, and which batches were proposed and committed while nothing of it was on its way.
+type trail struct {
+	from, to *simMember
+	piece    int             // bytes
+	underway map[uint64]bool // the ends of pieces
+	pieces   int             // that have left
+	begun    map[uint64]int  // by the ends of batches that were proposed beside nothing: how many pieces had left by then
+	seen     int             // how many pieces had left when one of those was committed last, before the next piece left
+	most     int             // pieces between two of those
+}
+
+// watch sees a message that leaves.
+func (t *trail) watch(from, to *simMember, m *raftpb.Message) {
+	ents := m.GetEntries()
+	switch {
+	case from == t.from && to == t.to && m.GetType() == raftpb.MsgApp:
+		if size := sizeOf(ents); size >= t.piece/2 {
+			t.underway[ents[len(ents)-1].GetIndex()] = true
+			t.pieces++
+		}
+	case from == t.to && to == t.from && m.GetType() == raftpb.MsgAppResp:
+		for end := range t.underway {
+			if end <= m.GetIndex() {
+				delete(t.underway, end)
+			}
+		}
+	case from == t.from && m.GetType() == raftpb.MsgApp && len(ents) > 0:
+		if len(t.underway) == 0 {
+			t.begun[ents[len(ents)-1].GetIndex()] = t.pieces
+		}
+	case to == t.from && m.GetType() == raftpb.MsgAppResp:
+		for end, pieces := range t.begun {
+			if end <= m.GetIndex() {
+				if pieces == t.pieces {
+					t.most, t.seen = max(t.most, pieces-t.seen), pieces
+				}
+				delete(t.begun, end)
+			}
+		}
+	}
+}
+
+func sizeOf(ents []*raftpb.Entry) (size int) {
+	for _, e := range ents {
+		size += len(e.GetData())
+	}
+	return size
+}
+
+// lonely is how many pieces leave at most without a batch beside nothing: a probe comes after four of them, or times as many as are on their way at a time.
+const lonely = 32
+
+// catchingUp lets a standby come back that lacks some hundred pieces, beside appends. Its disk reads at once, so that nothing but a probe keeps a piece back for
+// as long as a batch takes.
+func catchingUp(seed uint64) *simCluster {
+	cfg := defaultSim(seed)
+	cfg.calm, cfg.message, cfg.checkpoint, cfg.read, cfg.delay = true, 8<<10, 1<<30, 100*time.Microsecond, 200*time.Microsecond
+	c := newSim(cfg)
+	if !c.await("active", func() bool { return c.active() != nil }) {
+		return c
+	}
+	c.w.Run(c.w.Now()+time.Second, nil)
+	a := c.active()
+	if a == nil {
+		return c
+	}
+	away := c.members[(a.i+1)%len(c.members)]
+	away.crash()
+	c.cfg.appendEvery, c.bulk = 2*time.Millisecond, 1<<10
+	lacks := a.sm.last + 800
+	c.await("records that it lacks", func() bool { return a.sm.last >= lacks })
+	c.bulk = 0
+	t := &trail{from: a, to: away, piece: int(cfg.message), underway: map[uint64]bool{}, begun: map[uint64]int{}}
+	c.lose = func(from, to *simMember, m *raftpb.Message, _ int) bool {
+		t.watch(from, to, m)
+		return false
+	}
+	away.start(false)
+	c.await("member that has caught up beside appends", func() bool { return away.sm.last+50 >= a.sm.last })
+	if n := max(t.most, t.pieces-t.seen); n > lonely && c.active() == a {
+		c.check.fail("of the batches beside %d pieces in a row none had the cluster for itself", n)
+	}
+	c.lose = nil
+	c.finish()
+	return c
+}
+
+// TestG8_CatchesUpBesideAppends: a member that lags comes nearer while appends go on, which are seen without it now and then.
+func TestG8_CatchesUpBesideAppends(t *testing.T) { seeds(t, catchingUp) }
