@@ -152,6 +152,10 @@ func (c *Core) release(now time.Duration) {
 
 // probes takes note of how far those that lag are, and reports whether a probe holds back what they get next, and until when at most.
 func (c *Core) probes(now time.Duration, live bool) (holds bool, until time.Duration) {
+	if len(c.flows) == 0 {
+		c.probe = probe{}
+		return false, 0
+	}
 	strained, underway, ahead := c.pace.strain.Strained(), false, 1
 	c.node.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
 		f := c.flows[id]
