@@ -137,7 +137,7 @@ func (t *TCP) admitClient(l *session.Link) *RefusedError {
 		return nil
 	}
 	t.clients.Add(-1)
-	return &RefusedError{Peer: l.Peer.Name, Code: CodeBusy, Local: true, Text: fmt.Sprintf("%q has the %d sessions of clients that it takes", t.cfg.Self.Name, t.cfg.MaxClients)}
+	return &RefusedError{Peer: l.Peer.Name, Role: l.Peer.Role, Code: CodeBusy, Local: true, Text: fmt.Sprintf("%q has the %d sessions of clients that it takes", t.cfg.Self.Name, t.cfg.MaxClients)}
 }
 
 // serveStreams serves the streams of one incoming session until its end, or that of ctx, or until gone is closed.

@@ -160,7 +160,7 @@ func (e *Endpoint) authorize(ctx context.Context, c Claim) *RefusedError {
 	if err == nil {
 		return nil
 	}
-	return &RefusedError{Peer: c.Name, Code: CodeUnauthorized, Local: true,
+	return &RefusedError{Peer: c.Name, Role: c.Role, Code: CodeUnauthorized, Local: true,
 		Text: fmt.Sprintf("%q does not take the other side for %s: %s", e.cfg.Self.Name, c.what(), StableText(err))}
 }
 

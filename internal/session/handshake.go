@@ -377,7 +377,7 @@ func (e *Endpoint) Answer(ctx context.Context, raw net.Conn, known func(string) 
 		return nil, err
 	}
 	if why := wrongPurpose(other); why != "" {
-		return refuse(&RefusedError{Peer: other.Name, Code: CodeProtocol, Text: why, Local: true})
+		return refuse(&RefusedError{Peer: other.Name, Role: other.Role, Code: CodeProtocol, Text: why, Local: true})
 	}
 	role, p, isKnown := RoleMember, Peer{}, false
 	if other.Role.member() {

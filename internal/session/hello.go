@@ -187,6 +187,6 @@ func judgePeer(own, other Hello, known func(name string) (Peer, bool)) *RefusedE
 // refuser makes our refusals of the other side.
 func refuser(other Hello) func(c Code, format string, args ...any) *RefusedError {
 	return func(c Code, format string, args ...any) *RefusedError {
-		return &RefusedError{Peer: other.Name, Code: c, Text: fmt.Sprintf(format, args...), Local: true}
+		return &RefusedError{Peer: other.Name, Role: other.Role, Code: c, Text: fmt.Sprintf(format, args...), Local: true}
 	}
 }

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -70,6 +71,7 @@ func (c Code) String() string {
 // Config.Refused and, for a snapshot, to [Handler.SnapshotSent].
 type RefusedError struct {
 	Peer  string // name of the other side: the one dialled, or the one it says; empty if it has said none
+	Role  Role   // of the other side, as it says; 0 is a member's
 	Addr  string // its address
 	Code  Code
 	Text  string // says what is wrong, for people; from the refusing side
@@ -77,7 +79,7 @@ type RefusedError struct {
 }
 
 func (e *RefusedError) Error() string {
-	who := fmt.Sprintf("member %q", e.Peer)
+	who := fmt.Sprintf("%v %q", cmp.Or(e.Role, RoleMember), e.Peer)
 	if e.Peer == "" {
 		who = "somebody"
 	}
