@@ -7,7 +7,6 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/baton-ha/baton/internal/core"
-	"github.com/baton-ha/baton/internal/sum"
 )
 
 // Who reads in parts is given small batches put together. Tails that have everything stand at the same record, and so want the same next: it is put together
@@ -171,7 +170,7 @@ func (r *reader) endPart(raft uint64) {
 		return
 	}
 	data := o.b[o.from:len(o.b):len(o.b)]
-	p := Part{First: o.first, Count: o.count, Data: data, After: sum.Update(0, data)}
+	p := core.MakePart(o.first, o.count, data)
 	r.piece.Parts = append(r.piece.Parts, p)
 	o.count = 0
 	if o.common {

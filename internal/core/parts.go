@@ -16,6 +16,11 @@ type Part struct {
 	Before, After uint32
 }
 
+// MakePart returns records that are put together as a part, which goes on from nothing.
+func MakePart(first uint64, count int, data []byte) Part {
+	return Part{First: first, Count: count, Data: data, After: sum.Update(0, data)}
+}
+
 // AppendParts appends the records of a batch from one on to dst, cut into parts of at most most bytes or one record. The batch is verified by the
 // way, in one pass. It reports false where it cannot be given in parts: it is damaged, has no checksum, or some records belong to requests, which are
 // nobody's business but the log's.
