@@ -27,7 +27,7 @@ var arrows = map[string][]string{
 	"fence/httpfence":        {"fence"},
 	"fence/sqlfence":         {"fence"},
 	"fence/redisfence":       {"fence"},
-	"log":                    {"fence", "internal/calls", "internal/core", "internal/moment", "internal/stats", "internal/sum"},
+	"log":                    {"fence", "internal/calls", "internal/core", "internal/moment", "internal/stats"},
 	"ha":                     {"log", "fence", "storage", "transport", "internal/calls", "internal/heir", "internal/lines", "internal/moment", "internal/stats", "internal/wire"},
 	"ha/metrics":             {"ha", "internal/stats", "transport"},
 	"ha/admin":               {"ha", "internal/calls", "internal/lines"},
