@@ -267,8 +267,8 @@ func history(t *testing.T, seed uint64) (expired int) {
 	if len(c.history) == 0 {
 		t.Error("nobody was answered")
 	}
-	if n := c.noted["lost"]; n > 0 {
-		t.Errorf("%d calls got no answer, though the members keep so small ones", n)
+	if n := c.noted["lost"]; n > 0 && c.noted["flood"] == 0 {
+		t.Errorf("%d calls got no answer, though the members keep so small ones of sessions that have not expired", n)
 	}
 	return c.noted["expired"]
 }
