@@ -42,8 +42,9 @@ func (m *machine) Answer(entries []ha.Entry) (answers [][]byte, err error) {
 	return answers, nil
 }
 
-// do carries a command out: add KEY N answers with the sum, set KEY N with the old value, get KEY with the value, enq KEY N with ok, deq
-// KEY with the oldest, or with empty.
+// do carries a command out: add KEY N answers with the sum, set KEY N with the old value, get KEY with the value, enq KEY N with how many are in the
+// queue, deq KEY with the oldest, or with empty. Each answer tells what came before: what was put in at the same time, in one order or the other, would have the
+// judge try all of them where it is taken out much later.
 func (m *machine) do(command string) string {
 	var op, key string
 	var n int64
@@ -60,7 +61,7 @@ func (m *machine) do(command string) string {
 		return fmt.Sprint(old)
 	case "enq":
 		q[key] = append(q[key], n)
-		return "ok"
+		return fmt.Sprint(len(q[key]))
 	case "deq":
 		if len(q[key]) == 0 {
 			return "empty"
