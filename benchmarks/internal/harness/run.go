@@ -57,6 +57,7 @@ func Run(ctx context.Context, sys System, warm, d time.Duration, around func() (
 				// A ctx of its own, as requests have: 1,024 writers that wait on one would queue for its lock.
 				ctx, cancel := context.WithCancel(ctx)
 				defer cancel()
+				own := make([]time.Duration, 0, 64) // what was seen and is not counted yet
 				for {
 					begin := time.Now()
 					err := sys.Append(ctx, payload)
@@ -64,13 +65,17 @@ func Run(ctx context.Context, sys System, warm, d time.Duration, around func() (
 					now := phase.Load()
 					switch {
 					case now == ending:
+						s.Add(w, own...)
 						return
 					case err != nil:
 						s.errors.Add(1)
 						s.last.Store(new(err.Error()))
 						time.Sleep(time.Millisecond)
 					case now == measuring:
-						s.Add(w, took)
+						if own = append(own, took); len(own) == cap(own) {
+							s.Add(w, own...)
+							own = own[:0]
+						}
 					}
 				}
 			})
