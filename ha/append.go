@@ -42,9 +42,8 @@ func (n *Node) AppendBatch(ctx context.Context, t fence.Token, records ...[]byte
 // is one of Append's, and means that nothing was accepted. What one goroutine appends in one call after the other is in the
 // log in that order, as far as each is below 4 KiB.
 func (n *Node) AppendAsync(t fence.Token, records ...[]byte) (Pending, error) {
-	if now := n.tenure.Load(); now == nil || now.token != t {
-		n.roles.rejected.Add(1)
-		return Pending{}, n.reject(t)
+	if err := n.rejects(t); err != nil {
+		return Pending{}, err
 	}
 	p, err := n.log.AppendAsync(t.Epoch, records...)
 	if err != nil {

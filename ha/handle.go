@@ -290,9 +290,8 @@ func afterAppend(err error) error {
 
 // appendFor appends records for a call, under its id.
 func (n *Node) appendFor(ctx context.Context, h *handled, t fence.Token, records [][]byte) (Result, error) {
-	if now := n.tenure.Load(); now == nil || now.token != t {
-		n.roles.rejected.Add(1)
-		return Result{}, n.reject(t)
+	if err := n.rejects(t); err != nil {
+		return Result{}, err
 	}
 	if h.appended.Swap(true) {
 		return Result{}, ErrOneAppend
@@ -307,6 +306,15 @@ func (n *Node) appendFor(ctx context.Context, h *handled, t fence.Token, records
 		err = n.appendError(err)
 	}
 	return r, err
+}
+
+// appendOneFor is appendFor for one record, whose answer was not asked for.
+func (n *Node) appendOneFor(ctx context.Context, h *handled, t fence.Token, record []byte) (uint64, error) {
+	r, err := n.appendFor(ctx, h, t, [][]byte{record})
+	if err == ErrAnswerLost {
+		err = nil
+	}
+	return r.Index, err
 }
 
 // handledBy returns the run of a handler that a ctx is of, nil if it is none's.

@@ -333,16 +333,11 @@ const groupID = 1
 func (n *Node) Append(ctx context.Context, t fence.Token, record []byte) (uint64, error) {
 	// The clock is read when the record's batch is proposed: once for all that are in it, and later than
 	// here.
-	if now := n.tenure.Load(); now == nil || now.token != t {
-		n.roles.rejected.Add(1)
-		return 0, n.reject(t)
+	if err := n.rejects(t); err != nil {
+		return 0, err
 	}
 	if h := n.handledBy(ctx); h != nil {
-		r, err := n.appendFor(ctx, h, t, [][]byte{record})
-		if err == ErrAnswerLost { // that was not asked for
-			err = nil
-		}
-		return r.Index, err
+		return n.appendOneFor(ctx, h, t, record)
 	}
 	index, err := n.log.Append(ctx, t.Epoch, record)
 	if err != nil {
@@ -361,6 +356,15 @@ func (n *Node) Check(t fence.Token) error {
 	if now := n.tenure.Load(); now != nil && now.token == t && n.holds(now) {
 		return nil
 	}
+	return n.reject(t)
+}
+
+// rejects returns nil if a token is the Active's of this moment, here; else why it is not.
+func (n *Node) rejects(t fence.Token) error {
+	if now := n.tenure.Load(); now != nil && now.token == t {
+		return nil
+	}
+	n.roles.rejected.Add(1)
 	return n.reject(t)
 }
 

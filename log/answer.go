@@ -135,9 +135,13 @@ func (l *Log) fits(records [][]byte) error {
 	case len(records) == 0:
 		return errors.New("baton: an append of no records")
 	case size > l.cfg.MaxRecord:
-		return fmt.Errorf("%w: %d records of %d bytes, at most %d", ErrTooLarge, len(records), size, l.cfg.MaxRecord)
+		return l.tooLarge(len(records), size)
 	}
 	return nil
+}
+
+func (l *Log) tooLarge(records, size int) error {
+	return fmt.Errorf("%w: %d records of %d bytes, at most %d", ErrTooLarge, records, size, l.cfg.MaxRecord)
 }
 
 // Done is closed when Wait returns at once.
@@ -163,13 +167,7 @@ func (p Pending) await(ctx context.Context) error {
 	select {
 	case <-done:
 		return nil
-	default:
-	}
-	select {
-	case <-done:
-		return nil
 	case <-ctx.Done():
-		p.log.counts.abandoned.Add(1)
-		return fmt.Errorf("%w: %w", ErrUnknown, context.Cause(ctx))
+		return p.log.leave(ctx, done)
 	}
 }

@@ -129,8 +129,33 @@ func (g *gatherer) put(epoch uint64, of *core.RequestID, records [][]byte) (b *p
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if err := g.reserve(size); err != nil {
+	if b, first, err = g.openLocked(epoch, size); err != nil {
 		return nil, 0, false, err
+	}
+	at = b.Count
+	b.put(of, records)
+	return b, at, g.ripeLocked(b) || first, nil
+}
+
+// addOne is add for one record. It is what a thousand goroutines do at the same moment, whose stacks are in no cache: it takes little of them.
+func (g *gatherer) addOne(epoch uint64, record []byte) (b *pending, at int, first bool, err error) {
+	if len(record) >= FullBatch {
+		return g.add(epoch, record)
+	}
+	g.mu.Lock()
+	if b, first, err = g.openLocked(epoch, core.RecordHeader+len(record)); err == nil {
+		at = b.Count
+		b.Add(record)
+		first = g.ripeLocked(b) || first
+	}
+	g.mu.Unlock()
+	return b, at, first, err
+}
+
+// openLocked makes room for so many bytes of records, and returns the batch that they go into, and whether it is new.
+func (g *gatherer) openLocked(epoch uint64, size int) (b *pending, isNew bool, err error) {
+	if err := g.reserve(size); err != nil {
+		return nil, false, err
 	}
 	l := &g.small
 	if size >= largeRecord+core.RecordHeader {
@@ -140,15 +165,19 @@ func (g *gatherer) put(epoch uint64, of *core.RequestID, records [][]byte) (b *p
 		b = l.queue[n-1]
 	}
 	if b == nil || b.Epoch != epoch || b.Size() >= FullBatch {
-		b, first = g.newPending(epoch, max(size, l.expect, 256)), true
+		b, isNew = g.newPending(epoch, max(size, l.expect, 256)), true
 		l.queue = append(l.queue, b)
 	}
-	at = b.Count
-	b.put(of, records)
-	if g.awaited > 0 && b.Size() >= g.awaited {
-		g.awaited, first = 0, true
+	return b, isNew, nil
+}
+
+// ripeLocked reports, once, whether a batch has the size that the loop waits for.
+func (g *gatherer) ripeLocked(b *pending) bool {
+	if g.awaited == 0 || b.Size() < g.awaited {
+		return false
 	}
-	return b, at, first, nil
+	g.awaited = 0
+	return true
 }
 
 // put adds records, those of a request if there is one.
@@ -207,12 +236,14 @@ func (g *gatherer) takeAlone() (batches []*pending) {
 
 // refuses says why nothing is taken, nil if it is.
 func (g *gatherer) refuses() error {
-	for _, p := range []*atomic.Pointer[error]{&g.closed, &g.refused} {
-		if err := p.Load(); err != nil {
-			return *err
-		}
+	err := g.closed.Load()
+	if err == nil {
+		err = g.refused.Load()
 	}
-	return nil
+	if err == nil {
+		return nil
+	}
+	return *err
 }
 
 // reserve makes room for so many bytes more, or says why there is none.
