@@ -152,8 +152,8 @@ func TestT13_TwoMembersWithOneName(t *testing.T) {
 	c.awaitSum(8, 2)
 }
 
+// Not beside other tests: on a busy machine the copy can keep c from its place for longer than tests wait.
 func TestT13_CopiedDirectory(t *testing.T) {
-	t.Parallel()
 	c := used(t)
 	c.stop("c")
 	cfg := c.config("c")
