@@ -36,7 +36,7 @@ func (n observer) Changed(now time.Duration, view log.View, change log.Change) [
 	case log.Lease:
 		n.leaseEnd.Store(int64(c.Until))
 		if t := n.tenure.Load(); t != nil {
-			if was := t.until.Swap(int64(c.Until)); int64(c.Until) > was && n.wantsTimer(t, now) {
+			if t.until.Store(int64(c.Until)); c.Until > 0 && n.wantsTimer(t, now) {
 				n.watch(t)
 			}
 		}
@@ -121,6 +121,7 @@ func (n *Node) do(now time.Duration, a action) {
 	case end:
 		t := n.tenure.Swap(nil)
 		if t != nil {
+			t.until.Store(0) // for who has it already
 			t.unwatch()
 		}
 		n.cancel(a.cause)

@@ -36,6 +36,7 @@ var hunted = []struct {
 	{"repeated", repeated},
 	{"starved", starvedActive},
 	{"paused", paused},
+	{"a paused machine", pausedMachine},
 	{"entries swallowed", stuck},
 	{"sickness", sickness},
 	{"kept out", kept},

@@ -52,6 +52,7 @@ type simConfig struct {
 	priorities      []int         // of the members, if they differ
 	preempt         time.Duration // Config.Preempt
 	fences          bool          // members have an OnFence
+	walls           bool          // members look at the clock on the wall, too
 	health          bool          // members check their health, and tell each other how they are
 }
 
@@ -99,6 +100,7 @@ type simMember struct {
 
 	rate   float64 // of its clock
 	offset time.Duration
+	missed time.Duration // by its clock, while its machine was paused
 
 	process *sim.Process
 
@@ -214,7 +216,7 @@ func (c *simCluster) addMember(name string, id uint64, disk *sim.Disk) *simMembe
 
 // local is the member's clock.
 func (m *simMember) local() time.Duration {
-	return m.offset + time.Duration(float64(m.c.w.Now())*m.rate)
+	return m.offset + time.Duration(float64(m.c.w.Now())*m.rate) - m.missed
 }
 
 // until is how long it takes in virtual time until the member's clock shows a time.
@@ -260,7 +262,7 @@ func (m *simMember) start(fresh bool) {
 	}
 	m.core, m.store = c, store
 	m.loop = log.NewLoop(log.LoopConfig{
-		Core: c, Store: store, Storage: m.disk, Observer: m, Clock: m.local, Hand: m.hand, Yield: m.yield, MaxPending: 64 << 20,
+		Core: c, Store: store, Storage: m.disk, Observer: m, Clock: m.local, Wall: m.wall(), Hand: m.hand, Yield: m.yield, MaxPending: 64 << 20,
 	})
 	m.disk.Reading = func() {
 		if m.stepping {
@@ -384,11 +386,7 @@ func (m *simMember) step() {
 	if at := m.role.deadline(now); at != m.wakeAt {
 		m.wakeAt = at
 		if at != 0 {
-			m.after(m.until(at), func() {
-				if m.wakeAt == at {
-					m.post(wake{})
-				}
-			})
+			m.wakeRole(at)
 		}
 	}
 	due := m.c.w.Now() + max(0, m.until(now+idle))
@@ -397,6 +395,19 @@ func (m *simMember) step() {
 	}
 	m.alarm = due
 	m.after(due-m.c.w.Now(), m.happens.nudge)
+}
+
+// wakeRole wakes the role at a time on the member's clock.
+func (m *simMember) wakeRole(at time.Duration) {
+	m.after(m.until(at), func() {
+		switch {
+		case m.wakeAt != at:
+		case m.local() < at: // the clock has missed something
+			m.wakeRole(at)
+		default:
+			m.post(wake{})
+		}
+	})
 }
 
 // hand carries out what the core asks for.
@@ -416,7 +427,7 @@ func (m *simMember) hand(eff core.Effects) (done []log.Mail) {
 
 // yield is where the goroutines of appenders run while a batch grows.
 func (m *simMember) yield() {
-	if t := m.tenure; t != nil && t.open && m.local() < t.until && m.c.cfg.appendEvery > 0 && m.c.w.Chance(0.1) {
+	if t := m.tenure; t != nil && m.holds(t) && m.c.cfg.appendEvery > 0 && m.c.w.Chance(0.1) {
 		m.append(t.token)
 	}
 }

@@ -55,7 +55,7 @@ func (m *simMember) client() {
 }
 
 func (m *simMember) appends() {
-	if t := m.tenure; t != nil && t.open && m.local() < t.until {
+	if t := m.tenure; t != nil && m.holds(t) {
 		for range 1 + m.c.w.Rand.IntN(3) {
 			m.append(t.token)
 		}

@@ -158,7 +158,7 @@ func (k *checker) active(m *simMember, t fence.Token) {
 		k.fail("%s becomes active with %v, and is an arbiter", m.name, t)
 	}
 	for _, o := range k.c.members {
-		if o != m && o.process.Up() && o.tenure != nil && o.tenure.open {
+		if o != m && o.process.Up() && o.tenure != nil && o.tenure.open && !o.doubts(o.tenure.until) {
 			k.fail("%s becomes active with %v while %s is, with %v and a lease until %v from now (G4)",
 				m.name, t, o.name, o.tenure.token, o.tenure.until-o.local())
 		}
@@ -181,7 +181,7 @@ func (k *checker) leased(m *simMember, until time.Duration) {
 		return
 	}
 	for _, o := range k.c.members {
-		if o != m && o.process.Up() && o.core.LeaseUntil() > o.local() {
+		if o != m && o.process.Up() && o.core.LeaseUntil() > o.local()+o.doubt() {
 			k.fail("%s has a lease while %s has one for %v from now (G4)", m.name, o.name, o.core.LeaseUntil()-o.local())
 		}
 	}

@@ -38,7 +38,7 @@ func (c *simCluster) reader() {
 // readBarrier does what Node.ReadBarrier does.
 func (m *simMember) readBarrier() {
 	floor := m.c.check.highest
-	if t := m.tenure; t != nil && t.open && m.local() < t.until {
+	if t := m.tenure; t != nil && m.holds(t) {
 		if index, ok := m.loop.Committed(); ok {
 			now := &round{done: make(chan struct{})}
 			now.end(index, nil)

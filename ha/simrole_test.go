@@ -28,8 +28,15 @@ func (m *simMember) Changed(now time.Duration, view log.View, change log.Change)
 		m.rosterChanged(c.Roster)
 	case log.Lease:
 		m.c.check.leased(m, c.Until)
-		if m.tenure != nil {
-			m.tenure.until = c.Until
+		if t := m.tenure; t != nil {
+			sooner := c.Until < t.until
+			if t.until = c.Until; sooner {
+				m.watchLease(t)
+			}
+		}
+	case log.Doubted:
+		if t := m.tenure; t != nil && m.holds(t) {
+			m.c.check.fail("%s gives up a lease in doubt, and %v is still good (G4)", m.name, t.token)
 		}
 	}
 	return events

@@ -63,11 +63,12 @@ func (d *driver) turn() (idle time.Duration, err error) {
 	if d.wall.clock != nil {
 		d.core.Align(d.wall.clock() - now)
 	}
-	if until := d.core.LeaseUntil(); until != 0 {
-		if by := d.wall.look(now); by > 0 && now+by >= until {
+	if d.core.LeaseUntil() != 0 {
+		if by, ahead := d.wall.look(d.clock); by > 0 {
 			if err := d.step(now, d.single(core.Doubt{By: by})); err != nil {
 				return 0, err
 			}
+			d.wall.settle(ahead)
 		}
 	} else {
 		d.wall.forget()
@@ -203,6 +204,7 @@ type LoopConfig struct {
 	Storage    Storage // of the Store
 	Observer   Observer
 	Clock      func() time.Duration
+	Wall       func() time.Duration             // nil: it is not looked at
 	Hand       func(core.Effects) (done []Mail) // carries effects out, which are valid until it returns
 	Yield      func()                           // called where a Log lets other goroutines run, who may append
 	MaxPending int64
@@ -213,6 +215,7 @@ func NewLoop(cfg LoopConfig) *Loop {
 	l := &Loop{driver{
 		core: cfg.Core, store: cfg.Store, disk: cfg.Storage, observer: cfg.Observer, clock: cfg.Clock, hand: cfg.Hand, yield: cfg.Yield,
 	}}
+	l.d.wall.clock = cfg.Wall
 	l.d.init(cfg.MaxPending, 0)
 	return l
 }

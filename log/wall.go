@@ -8,11 +8,14 @@ import (
 // A wall is the clock on the wall beside the lease's clock.
 type wall struct {
 	clock func() time.Duration // nil: there is none
-	ahead atomic.Int64         // of the lease's clock, when the loop looked last
+	ahead atomic.Int64         // of the lease's clock, as far as the loop has taken account of it
 	begun atomic.Bool          // the loop has looked
 }
 
-// jumped returns by how much the wall has got ahead since the loop has looked last.
+// wallSlack is by how much the wall may get ahead before the loop takes account of it, again and again: clocks are slewed. A lease has a heartbeat interval to spare.
+const wallSlack = time.Millisecond
+
+// jumped returns by how much the wall has got ahead since the loop has taken account of it.
 func (w *wall) jumped(now, wall time.Duration) time.Duration {
 	if w.clock == nil || !w.begun.Load() {
 		return 0
@@ -20,17 +23,36 @@ func (w *wall) jumped(now, wall time.Duration) time.Duration {
 	return max(0, wall-now-time.Duration(w.ahead.Load()))
 }
 
-// look is jumped for the loop, which acts upon it.
-func (w *wall) look(now time.Duration) time.Duration {
+// look is jumped for the loop, which first acts upon it, and then says so (settle): whoever asks in between is told of the jump, and
+// perhaps of what has come of it already, but never of neither. now is the lease's clock.
+func (w *wall) look(now func() time.Duration) (by, ahead time.Duration) {
 	if w.clock == nil {
-		return 0
+		return 0, 0
 	}
-	ahead := w.clock() - now
-	was := time.Duration(w.ahead.Swap(int64(ahead)))
-	if !w.begun.Swap(true) {
-		return 0
+	// Whoever does not get to run between the two readings sees a jump that is none, and never misses one.
+	read := func() time.Duration {
+		at := now()
+		return w.clock() - at
 	}
-	return max(0, ahead-was)
+	ahead = read()
+	if !w.begun.Load() || ahead < time.Duration(w.ahead.Load()) {
+		w.settle(ahead)
+		return 0, ahead
+	}
+	was := time.Duration(w.ahead.Load())
+	for i := 0; i < 2 && ahead-was > wallSlack; i++ {
+		ahead = min(ahead, read())
+	}
+	if by = ahead - was; by <= wallSlack {
+		return 0, ahead
+	}
+	return by, ahead
+}
+
+// settle says that account was taken of a jump.
+func (w *wall) settle(ahead time.Duration) {
+	w.ahead.Store(int64(ahead))
+	w.begun.Store(true)
 }
 
 // forget makes the next look the first: without a lease nobody looks.
@@ -43,3 +65,6 @@ func (w *wall) forget() {
 // Doubt returns how much more time may have passed, since the loop has last taken account of it, than the lease's clock,
 // which shows now, says. wall is what the clock on the wall shows.
 func (l *Log) Doubt(now, wall time.Duration) time.Duration { return l.wall.jumped(now, wall) }
+
+// Doubt is [Log.Doubt].
+func (l *Loop) Doubt(now, wall time.Duration) time.Duration { return l.d.wall.jumped(now, wall) }

@@ -16,21 +16,47 @@ func TestWallJumps(t *testing.T) {
 			t.Errorf("jumped by %v, want %v", got, jump)
 		}
 	}
-	want(0) // there is nothing to compare with yet
-	if w.look(now) != 0 {
-		t.Error("the first look sees a jump")
+	clock := func() time.Duration { return now }
+	look := func(jump time.Duration) {
+		t.Helper()
+		by, ahead := w.look(clock)
+		if by != jump {
+			t.Errorf("the loop sees %v, want %v", by, jump)
+		}
+		if by > 0 {
+			want(jump) // for it has not acted yet
+			w.settle(ahead)
+		}
 	}
+	want(0) // there is nothing to compare with yet
+	look(0)
 	pass(time.Second, time.Second)
 	want(0)
 	pass(time.Second, 4*time.Second)
 	want(3 * time.Second)
-	if got := w.look(now); got != 3*time.Second {
-		t.Errorf("the loop sees %v", got)
-	}
+	look(3 * time.Second)
 	want(0)
 	pass(time.Second, -time.Hour)
 	want(0)
-	w.look(now)
+	look(0)
 	pass(time.Second, 2*time.Second)
 	want(time.Second)
+	look(time.Second)
+
+	// It is slewed: as soon as that is something, it counts whole.
+	for range 4 {
+		pass(time.Second, time.Second+wallSlack/4)
+		look(0)
+	}
+	pass(time.Second, time.Second+wallSlack/4)
+	look(wallSlack + wallSlack/4)
+
+	// The loop does not get to run between the two readings.
+	right := w.clock
+	w.clock = func() time.Duration {
+		w.clock = right
+		pass(5*time.Millisecond, 5*time.Millisecond)
+		return at
+	}
+	look(0)
 }

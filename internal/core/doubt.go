@@ -11,11 +11,16 @@ import "time"
 // Doubt says that up to so much more time may have passed than the lease's clock says.
 type Doubt struct{ By time.Duration }
 
-// doubt gives up a lease that may be over: none rests on what was promised up to now.
+// doubt has what was promised up to now end earlier by what the lease's clock may have missed. A lease that may be over by that is given up.
 func (c *Core) doubt(now time.Duration, by time.Duration) {
-	if c.lease.until != 0 && now+by >= c.lease.until {
+	if c.lease.until == 0 {
+		return
+	}
+	if now+by >= c.lease.until {
 		c.change(Doubted{By: by})
 		c.lease.giveUp()
-		c.renew(now)
+	} else {
+		c.lease.shorten(by)
 	}
+	c.renew(now)
 }

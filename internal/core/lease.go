@@ -26,6 +26,7 @@ type lease struct {
 	stamp    int64 // of the last stamped round
 	rests    bool  // the lease may rest on it
 	released int64 // nothing rests on stamps up to this one
+	jumped   int64 // nor on echoes of stamps up to this one that are still to come
 	echoes   echoes
 	until    time.Duration // 0: none
 
@@ -83,7 +84,7 @@ func (l *lease) heard(id uint64, e echo) {
 	if e.stamp > l.stamp || e.stamp <= was.stamp {
 		return // not of this leadership, or late
 	}
-	if e.vowed == 0 {
+	if e.vowed <= l.jumped {
 		e.vowed, e.length = was.vowed, was.length
 	}
 	l.echoes = l.echoes.with(id, e)
@@ -111,13 +112,24 @@ func (l *lease) deaf(now time.Duration) bool {
 
 // forget ends a leadership, or what one rested on that ends. What was released stays so.
 func (l *lease) forget() {
-	l.stamp, l.echoes, l.transferring, l.answered, l.asked = 0, nil, 0, 0, 0
+	l.stamp, l.jumped, l.echoes, l.transferring, l.answered, l.asked = 0, 0, nil, 0, 0, 0
 }
 
 // giveUp gives up the lease: nothing rests on what was promised up to now. There is something to tell, so it is no time to rest.
 func (l *lease) giveUp() {
 	l.released = max(l.released, l.stamp, 1)
 	l.resting, l.beatAt = false, min(l.beatAt, l.beatenAt+l.heartbeat)
+}
+
+// shorten has every promise end earlier, as if it had been asked for so much earlier. It is not known whether one that is on its way
+// was asked for before the clock has missed something, so none is taken; the next round comes soon.
+func (l *lease) shorten(by time.Duration) {
+	for i := range l.echoes {
+		if e := &l.echoes[i]; e.vowed != 0 {
+			e.vowed = max(0, e.vowed-int64(by))
+		}
+	}
+	l.jumped = l.stamp
 }
 
 // transfer gives up the lease for a transfer. If raft has not handed leadership on within an election timeout, it gives up.
