@@ -47,7 +47,7 @@ func (m *simMember) probe() {
 	took := m.c.w.Between(50*time.Microsecond, 2*time.Millisecond) + max(m.stalledTo-m.c.w.Now(), 0)
 	m.after(took, func() {
 		m.quick++
-		if took > m.c.cfg.election/2 {
+		if took > m.timing.election/2 {
 			m.quick = 0
 		}
 		m.post(diskProbed{took: took})
