@@ -120,6 +120,10 @@ func (a *actor) tell(change Change) {
 		s.say("%s: epoch %d of %s has started", a.cfg.Name, ch.Epoch.Epoch, ch.Epoch.Holder)
 	case PeerGone:
 		s.say("%s: the process of %s has ended", a.cfg.Name, s.name(ch.ID))
+	case PeerLost:
+		s.say("%s: messages to %s were lost", a.cfg.Name, s.name(ch.ID))
+	case TransferRefused:
+		s.say("%s: %s cannot take over", a.cfg.Name, s.name(ch.By))
 	case TransferAsked:
 		s.say("%s: is asked by %s to hand over", a.cfg.Name, s.name(ch.By))
 	case RosterChanged:

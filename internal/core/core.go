@@ -260,6 +260,8 @@ func (c *Core) handle(now time.Duration, ev Event) error {
 		c.applied(now, ev.Apply)
 	case Transfer:
 		c.transfer(now, ev.To)
+	case KeepLead:
+		c.keepLead(now)
 	case AskTransfer:
 		c.node.TransferLeader(c.cfg.ID)
 	case DiskOut:
@@ -269,7 +271,7 @@ func (c *Core) handle(now time.Duration, ev Event) error {
 	case Reluctant:
 		c.voter.reluctant = ev.Yes
 	case Unreachable:
-		c.node.ReportUnreachable(ev.ID)
+		c.unreachable(ev.ID)
 	case Gone:
 		c.gone(now, ev)
 	case SnapshotSent:

@@ -47,11 +47,14 @@ type (
 	// Transfer asks the leader to hand leadership to another voter. The lease is given up first: from
 	// this step on the leader holds none until the transfer has failed.
 	Transfer struct{ To uint64 }
+	// KeepLead calls a transfer off that has not come about: nobody is asked to take over any more, and a lease rests on what
+	// is promised from now on. Whoever was asked before may still take over, as long as no majority has promised anew.
+	KeepLead struct{}
 	// AskTransfer asks the leader, through a message, to hand leadership to this member.
 	AskTransfer struct{}
 	// Reluctant says whether this member had better not lead. Then it lets all others campaign first.
 	Reluctant struct{ Yes bool }
-	// Unreachable says that messages to a member were lost.
+	// Unreachable says that messages to a member were lost: most often because a connection to it has ended.
 	Unreachable struct{ ID uint64 }
 	// Gone says that the process that was a member at a time on this member's clock has ended: its
 	// address refused a connection after that time. A promise to it from before is void.
@@ -88,6 +91,7 @@ func (Fetched) event()      {}
 func (Applied) event()      {}
 func (Doubt) event()        {}
 func (Transfer) event()     {}
+func (KeepLead) event()     {}
 func (AskTransfer) event()  {}
 func (Reluctant) event()    {}
 func (Unreachable) event()  {}
@@ -110,6 +114,7 @@ func (Fetched) Mail()      {}
 func (Applied) Mail()      {}
 func (Doubt) Mail()        {}
 func (Transfer) Mail()     {}
+func (KeepLead) Mail()     {}
 func (AskTransfer) Mail()  {}
 func (Reluctant) Mail()    {}
 func (Unreachable) Mail()  {}
@@ -140,6 +145,11 @@ type (
 	TransferAsked struct{ By uint64 }
 	// PeerGone says that the process of another member has ended, and that nothing was heard of a new one: crash evidence.
 	PeerGone struct{ ID uint64 }
+	// PeerLost says that messages to another member were lost while this one leads. Its process may be another one from now on, so what
+	// it answered to heartbeats from before says nothing of what it can do now.
+	PeerLost struct{ ID uint64 }
+	// TransferRefused says that a member cannot take over to which leadership was to be handed: it has just started.
+	TransferRefused struct{ By uint64 }
 	// StartRefused says that a StartEpoch could not be proposed now.
 	StartRefused struct{}
 	// Problem says that something is wrong which does not end the member, or with a nil Err that it is
@@ -152,15 +162,17 @@ type (
 	}
 )
 
-func (Leadership) change()    {}
-func (EpochStarted) change()  {}
-func (Settled) change()       {}
-func (Lease) change()         {}
-func (Doubted) change()       {}
-func (TransferAsked) change() {}
-func (PeerGone) change()      {}
-func (StartRefused) change()  {}
-func (Problem) change()       {}
+func (Leadership) change()      {}
+func (EpochStarted) change()    {}
+func (Settled) change()         {}
+func (Lease) change()           {}
+func (Doubted) change()         {}
+func (TransferAsked) change()   {}
+func (PeerGone) change()        {}
+func (PeerLost) change()        {}
+func (TransferRefused) change() {}
+func (StartRefused) change()    {}
+func (Problem) change()         {}
 
 // Mail lets anyone post a problem.
 func (Problem) Mail() {}

@@ -32,7 +32,7 @@ func (c *Core) lead(now time.Duration) {
 	l.resting = c.quiet()
 	l.beatenAt, l.beatAt = now, c.nextBeat(now)
 	c.starving.along(now, l.beatAt)
-	if l.transferring != 0 && now >= l.transferring && c.node.BasicStatus().LeadTransferee == raft.None {
+	if l.transferring != 0 && now >= l.transferring && c.transferee() == raft.None {
 		l.transferring = 0 // raft has given up, and sends no TimeoutNow any more
 	}
 	c.pinLog(now)

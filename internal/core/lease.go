@@ -90,11 +90,18 @@ func (l *lease) heard(id uint64, e echo) {
 	l.echoes = l.echoes.with(id, e)
 }
 
+// refused takes note that a voter cannot take over now, whatever it has echoed last: that may have been an earlier process of it.
+func (l *lease) refused(id uint64) {
+	e := l.echoes.of(id)
+	e.guarded = true
+	l.echoes = l.echoes.with(id, e)
+}
+
 // answer takes note of what a quorum has echoed, and reports whether the leader hears it again that was deaf.
 func (l *lease) answer(now time.Duration, voters quorum) (again bool) {
 	stamp := voters.agreed(func(id uint64) time.Duration { return time.Duration(l.echoes.of(id).stamp) })
-	if stamp <= l.answered {
-		return false
+	if stamp <= l.answered || l.transferring != 0 {
+		return false // while leadership is being handed on, nobody is asked
 	}
 	again = !l.rests
 	if l.takes == 0 {

@@ -37,6 +37,9 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 	case raftpb.MsgTimeoutNow:
 		r := release{term: term, stamp: releasedBy(m)}
 		if c.promises.forbids(now, term+1, r.stamp) || term != c.term {
+			if term == c.term && c.promises.guarded(now) {
+				c.refuse(now, m)
+			}
 			return
 		}
 		c.promises.forced = r
@@ -60,6 +63,10 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 	case raftpb.MsgHeartbeatResp:
 		if v := vowOf(m); v.stamp > 0 && c.state == raft.StateLeader && term == c.term {
 			c.lease.heard(from, c.lease.echoOf(v))
+			if v.guarded && c.transferee() == from {
+				c.lease.refused(from)
+				c.change(TransferRefused{By: from})
+			}
 			if f := c.flows[from]; f != nil {
 				f.heard(now - time.Duration(v.stamp))
 			}

@@ -23,6 +23,9 @@ import (
 //	epoch by=a            lets a leader open its epoch
 //	append to=a epoch=1 records=(x,y)
 //	transfer from=a to=b
+//	keep of=a             a calls the transfer off
+//	late type=MsgTimeoutNow   the last message of a type arrives, perhaps again
+//	lost from=a to=b      a learns that messages to b were lost
 //	gone who=a told=(b,c) [ago=100ms]   crash evidence: the others learn that the process of a had ended by then
 //	crash who=a           its process ends; what it had written stays
 //	restart who=a [guard=1s]
@@ -62,6 +65,7 @@ type stage struct {
 	first  []Member // of the cluster
 	cuts   []cutWire
 	net    []*raftpb.Message
+	last   map[string]*raftpb.Message // of each type that was on its way
 	shows  map[string]bool
 	opens  bool // leaders open their epochs at once
 	out    strings.Builder
@@ -80,7 +84,7 @@ func newStage(t *testing.T, d *datadriven.TestData) *stage {
 	d.MaybeScanArgs(t, "seed", &seed)
 	d.MaybeScanArgs(t, "election", &election)
 	d.MaybeScanArgs(t, "heartbeat", &heartbeat)
-	s := &stage{t: t, now: curtain, opens: d.HasArg("opens")}
+	s := &stage{t: t, now: curtain, last: map[string]*raftpb.Message{}, opens: d.HasArg("opens")}
 	var list []Member
 	for i := range members {
 		list = append(list, Member{ID: uint64(i + 1), Name: string(rune('a' + i))})
@@ -186,6 +190,14 @@ func (s *stage) play(d *datadriven.TestData) {
 		who("to").step(Propose{Batch: &b})
 	case "transfer":
 		who("from").step(Transfer{To: who("to").cfg.ID})
+	case "keep":
+		who("of").step(KeepLead{})
+	case "late":
+		m := s.last[s.arg(d, "type")]
+		s.say("%s", s.describe(m))
+		s.actor(s.name(m.GetTo())).step(Receive{Message: proto.Clone(m).(*raftpb.Message), At: s.now})
+	case "lost":
+		who("from").step(Unreachable{ID: who("to").cfg.ID})
 	case "gone":
 		for _, arg := range d.CmdArgs {
 			if arg.Key == "told" {
@@ -337,6 +349,7 @@ func (s *stage) lost(m *raftpb.Message) bool {
 
 func (s *stage) deliver(m *raftpb.Message) {
 	to, lost := s.actor(s.name(m.GetTo())), s.lost(m)
+	s.last[m.GetType().String()] = m
 	lost = lost || to.core == nil
 	beat := m.GetType() == raftpb.MsgHeartbeat || m.GetType() == raftpb.MsgHeartbeatResp
 	if s.shows["messages"] && !beat || s.shows["heartbeats"] && beat {
@@ -385,6 +398,9 @@ func (s *stage) describe(m *raftpb.Message) string {
 	case raftpb.MsgHeartbeatResp:
 		if v := vowOf(m); v.stamp != 0 {
 			text += fmt.Sprintf(", echoes %s, promises %v", s.at(time.Duration(v.stamp)), v.length)
+			if v.guarded {
+				text += ", guarded"
+			}
 		}
 	case raftpb.MsgTimeoutNow:
 		text += fmt.Sprintf(", released up to %s", s.at(time.Duration(stampOf(m))))
