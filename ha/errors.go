@@ -57,8 +57,8 @@ var (
 	// ErrNoSuccessor is returned by Become when no other member is alive and caught up, so that there
 	// is nobody to hand the role to. The role stays where it is. An *[ObstacleError] with it says what is in the way of each.
 	ErrNoSuccessor = errors.New("baton: no other member is alive and caught up")
-	// ErrNotHandedOver is returned by Become when the other member did not take over in time, or has left meanwhile. This
-	// member goes on, in a new epoch.
+	// ErrNotHandedOver is returned by Become when the other member did not take over in time, has left meanwhile, or has
+	// just started and cannot. This member goes on, in a new epoch.
 	ErrNotHandedOver = errors.New("baton: the other member did not take over")
 	// ErrMembers is returned, wrapped, by Open when the directory is a member's of a new cluster that has not begun yet, and Config.Members
 	// are not those that it was made for. Once the cluster has begun, the list is in its log, and another one is no error.

@@ -52,8 +52,8 @@ func (r *role) pursueHandover(now time.Duration) {
 			return
 		}
 		r.transfer(now, h, to)
-	case h.chosen != 0 && r.gone(h.chosen):
-		// It takes over no more. Another may, as long as this member leads.
+	case h.chosen != 0 && r.fails(h.chosen):
+		// It takes over no more, or not now. Another may, as long as this member leads.
 		if to, _ := r.successor(now, h.to); r.lead.leading && to != 0 {
 			r.transfer(now, h, to)
 			return
@@ -71,8 +71,12 @@ func (r *role) transfer(now time.Duration, h *handover, to uint64) {
 	r.out.tell(log.Transfer{To: to})
 }
 
-// endHandover ends it; a nil error says that someone else leads.
+// endHandover ends it; a nil error says that someone else leads. If this member still does, it need not wait for the log to give the
+// transfer up.
 func (r *role) endHandover(err error) {
+	if err != nil && r.lead.leading && r.handing.chosen != 0 {
+		r.out.tell(log.KeepLead{})
+	}
 	wishes := r.handing.wishes
 	if err == nil && r.handing.away != "" {
 		r.away = r.handing.away

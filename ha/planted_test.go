@@ -55,6 +55,7 @@ var hunted = []struct {
 	{"heard late", heardLate},
 	{"catching up", catchingUp},
 	{"the recorder's disk stands", recorderStands},
+	{"restarted before a hand-over", restarted},
 	{"T4 with a restart", func(seed uint64) *simCluster { return t4(seed, 50, true) }},
 }
 

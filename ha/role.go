@@ -125,7 +125,7 @@ func (r *role) step(now time.Duration, view log.View, in input) output {
 	case checked:
 		r.checked(now, in.err)
 	case heardOf:
-		r.others[in.id] = in.obstacles
+		r.said(in.id, in.obstacles)
 		r.retryAt = min(r.retryAt, now) // it may be well again
 	case become:
 		r.wish(now, in.wish)
@@ -174,7 +174,10 @@ func (r *role) reported(now time.Duration, change log.Change) {
 			r.handOver(now, c.By, ErrHandedOver)
 		}
 	case log.PeerGone:
-		r.others[c.ID] = []obstacle{{kind: ObstacleSilent, since: now, text: "its process has ended"}}
+		r.others[c.ID] = []obstacle{silent(now, "its process has ended")}
+	case log.PeerLost:
+		r.lostTouch(now, c.ID)
+	case log.TransferRefused: // the view says why
 	case log.RosterChanged:
 		r.list = c.Roster
 		maps.DeleteFunc(r.others, func(id uint64, _ []obstacle) bool { _, ok := c.Roster.Known(id); return !ok })

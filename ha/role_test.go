@@ -23,7 +23,8 @@ import (
 //	lease until=                           the log: this member's lease
 //	epoch n= holder= term=                 the log: an epoch has started
 //	refused, asked by=                     the log: no epoch can be started; another member asks for leadership
-//	gone id=                               the log: the process of another member has ended
+//	gone id=, lost id=                     the log: the process of another member has ended; messages to it were lost
+//	refused-by id=                         the log: another member cannot take over
 //	stopped                                the log has ended
 //	returned [err=], expired               the callback has returned; its ctx was ended beside the loop
 //	become active|standby                  somebody wishes; wishes are numbered
@@ -126,6 +127,10 @@ func (s *roleScript) run(t *testing.T, d *datadriven.TestData) string {
 		in = reported{log.TransferAsked{By: number("by")}}
 	case "gone":
 		in = reported{log.PeerGone{ID: number("id")}}
+	case "lost":
+		in = reported{log.PeerLost{ID: number("id")}}
+	case "refused-by":
+		in = reported{log.TransferRefused{By: number("id")}}
 	case "stopped":
 		in = stopped{err: failure()}
 	case "returned":
@@ -252,6 +257,8 @@ func (s *roleScript) show(out output) string {
 		switch e := e.(type) {
 		case log.Transfer:
 			fmt.Fprintf(&b, "log: transfer to %s\n", s.names[e.To])
+		case log.KeepLead:
+			fmt.Fprintln(&b, "log: keep leadership")
 		case log.StartEpoch:
 			fmt.Fprintln(&b, "log: start an epoch")
 		case log.AskTransfer:

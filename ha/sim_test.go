@@ -144,6 +144,7 @@ type simMember struct {
 
 	asked []simAppend // whose fates are not known, oldest first
 
+	anew     bool          // it has just started, as the active was told
 	starved  time.Duration // by which it gets to run too late, at most
 	tenure   *simTenure
 	problems map[uint64]error // by whom they are about

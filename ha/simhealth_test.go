@@ -133,6 +133,9 @@ func (k *checker) told(m *simMember, events []log.Event) {
 		if lag := m.lagOf(to); lag > maxLag {
 			k.fail("%s hands over to %s, which lacks %d entries", m.name, to.name, lag)
 		}
+		if to.anew {
+			k.fail("%s hands over to %s, which has started since it answered it, as it was told", m.name, to.name)
+		}
 		if k.c.cfg.fault == 0 && to.sick && to.known() {
 			k.fail("%s hands over to %s, which is sick", m.name, to.name)
 		}

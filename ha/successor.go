@@ -70,7 +70,7 @@ func (r *role) obstaclesOf(now time.Duration, p log.PeerView, said bool) (list [
 	}
 	for _, o := range r.others[p.ID] {
 		if o.kind == ObstacleSilent && p.Heard > o.since {
-			continue // it had left, and is back
+			continue // it had left, or was lost, and is back
 		}
 		if o.kind != ObstacleSilent && !said {
 			continue
@@ -82,7 +82,35 @@ func (r *role) obstaclesOf(now time.Duration, p log.PeerView, said bool) (list [
 	return list
 }
 
-// gone reports whether another member has said that it leaves, or its process has ended, and that it was not heard since.
+// silent is what is in the way of a member of which nothing counts that it has answered up to a time: its process may be another one
+// since. It is over when a heartbeat is answered that was sent later.
+func silent(since time.Duration, why string) obstacle {
+	return obstacle{kind: ObstacleSilent, since: since, text: why}
+}
+
+// said takes note of what another member has said to be in its way. That it is there says nothing of what it has answered.
+func (r *role) said(id uint64, now []obstacle) {
+	isSilent := func(o obstacle) bool { return o.kind == ObstacleSilent }
+	if was := r.others[id]; !slices.ContainsFunc(now, isSilent) {
+		if i := slices.IndexFunc(was, isSilent); i >= 0 {
+			now = append(slices.Clip(now), was[i])
+		}
+	}
+	r.others[id] = now
+}
+
+// lostTouch takes note that messages to another member were lost. What it has said to be in its way stays.
+func (r *role) lostTouch(now time.Duration, id uint64) {
+	said := slices.DeleteFunc(slices.Clone(r.others[id]), func(o obstacle) bool { return o.kind == ObstacleSilent })
+	r.others[id] = append(said, silent(now, "messages to it were lost, and it has not answered since"))
+}
+
+// fails reports whether the member that was chosen in a handover cannot take over any more: it is gone, or it has just started.
+func (r *role) fails(id uint64) bool {
+	return r.gone(id) || slices.ContainsFunc(r.view.Peers, func(p log.PeerView) bool { return p.ID == id && p.Guarded })
+}
+
+// gone reports whether another member has said that it leaves, or its process has ended or may have, and that it was not heard since.
 func (r *role) gone(id uint64) bool {
 	var heard time.Duration
 	if i := slices.IndexFunc(r.view.Peers, func(p log.PeerView) bool { return p.ID == id }); i >= 0 {
