@@ -55,6 +55,12 @@
 // most 1 s), and at least 1 s, is stuck: it is closed and dialled again after growing pauses, with smaller segments, since a path may drop large
 // packets without a word. That is a problem "connection" until something moves again. A receiver that is merely slow says so.
 //
+// # Two processes with one name
+//
+// A peer's process is replaced by another one that connects: a successor, while something of its predecessor is left. Since it may as well be a copy,
+// the peer's address is asked first, and who does not answer there is refused: [ErrDuplicate], or [ErrNotNow] where nothing is said within half of
+// HandshakeTimeout. Who is refused so has a problem "duplicate" with that peer until it is let in. If nobody is at the address the later process wins.
+//
 // # Limits (guarantee G8)
 //
 // A bulk queue holds Config.QueueBytes per peer, or one message if that is larger; what does not fit is dropped and

@@ -243,11 +243,6 @@ func TestNewestConnectionWins(t *testing.T) {
 	b := listen(t, config("b"))
 	b.start(t, peerAt("a", "127.0.0.1:1"))
 	dial := func(e *session.Endpoint, p Purpose) (*session.Link, error) { return e.Dial(t.Context(), b.self, p) }
-	ended := func(l *session.Link) bool {
-		_ = l.SetReadDeadline(time.Now().Add(patience))
-		_, err := l.Read(make([]byte, 1))
-		return session.HungUp(err)
-	}
 	must := func(l *session.Link, err error) *session.Link {
 		t.Helper()
 		if err != nil {

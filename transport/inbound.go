@@ -167,7 +167,7 @@ func (t *TCP) welcome(ctx context.Context, raw net.Conn) (*peer, *session.Link, 
 		if q == nil {
 			return &RefusedError{Peer: l.Peer.Name, Code: CodeUnknownMember, Text: "no longer a member", Local: true}
 		}
-		r := q.admit(l)
+		r := q.admit(ctx, l)
 		if r == nil {
 			p, admitted = q, l
 		}

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -84,25 +85,45 @@ func (p *peer) remove(parting bool) {
 	}
 }
 
-// admit makes l the connection of its purpose from the peer, in place of an older one. A process that was replaced by
-// another one is refused as long as the other is connected: a successor has no living predecessor, so these are two
-// processes with one name.
-func (p *peer) admit(l *session.Link) *RefusedError {
+// admit makes l the connection of its purpose from the peer, in place of an older one. If another process of the peer's name is connected it
+// asks which of them is the peer, which may take half of HandshakeTimeout.
+func (p *peer) admit(ctx context.Context, l *session.Link) *RefusedError {
+	r, rivals := p.enter(l, nil)
+	if rivals {
+		r, _ = p.enter(l, p.find(ctx))
+	}
+	return r
+}
+
+// enter is admit with what is known of where the peer is, nil before that was asked: rivals says that it must be.
+func (p *peer) enter(l *session.Link, at *whereabouts) (r *RefusedError, rivals bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.removed {
-		return &RefusedError{Peer: p.Name, Code: CodeUnknownMember, Text: "no longer a member", Local: true}
+	refuse := func(c Code, why string) (*RefusedError, bool) {
+		return &RefusedError{Peer: p.Name, Code: c, Local: true, Text: why}, false
 	}
-	if l.Peer.Instance != p.instance {
-		if len(p.live) > 0 && slices.Contains(p.retired, l.Peer.Instance) {
-			return &RefusedError{Peer: p.Name, Code: CodeDuplicate, Local: true,
-				Text: "two processes named \"" + p.Name + "\" connect to \"" + p.t.cfg.Self.Name + "\", and the other one came later"}
+	if p.removed {
+		return refuse(CodeUnknownMember, "no longer a member")
+	}
+	if came := l.Peer.Instance; came != p.instance {
+		two := fmt.Sprintf("two processes named %q connect to %q, and ", p.Name, p.t.cfg.Self.Name)
+		switch {
+		case len(p.live) == 0:
+		case at == nil:
+			return nil, true
+		case at.instance == came:
+		case at.instance != 0:
+			return refuse(CodeDuplicate, two+"the other one is at "+p.Addr)
+		case at.silent:
+			return refuse(CodeNotNow, two+"who is at "+p.Addr+" does not say in time which it is")
+		case slices.Contains(p.retired, came):
+			return refuse(CodeDuplicate, two+"the other one came later")
 		}
 		if p.instance != 0 {
 			p.retired = append(p.retired, p.instance)
 			p.retired = p.retired[max(0, len(p.retired)-keepRetired):]
 		}
-		p.instance = l.Peer.Instance
+		p.instance = came
 		for purpose, old := range p.live {
 			old.Close()
 			delete(p.live, purpose)
@@ -125,7 +146,7 @@ func (p *peer) admit(l *session.Link) *RefusedError {
 		}
 		lane.mu.Unlock()
 	}
-	return nil
+	return nil, false
 }
 
 // forget undoes admit, and says whether l had not been replaced.

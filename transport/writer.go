@@ -49,7 +49,8 @@ func (l *lane) run(ctx context.Context) {
 			if l.p.parted() {
 				level = slog.LevelInfo
 			}
-			if text, say := l.p.worthSaying(err, time.Since(failing), sessions); say {
+			told := l.p.tellDuplicate(err)
+			if text, say := l.p.worthSaying(err, time.Since(failing), sessions); say && !told {
 				said.Say(level, lineCannotConnect, name, text, "peer", name, "err", err)
 			}
 			errors.As(err, &r)
@@ -62,6 +63,7 @@ func (l *lane) run(ctx context.Context) {
 			continue
 		}
 		failing = time.Time{}
+		l.p.tellDuplicate(nil)
 		if back := l.p.attached(conn); said.Over(lineCannotConnect, name) || back {
 			cfg.Logger.Info("connected", "peer", name, "addr", conn.Raw.RemoteAddr())
 		}

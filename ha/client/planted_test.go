@@ -2,9 +2,7 @@ package client_test
 
 import (
 	"flag"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"testing"
 
 	"github.com/baton-ha/baton/internal/planted"
@@ -28,39 +26,5 @@ var plantedIn = map[string]string{
 //
 // Without the flag it only sees to it that each can be planted.
 func TestPlanted(t *testing.T) {
-	bugs, err := planted.Load(filepath.Join("testdata", "planted"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	wanted, err := regexp.Compile(*plantBugs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	root := filepath.Join("..", "..")
-	for _, b := range bugs {
-		if _, err := b.Plant(root); err != nil {
-			t.Error(err)
-		}
-		test := plantedIn[b.Name]
-		if test == "" {
-			t.Errorf("no test is named that finds %s", b.Name)
-		}
-		if *plantBugs == "" || !wanted.MatchString(b.Name) {
-			continue
-		}
-		t.Run(b.Name, func(t *testing.T) {
-			dir := t.TempDir()
-			overlay, err := b.Overlay(root, dir)
-			if err != nil {
-				t.Fatal(err)
-			}
-			binary := filepath.Join(dir, "client.test")
-			if out, err := exec.Command("go", "test", "-c", "-vet=off", "-overlay", overlay, "-o", binary, ".").CombinedOutput(); err != nil {
-				t.Fatalf("%v\n%s", err, out)
-			}
-			if out, err := exec.Command(binary, "-test.run=^"+test+"$", "-test.timeout=5m").CombinedOutput(); err == nil {
-				t.Errorf("%s does not find it:\n%s", test, out)
-			}
-		})
-	}
+	planted.Find(t, filepath.Join("..", ".."), plantedIn, *plantBugs)
 }

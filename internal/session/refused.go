@@ -38,7 +38,7 @@ var (
 	ErrWrongCluster  = errors.New("wrong cluster")               // the cluster names differ
 	ErrClusterID     = errors.New("wrong cluster id")            // same name, but another cluster
 	ErrSelf          = errors.New("address leads to ourselves")  // we dialled ourselves
-	ErrDuplicate     = errors.New("two processes with one name") // another process has the name, and is connected or dialled
+	ErrDuplicate     = errors.New("two processes with one name") // another process has the name, and is dialled, or connected and at the address
 	ErrWrongMember   = errors.New("wrong member at the address") // another member answers than the one dialled
 	ErrUnknownMember = errors.New("unknown member")              // the name is not among the peers
 	ErrIDMismatch    = errors.New("wrong member id")             // the name is known with another id

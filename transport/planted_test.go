@@ -1,0 +1,26 @@
+package transport
+
+import (
+	"flag"
+	"testing"
+
+	"github.com/baton-ha/baton/internal/planted"
+)
+
+var plantBugs = flag.String("planted", "", "plant the bugs in testdata/planted whose names match this, one after the other, and expect the test of each to fail")
+
+// plantedIn says in which test each planted bug must show.
+var plantedIn = map[string]string{
+	"copy-displaces":   "TestACopyIsRefused",
+	"copy-stays":       "TestACopyGivesWay",
+	"first-stays":      "TestARestartedProcessIsLetIn",
+	"silent-displaced": "TestWhoIsSilentKeepsItsPlace",
+}
+
+// TestPlanted builds these tests with one planted bug after the other and expects its test to fail. Run it with:
+// go test ./transport -run TestPlanted -planted . -v
+//
+// Without the flag it only sees to it that each can be planted.
+func TestPlanted(t *testing.T) {
+	planted.Find(t, "..", plantedIn, *plantBugs)
+}
