@@ -90,7 +90,7 @@ func TestSnapshotGoesOn(t *testing.T) {
 		t.Skip("another leader has sent another snapshot, or this one has given up: the machine is too busy")
 	}
 	for _, p := range c.nodes[token.Holder].Stats().Net.Peers {
-		if s := p.Snapshots; p.Name == late && s.SkippedBytes < 1<<20 {
+		if s := p.Snapshots; p.Name == late && s.SkippedBytes < 1<<19 { // what is shown as received may not be written yet
 			t.Errorf("%d bytes were sent, %d were there already", s.SentBytes, s.SkippedBytes)
 		}
 	}

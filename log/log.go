@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -307,9 +308,14 @@ func (l *Log) OpenSnapshot(want *raftpb.Snapshot) (io.ReadCloser, int64, error) 
 	return body, size, nil
 }
 
-// ReceiveSnapshot takes a snapshot message whose body is read from r.
+// ReceiveSnapshot takes a snapshot message whose body is read from r. Its error matches [net.ErrClosed] where the log was closed meanwhile.
 func (l *Log) ReceiveSnapshot(m *raftpb.Message, size int64, r io.Reader) (err error) {
-	defer func() { l.counts.snapshotReceived(err) }()
+	defer func() {
+		l.counts.snapshotReceived(err)
+		if err != nil && l.inbox.ended() {
+			err = fmt.Errorf("%w: %w", net.ErrClosed, err)
+		}
+	}()
 	cp, err := core.ParseCheckpoint(m.GetSnapshot())
 	if err != nil {
 		return err

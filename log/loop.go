@@ -161,6 +161,13 @@ func (b *inbox) waits() bool {
 	return len(b.events) > 0 || b.closed
 }
 
+// ended reports whether it was closed.
+func (b *inbox) ended() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.closed
+}
+
 // poke wakes the loop.
 func (b *inbox) poke() { token(b.wake) }
 

@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"sync"
 	"testing"
 	"time"
@@ -34,6 +36,7 @@ type keeper struct {
 	began []int64 // where the bodies began
 	cuts  []int   // when there is so much the connection is cut
 	cut   func()
+	why   error // of its own, then
 }
 
 func (k *keeper) receive(body io.Reader) error {
@@ -53,7 +56,7 @@ func (k *keeper) receive(body io.Reader) error {
 		case len(k.cuts) > 0 && len(k.have) >= k.cuts[0]:
 			k.cuts = k.cuts[1:]
 			k.cut()
-			return errors.New("cut off")
+			return k.why
 		case err == io.EOF:
 			k.done, k.have = append(k.done, k.have), nil
 			return nil
@@ -72,7 +75,7 @@ func TestSnapshotGoesOn(t *testing.T) {
 	a, b := listen(t, ca), listen(t, config("b"))
 	sent := noise(6 << 20)
 	px := newProxy(t, b.self.Addr, passed)
-	k := keeper{cuts: []int{1, 300 << 10, 1 << 20, 2<<20 + 5, 5 << 20, len(sent)}, cut: px.cut}
+	k := keeper{cuts: []int{1, 300 << 10, 1 << 20, 2<<20 + 5, 5 << 20, len(sent)}, cut: px.cut, why: errors.New("cut off")}
 	b.receive = k.receive
 	a.start(t, peerAt("b", px.Addr().String()))
 	b.start(t, a.self)
@@ -99,6 +102,25 @@ func TestSnapshotGoesOn(t *testing.T) {
 	}
 	if stats.Sending != (Progress{}) || b.Stats().Peers[0].Snapshots.Receiving != (Progress{}) {
 		t.Errorf("it still goes on: %+v", stats)
+	}
+}
+
+// TestSnapshotOutlivesItsReceiver: a receiver that is being closed while its connections still stand says nothing of the snapshot, which goes on
+// when it is back.
+func TestSnapshotOutlivesItsReceiver(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t, config("a"), config("b"))
+	sent, rewound := noise(3<<20), 0
+	k := keeper{cuts: []int{1 << 20, 2 << 20}, cut: func() {}, why: fmt.Errorf("staging: %w", net.ErrClosed)}
+	b.receive = k.receive
+	a.source, a.body = sent, again{bytes.NewReader(sent), &rewound}
+	a.send(snap(1))
+	a.wait(t, "fate", func() bool { return len(a.sent) == 1 })
+	if err := a.fates()[0]; err != nil || len(k.done) != 1 || !bytes.Equal(k.done[0], sent) {
+		t.Errorf("%d bodies arrived, %v", len(k.done), err)
+	}
+	if len(k.began) != 3 || k.began[1] < 1<<20 || k.began[2] < 2<<20 {
+		t.Errorf("bodies began at %v", k.began)
 	}
 }
 

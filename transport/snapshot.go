@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"net"
 	"os"
 	"time"
 
@@ -63,6 +64,9 @@ func (t *TCP) takeSnapshot(ctx context.Context, p *peer, l *session.Link) error 
 	}
 	err = t.handSnapshot(ctx, p, l, f.ID, m, size)
 	code, text := uint16(ackTaken), ""
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, ErrClosed) {
+		return err // the sender sees the connection end
+	}
 	if err != nil {
 		p.counts.notTaken.Add(1)
 		code, text = ackFailed, err.Error()

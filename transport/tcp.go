@@ -47,7 +47,8 @@ type Handler interface {
 	// ReceiveSnapshot takes a MsgSnap and reads its body to the end; size is -1 if unknown. Reading fails if the body is
 	// damaged or cut: what was read before is then to be thrown away. io.EOF, or the last of size bytes, means that the
 	// whole body was verified. Until then the term of m may grow: the sender may have become the leader anew. The error is
-	// told to the sender. It may block. One at a time for each peer. The body has a method Resume(have int64, sum [32]byte) (from int64,
+	// told to the sender, but one that matches [net.ErrClosed]: that the receiver is being closed says nothing of the snapshot, which goes
+	// on when it is back. It may block. One at a time for each peer. The body has a method Resume(have int64, sum [32]byte) (from int64,
 	// err error), which may be called before the first Read, by who has kept the first bytes of an earlier body of the same snapshot,
 	// and their SHA-256: if the sender's body begins so, it is read from there on; from is 0 if it does not.
 	ReceiveSnapshot(m *raftpb.Message, size int64, body io.Reader) error
