@@ -33,31 +33,51 @@ type place struct {
 
 // Requests are those whose fate is unknown, and the last place that each was given.
 type requests struct {
-	mu sync.Mutex // guards of; held for looking up and taking notes
-	of map[requestKey]place
+	mu   sync.Mutex // guards everything below; held for looking up and taking notes
+	of   map[core.SessionID]*core.Numbers[place]
+	last core.SessionID       // that was looked for last
+	its  *core.Numbers[place] // what it has, perhaps nothing at the moment; nil: it is not there
+}
+
+// sessionLocked returns the requests of a session, nil if there are none. It is mostly the one of the last time.
+func (r *requests) sessionLocked(id core.SessionID) *core.Numbers[place] {
+	if r.its != nil && r.last == id {
+		return r.its
+	}
+	if r.its != nil && r.its.Len() == 0 {
+		delete(r.of, r.last)
+	}
+	r.last, r.its = id, r.of[id]
+	return r.its
 }
 
 // await takes note of a request that is put into a batch. It happens before the batch can be settled, which takes the note away.
 func (r *requests) await(of *core.RequestID, at place) {
-	key := requestKey{of.Session, of.Number}
-	at.b.requests = append(at.b.requests, key)
+	at.b.requests = append(at.b.requests, requestKey{of.Session, of.Number})
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.of == nil {
-		r.of = make(map[requestKey]place)
+	its := r.sessionLocked(of.Session)
+	if its == nil {
+		if r.of == nil {
+			r.of = make(map[core.SessionID]*core.Numbers[place])
+		}
+		its = new(core.Numbers[place])
+		r.of[of.Session], r.its = its, its
 	}
-	r.of[key] = at
+	its.Put(of.Number, at)
 }
 
 // look returns where a request is.
 func (r *requests) look(key requestKey) (at place, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	at, ok = r.of[key]
+	if its := r.sessionLocked(key.session); its != nil {
+		at, ok = its.Get(key.number)
+	}
 	return at, ok
 }
 
-// settled takes the notes of a batch away.
+// settled takes the notes of a batch away, but for requests that were given another place since.
 func (r *requests) settled(b *pending) {
 	if len(b.requests) == 0 {
 		return
@@ -65,8 +85,12 @@ func (r *requests) settled(b *pending) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, key := range b.requests {
-		if r.of[key].b == b {
-			delete(r.of, key)
+		its := r.sessionLocked(key.session)
+		if its == nil {
+			continue
+		}
+		if at, _ := its.Get(key.number); at.b == b {
+			its.Delete(key.number)
 		}
 	}
 }

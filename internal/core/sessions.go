@@ -70,7 +70,7 @@ type Sessions struct {
 type session struct {
 	id           SessionID
 	floor        uint64 // requests below are forgotten
-	outcomes     outcomes
+	outcomes     Numbers[Outcome]
 	answers      int    // bytes of
 	losing       uint64 // whose answers were given up last, for their size
 	older, newer *session
@@ -84,7 +84,7 @@ func (t *Sessions) Size() int { return t.size }
 
 // Look returns what became of a request: known if it has taken effect, else it is new. The error is [ErrSessionExpired].
 func (t *Sessions) Look(id RequestID) (out Outcome, known bool, err error) {
-	s := t.byID[id.Session]
+	s := t.find(id.Session)
 	switch {
 	case id.Number == 0:
 		return out, false, fmt.Errorf("%w: requests have numbers from 1 on", ErrSessionExpired)
@@ -95,13 +95,21 @@ func (t *Sessions) Look(id RequestID) (out Outcome, known bool, err error) {
 	case id.Number < s.floor:
 		return out, false, fmt.Errorf("%w: the answer to request %d was given, or those of %d later ones were", ErrSessionExpired, id.Number, SessionWindow)
 	}
-	out, known = s.outcomes.get(id.Number)
+	out, known = s.outcomes.Get(id.Number)
 	return out, known, nil
+}
+
+// find returns a session, nil if it is not there.
+func (t *Sessions) find(id SessionID) *session {
+	if s := t.latest; s != nil && s.id == id { // mostly
+		return s
+	}
+	return t.byID[id]
 }
 
 // Apply takes note of a request that takes effect.
 func (t *Sessions) Apply(id RequestID, out Outcome) {
-	s := t.byID[id.Session]
+	s := t.find(id.Session)
 	if s == nil {
 		if !t.expired.before(id.Session) {
 			return // it has expired while the request was under way, and stays so
@@ -112,15 +120,18 @@ func (t *Sessions) Apply(id RequestID, out Outcome) {
 		}
 		t.byID[s.id] = s
 		t.size += sessionSize
-	} else {
+		t.link(s)
+	} else if s != t.latest {
 		t.unlink(s)
+		t.link(s)
 	}
-	t.link(s)
 	floor := max(s.floor, id.Done)
 	if id.Number >= SessionWindow {
 		floor = max(floor, id.Number-SessionWindow+1)
 	}
-	t.forget(s, floor)
+	if floor > s.floor {
+		t.forget(s, floor)
+	}
 	if id.Number >= s.floor {
 		t.keep(s, id.Number, out)
 	}
@@ -134,10 +145,9 @@ func (t *Sessions) keep(s *session, number uint64, out Outcome) {
 	if size := sizeOfAnswers(out.Answers); size > maxKept {
 		out.Answers, out.Lost = nil, true
 	}
-	if old, ok := s.outcomes.get(number); ok {
+	if old, ok := s.outcomes.Put(number, out); ok {
 		t.dropped(s, old)
 	}
-	s.outcomes.put(number, out)
 	size := sizeOfAnswers(out.Answers)
 	s.answers += size
 	t.size += outcomeSize + size
@@ -145,11 +155,11 @@ func (t *Sessions) keep(s *session, number uint64, out Outcome) {
 		if s.losing++; s.losing < s.floor || s.losing >= s.floor+SessionWindow {
 			s.losing = s.floor
 		}
-		if o, ok := s.outcomes.get(s.losing); ok && s.losing != number {
+		if o, ok := s.outcomes.Get(s.losing); ok && s.losing != number {
 			size := sizeOfAnswers(o.Answers)
 			s.answers -= size
 			t.size -= size
-			s.outcomes.put(s.losing, Outcome{Index: o.Index, Lost: o.Lost || size > 0})
+			s.outcomes.Put(s.losing, Outcome{Index: o.Index, Lost: o.Lost || size > 0})
 		}
 	}
 }
@@ -163,14 +173,14 @@ func (t *Sessions) dropped(s *session, o Outcome) {
 
 // forget drops the outcomes of all requests below a number.
 func (t *Sessions) forget(s *session, floor uint64) {
-	s.outcomes.cut(floor, func(o Outcome) { t.dropped(s, o) })
+	s.outcomes.Cut(floor, func(o Outcome) { t.dropped(s, o) })
 	s.floor = floor
 }
 
 // expire drops a session.
 func (t *Sessions) expire(s *session) {
 	for _, o := range s.outcomes.of {
-		t.dropped(s, o.Outcome)
+		t.dropped(s, o.value)
 	}
 	t.unlink(s)
 	delete(t.byID, s.id)
@@ -237,9 +247,10 @@ func (t *Sessions) Encode() []byte {
 	for s := t.oldest; s != nil; s = s.newer {
 		id(s.id)
 		b = le.AppendUint64(le.AppendUint64(b, s.floor), s.losing)
-		b = le.AppendUint32(b, uint32(len(s.outcomes.of)))
-		for _, o := range s.outcomes.of {
-			b = le.AppendUint64(le.AppendUint64(b, o.number), o.Index)
+		b = le.AppendUint32(b, uint32(s.outcomes.Len()))
+		for _, numbered := range s.outcomes.of {
+			o := numbered.value
+			b = le.AppendUint64(le.AppendUint64(b, numbered.number), o.Index)
 			lost := byte(0)
 			if o.Lost {
 				lost = 1
@@ -287,7 +298,7 @@ func DecodeSessions(b []byte) (t Sessions, err error) {
 			if r.failed {
 				break
 			}
-			s.outcomes.put(n, o)
+			s.outcomes.Put(n, o)
 			size := sizeOfAnswers(o.Answers)
 			s.answers += size
 			t.size += outcomeSize + size

@@ -18,14 +18,22 @@ type callLine struct {
 	resumed chan struct{} // size 1: a token says that there were none
 
 	mu    sync.Mutex // guards everything below
-	tag   uint64
-	waits map[uint64]*waiter // by tag
+	asked uint32     // requests, modulo 2³²
+	waits []*waiter  // by the place that their tags say; nil: nobody is there
+	free  []uint32   // the places where nobody is
 	over  bool
 }
+
+// A tag says at which place who waits for the reply is, in its lower half, and the how manieth request it is, in the upper one: a reply that comes when who
+// has asked waits no longer is not taken for one to who has come to that place after it.
+type tag uint64
+
+func (t tag) place() uint32 { return uint32(t) }
 
 // A waiter waits for one reply.
 type waiter struct {
 	done  chan struct{} // size 1: a token says that what follows is there
+	tag   tag
 	reply Reply
 	err   error
 }
@@ -42,7 +50,7 @@ func (w *waiter) result() (Reply, error) {
 }
 
 func newCallLine(member string) *callLine {
-	return &callLine{member: member, gone: make(chan struct{}), resumed: make(chan struct{}, 1), waits: map[uint64]*waiter{}}
+	return &callLine{member: member, gone: make(chan struct{}), resumed: make(chan struct{}, 1)}
 }
 
 func (l *callLine) alive() bool {
@@ -63,15 +71,14 @@ func (l *callLine) ask(ctx context.Context, q Request) (Reply, error) {
 		w.err = ErrLineLost
 		return w.result()
 	}
-	l.tag++
-	q.Tag = l.tag
-	l.waits[q.Tag] = w
+	l.seatLocked(w)
+	q.Tag = uint64(w.tag)
 	l.mu.Unlock()
 	l.line.Send(q)
 	select {
 	case <-w.done:
 	case <-ctx.Done():
-		if l.leave(q.Tag) {
+		if l.leave(w) {
 			w.err = context.Cause(ctx)
 			return w.result()
 		}
@@ -86,13 +93,39 @@ func (l *callLine) ask(ctx context.Context, q Request) (Reply, error) {
 	return w.result()
 }
 
+// seatLocked gives a waiter a place and its tag.
+func (l *callLine) seatLocked(w *waiter) {
+	n := len(l.free)
+	if n == 0 {
+		l.waits = append(l.waits, nil)
+		l.free, n = append(l.free, uint32(len(l.waits)-1)), 1
+	}
+	place := l.free[n-1]
+	l.free = l.free[:n-1]
+	l.asked++
+	w.tag = tag(l.asked)<<32 | tag(place)
+	l.waits[place] = w
+}
+
+// foundLocked takes the waiter of a tag away from its place, nil if nobody waits for that reply any more.
+func (l *callLine) foundLocked(t tag) *waiter {
+	if uint64(t.place()) >= uint64(len(l.waits)) {
+		return nil
+	}
+	w := l.waits[t.place()]
+	if w == nil || w.tag != t {
+		return nil
+	}
+	l.waits[t.place()] = nil
+	l.free = append(l.free, t.place())
+	return w
+}
+
 // leave says that nobody waits for a reply any more. It is false if the waiter was found already, and gets its token.
-func (l *callLine) leave(tag uint64) bool {
+func (l *callLine) leave(w *waiter) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, ok := l.waits[tag]
-	delete(l.waits, tag)
-	return ok
+	return l.foundLocked(w.tag) != nil
 }
 
 // Replied implements [Waiting].
@@ -101,8 +134,7 @@ func (l *callLine) Replied(replies []Reply) {
 	found := room[:0]
 	l.mu.Lock()
 	for i := range replies {
-		if w := l.waits[replies[i].Tag]; w != nil {
-			delete(l.waits, replies[i].Tag)
+		if w := l.foundLocked(tag(replies[i].Tag)); w != nil {
 			w.reply = replies[i]
 			found = append(found, w)
 		}
@@ -134,7 +166,9 @@ func (l *callLine) Lost(error) {
 	l.mu.Unlock()
 	close(l.gone)
 	for _, w := range waits {
-		w.err = ErrLineLost
-		w.done <- struct{}{}
+		if w != nil {
+			w.err = ErrLineLost
+			w.done <- struct{}{}
+		}
 	}
 }

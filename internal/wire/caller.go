@@ -149,12 +149,12 @@ func (c *Caller) Close() {
 // reply says that nobody knows, it is an *[UnknownError].
 func (c *Caller) Call(ctx context.Context, data []byte) (Reply, error) {
 	call := calling{c: c, ctx: ctx, data: data}
+	changed := c.cfg.Changed() // before anything is looked at
 	if err := call.enter(); err != nil {
 		return Reply{}, err
 	}
 	defer call.exit()
 	for {
-		changed := c.cfg.Changed()
 		reply, final, err := call.try()
 		if final {
 			return reply, err
@@ -162,6 +162,7 @@ func (c *Caller) Call(ctx context.Context, data []byte) (Reply, error) {
 		if err := call.pause(changed, err); err != nil {
 			return Reply{}, err
 		}
+		changed = c.cfg.Changed()
 	}
 }
 
@@ -172,7 +173,9 @@ type calling struct {
 	data  []byte
 	seat  *seat // nil: it has no number yet
 	id    uint64
-	sent  bool // under its number
+	low   uint64    // below which number all calls of the seat were done with, at some moment
+	line  *callLine // for the next try; nil: to be looked for
+	sent  bool      // under its number
 	tries int
 }
 
@@ -182,7 +185,7 @@ const callBytes = 512
 // size is how much of MaxBytes the call takes.
 func (g *calling) size() int64 { return int64(len(g.data)) + callBytes }
 
-// enter makes room for the call, or says why there is none, and gives it a number if there is one at once.
+// enter makes room for the call, or says why there is none, and gives it a number and a line if they are there at once.
 func (g *calling) enter() error {
 	c := g.c
 	c.mu.Lock()
@@ -195,7 +198,8 @@ func (g *calling) enter() error {
 	}
 	c.bytes += g.size()
 	if n, ok := c.seat.numberLocked(); ok {
-		g.seat, g.id = c.seat, n
+		g.seat, g.id, g.low = c.seat, n, c.seat.low
+		g.line = c.lineLocked()
 	}
 	return nil
 }
@@ -218,16 +222,19 @@ func (g *calling) leaveLocked() {
 
 // try tries once. It is final, or the error says why it is to be tried again.
 func (g *calling) try() (reply Reply, final bool, err error) {
-	line, err := g.c.connect(g.ctx)
-	if err != nil {
-		return reply, errors.Is(err, ErrCallerClosed), g.unknown(err)
-	}
-	if g.seat == nil {
-		if g.seat, g.id, err = g.c.take(g.ctx, line); err != nil {
-			return reply, errors.Is(err, ErrCallerClosed), err
+	line := g.line
+	if g.line = nil; line == nil {
+		if line, err = g.c.connect(g.ctx); err != nil {
+			return reply, errors.Is(err, ErrCallerClosed), g.unknown(err)
 		}
+		if g.seat == nil {
+			if g.seat, g.id, err = g.c.take(g.ctx, line); err != nil {
+				return reply, errors.Is(err, ErrCallerClosed), err
+			}
+		}
+		g.low = g.c.low(g.seat)
 	}
-	q := Request{Op: OpCall, Session: g.seat.id, Number: g.id, Done: g.c.low(g.seat), Timeout: timeoutOf(g.ctx), Data: g.data}
+	q := Request{Op: OpCall, Session: g.seat.id, Number: g.id, Done: g.low, Timeout: timeoutOf(g.ctx), Data: g.data}
 	again := g.sent
 	g.sent = true
 	reply, err = line.ask(g.ctx, q)
@@ -312,6 +319,14 @@ func timeoutOf(ctx context.Context) uint64 {
 	return uint64(max(1, time.Until(at)))
 }
 
+// lineLocked returns the line to the Active, nil if there is none that its watch has not ended.
+func (c *Caller) lineLocked() *callLine {
+	if l := c.line; l != nil && l.alive() {
+		return l
+	}
+	return nil
+}
+
 // connect returns the line to the Active, and opens it where there is none. It does not wait for a member that is not Active any more.
 func (c *Caller) connect(ctx context.Context) (*callLine, error) {
 	for {
@@ -320,7 +335,7 @@ func (c *Caller) connect(ctx context.Context) (*callLine, error) {
 			c.mu.Unlock()
 			return nil, ErrCallerClosed
 		}
-		if l := c.line; l != nil && l.alive() { // else its watch has ended it
+		if l := c.lineLocked(); l != nil {
 			c.mu.Unlock()
 			return l, nil
 		}
