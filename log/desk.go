@@ -37,6 +37,8 @@ type requests struct {
 	of   map[core.SessionID]*core.Numbers[place]
 	last core.SessionID       // that was looked for last
 	its  *core.Numbers[place] // what it has, perhaps nothing at the moment; nil: it is not there
+
+	spare []requestKey // memory for a batch
 }
 
 // sessionLocked returns the requests of a session, nil if there are none. It is mostly the one of the last time.
@@ -53,9 +55,12 @@ func (r *requests) sessionLocked(id core.SessionID) *core.Numbers[place] {
 
 // await takes note of a request that is put into a batch. It happens before the batch can be settled, which takes the note away.
 func (r *requests) await(of *core.RequestID, at place) {
-	at.b.requests = append(at.b.requests, requestKey{of.Session, of.Number})
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if at.b.requests == nil {
+		at.b.requests, r.spare = r.spare, nil
+	}
+	at.b.requests = append(at.b.requests, requestKey{of.Session, of.Number})
 	its := r.sessionLocked(of.Session)
 	if its == nil {
 		if r.of == nil {
@@ -93,6 +98,7 @@ func (r *requests) settled(b *pending) {
 			its.Delete(key.number)
 		}
 	}
+	b.requests, r.spare = nil, b.requests[:0]
 }
 
 // append appends the records of a request, unless it is found to have been appended before: the claim is on what became of it then.
@@ -116,7 +122,8 @@ func (d *desk) append(g *gatherer, epoch uint64, id core.RequestID, records [][]
 	}
 	out, done, err := d.table.Look(id)
 	if err != nil || done {
-		c.known = &out
+		known := out // in memory of its own only here
+		c.known = &known
 		return c, false, err
 	}
 	if at, ok := g.requests.look(requestKey{id.Session, id.Number}); ok && at.b.Epoch == epoch {

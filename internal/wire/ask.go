@@ -34,6 +34,7 @@ func (t tag) place() uint32 { return uint32(t) }
 type waiter struct {
 	done  chan struct{} // size 1: a token says that what follows is there
 	tag   tag
+	next  *waiter // among those who were found together
 	reply Reply
 	err   error
 }
@@ -130,19 +131,23 @@ func (l *callLine) leave(w *waiter) bool {
 
 // Replied implements [Waiting].
 func (l *callLine) Replied(replies []Reply) {
-	var room [64]*waiter
-	found := room[:0]
+	var first *waiter
+	next, found := &first, int64(0)
 	l.mu.Lock()
 	for i := range replies {
 		if w := l.foundLocked(tag(replies[i].Tag)); w != nil {
 			w.reply = replies[i]
-			found = append(found, w)
+			*next, next = w, &w.next
+			found++
 		}
 	}
 	l.mu.Unlock()
-	l.woken.Add(int64(len(found)))
-	for _, w := range found {
+	*next = nil
+	l.woken.Add(found)
+	for w := first; w != nil; {
+		next := w.next // w is another's as soon as it has its token
 		w.done <- struct{}{}
+		w = next
 	}
 }
 
