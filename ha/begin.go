@@ -101,10 +101,12 @@ func (n *Node) condemn() {
 }
 
 // probe asks the other members, before a fresh member writes its first byte, who they are and whether they would have it. It returns the
-// answers, and the refusals. Members that do not answer are not waited for: they refuse it later, if they have to.
+// answers, and the refusals. Members that are not reached are not waited for: they refuse it later, if they have to. Who takes the connection is there,
+// and gets more time to say who it is, as it may be busy.
 func probe(tc transport.Config) (answers []transport.Hello, refusals error) {
-	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout+probePatience)
 	defer cancel()
+	tc.DialTimeout, tc.HandshakeTimeout = min(tc.DialTimeout, probeTimeout), probePatience
 	tc.Refused = nil
 	tc.Admit = nil
 	tc.Problem = nil

@@ -19,8 +19,12 @@ import (
 // records that it acknowledged, so it must not vote again under this name; replace the member.
 var ErrForgotten = errors.New("baton: the others know this member with another directory")
 
-// probeTimeout bounds the time in which a fresh member asks the others whether they know it.
-const probeTimeout = time.Second
+// probeTimeout bounds the time in which a fresh member reaches one of the others to ask whether they know it, and probePatience that in which who
+// was reached answers.
+const (
+	probeTimeout  = time.Second
+	probePatience = 3 * time.Second
+)
 
 // transportConfig describes this member to the transport.
 func (n *Node) transportConfig(begin beginning) transport.Config {
