@@ -53,6 +53,8 @@ type workers struct {
 	mu    sync.Mutex // guards what follows; held for looking up and taking notes
 	of    map[string]*worker
 	bytes int // of what they say
+
+	streams uint64 // that have come
 }
 
 type worker struct {
@@ -61,6 +63,7 @@ type worker struct {
 	since  time.Duration // on this member's clock
 	at     time.Duration
 	stream *transport.Stream // on which it speaks; nil: on none
+	came   uint64            // the number of that
 }
 
 func (w *worker) liveness(now time.Duration) Liveness {
@@ -123,11 +126,25 @@ func (ws *workers) roomLocked(said wire.Worker, bytes int) bool {
 	return bytes <= w.bytes || ws.bytes-w.bytes+bytes <= maxSaid
 }
 
-// take notes what a worker says on a stream. It reports whether there was room for it.
-func (ws *workers) take(st *transport.Stream, said wire.Worker, now time.Duration) bool {
+// come numbers a stream on which a worker will speak.
+func (ws *workers) come() uint64 {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	ws.streams++
+	return ws.streams
+}
+
+// take notes what a worker says on a stream, which has come with that number. It reports whether there was room for it. While one that came later
+// is there under the same name it is the one that is listed: they do not take turns.
+func (ws *workers) take(st *transport.Stream, came uint64, said wire.Worker, now time.Duration) bool {
 	bytes := bytesOf(said)
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
+	if w := ws.of[said.Name]; w != nil && w.stream != nil && w.came > came {
+		if l := w.liveness(now); l == Alive || l == Suspect {
+			return true
+		}
+	}
 	if !ws.roomLocked(said, bytes) {
 		if ws.forgetLocked(now); !ws.roomLocked(said, bytes) {
 			return false
@@ -145,7 +162,7 @@ func (ws *workers) take(st *transport.Stream, said wire.Worker, now time.Duratio
 	if l := w.liveness(now); w.stream != st && (l == Dead || l == Left) {
 		w.since = now
 	}
-	w.said, w.at, w.stream = said, now, st
+	w.said, w.at, w.stream, w.came = said, now, st, came
 	return true
 }
 
@@ -160,7 +177,7 @@ func (ws *workers) ended(st *transport.Stream, name string) {
 
 // serveWorkers takes what a worker says of itself. All on one stream is of one of them.
 func (n *Node) serveWorkers(_ context.Context, st *transport.Stream) error {
-	name := ""
+	name, came := "", n.workers.come()
 	defer func() { n.workers.ended(st, name) }()
 	for {
 		b, err := st.Recv(wire.MaxWorker)
@@ -176,7 +193,7 @@ func (n *Node) serveWorkers(_ context.Context, st *transport.Stream) error {
 		}
 		name = said.Name
 		said.Addr, said.Text = strings.ToValidUTF8(said.Addr, ""), strings.ToValidUTF8(said.Text, "")
-		if !n.workers.take(st, said, n.clock()) {
+		if !n.workers.take(st, came, said, n.clock()) {
 			return &transport.StreamError{Code: transport.StreamBusy, Text: "there are too many workers, or they say too much"}
 		}
 		if err := st.Send(nil); err != nil {
