@@ -37,6 +37,7 @@ var hunted = []struct {
 	{"starved", starvedActive},
 	{"paused", paused},
 	{"a paused machine", pausedMachine},
+	{"slewed clocks", slewed},
 	{"entries swallowed", stuck},
 	{"sickness", sickness},
 	{"kept out", kept},

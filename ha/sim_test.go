@@ -53,6 +53,7 @@ type simConfig struct {
 	preempt         time.Duration // Config.Preempt
 	fences          bool          // members have an OnFence
 	walls           bool          // members look at the clock on the wall, too
+	slew            float64       // by which that is faster than it was
 	health          bool          // members check their health, and tell each other how they are
 }
 

@@ -14,7 +14,9 @@ func (m *simMember) wall() func() time.Duration {
 	if !m.c.cfg.walls {
 		return nil
 	}
-	return func() time.Duration { return m.local() + m.missed }
+	return func() time.Duration {
+		return m.local() + m.missed + time.Duration(m.c.cfg.slew*float64(m.c.w.Now()))
+	}
 }
 
 // doubt is how much time the member's clock may have missed of which its loop does not know yet.
@@ -97,3 +99,22 @@ func pausedMachine(seed uint64) *simCluster {
 // TestG4_PausedMachine: where the active's machine is paused, and its clock does not count it, its token is good for nothing as soon as the clock on
 // the wall is right again, if another may be active; and a pause that is shorter counts, too.
 func TestG4_PausedMachine(t *testing.T) { seeds(t, pausedMachine) }
+
+// slewed has the clocks on the walls set by making them faster, as fast as time daemons do, and the members far from each other.
+func slewed(seed uint64) *simCluster {
+	cfg := defaultSim(seed)
+	cfg.calm, cfg.walls, cfg.slew, cfg.delay = true, true, 1./12, 40*time.Millisecond
+	c := newSim(cfg)
+	c.await("active", func() bool { return c.active() != nil })
+	c.w.Run(c.w.Now()+3*time.Second, nil)
+	tenures := c.check.tenures
+	c.w.Run(c.w.Now()+30*time.Second, nil)
+	if n := c.check.tenures - tenures; n > 0 {
+		c.check.fail("while clocks were slewed there were %d changes of role in 30 s", n)
+	}
+	c.finish()
+	return c
+}
+
+// TestG4_Slewed: a clock on the wall that is set slowly costs no role.
+func TestG4_Slewed(t *testing.T) { seeds(t, slewed) }

@@ -118,7 +118,7 @@ func Open(cfg Config) (*Log, error) {
 	l.hand = l.dispatch
 	l.init(cfg.MaxPending, cmp.Or(cfg.InboxBytes, 64<<20))
 	l.store.damaged = l.damaged
-	l.wall.clock = cfg.Wall
+	l.wall.clock, l.wall.slack = cfg.Wall, cfg.Core.Heartbeat/wallSlack
 	l.check = NewCheckpointer(store, cfg.CheckpointBytes, cfg.RetainBytes)
 	l.check.CursorBytes = cfg.CursorBytes
 	l.check.keep(cfg.RetainFor, cfg.Clock)

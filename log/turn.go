@@ -215,7 +215,7 @@ func NewLoop(cfg LoopConfig) *Loop {
 	l := &Loop{driver{
 		core: cfg.Core, store: cfg.Store, disk: cfg.Storage, observer: cfg.Observer, clock: cfg.Clock, hand: cfg.Hand, yield: cfg.Yield,
 	}}
-	l.d.wall.clock = cfg.Wall
+	l.d.wall.clock, l.d.wall.slack = cfg.Wall, cfg.Core.Heartbeat()/wallSlack
 	l.d.init(cfg.MaxPending, 0)
 	return l
 }

@@ -8,12 +8,14 @@ import (
 // A wall is the clock on the wall beside the lease's clock.
 type wall struct {
 	clock func() time.Duration // nil: there is none
+	slack time.Duration        // by which it may get ahead before the loop takes account of it
 	ahead atomic.Int64         // of the lease's clock, as far as the loop has taken account of it
 	begun atomic.Bool          // the loop has looked
 }
 
-// wallSlack is by how much the wall may get ahead before the loop takes account of it, again and again: clocks are slewed. A lease has a heartbeat interval to spare.
-const wallSlack = time.Millisecond
+// wallSlack is the part of a heartbeat interval by which the wall may get ahead before the loop takes account of it, and then of all of it: clocks are slewed, by up to a
+// twelfth, and no lease comes of an echo that is on its way in that moment. Every lease has a heartbeat interval to spare.
+const wallSlack = 4
 
 // jumped returns by how much the wall has got ahead since the loop has taken account of it.
 func (w *wall) jumped(now, wall time.Duration) time.Duration {
@@ -40,10 +42,10 @@ func (w *wall) look(now func() time.Duration) (by, ahead time.Duration) {
 		return 0, ahead
 	}
 	was := time.Duration(w.ahead.Load())
-	for i := 0; i < 2 && ahead-was > wallSlack; i++ {
+	for i := 0; i < 2 && ahead-was > w.slack; i++ {
 		ahead = min(ahead, read())
 	}
-	if by = ahead - was; by <= wallSlack {
+	if by = ahead - was; by <= w.slack {
 		return 0, ahead
 	}
 	return by, ahead

@@ -8,7 +8,8 @@ import (
 // TestWallJumps: what the wall gets ahead counts until the loop has taken account of it; that it falls behind does not.
 func TestWallJumps(t *testing.T) {
 	now, at := time.Hour, 50*time.Hour
-	w := wall{clock: func() time.Duration { return at }}
+	const slack = 10 * time.Millisecond
+	w := wall{clock: func() time.Duration { return at }, slack: slack}
 	pass := func(clock, onWall time.Duration) { now, at = now+clock, at+onWall }
 	want := func(jump time.Duration) {
 		t.Helper()
@@ -45,17 +46,17 @@ func TestWallJumps(t *testing.T) {
 
 	// It is slewed: as soon as that is something, it counts whole.
 	for range 4 {
-		pass(time.Second, time.Second+wallSlack/4)
+		pass(time.Second, time.Second+slack/4)
 		look(0)
 	}
-	pass(time.Second, time.Second+wallSlack/4)
-	look(wallSlack + wallSlack/4)
+	pass(time.Second, time.Second+slack/4)
+	look(slack + slack/4)
 
 	// The loop does not get to run between the two readings.
 	right := w.clock
 	w.clock = func() time.Duration {
 		w.clock = right
-		pass(5*time.Millisecond, 5*time.Millisecond)
+		pass(2*slack, 2*slack)
 		return at
 	}
 	look(0)

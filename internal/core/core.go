@@ -175,6 +175,9 @@ func (c *Core) Room(size int) bool {
 // Underway is the size in bytes of the batches that were proposed and are not committed.
 func (c *Core) Underway() int { return c.pace.bytes }
 
+// Heartbeat is the configured interval.
+func (c *Core) Heartbeat() time.Duration { return c.cfg.Heartbeat }
+
 // Patience is how long a batch that could be proposed may wait for more records, as long as they come.
 func (c *Core) Patience() time.Duration { return c.pace.patience() }
 
