@@ -17,8 +17,8 @@ type numbered[V any] struct {
 // Len returns how many there are.
 func (n *Numbers[V]) Len() int { return len(n.of) }
 
-// find returns where a number is, or would be. Hardly any number is missing between two that are there, so it is looked for from where it would be if none were, in
-// steps that double: mostly that is one.
+// find returns where a number is, or would be. Hardly any number is missing between two that are there, so it is looked for from where it would be
+// if none were, in steps that double: mostly that is one.
 func (n *Numbers[V]) find(number uint64) (at int, ok bool) {
 	last := len(n.of) - 1
 	if last < 0 || n.of[last].number < number {
