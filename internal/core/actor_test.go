@@ -11,14 +11,16 @@ import (
 
 // An actor is one member.
 type actor struct {
-	stage  *stage
-	cfg    Config
-	core   *Core // nil: its process has ended
-	held   *memory
-	hangs  bool // its disk does
-	sleeps bool
-	writes []*Write
-	lease  time.Duration // as it was told last
+	stage   *stage
+	cfg     Config
+	core    *Core // nil: its process has ended
+	held    *memory
+	hangs   bool // its disk does
+	sleeps  bool
+	slow    bool // its state machine does not return
+	writes  []*Write
+	applies []*Apply
+	lease   time.Duration // as it was told last
 }
 
 func (a *actor) start() {
@@ -86,7 +88,13 @@ func (a *actor) step(events ...Event) {
 		for _, r := range p.Records() {
 			s.say("%s: applies record %d of epoch %d: %s", a.cfg.Name, r.Index, r.Epoch, r.Data)
 		}
-		next = append(next, Applied{Apply: p})
+		a.applies = append(a.applies, p)
+	}
+	if !a.slow {
+		for _, p := range a.applies {
+			next = append(next, Applied{Apply: p})
+		}
+		a.applies = nil
 	}
 	for _, ev := range next {
 		a.step(ev)

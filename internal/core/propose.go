@@ -171,6 +171,10 @@ func (c *Core) applied(now time.Duration, a *Apply) {
 		c.chain.settled = c.term
 		c.change(Settled{c.term})
 	}
+	if m := c.voter.called; m != nil {
+		c.voter.called = nil
+		c.receive(now, Receive{Message: m, At: now}) // where it has come too late by now, the promises say so
+	}
 }
 
 // install goes on from a leader's checkpoint, which is in force on disk now.

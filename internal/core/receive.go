@@ -84,6 +84,10 @@ func (c *Core) receive(now time.Duration, ev Receive) {
 	_ = c.node.Step(m)
 	c.shelf.scanning = false
 	switch m.GetType() {
+	case raftpb.MsgTimeoutNow:
+		if c.voter.called = nil; c.node.BasicStatus().RaftState == raft.StateFollower {
+			c.voter.called = m
+		}
 	case raftpb.MsgHeartbeat, raftpb.MsgApp, raftpb.MsgSnap:
 		st := c.node.BasicStatus()
 		if st.Lead != from || st.HardState.GetTerm() != term {

@@ -32,6 +32,7 @@ import (
 //	cut from=a to=b [type=MsgApp] [one-way]   messages are lost from now on
 //	heal                  no more
 //	disk of=a does=(hangs|works|is-full|has-room)
+//	applies of=a do=(wait|return)   the state machine of a does not return from Apply until then
 //	to-disk of=a          what a holds is on disk only, and must be fetched
 //	checkpoint of=a       a makes a checkpoint, and cuts its log behind it
 //	mode of=a is=sleeps   nobody wakes a (or wakes, again)
@@ -212,7 +213,7 @@ func (s *stage) play(d *datadriven.TestData) {
 		}
 	case "crash":
 		a := who("who")
-		a.core, a.writes = nil, nil
+		a.core, a.writes, a.applies = nil, nil, nil
 	case "restart":
 		a := who("who")
 		a.cfg.Unborn = false
@@ -237,6 +238,10 @@ func (s *stage) play(d *datadriven.TestData) {
 		default:
 			s.t.Fatalf("a disk cannot %q", does)
 		}
+	case "applies":
+		a := who("of")
+		a.slow = s.arg(d, "do") == "wait"
+		a.step(Tick{})
 	case "to-disk":
 		a := who("of")
 		last, _ := a.held.LastIndex()

@@ -38,6 +38,8 @@ type voter struct {
 	deaf       bool            // the leader does not hear a quorum: what comes from it is no sign of life
 	patient    bool            // it has waited once more before it campaigns
 	asked      *raftpb.Message // the last that asked whether it would vote and was not answered, for what is owed to the leader
+	// called is the last TimeoutNow, if raft does not campaign for it before what is committed was applied here; else nil.
+	called *raftpb.Message
 
 	// It lets all others campaign first, and leads only where they cannot.
 	arbiter   bool
