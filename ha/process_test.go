@@ -147,7 +147,11 @@ func (c child) run() {
 			n.Close()
 			return
 		case "standby":
-			go n.Become(context.Background(), ha.Standby)
+			go func() { // where no other is alive and caught up for a moment, nothing has changed
+				for errors.Is(n.Become(context.Background(), ha.Standby), ha.ErrNoSuccessor) {
+					time.Sleep(time.Millisecond)
+				}
+			}()
 		case "add", "remove", "replace":
 			name, addr, _ := strings.Cut(name, " ")
 			change := map[string]func() error{
