@@ -92,8 +92,12 @@ func (n *Node) cursorOnce(ctx context.Context, q wire.CursorRequest) (uint64, er
 	}
 }
 
-// moveCursor carries out a request on the leader.
+// moveCursor carries out a request on the leader, which must know all that was committed before: one that was elected a moment ago, or that leads no
+// more and does not know it, would find no cursor to drop, or an older place.
 func (n *Node) moveCursor(ctx context.Context, q wire.CursorRequest) (uint64, error) {
+	if _, err := n.log.ReadIndex(ctx); err != nil {
+		return 0, err
+	}
 	if q.Op == wire.OpRead {
 		for _, c := range n.log.Cursors() {
 			if c.Name == q.Name {

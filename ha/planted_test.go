@@ -65,6 +65,7 @@ var plantedIn = map[string]string{
 	"handler-error-definite": "TestHandleLater",
 	"changed-by-apply":       "TestMutate_ApplyWrites",
 	"checkpoint-stops":       "TestSnaperr",
+	"cursor-of-before":       "TestCursor_AfterAnElection",
 	"epoch-forgotten":        "TestStatus_ARestartedStandbyKnowsTheActive",
 	"lease-timer-late":       "TestLeaseTimer",
 	"reset-is-evidence":      "TestG4_AddressTaken",
