@@ -63,7 +63,26 @@ func pausedMachine(seed uint64) *simCluster {
 				}
 			}
 		}
-		switch c.w.Rand.IntN(5) {
+		switch c.w.Rand.IntN(6) {
+		case 5: // it has just begun to lead, and what it was promised first comes when it goes on
+			a.crash()
+			leads := func() bool {
+				for _, m := range c.members {
+					if m.process.Up() && m.role.lead.leading && m.core.LeaseUntil() == 0 {
+						a = m
+						return true
+					}
+				}
+				return false
+			}
+			was := a
+			c.w.Run(c.w.Now()+4*cfg.election, leads)
+			was.start(false)
+			if a == was {
+				continue
+			}
+			c.w.Run(c.w.Now()+c.w.Between(0, cfg.delay), nil)
+			c.w.After(2*cfg.delay, cut)
 		case 0: // it hears the others again as soon as it goes on
 		case 1, 2: // what they have answered last comes when it goes on
 			beaten := false

@@ -63,7 +63,7 @@ func (d *driver) turn() (idle time.Duration, err error) {
 	if d.wall.clock != nil {
 		d.core.Align(d.wall.clock() - now)
 	}
-	if d.core.LeaseUntil() != 0 {
+	if d.core.Asks() {
 		if by, ahead := d.wall.look(d.clock); by > 0 {
 			if err := d.step(now, d.single(core.Doubt{By: by})); err != nil {
 				return 0, err

@@ -57,7 +57,7 @@ func (w *wall) settle(ahead time.Duration) {
 	w.begun.Store(true)
 }
 
-// forget makes the next look the first: without a lease nobody looks.
+// forget makes the next look the first: who asks nobody for promises does not look.
 func (w *wall) forget() {
 	if w.begun.Load() {
 		w.begun.Store(false)

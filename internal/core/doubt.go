@@ -1,6 +1,10 @@
 package core
 
-import "time"
+import (
+	"time"
+
+	"go.etcd.io/raft/v3"
+)
 
 // The lease's clock counts the time in which the machine sleeps, but not always that in which a virtual machine
 // was paused or moved to another host: to the guest that time may never have been (kvm-clock), until somebody sets
@@ -11,12 +15,15 @@ import "time"
 // Doubt says that up to so much more time may have passed than the lease's clock says.
 type Doubt struct{ By time.Duration }
 
+// Asks reports whether this member asks for promises on which a lease rests, or may: what its clock misses then is to be said.
+func (c *Core) Asks() bool { return c.state == raft.StateLeader && c.lease.stamps() }
+
 // doubt has what was promised up to now end earlier by what the lease's clock may have missed. A lease that may be over by that is given up.
 func (c *Core) doubt(now time.Duration, by time.Duration) {
-	if c.lease.until == 0 {
+	if !c.Asks() {
 		return
 	}
-	if now+by >= c.lease.until {
+	if until := c.lease.until; until != 0 && now+by >= until {
 		c.change(Doubted{By: by})
 		c.lease.giveUp()
 	} else {
