@@ -36,6 +36,7 @@ var hunted = []struct {
 	{"repeated", repeated},
 	{"starved", starvedActive},
 	{"paused", paused},
+	{"votes", votesForgotten},
 	{"a paused machine", pausedMachine},
 	{"slewed clocks", slewed},
 	{"entries swallowed", stuck},

@@ -17,6 +17,7 @@ type checker struct {
 	canon  []log.Entry          // the one log, as the first member that applied a record saw it
 	hashes []uint64             // the state machine's hash after each record
 	where  map[uint64]uint64    // value → index
+	leads  map[uint64]uint64    // who has led, by term
 	epochs map[uint64]log.Epoch // as started
 	ended  map[uint64]error     // values with a definite error
 	sure   map[uint64]uint64    // acked: index → value
@@ -39,7 +40,7 @@ type checker struct {
 
 func (k *checker) init(c *simCluster) {
 	*k = checker{
-		c: c, where: map[uint64]uint64{}, epochs: map[uint64]log.Epoch{}, ended: map[uint64]error{}, sure: map[uint64]uint64{}, lives: map[uint64]int{}, fenced: map[string]uint64{},
+		c: c, where: map[uint64]uint64{}, leads: map[uint64]uint64{}, epochs: map[uint64]log.Epoch{}, ended: map[uint64]error{}, sure: map[uint64]uint64{}, lives: map[uint64]int{}, fenced: map[string]uint64{},
 	}
 }
 
@@ -173,6 +174,14 @@ func (k *checker) active(m *simMember, t fence.Token) {
 		k.fail("%s becomes active in epoch %d, which begins with record %d, with %d applied (G5)", m.name, e.Epoch, e.First, m.sm.last)
 	}
 	k.epochs[e.Epoch] = e
+}
+
+// led sees a member that leads.
+func (k *checker) led(m *simMember, term uint64) {
+	if who, ok := k.leads[term]; ok && who != m.id {
+		k.fail("%s leads in term %d, in which %s has led (G1)", m.name, term, k.c.byID[who].name)
+	}
+	k.leads[term] = m.id
 }
 
 // leased sees a lease. Whether its holder is active or not: nobody else can have one.

@@ -24,6 +24,10 @@ func (m *simMember) Changed(now time.Duration, view log.View, change log.Change)
 		} else {
 			m.problems[c.Peer] = c.Err
 		}
+	case log.Leadership:
+		if c.Leading {
+			m.c.check.led(m, c.Term)
+		}
 	case log.RosterChanged:
 		m.rosterChanged(c.Roster)
 	case log.Lease:
