@@ -11,6 +11,7 @@ import (
 type handover struct {
 	to     uint64        // the log's id of who shall lead, 0: whoever is best when the time has come
 	chosen uint64        // to whom the log was told to transfer, 0: it was not yet
+	at     time.Duration // when it was
 	by     time.Duration // when this step must have succeeded
 	wishes []*wish       // to be answered with how it ends
 	away   string        // why this member stays away once someone else leads, "" if it does not
@@ -52,7 +53,7 @@ func (r *role) pursueHandover(now time.Duration) {
 			return
 		}
 		r.transfer(now, h, to)
-	case h.chosen != 0 && r.fails(h.chosen):
+	case h.chosen != 0 && r.fails(h.chosen, h.at):
 		// It takes over no more, or not now. Another may, as long as this member leads.
 		if to, _ := r.successor(now, h.to); r.lead.leading && to != 0 {
 			r.transfer(now, h, to)
@@ -66,7 +67,7 @@ func (r *role) pursueHandover(now time.Duration) {
 
 // transfer tells the log to hand leadership on, the role being over.
 func (r *role) transfer(now time.Duration, h *handover, to uint64) {
-	h.chosen, h.by = to, now+2*r.cfg.electionTimeout
+	h.chosen, h.at, h.by = to, now, now+2*r.cfg.electionTimeout
 	r.handing, r.opening = h, false
 	r.out.tell(log.Transfer{To: to})
 }

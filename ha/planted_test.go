@@ -69,6 +69,7 @@ var plantedIn = map[string]string{
 	"cursor-of-before":       "TestCursor_AfterAnElection",
 	"epoch-forgotten":        "TestStatus_ARestartedStandbyKnowsTheActive",
 	"lease-timer-late":       "TestLeaseTimer",
+	"lost-before-chosen":     "TestRole",
 	"reset-is-evidence":      "TestG4_AddressTaken",
 	"restore-epoch":          "TestBackupRestore",
 	"state-guessed":          "TestDrainedQueueIsAState",

@@ -105,18 +105,19 @@ func (r *role) lostTouch(now time.Duration, id uint64) {
 	r.others[id] = append(said, silent(now, "messages to it were lost, and it has not answered since"))
 }
 
-// fails reports whether the member that was chosen in a handover cannot take over any more: it is gone, or it has just started.
-func (r *role) fails(id uint64) bool {
-	return r.gone(id) || slices.ContainsFunc(r.view.Peers, func(p log.PeerView) bool { return p.ID == id && p.Guarded })
+// fails reports whether the member that was chosen in a handover at a time cannot take over any more: it is gone, or it has just started.
+func (r *role) fails(id uint64, chosen time.Duration) bool {
+	return r.gone(id, chosen) || slices.ContainsFunc(r.view.Peers, func(p log.PeerView) bool { return p.ID == id && p.Guarded })
 }
 
-// gone reports whether another member has said that it leaves, or its process has ended or may have, and that it was not heard since.
-func (r *role) gone(id uint64) bool {
+// gone reports whether another member has said since a time that it leaves, or its process has ended or may have, and that it was not heard after that. What was
+// said before is over where it could be chosen at that time. Who does not lead hears nobody.
+func (r *role) gone(id uint64, since time.Duration) bool {
 	var heard time.Duration
 	if i := slices.IndexFunc(r.view.Peers, func(p log.PeerView) bool { return p.ID == id }); i >= 0 {
 		heard = r.view.Peers[i].Heard
 	}
-	return slices.ContainsFunc(r.others[id], func(o obstacle) bool { return o.kind == ObstacleSilent && heard <= o.since })
+	return slices.ContainsFunc(r.others[id], func(o obstacle) bool { return o.kind == ObstacleSilent && o.since >= since && heard <= o.since })
 }
 
 // priority is a member's in the list of the members.
