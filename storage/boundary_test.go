@@ -198,10 +198,9 @@ func isWhole(b []byte, off int64) bool {
 
 // within tells whether w holds at least what m says.
 func within(w *WAL, m *model) bool {
-	_, snap, ents := found(w)
-	at := snap.GetMetadata().GetIndex()
-	want := m.ents[at-1:]
-	return len(ents) >= len(want) && sameEntries(ents[:len(want)], want) == nil
+	_, snap, ents, err := recovery(w)
+	want := m.ents[snap.GetMetadata().GetIndex()-1:]
+	return err == nil && len(ents) >= len(want) && sameEntries(ents[:len(want)], want) == nil
 }
 
 // TestG7_ZeroedLengthWord: after a power cut, with the mark as it was synced last, each length word in turn.

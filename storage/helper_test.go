@@ -116,7 +116,10 @@ func (m *model) note(hs *raftpb.HardState, ents []*raftpb.Entry) {
 
 // check compares a recovered WAL with the model. tail is how many entries beyond it may be there, unacknowledged.
 func (m *model) check(w *WAL) error {
-	hs, snap, ents := found(w)
+	hs, snap, ents, err := recovery(w)
+	if err != nil {
+		return err
+	}
 	at := snap.GetMetadata().GetIndex()
 	if at != m.snap {
 		return fmt.Errorf("snapshot %d, want %d", at, m.snap)
@@ -146,14 +149,22 @@ func (m *model) check(w *WAL) error {
 }
 
 // found returns what w has recovered, with the entries read back.
-func found(w *WAL) (*raftpb.HardState, *raftpb.Snapshot, []*raftpb.Entry) {
+func found(t *testing.T, w *WAL) (*raftpb.HardState, *raftpb.Snapshot, []*raftpb.Entry) {
+	t.Helper()
+	hs, snap, ents, err := recovery(w)
+	must(t, err)
+	return hs, snap, ents
+}
+
+// recovery returns what w has recovered, with the entries read back.
+func recovery(w *WAL) (*raftpb.HardState, *raftpb.Snapshot, []*raftpb.Entry, error) {
 	hs, snap, last, terms := w.Recovered()
 	at := snap.GetMetadata().GetIndex()
 	var ents []*raftpb.Entry
 	for lo := at + 1; lo <= last; {
 		part, err := w.Entries(lo, last+1, 1<<20)
 		if err != nil {
-			panic(err)
+			return nil, nil, nil, fmt.Errorf("snapshot %d, entries up to %d: %w", at, last, err)
 		}
 		ents, lo = append(ents, part...), lo+uint64(len(part))
 	}
@@ -167,9 +178,9 @@ func found(w *WAL) (*raftpb.HardState, *raftpb.Snapshot, []*raftpb.Entry) {
 		}
 	}
 	if !slices.Equal(runs, want) {
-		panic(fmt.Sprintf("terms %v, want %v", runs, want))
+		return nil, nil, nil, fmt.Errorf("terms %v, want %v", runs, want)
 	}
-	return hs, snap, ents
+	return hs, snap, ents, nil
 }
 
 // kill abandons w as the death of the process does: nothing is flushed, nothing written.

@@ -53,7 +53,7 @@ func (w *WAL) recover() (err error) {
 type reading struct {
 	sc      *scanned
 	snap    *raftpb.Snapshot // with which sc begins, empty for none
-	before  []*segment       // before a gap: nothing needs them
+	before  []*segment       // what is left of those that were given up: nothing needs them
 	revised bool             // the hard state is not that of the log
 }
 
@@ -203,7 +203,7 @@ func (w *WAL) checkAgain(segs []*segment, snap snapID) error {
 }
 
 // openLog goes on at the end of the log, and makes sure that all that was read
-// is durable. Segments before a gap are deleted.
+// is durable. What is left of segments that were given up is deleted.
 func (w *WAL) openLog(r *reading) (err error) {
 	dir, id, tail := filepath.Join(w.dir, walName), idOf(r.snap), r.sc.tail()
 	if err := w.checkAgain(r.sc.segs, id); err != nil {
@@ -218,7 +218,7 @@ func (w *WAL) openLog(r *reading) (err error) {
 	}
 	dead := []string{filepath.Join(dir, spareName), filepath.Join(dir, nextName)}
 	for _, s := range r.before {
-		w.logger.Warn("deleting a segment before a gap in the log: nothing needs it", "file", s.path)
+		w.logger.Warn("deleting a segment of which the log needs nothing", "file", s.path)
 		dead = append(dead, s.path)
 	}
 	for _, name := range dead {

@@ -101,7 +101,7 @@ func TestT13_TornOverOldRecords(t *testing.T) {
 			if err != nil {
 				t.Fatalf("blocks %b: %v", written, err)
 			}
-			_, snap, ents := found(w)
+			_, snap, ents := found(t, w)
 			acked := m.ents[snap.GetMetadata().GetIndex()-1:]
 			if round == 0 {
 				n := max(len(ents)-len(acked), 0)

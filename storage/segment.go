@@ -60,9 +60,10 @@ func parseSegmentName(name string) (seq, index uint64, ok bool) {
 	return binary.BigEndian.Uint64(a), binary.BigEndian.Uint64(b), true
 }
 
-// listSegments returns the segments of a WAL directory, oldest first, from behind the last gap on. What is before a gap was
-// being deleted when the power was cut: a file system need not keep the order of removals. The start decides whether it
-// lacks something; if it does not, it deletes those before the gap.
+// listSegments returns the segments of a WAL directory, oldest first, without those that were being deleted when the power was
+// cut or the process died. These are the ones before a gap, as a file system need not keep the order of removals; and first ones that
+// are named after a higher entry than one behind them, as they are where a new leader has overwritten entries: the log begins with that one, and
+// whatever else they hold was to go with those before them. The start decides whether it lacks something; if it does not, it deletes them.
 func (d disk) listSegments(dir string) (segs, before []*segment, err error) {
 	names, err := d.ReadDir(dir)
 	if err != nil {
@@ -84,6 +85,11 @@ func (d disk) listSegments(dir string) (segs, before []*segment, err error) {
 		}
 		if s.seq != segs[i].seq+1 {
 			first = i + 1
+		}
+	}
+	for k := first; k < len(segs); k++ {
+		if segs[k].index < segs[first].index {
+			first = k
 		}
 	}
 	return segs[first:], segs[:first], nil

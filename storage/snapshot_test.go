@@ -146,7 +146,7 @@ func TestStageInstallRecover(t *testing.T) {
 				for round := range 3 {
 					kill(t, w)
 					w = mustOpen(t, dir)
-					hs, snap, ents := found(w)
+					hs, snap, ents := found(t, w)
 					if hs.GetTerm() != 3 || hs.GetVote() != 2 || hs.GetCommit() != at || snap.GetMetadata().GetIndex() != at || w.First() != at+1 {
 						t.Fatal(round, hs, snap, w.First())
 					}
@@ -183,7 +183,7 @@ func TestInstallThenHardStatesOnly(t *testing.T) {
 	must(t, w.Compact(500))
 	must(t, w.Close())
 	w = mustOpen(t, dir)
-	if _, snap, ents := found(w); snap.GetMetadata().GetIndex() != 500 || len(ents) != 0 {
+	if _, snap, ents := found(t, w); snap.GetMetadata().GetIndex() != 500 || len(ents) != 0 {
 		t.Fatal(snap, ents)
 	}
 }
@@ -220,7 +220,7 @@ func TestSnapshotInterrupted(t *testing.T) {
 	for range 3 {
 		kill(t, w)
 		w = mustOpen(t, dir)
-		if hs, snap, ents := found(w); hs.GetCommit() != 100 || hs.GetVote() != 1 || snap.GetMetadata().GetIndex() != 100 || len(ents) != 0 {
+		if hs, snap, ents := found(t, w); hs.GetCommit() != 100 || hs.GetVote() != 1 || snap.GetMetadata().GetIndex() != 100 || len(ents) != 0 {
 			t.Fatal(hs, snap, ents)
 		}
 	}
@@ -238,7 +238,7 @@ func TestEntriesWithoutTheirTerm(t *testing.T) {
 	kill(t, w)
 	for range 3 {
 		w = mustOpen(t, dir)
-		if hs, _, ents := found(w); hs.GetTerm() != 5 || hs.GetVote() != 0 || len(ents) != 3 {
+		if hs, _, ents := found(t, w); hs.GetTerm() != 5 || hs.GetVote() != 0 || len(ents) != 3 {
 			t.Fatal(hs, ents)
 		}
 		kill(t, w)

@@ -19,7 +19,7 @@ func (v *verification) log() error {
 		return v.take(err, 0)
 	}
 	for _, s := range before {
-		v.unfinished(s.path, 0, 0, "it is before a gap in the log; a start deletes it if nothing needs it")
+		v.unfinished(s.path, 0, 0, "it is before the first segment of the log; a start deletes it if nothing needs it")
 	}
 	var last *logEnd
 	for i, s := range segs {

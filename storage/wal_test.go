@@ -19,7 +19,7 @@ import (
 func TestSaveRecover(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "m")
 	w := mustOpen(t, dir)
-	hs, snap, ents := found(w)
+	hs, snap, ents := found(t, w)
 	if hs.GetTerm() != 1 || hs.GetCommit() != 1 || snap.GetMetadata().GetIndex() != 1 || string(snap.Data) != "boot" || len(ents) != 0 {
 		t.Fatalf("new: %v %v %v", hs, snap, ents)
 	}
@@ -80,7 +80,7 @@ func TestEmptyBoot(t *testing.T) {
 	o.Boot = nil
 	w, err := Open(dir, o)
 	must(t, err)
-	hs, snap, ents := found(w)
+	hs, snap, ents := found(t, w)
 	if hs.GetTerm() != 0 || snap != nil || ents != nil || w.First() != 1 {
 		t.Fatal(hs, snap, ents, w.First())
 	}
@@ -93,7 +93,7 @@ func TestEmptyBoot(t *testing.T) {
 	must(t, w.Save(hard(1, 0, 0), entries(1, 5, 1, 10)))
 	must(t, w.Close())
 	w = mustOpen(t, dir)
-	if _, _, ents := found(w); len(ents) != 4 {
+	if _, _, ents := found(t, w); len(ents) != 4 {
 		t.Fatal(ents)
 	}
 }
