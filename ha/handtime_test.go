@@ -49,3 +49,33 @@ func TestT7_HandOverTime(t *testing.T) {
 	w.ledger.check(c)
 	c.closeAll()
 }
+
+// TestT7_HandOverToTheKilled kills the Active of three processes and starts it again. Then the next Active gives up its role, and nobody but that one
+// is there to take it: it does, and the one that gave it up is told so.
+func TestT7_HandOverToTheKilled(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, nil)
+	w := newWitness(t)
+	w.pace = 2 * time.Millisecond
+	for _, m := range c.members {
+		w.start(c, m.Name)
+	}
+	w.until("the first active acknowledges", func() bool { return w.acks > 0 && len(w.settled) == 3 })
+	first, killed := w.epoch, w.active
+	w.kill(killed)
+	w.until("the next active acknowledges", func() bool { return w.epoch > first && w.acks > 0 })
+	w.start(c, killed)
+	w.until("the killed one is back", func() bool { return w.settled[killed] })
+	giving := w.active
+	w.kill(c.others(killed, giving)...)
+	w.tell(giving, "standby") // until it knows that the third one has gone, its role may end for a moment because of that
+	w.until("the killed one is active again", func() bool { return w.active == killed && w.acks > 0 })
+	w.until("the hand-over ends for who has asked", func() bool { return w.stood != "" })
+	if w.stood != "<nil>" {
+		t.Errorf("%s took over, and %s, which had it do that, was told: %s", killed, giving, w.stood)
+	}
+	w.kill(killed, giving)
+	w.noOverlap()
+	c.startAll()
+	w.ledger.check(c)
+}

@@ -33,6 +33,7 @@ type witness struct {
 	times   []int64           // of all acknowledgements
 	pace    time.Duration     // of the writers
 	made    string            // the member that was replaced last
+	stood   string            // how the last Become(Standby) ended, "" while it has not
 }
 
 type line struct{ from, text string }
@@ -65,6 +66,8 @@ func (w *witness) take(l line) {
 	switch n, _ := fmt.Sscanf(l.text[1:], " %d %d %d", &a, &b, &c); {
 	case l.text[0] == 'M':
 		w.made = l.text[2:]
+	case l.text[0] == 'S':
+		w.stood = l.text[2:]
 	case l.text[0] == 'E' && n == 2:
 		t := w.terms[a]
 		t.until = int64(b)

@@ -69,7 +69,7 @@ func (c child) config() ha.Config {
 //
 // It prints "C" when it has caught up and may vote, "R epoch nanoseconds" when it is the Active, "E epoch nanoseconds" when its time is over, "F epoch nanoseconds" when OnActive returns, "A index value nanoseconds" for
 // each acknowledged append, "D value" for a definite error and "U value" for an unknown outcome. On its input it takes the lines "close", "standby",
-// "add name addr", "remove name" and "replace name", which it answers with "M name" once that is done.
+// which it answers with "S error" (Become), and "add name addr", "remove name" and "replace name", which it answers with "M name" once that is done.
 func (c child) run() {
 	var mu sync.Mutex
 	say := func(format string, args ...any) {
@@ -148,9 +148,12 @@ func (c child) run() {
 			return
 		case "standby":
 			go func() { // where no other is alive and caught up for a moment, nothing has changed
-				for errors.Is(n.Become(context.Background(), ha.Standby), ha.ErrNoSuccessor) {
+				err := ha.ErrNoSuccessor
+				for errors.Is(err, ha.ErrNoSuccessor) {
 					time.Sleep(time.Millisecond)
+					err = n.Become(context.Background(), ha.Standby)
 				}
+				say("S %v", err)
 			}()
 		case "add", "remove", "replace":
 			name, addr, _ := strings.Cut(name, " ")
