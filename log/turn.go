@@ -60,11 +60,13 @@ func (d *driver) turn() (idle time.Duration, err error) {
 	}
 	now := d.clock()
 	d.now = now
+	var ahead time.Duration // the clock on the wall, of now
 	if d.wall.clock != nil {
-		d.core.Align(d.wall.clock() - now)
+		ahead = d.wall.clock() - now
+		d.core.Align(ahead)
 	}
 	if d.core.Asks() {
-		if by, ahead := d.wall.look(d.clock); by > 0 {
+		if by, ahead := d.wall.look(ahead, d.clock); by > 0 {
 			if err := d.step(now, d.single(core.Doubt{By: by})); err != nil {
 				return 0, err
 			}

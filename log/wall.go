@@ -26,24 +26,22 @@ func (w *wall) jumped(now, wall time.Duration) time.Duration {
 }
 
 // look is jumped for the loop, which first acts upon it, and then says so (settle): whoever asks in between is told of the jump, and
-// perhaps of what has come of it already, but never of neither. now is the lease's clock.
-func (w *wall) look(now func() time.Duration) (by, ahead time.Duration) {
+// perhaps of what has come of it already, but never of neither. read is by how much the wall was ahead when the clocks were read just now, first the
+// lease's, which now reads. Whoever does not get to run between two readings sees a jump that is none, and never misses one: so what looks like a jump
+// is read again.
+func (w *wall) look(read time.Duration, now func() time.Duration) (by, ahead time.Duration) {
 	if w.clock == nil {
 		return 0, 0
 	}
-	// Whoever does not get to run between the two readings sees a jump that is none, and never misses one.
-	read := func() time.Duration {
-		at := now()
-		return w.clock() - at
-	}
-	ahead = read()
+	ahead = read
 	if !w.begun.Load() || ahead < time.Duration(w.ahead.Load()) {
 		w.settle(ahead)
 		return 0, ahead
 	}
 	was := time.Duration(w.ahead.Load())
 	for i := 0; i < 2 && ahead-was > w.slack; i++ {
-		ahead = min(ahead, read())
+		at := now()
+		ahead = min(ahead, w.clock()-at)
 	}
 	if by = ahead - was; by <= w.slack {
 		return 0, ahead

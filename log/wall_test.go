@@ -20,7 +20,8 @@ func TestWallJumps(t *testing.T) {
 	clock := func() time.Duration { return now }
 	look := func(jump time.Duration) {
 		t.Helper()
-		by, ahead := w.look(clock)
+		at := clock()
+		by, ahead := w.look(w.clock()-at, clock)
 		if by != jump {
 			t.Errorf("the loop sees %v, want %v", by, jump)
 		}
