@@ -351,9 +351,7 @@ func t6(seed uint64) *simCluster {
 		c.check.fail("no active")
 		return c
 	}
-	for _, o := range c.members {
-		c.partition(a, o, true, true, 3*time.Second)
-	}
+	c.cutOff(3*time.Second, a)
 	if seed%2 == 0 {
 		a.stalledTo = c.w.Now() + 4*time.Second
 		c.bulk = log.FullBatch // so that one does not wait for the other

@@ -145,9 +145,7 @@ func births(seed uint64) *simCluster {
 			}
 			wiped, lasts = true, 2*lasts
 		default:
-			for _, o := range c.members {
-				c.partition(m, o, true, true, lasts)
-			}
+			c.cutOff(lasts, m)
 			continue
 		}
 		if m.birth.forgotten {

@@ -114,9 +114,7 @@ func kept(seed uint64) *simCluster {
 			a.crash()
 			c.w.After(lasts, func() { a.start(false) })
 		case 1:
-			for _, o := range c.members {
-				c.partition(a, o, true, true, lasts)
-			}
+			c.cutOff(lasts, a)
 		case 2:
 			a.process.Pause(lasts)
 		case 3:
@@ -130,9 +128,7 @@ func kept(seed uint64) *simCluster {
 			}
 			next.applyEvery = cfg.election
 			c.w.Run(c.w.Now()+c.w.Between(0, 50*time.Millisecond), nil)
-			for _, o := range c.members {
-				c.partition(next, o, true, true, time.Second+lasts)
-			}
+			c.cutOff(time.Second+lasts, next)
 			next.after(3*cfg.election, func() { next.applyEvery = 0 })
 		}
 		c.w.Run(c.w.Now()+cfg.election, func() bool { return len(c.check.faults) > 0 })

@@ -139,9 +139,7 @@ func (h *simHealing) misfortune() {
 		w.After(lasts, func() { m.start(false) })
 		h.rival(some.Name)
 	case pick == 2: // is cut off
-		for _, o := range c.members {
-			c.partition(m, o, true, true, lasts)
-		}
+		c.cutOff(lasts, m)
 		h.rival(some.Name)
 	case pick == 3 && some.Joining: // is on its way, and stops
 		m.crash()

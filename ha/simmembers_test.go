@@ -261,19 +261,19 @@ func reshaped(seed uint64) *simCluster {
 	c.w.Run(c.w.Now()+c.w.Between(0, cfg.heartbeat), nil)
 	switch seed % 4 {
 	case 0: // as observers they do not count
-		c.cutOff(old)
+		c.cutOff(time.Hour, old...)
 	case 1: // the change is asked for, and cannot be committed
-		c.cutOff(old)
+		c.cutOff(time.Hour, old...)
 		c.w.Run(c.w.Now()+c.w.Between(0, cfg.heartbeat), nil)
 		c.ask(a, change)
 	case 2: // it is committed, the old half may not know, and does not agree to the end of it
 		c.ask(a, change)
 		c.await("joint configuration", func() bool { r := a.core.Roster(); return r.Joint() })
-		c.cutOff(old)
+		c.cutOff(time.Hour, old...)
 	case 3: // it has ended; the two start again, and read late what they have missed
 		c.ask(a, change)
 		c.await("end of the change", func() bool { r := a.core.Roster(); return r.Version > 1 && !r.Joint() && len(r.Removed) > 0 })
-		c.cutOff(old)
+		c.cutOff(time.Hour, old...)
 		for _, m := range old {
 			m.crash()
 			m.readsAt = c.w.Now() + 5*time.Second
@@ -323,17 +323,6 @@ func (c *simCluster) settle(what string, change core.MemberChange) bool {
 	}
 	c.check.fail("no %s in twenty tries", what)
 	return false
-}
-
-// cutOff cuts members off from all others, but not from each other.
-func (c *simCluster) cutOff(some []*simMember) {
-	for _, m := range some {
-		for _, o := range c.members {
-			if !slices.Contains(some, o) {
-				c.partition(m, o, true, true, time.Hour)
-			}
-		}
-	}
 }
 
 // TestT19_Reshaped: whoever is left behind by a change of the members elects nobody beside the Active.

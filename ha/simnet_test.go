@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -191,9 +192,7 @@ func (c *simCluster) misfortune1() {
 		m.crash()
 		w.After(lasts, func() { m.start(false) })
 	case 2: // cut off from all
-		for _, p := range c.members {
-			c.partition(m, p, true, true, lasts)
-		}
+		c.cutOff(lasts, m)
 	case 3: // a partial partition
 		c.partition(m, o, true, true, lasts)
 	case 4: // one way, from or to all
@@ -210,9 +209,7 @@ func (c *simCluster) misfortune1() {
 			m.post(asked(w.Chance(0.5)))
 		}
 	case 9: // cut off, with a disk that comes back later than the network
-		for _, p := range c.members {
-			c.partition(m, p, true, true, lasts)
-		}
+		c.cutOff(lasts, m)
 		m.stalledTo = w.Now() + lasts + lasts/2
 	case 10:
 		c.repeat(1 + w.Rand.IntN(20))
@@ -238,6 +235,17 @@ func (c *simCluster) partition(a, b *simMember, out, in bool, lasts time.Duratio
 		c.cut[b.i][a.i] = true
 	}
 	c.w.After(lasts, func() { c.cut[a.i][b.i], c.cut[b.i][a.i] = false, false })
+}
+
+// cutOff cuts members off from all others for a while, but not from each other.
+func (c *simCluster) cutOff(lasts time.Duration, some ...*simMember) {
+	for _, m := range some {
+		for _, o := range c.members {
+			if !slices.Contains(some, o) {
+				c.partition(m, o, true, true, lasts)
+			}
+		}
+	}
 }
 
 // heal ends all faults and starts everyone.

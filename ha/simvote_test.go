@@ -29,11 +29,7 @@ func votesForgotten(seed uint64) *simCluster {
 				c.w.After(c.w.Between(0, cfg.delay), func() { v.start(false) })
 			})
 			c.w.After(cfg.delay, func() { // the vote has arrived
-				for _, o := range c.members {
-					if o != x {
-						c.partition(x, o, true, true, time.Hour)
-					}
-				}
+				c.cutOff(time.Hour, x)
 				a.start(false)
 			})
 			return false

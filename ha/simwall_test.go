@@ -56,13 +56,7 @@ func pausedMachine(seed uint64) *simCluster {
 		if a == nil {
 			continue
 		}
-		cut := func() {
-			for _, o := range c.members {
-				if o != a {
-					c.partition(a, o, true, true, time.Hour)
-				}
-			}
-		}
+		cut := func() { c.cutOff(time.Hour, a) }
 		switch c.w.Rand.IntN(6) {
 		case 5: // it has just begun to lead, and what it was promised first comes when it goes on
 			a.crash()

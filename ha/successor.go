@@ -88,9 +88,10 @@ func silent(since time.Duration, why string) obstacle {
 	return obstacle{kind: ObstacleSilent, since: since, text: why}
 }
 
+func isSilent(o obstacle) bool { return o.kind == ObstacleSilent }
+
 // said takes note of what another member has said to be in its way. That it is there says nothing of what it has answered.
 func (r *role) said(id uint64, now []obstacle) {
-	isSilent := func(o obstacle) bool { return o.kind == ObstacleSilent }
 	if was := r.others[id]; !slices.ContainsFunc(now, isSilent) {
 		if i := slices.IndexFunc(was, isSilent); i >= 0 {
 			now = append(slices.Clip(now), was[i])
@@ -101,7 +102,7 @@ func (r *role) said(id uint64, now []obstacle) {
 
 // lostTouch takes note that messages to another member were lost. What it has said to be in its way stays.
 func (r *role) lostTouch(now time.Duration, id uint64) {
-	said := slices.DeleteFunc(slices.Clone(r.others[id]), func(o obstacle) bool { return o.kind == ObstacleSilent })
+	said := slices.DeleteFunc(slices.Clone(r.others[id]), isSilent)
 	r.others[id] = append(said, silent(now, "messages to it were lost, and it has not answered since"))
 }
 
