@@ -108,6 +108,39 @@ func TestKilledStates(t *testing.T) {
 	}
 }
 
+// TestCrashStates_AnyLife: likewise, at some points of lives in which anything comes after anything.
+func TestCrashStates_AnyLife(t *testing.T) {
+	rnd := testseed.Rand(t)
+	const often = "aaeesooobbbSSSSCCCvnikmp"
+	lives := 1
+	if !few() {
+		lives = 4 * *statesFlag
+	}
+	for n := range lives {
+		torn := rand.New(rand.NewPCG(rnd.Uint64(), 0))
+		l, v := newLife(rnd, faultfs.New()), newVerifier()
+		if n%2 > 0 {
+			l.fs.NoDirect()
+		}
+		any := make([]byte, 200)
+		for i := range any {
+			any[i] = often[rnd.IntN(len(often))]
+		}
+		l.watch(func(n int, op *faultfs.Op, p *progress) faultfs.Fault {
+			if op.Kind != faultfs.OpRemove && op.Kind != faultfs.OpRename && torn.IntN(12) > 0 { // most of the others are much alike
+				return faultfs.Fault{}
+			}
+			what := fmt.Sprintf("%s: change %d, %s of %s", any, n, op.Kind, op.Name)
+			v.add(state{what + ", killed", op.Kill(), p}.verifyTwice)
+			loss := losses(n, torn, 3)
+			v.add(state{what + ", a cut", op.Crash(loss[torn.IntN(len(loss))]), p}.verifyTwice)
+			return faultfs.Fault{}
+		})
+		must(t, errors.Join(l.live(string(any)), v.wait()))
+		t.Logf("%d states", v.n)
+	}
+}
+
 // TestCopiedDirectory: a copy that nobody has synced is durable once a member has started on it.
 func TestCopiedDirectory(t *testing.T) {
 	l := newLife(testseed.Rand(t), faultfs.New())
