@@ -21,4 +21,9 @@ func TestFileSystemWithoutDirectWrites(t *testing.T) {
 	if w.out.f.direct {
 		t.Fatal("direct")
 	}
+	want := entries(2, 20, 2, 100_000)
+	must(t, w.Save(hard(2, 1, 1), want))
+	got, err := w.Entries(2, 20, pastCache*8)
+	must(t, err)
+	must(t, sameEntries(got, want))
 }

@@ -24,7 +24,7 @@ func (w *WAL) firstLocked() uint64 { return max(w.segs[0].index, w.floor+1) }
 func (w *WAL) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
 	var out []*raftpb.Entry
 	var size uint64
-	r := w.readers.take(lo)
+	r := w.readers.take(lo, maxBytes >= pastCache && w.direct())
 	defer func() { w.readers.giveBack(r, w) }()
 	for more := true; more && lo < hi; {
 		var part []*raftpb.Entry
@@ -39,6 +39,14 @@ func (w *WAL) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
 		}
 	}
 	return out, nil
+}
+
+// direct reports whether the log is being written past the page cache.
+func (w *WAL) direct() bool {
+	w.indexMu.Lock()
+	s := w.segs[len(w.segs)-1]
+	w.indexMu.Unlock()
+	return s.grows()
 }
 
 // lookup returns the run with the current version of entry lo, cut to what is durable and current. Until unpin is called

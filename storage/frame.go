@@ -38,8 +38,8 @@ type frameReader struct {
 	crc       uint32
 	chained   bool   // crc is the checksum of what came before; false at the start of the first segment read
 	ahead     []byte // what was read from off on, a part of buf
-	buf       []byte
-	chunk     int // bytes that are read at a time, if a record is not larger
+	buf       []byte // aligned
+	chunk     int    // bytes that are read at a time, if a record is not larger
 
 	soon func(off, size int64) // told what will be read; nil: nobody is
 	told int64                 // up to here
@@ -63,21 +63,26 @@ func (f *frameReader) seek(off int64, crc uint32) {
 	f.off, f.crc, f.chained, f.ahead, f.told = off, crc, true, nil, 0
 }
 
-// peek returns the next n bytes, which stay valid until the next call. There must be as many before size.
+// peek returns the next n bytes, which stay valid until the next call. There must be as many before size. Whole blocks are read, and lie in
+// memory as they do in the file: so a file that was opened with Direct needs no other buffer.
 func (f *frameReader) peek(n int) ([]byte, error) {
 	if len(f.ahead) >= n {
 		return f.ahead[:n], nil
 	}
+	at := roundDown(f.off)
+	skip := int(f.off - at)
+	want := roundUp(max(skip+n, f.chunk))
 	buf := f.buf[:cap(f.buf)]
-	if len(buf) < max(n, f.chunk) {
-		buf = make([]byte, max(n, f.chunk))
+	if len(buf) < want {
+		buf = aligned(want)[:want]
 	}
-	have := copy(buf, f.ahead)
-	f.buf = buf[:min(int64(len(buf)), f.size-f.off)]
-	for have < n {
-		m, err := f.r.ReadAt(f.buf[have:], f.off+int64(have))
-		have += m
-		if have < n && err != nil {
+	have := skip + copy(buf[skip:], f.ahead)
+	f.buf = buf[:min(int64(len(buf)), f.size-at)]
+	for have < skip+n {
+		from := roundDown(have)
+		m, err := f.r.ReadAt(buf[from:roundUp(len(f.buf))], at+int64(from))
+		have = max(have, min(from+m, len(f.buf)))
+		if have < skip+n && err != nil {
 			f.ahead = nil
 			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
@@ -85,7 +90,7 @@ func (f *frameReader) peek(n int) ([]byte, error) {
 			return nil, f.readError(err)
 		}
 	}
-	f.ahead = f.buf[:have]
+	f.ahead = f.buf[skip:have]
 	f.tell()
 	return f.ahead[:n], nil
 }

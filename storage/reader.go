@@ -14,6 +14,7 @@ import (
 // reader reads entries in their order, run by run and segment by segment. It keeps the file open that it reads, and what it has
 // read ahead of it, so that whoever reads on pays for nothing but what he gets. It belongs to one call at a time.
 type reader struct {
+	past bool     // it reads past the page cache
 	seg  *segment // whose file is open; nil: none
 	file readFile
 	fr   frameReader
@@ -81,7 +82,7 @@ func (r *reader) read(w *WAL, lo, hi, maxBytes uint64, size *uint64) (out []*raf
 func (r *reader) seek(s *segment, run run, lo uint64, end int64) (next uint64, err error) {
 	if r.seg != s {
 		r.close()
-		if r.file, err = s.open(); err != nil {
+		if r.file, err = s.open(r.past); err != nil {
 			return 0, fileError(s.path, 0, err)
 		}
 		r.seg, r.fr.path, r.fr.r, r.fr.soon = s, s.path, r.file, r.file.Ahead
@@ -137,19 +138,27 @@ type readers struct {
 const (
 	keepReaders    = 16
 	keepReadBuffer = 1 << 20 // bytes of the largest buffer that one keeps
+
+	// pastCache is the least that somebody reads at a time who reads past the page cache, and at a time he reads so much: members that lag, and starts.
+	// The log is written past it, so it is not there, and nobody else will read it soon; subscribers, of whom many may replay the same, ask
+	// for less. It costs the processor a fourth of the work. With more at a time a synced write beside it would wait for longer.
+	pastCache = 512 << 10
 )
 
 // take returns a reader that is at entry lo, or a new one.
-func (p *readers) take(lo uint64) *reader {
+func (p *readers) take(lo uint64, past bool) *reader {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	i := slices.IndexFunc(p.idle, func(r *reader) bool { return r.at == lo })
+	i := slices.IndexFunc(p.idle, func(r *reader) bool { return r.at == lo && r.past == past })
 	if i < 0 {
-		return &reader{fr: frameReader{chunk: runBytes}} // it may be asked for one entry only
+		return &reader{past: past, fr: frameReader{chunk: runBytes}} // it may be asked for one entry only
 	}
 	r := p.idle[i]
 	p.idle = slices.Delete(p.idle, i, i+1)
 	r.fr.chunk = readAhead
+	if past {
+		r.fr.chunk = pastCache
+	}
 	return r
 }
 

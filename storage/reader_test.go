@@ -16,6 +16,7 @@ import (
 type countedFS struct {
 	vfs.FS
 	opened, open, bytes atomic.Int64
+	direct              atomic.Int64 // of opened, past the page cache
 
 	told []span // what was said to be read soon
 }
@@ -29,6 +30,9 @@ func (c *countedFS) OpenFile(name string, flag int, perm os.FileMode) (vfs.File,
 	}
 	c.opened.Add(1)
 	c.open.Add(1)
+	if flag&vfs.Direct != 0 {
+		c.direct.Add(1)
+	}
 	return &countedFile{f, c}, nil
 }
 
@@ -53,6 +57,12 @@ func (f *countedFile) Close() error {
 // TestReadOn: who reads the log in small pieces opens each segment once and reads each byte once, also beside others, and
 // from segments in which entries were overwritten.
 func TestReadOn(t *testing.T) {
+	t.Run("few at a time", func(t *testing.T) { readOn(t, func() uint64 { return 1 + rand.Uint64N(20_000) }, false) })
+	t.Run("past the page cache", func(t *testing.T) { readOn(t, func() uint64 { return pastCache + rand.Uint64N(20_000) }, true) })
+}
+
+// readOn reads as many bytes at a time as budget says. past: that is past the page cache, if the log is written so.
+func readOn(t *testing.T, budget func() uint64, past bool) {
 	c := &countedFS{FS: vfs.OS}
 	options := testOptions()
 	options.FS, options.SegmentSize = c, 256<<10
@@ -76,6 +86,7 @@ func TestReadOn(t *testing.T) {
 	want, err := w.Entries(2, last+1, 1<<30)
 	must(t, err)
 	c.opened.Store(0)
+	c.direct.Store(0)
 	c.bytes.Store(0)
 	const readers = 3
 	at := [readers]uint64{2, 2, 2}
@@ -84,7 +95,7 @@ func TestReadOn(t *testing.T) {
 		if at[r] > last {
 			continue
 		}
-		got, err := w.Entries(at[r], min(last+1, at[r]+1+rand.Uint64N(20)), 1+rand.Uint64N(20_000))
+		got, err := w.Entries(at[r], min(last+1, at[r]+1+rand.Uint64N(20)), budget())
 		must(t, err)
 		must(t, sameEntries(got, want[at[r]-2:][:len(got)]))
 		if at[r] += uint64(len(got)); at[r] > last {
@@ -93,6 +104,12 @@ func TestReadOn(t *testing.T) {
 	}
 	if got := c.opened.Load(); segs < 5 || got > readers*segs {
 		t.Errorf("%d readers of %d segments have opened %d files", readers, segs, got)
+	}
+	switch all, direct := c.opened.Load(), c.direct.Load(); {
+	case past && w.direct() && direct < all:
+		t.Errorf("%d of %d files were opened to be read past the page cache", direct, all)
+	case !past && direct > readers: // the last segment is being written
+		t.Errorf("%d files were opened to be read past the page cache", direct)
 	}
 	if got, all := c.bytes.Load(), readers*held; got > all*5/4 {
 		t.Errorf("%d bytes were read of %d", got, all)

@@ -169,43 +169,19 @@ type readFile interface {
 }
 
 // open opens the segment for reading. What is written past the page cache is read past it, too: a page that is
-// read while it is being written could stay in the cache as it was.
-func (s *segment) open() (readFile, error) {
-	s.mu.Lock()
-	direct := s.direct
-	s.mu.Unlock()
-	if !direct {
+// read while it is being written could stay in the cache as it was. So is all the rest, if past is true; the file system must be able to do that.
+func (s *segment) open(past bool) (readFile, error) {
+	if !past && !s.grows() {
 		return s.disk.open(s.path)
 	}
-	f, err := s.disk.OpenFile(s.path, os.O_RDONLY|vfs.Direct, 0)
-	if err != nil {
-		return nil, err
-	}
-	return &directReader{File: f, buf: aligned(128 << 10)}, nil
+	return s.disk.OpenFile(s.path, os.O_RDONLY|vfs.Direct, 0)
 }
 
-// directReader reads from a file past the page cache.
-type directReader struct {
-	vfs.File
-	buf []byte // aligned
-}
-
-// ReadAt implements [io.ReaderAt].
-func (r *directReader) ReadAt(p []byte, off int64) (read int, err error) {
-	for len(p) > 0 {
-		at := roundDown(off)
-		skip := int(off - at)
-		n, err := r.File.ReadAt(r.buf[:min(roundUp(skip+len(p)), cap(r.buf))], at)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return read, err
-		}
-		if n <= skip {
-			return read, io.EOF
-		}
-		n = copy(p, r.buf[skip:n])
-		p, off, read = p[n:], off+int64(n), read+n
-	}
-	return read, nil
+// grows reports whether it is being written, past the page cache.
+func (s *segment) grows() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.direct
 }
 
 // head reads the commit index in front of the segment.
@@ -299,7 +275,7 @@ func (s *segment) load(next *segment) error {
 
 // startSum returns the checksum with which the segment continues the one before it.
 func (s *segment) startSum() (uint32, error) {
-	f, err := s.open()
+	f, err := s.open(false)
 	if err != nil {
 		return 0, fileError(s.path, 0, err)
 	}

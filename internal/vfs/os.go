@@ -104,3 +104,6 @@ func (f directFile) ReadAt(b []byte, off int64) (int, error) {
 	}
 	return n, err
 }
+
+// Ahead implements [File]. Linux would read into the page cache.
+func (f directFile) Ahead(off, size int64) {}
