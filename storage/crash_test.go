@@ -108,10 +108,19 @@ func TestKilledStates(t *testing.T) {
 	}
 }
 
+// anyLife is a script of so many steps in any order.
+func anyLife(rnd *rand.Rand, steps int) string {
+	const often = "aaeesooobbbSSSSCCCvnikmp"
+	life := make([]byte, steps)
+	for i := range life {
+		life[i] = often[rnd.IntN(len(often))]
+	}
+	return string(life)
+}
+
 // TestCrashStates_AnyLife: likewise, at some points of lives in which anything comes after anything.
 func TestCrashStates_AnyLife(t *testing.T) {
 	rnd := testseed.Rand(t)
-	const often = "aaeesooobbbSSSSCCCvnikmp"
 	lives := 1
 	if !few() {
 		lives = 4 * *statesFlag
@@ -122,21 +131,18 @@ func TestCrashStates_AnyLife(t *testing.T) {
 		if n%2 > 0 {
 			l.fs.NoDirect()
 		}
-		any := make([]byte, 200)
-		for i := range any {
-			any[i] = often[rnd.IntN(len(often))]
-		}
+		steps := anyLife(rnd, 200)
 		l.watch(func(n int, op *faultfs.Op, p *progress) faultfs.Fault {
 			if op.Kind != faultfs.OpRemove && op.Kind != faultfs.OpRename && torn.IntN(12) > 0 { // most of the others are much alike
 				return faultfs.Fault{}
 			}
-			what := fmt.Sprintf("%s: change %d, %s of %s", any, n, op.Kind, op.Name)
+			what := fmt.Sprintf("%s: change %d, %s of %s", steps, n, op.Kind, op.Name)
 			v.add(state{what + ", killed", op.Kill(), p}.verifyTwice)
 			loss := losses(n, torn, 3)
 			v.add(state{what + ", a cut", op.Crash(loss[torn.IntN(len(loss))]), p}.verifyTwice)
 			return faultfs.Fault{}
 		})
-		must(t, errors.Join(l.live(string(any)), v.wait()))
+		must(t, errors.Join(l.live(steps), v.wait()))
 		t.Logf("%d states", v.n)
 	}
 }

@@ -97,15 +97,26 @@ func TestFailures(t *testing.T) {
 			kinds = kinds[:1]
 		}
 		for _, kind := range kinds {
-			done = failAt(t, rnd, v, n, kind, ends)
+			done = failAt(t, rnd, v, script, n, kind, ends)
 		}
 	}
 	must(t, v.wait())
 	t.Logf("%d of %d failures ended the storage", ends[true], ends[true]+ends[false])
 }
 
-// failAt lives with the n-th change failing, in one of 8 ways. It reports whether there is none.
-func failAt(t *testing.T, rnd *rand.Rand, v *verifier, n, kind int, ends map[bool]int) (done bool) {
+// TestFailures_AnyLife: likewise, one change of each of many lives in which anything comes after anything.
+func TestFailures_AnyLife(t *testing.T) {
+	rnd, v := testseed.Rand(t), newVerifier()
+	ends := map[bool]int{}
+	for range 60 * *statesFlag {
+		failAt(t, rnd, v, anyLife(rnd, 100), rnd.IntN(1000), rnd.IntN(8), ends)
+	}
+	must(t, v.wait())
+	t.Logf("%d of %d failures ended the storage", ends[true], ends[true]+ends[false])
+}
+
+// failAt lives a life with the n-th change failing, in one of 8 ways. It reports whether there is none.
+func failAt(t *testing.T, rnd *rand.Rand, v *verifier, script string, n, kind int, ends map[bool]int) (done bool) {
 	errno := []syscall.Errno{syscall.EIO, syscall.ENOSPC}[kind&1]
 	l := newLife(rnd, faultfs.New())
 	if kind&2 > 0 {
@@ -124,7 +135,7 @@ func failAt(t *testing.T, rnd *rand.Rand, v *verifier, n, kind int, ends map[boo
 	})
 	ended, broken := l.endure(script, false)
 	if broken != nil || ended != nil && !errors.Is(ended, errno) {
-		t.Fatalf("change %d, %s: %v; %v", n, what, ended, broken)
+		t.Fatalf("%s: change %d, %s: %v; %v", script, n, what, ended, broken)
 	}
 	l.fs.Inject(nil)
 	ends[ended != nil]++
