@@ -276,8 +276,10 @@ func (l *Log) damaged(damage *ChecksumError) {
 // messageBytes is about what a message takes in memory beside its entries' data.
 const messageBytes = 256
 
-// Unreachable takes note that messages to a member were lost.
-func (l *Log) Unreachable(id uint64) { l.Post(core.Unreachable{ID: id}) }
+// Unreachable takes note that messages to a member were lost or, if dropped, not sent.
+func (l *Log) Unreachable(id uint64, dropped bool) {
+	l.Post(core.Unreachable{ID: id, Dropped: dropped})
+}
 
 // Now reads the log's clock, for Gone.
 func (l *Log) Now() time.Duration { return l.cfg.Clock() }

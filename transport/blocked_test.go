@@ -23,7 +23,10 @@ type blocker struct {
 }
 
 func (b blocker) Receive(m *raftpb.Message) { b.on("Receive", m); b.recorder.Receive(m) }
-func (b blocker) Unreachable(id uint64)     { b.on("Unreachable", nil); b.recorder.Unreachable(id) }
+func (b blocker) Unreachable(id uint64, dropped bool) {
+	b.on("Unreachable", nil)
+	b.recorder.Unreachable(id, dropped)
+}
 func (b blocker) Gone(id uint64, at time.Duration) {
 	b.on("Gone", nil)
 	b.recorder.Gone(id, at)

@@ -107,7 +107,7 @@ func TestSendRefusesWhatIsNotForTheWire(t *testing.T) {
 	a, b := pair(t, c, config("b"))
 	a.send(msg(raftpb.MsgProp, "a", "b", 1), msg(raftpb.MsgHup, "a", "b", 1), app("b", "a", 1, nil), app("a", "d", 1, nil))
 	a.send(app("a", "b", 1, make([]byte, minMaxFrame)))
-	a.wait(t, "too large is unreachable", func() bool { return len(a.lost) == 1 })
+	a.wait(t, "too large is dropped", func() bool { return len(a.dropped) == 1 })
 	a.send(app("a", "b", 5, nil))
 	b.wait(t, "good message", func() bool { return len(b.got) > 0 })
 	if got := b.messages(); len(got) != 1 || got[0].GetIndex() != 5 {

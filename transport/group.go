@@ -53,7 +53,7 @@ func (g *Group) Send(msgs []*raftpb.Message) {
 			case PurposeSnapshot:
 				g.news.add(notice{what: noticeSnapshot, id: p.ID, m: m, err: err})
 			case PurposeBulk:
-				g.news.add(notice{what: noticeUnreachable, id: p.ID})
+				g.news.add(notice{what: noticeDropped, id: p.ID})
 			}
 			continue
 		}
@@ -83,6 +83,7 @@ type noticeKind byte
 
 const (
 	noticeUnreachable noticeKind = iota
+	noticeDropped
 	noticeGone
 	noticeSnapshot
 )
@@ -128,8 +129,8 @@ func (n *notices) deliver(h Handler, closing <-chan struct{}) {
 			default:
 			}
 			switch one.what {
-			case noticeUnreachable:
-				h.Unreachable(one.id)
+			case noticeUnreachable, noticeDropped:
+				h.Unreachable(one.id, one.what == noticeDropped)
 			case noticeGone:
 				h.Gone(one.id, one.at)
 			case noticeSnapshot:

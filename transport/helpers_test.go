@@ -28,7 +28,8 @@ type recorder struct {
 	rmu      sync.Mutex
 	cond     *sync.Cond
 	got      []*raftpb.Message
-	lost     []uint64
+	lost     []uint64 // of Unreachable, unless they were dropped
+	dropped  []uint64
 	gone     []uint64
 	sent     []error
 	sentOf   []*raftpb.Message // whose fates those are
@@ -65,7 +66,7 @@ func (r *recorder) wait(t testing.TB, what string, ok func() bool) {
 	defer r.rmu.Unlock()
 	for !ok() {
 		if late {
-			t.Fatalf("%s: not within %v; unreachable %v, gone %v, refusals %v", what, patience, r.lost, r.gone, r.refusals)
+			t.Fatalf("%s: not within %v; lost %v, dropped %v, gone %v, refusals %v", what, patience, r.lost, r.dropped, r.gone, r.refusals)
 		}
 		r.cond.Wait()
 	}
@@ -77,7 +78,15 @@ func (r *recorder) Receive(m *raftpb.Message) {
 	}
 	r.change(func() { r.got = append(r.got, m) })
 }
-func (r *recorder) Unreachable(id uint64) { r.change(func() { r.lost = append(r.lost, id) }) }
+func (r *recorder) Unreachable(id uint64, dropped bool) {
+	r.change(func() {
+		if dropped {
+			r.dropped = append(r.dropped, id)
+		} else {
+			r.lost = append(r.lost, id)
+		}
+	})
+}
 func (r *recorder) Gone(id uint64, _ time.Duration) {
 	r.change(func() { r.gone = append(r.gone, id) })
 }

@@ -97,7 +97,7 @@ func (l *lane) push(g *Group, m *raftpb.Message, size int64) {
 		l.counts.dropped.add(1, size)
 		if l.purpose == PurposeBulk && !slices.Contains(l.told, g) {
 			l.told = append(l.told, g)
-			g.news.add(notice{what: noticeUnreachable, id: l.p.ID})
+			g.news.add(notice{what: noticeDropped, id: l.p.ID})
 		}
 		return
 	}

@@ -11,10 +11,11 @@ var plantBugs = flag.String("planted", "", "plant the bugs in testdata/planted w
 
 // plantedIn says in which test each planted bug must show.
 var plantedIn = map[string]string{
-	"copy-displaces":   "TestACopyIsRefused",
-	"copy-stays":       "TestACopyGivesWay",
-	"first-stays":      "TestARestartedProcessIsLetIn",
-	"silent-displaced": "TestWhoIsSilentKeepsItsPlace",
+	"copy-displaces":      "TestACopyIsRefused",
+	"copy-stays":          "TestACopyGivesWay",
+	"first-stays":         "TestARestartedProcessIsLetIn",
+	"overflow-is-a-break": "TestG8_OverflowIsToldOnce",
+	"silent-displaced":    "TestWhoIsSilentKeepsItsPlace",
 }
 
 // TestPlanted builds these tests with one planted bug after the other and expects its test to fail. Run it with:

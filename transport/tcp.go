@@ -29,9 +29,10 @@ type Handler interface {
 	// messages of the bulk connection (see laneOf: MsgApp, MsgAppResp, MsgReadIndex and its response), and holds up the
 	// bulk messages of that peer meanwhile. It should not block on others: of those more than 1 MiB from one peer are lost.
 	Receive(m *raftpb.Message)
-	// Unreachable says that bulk messages to the peer were lost: its connection broke (once for each break, to all
-	// groups), or its queue overflowed (once until the queue moves again). Must not block.
-	Unreachable(id uint64)
+	// Unreachable says that bulk messages to the peer were lost: its connection broke, or its address has changed (once for each break, to all
+	// groups). Or, if dropped, this side has not sent them: the group's queue overflowed (once until the queue moves again), or one was too
+	// large. That says nothing of the peer. Must not block.
+	Unreachable(id uint64, dropped bool)
 	// Gone is crash evidence: an established connection to or from the peer was ended by its own host, in order, as no member
 	// does that goes on, and a dial of the address where that process was reached was refused right after it, so no process
 	// listens there. A reset is no evidence, nor is a refusal alone. at is what Now said just before that dial: whoever

@@ -274,7 +274,7 @@ func (c *Core) handle(now time.Duration, ev Event) error {
 	case Reluctant:
 		c.voter.reluctant = ev.Yes
 	case Unreachable:
-		c.unreachable(ev.ID)
+		c.unreachable(ev)
 	case Gone:
 		c.gone(now, ev)
 	case SnapshotSent:

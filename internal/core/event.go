@@ -54,8 +54,12 @@ type (
 	AskTransfer struct{}
 	// Reluctant says whether this member had better not lead. Then it lets all others campaign first.
 	Reluctant struct{ Yes bool }
-	// Unreachable says that messages to a member were lost: most often because a connection to it has ended.
-	Unreachable struct{ ID uint64 }
+	// Unreachable says that messages to a member were lost: because a connection to it has ended or, if Dropped, because they were not sent,
+	// which is no reason to think that anything has happened to the member.
+	Unreachable struct {
+		ID      uint64
+		Dropped bool
+	}
 	// Gone says that the process that was a member at a time on this member's clock has ended: its
 	// address refused a connection after that time. A promise to it from before is void.
 	Gone struct {
@@ -145,7 +149,7 @@ type (
 	TransferAsked struct{ By uint64 }
 	// PeerGone says that the process of another member has ended, and that nothing was heard of a new one: crash evidence.
 	PeerGone struct{ ID uint64 }
-	// PeerLost says that messages to another member were lost while this one leads. Its process may be another one from now on, so what
+	// PeerLost says that messages to another member were lost on the way while this one leads. Its process may be another one from now on, so what
 	// it answered to heartbeats from before says nothing of what it can do now.
 	PeerLost struct{ ID uint64 }
 	// TransferRefused says that a member cannot take over to which leadership was to be handed: it has just started.

@@ -42,11 +42,11 @@ func (c *Core) refuse(now time.Duration, m *raftpb.Message) {
 	})
 }
 
-// unreachable takes note that messages to another member were lost.
-func (c *Core) unreachable(id uint64) {
-	c.node.ReportUnreachable(id)
-	if c.state == raft.StateLeader {
-		c.change(PeerLost{id})
+// unreachable takes note that messages to another member were lost. raft sends them again.
+func (c *Core) unreachable(ev Unreachable) {
+	c.node.ReportUnreachable(ev.ID)
+	if c.state == raft.StateLeader && !ev.Dropped {
+		c.change(PeerLost{ev.ID})
 	}
 }
 

@@ -198,7 +198,7 @@ func (s *stage) play(d *datadriven.TestData) {
 		s.say("%s", s.describe(m))
 		s.actor(s.name(m.GetTo())).step(Receive{Message: proto.Clone(m).(*raftpb.Message), At: s.now})
 	case "lost":
-		who("from").step(Unreachable{ID: who("to").cfg.ID})
+		who("from").step(Unreachable{ID: who("to").cfg.ID, Dropped: d.HasArg("dropped")})
 	case "gone":
 		for _, arg := range d.CmdArgs {
 			if arg.Key == "told" {
