@@ -4,6 +4,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -30,18 +31,31 @@ func Find(t *testing.T, root string, in map[string]string, wanted string) {
 			continue
 		}
 		t.Run(b.Name, func(t *testing.T) {
-			dir := t.TempDir()
-			overlay, err := b.Overlay(root, dir)
-			if err != nil {
-				t.Fatal(err)
-			}
-			binary := filepath.Join(dir, "planted.test")
-			if out, err := exec.Command("go", "test", "-c", "-vet=off", "-overlay", overlay, "-o", binary, ".").CombinedOutput(); err != nil {
-				t.Fatalf("%v\n%s", err, out)
-			}
-			if out, err := exec.Command(binary, "-test.run=^"+test+"$", "-test.timeout=5m").CombinedOutput(); err == nil {
-				t.Errorf("%s does not find it:\n%s", test, out)
-			}
+			Fails(t, b.Build(t, root), test)
 		})
+	}
+}
+
+// Build builds the tests of the package that is tested, but for those in the files without, with the bug.
+func (b Bug) Build(t *testing.T, root string, without ...string) (binary string) {
+	t.Helper()
+	dir := t.TempDir()
+	overlay, err := b.Overlay(root, dir, without...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary = filepath.Join(dir, "planted.test")
+	if out, err := exec.Command("go", "test", "-c", "-vet=off", "-ldflags=-s -w", "-overlay", overlay, "-o", binary, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return binary
+}
+
+// Fails expects a test of such a build to fail, with these flags.
+func Fails(t *testing.T, binary, test string, flags ...string) {
+	t.Helper()
+	out, err := exec.Command(binary, append(flags, "-test.run=^"+test+"$", "-test.timeout=5m")...).CombinedOutput()
+	if !strings.Contains(string(out), "--- FAIL: "+test+" ") {
+		t.Errorf("%s does not find it: %v\n%s", test, err, out)
 	}
 }

@@ -135,8 +135,9 @@ func (b Bug) Plant(root string) (map[string]string, error) {
 	return files, nil
 }
 
-// Overlay writes what go build's -overlay needs into an empty directory of its own, and returns the name of the file to give it.
-func (b Bug) Overlay(root, dir string) (string, error) {
+// Overlay writes what go build's -overlay needs into an empty directory of its own, and returns the name of the file to give it. The files of
+// without, below the current directory, are as if they were not there.
+func (b Bug) Overlay(root, dir string, without ...string) (string, error) {
 	files, err := b.Plant(root)
 	if err != nil {
 		return "", err
@@ -151,6 +152,12 @@ func (b Bug) Overlay(root, dir string) (string, error) {
 			return "", err
 		}
 		replace[filepath.Join(root, filepath.FromSlash(name))] = to
+	}
+	for _, name := range without {
+		if name, err = filepath.Abs(name); err != nil {
+			return "", err
+		}
+		replace[name] = ""
 	}
 	list, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
