@@ -19,11 +19,14 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/baton-ha/baton/internal/vfs"
 )
 
 // The tests run this very binary again, as a process that holds an heir: it says so, and ends with its input or, told to "run", as another program.
 const (
 	variable = "BATON_TEST_HEIR"
+	locked   = "BATON_TEST_HEIR_LOCK" // a file that the process locks
 	ballast  = 64 << 20
 )
 
@@ -38,6 +41,10 @@ func TestMain(m *testing.M) {
 		}
 	}
 	_, err := Hold()
+	if name := os.Getenv(locked); name != "" {
+		_, lerr := vfs.OS.Lock(name)
+		err = errors.Join(err, lerr)
+	}
 	memory := make([]byte, ballast)
 	for i := 0; i < len(memory); i += os.Getpagesize() {
 		memory[i] = 1 // the heir has what comes after it, too
@@ -105,10 +112,10 @@ type holding struct {
 	heir int
 }
 
-func hold(t *testing.T) holding {
+func hold(t *testing.T, env ...string) holding {
 	t.Helper()
 	h := holding{Cmd: exec.Command(os.Args[0])}
-	h.Env = append(os.Environ(), variable+"=1")
+	h.Env = append(append(os.Environ(), variable+"=1"), env...)
 	h.Stderr = os.Stderr
 	in, err := h.StdinPipe()
 	if err != nil {
@@ -162,6 +169,33 @@ func TestHold_Killed(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the heir ends", func() bool { return over(h.heir) })
+}
+
+// TestHold_Lock: the lock of a process that was killed is kept until its memory is given back. What it was writing may be under way for as long.
+func TestHold_Lock(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "LOCK")
+	h := hold(t, locked+"="+name)
+	if err := unix.Kill(h.heir, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the heir stands still", func() bool { return strings.HasPrefix(status(h.heir, "State"), "T") })
+	if err := h.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = h.Process.Wait()
+	if _, err := vfs.OS.Lock(name); !errors.Is(err, vfs.ErrLocked) {
+		t.Fatalf("while the memory is there: %v", err)
+	}
+	if err := unix.Kill(h.heir, unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the heir ends", func() bool { return over(h.heir) })
+	f, err := vfs.OS.Lock(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
 }
 
 // TestHold_Heir: it has one file and no power, ignores what a process is asked to do, is out of its session, and ends when its process ends by itself.

@@ -4,6 +4,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"time"
 )
 
 // OS is the file system of the operating system.
@@ -30,6 +31,10 @@ func (osFS) Lock(name string) (File, error) {
 		return nil, err
 	}
 	held, err := tryLock(f)
+	for began := time.Now(); held && err == nil && time.Since(began) < lockPatience; {
+		time.Sleep(lockPatience / 200)
+		held, err = tryLock(f)
+	}
 	if held || err != nil {
 		f.Close()
 	}
@@ -39,13 +44,17 @@ func (osFS) Lock(name string) (File, error) {
 	case err != nil:
 		return nil, &fs.PathError{Op: "lock", Path: name, Err: err}
 	}
-	return lockedFile{osFile{f}}, nil
+	return lockedFile{osFile{f}, keepLock(f)}, nil
 }
 
 // A lockedFile gives its lock back when it is closed, although a process that was begun meanwhile may have its descriptor for a moment yet.
-type lockedFile struct{ osFile }
+type lockedFile struct {
+	osFile
+	kept func()
+}
 
 func (f lockedFile) Close() error {
+	f.kept()
 	unlock(f.File)
 	return f.osFile.Close()
 }

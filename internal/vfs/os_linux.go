@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -90,3 +91,22 @@ func freeSpace(name string) (int64, bool) {
 func unlock(f *os.File) {
 	_ = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK, Whence: io.SeekStart})
 }
+
+// lockPatience is how long Lock waits for who has the lock: a process that was killed has it until its memory is given back, see keepLock.
+const lockPatience = 2 * time.Second
+
+// keepLock has the memory of this process keep the lock of a file, too, by a mapping that nobody uses. A write that was handed to the kernel may be under way when
+// the process is killed, and its files be closed before its memory is gone, where another process shares that (package heir). The kernel ends
+// the writes that come from a memory first, and its mappings then: so no such write is left when somebody else gets the lock. Without
+// a mapping, there are no such writes. The lock is no longer kept when release is called.
+func keepLock(f *os.File) (release func()) {
+	at, err := unix.MmapPtr(int(f.Fd()), 0, nil, blockSize, unix.PROT_NONE, unix.MAP_SHARED)
+	if err != nil {
+		asyncWrites.off.Store(true)
+		return func() {}
+	}
+	return func() { _ = unix.MunmapPtr(at, blockSize) } // cannot fail
+}
+
+// blockSize is what is mapped of a file, however much is in it: a page, or a part of one.
+const blockSize = 4096

@@ -35,3 +35,9 @@ func dataFrom(_ *os.File, off int64) (from, to int64) { return off, math.MaxInt6
 
 // freeSpace is not known here: a next segment that cannot be made tells that there is no space.
 func freeSpace(string) (int64, bool) { return 0, false }
+
+// lockPatience is how long Lock waits for who has the lock.
+const lockPatience = 0
+
+// keepLock is for asynchronous writes, which are not for this system.
+func keepLock(*os.File) (release func()) { return func() {} }

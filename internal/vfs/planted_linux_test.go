@@ -1,0 +1,28 @@
+package vfs
+
+import (
+	"flag"
+	"path/filepath"
+	"testing"
+
+	"github.com/baton-ha/baton/internal/planted"
+)
+
+var plantBugs = flag.String("planted", "", "plant the bugs in testdata/planted whose names match this, one after the other, and expect the test of each to fail")
+
+// plantedIn says in which test each planted bug must show.
+var plantedIn = map[string]string{
+	"failure-unseen":   "TestDirectWrites",
+	"not-awaited":      "TestDirectWritesTogether",
+	"refused-for-good": "TestDirectWriteRefused",
+	"short-is-whole":   "TestDirectWrites",
+	"slot-shared":      "TestDirectWritesTogether",
+}
+
+// TestPlanted builds these tests with one planted bug after the other and expects its test to fail. Run it with:
+// go test ./internal/vfs -run TestPlanted -planted . -v
+//
+// Without the flag it only sees to it that each can be planted.
+func TestPlanted(t *testing.T) {
+	planted.Find(t, filepath.Join("..", ".."), plantedIn, *plantBugs)
+}
