@@ -31,7 +31,7 @@ func (osFS) Lock(name string) (File, error) {
 		return nil, err
 	}
 	held, err := tryLock(f)
-	for began := time.Now(); held && err == nil && time.Since(began) < lockPatience; {
+	for began := time.Now(); held && time.Since(began) < lockPatience; {
 		time.Sleep(lockPatience / 200)
 		held, err = tryLock(f)
 	}
