@@ -103,17 +103,17 @@ type slot struct {
 
 // iocb is the kernel's struct iocb (linux/aio_abi.h).
 type iocb struct {
-	data     uint64
-	key      [2]uint32
-	opcode   uint16
-	priority int16
-	fd       uint32
-	buf      uint64
-	bytes    uint64
-	offset   int64
-	_        uint64
-	flags    uint32
-	eventFD  uint32
+	_       uint64    // data
+	_       [2]uint32 // key, flags of the write
+	opcode  uint16
+	_       int16 // priority
+	fd      uint32
+	buf     uint64
+	bytes   uint64
+	offset  int64
+	_       uint64
+	flags   uint32
+	eventFD uint32
 }
 
 // ioEvent is the kernel's struct io_event.
