@@ -50,18 +50,19 @@ var errRefused = errors.New("vfs: no asynchronous write")
 // slots are what writes need that are under way, one each. They are kept for the next write: to give one back to the kernel takes milliseconds.
 type slots struct {
 	free chan *slot
+	made atomic.Int32
 	one  func() (*slot, error) // makes another
 	off  atomic.Bool           // a lock was taken that would not outlast a write, see keepLock
 }
 
-// keptSlots is how many are kept. A member needs two at a time, for its log and the zeros ahead of it.
-const keptSlots = 8
+// mostSlots is how many there are. A member needs two at a time, for its log and the zeros ahead of it. What finds none is written in the ordinary way.
+const mostSlots = 16
 
 // asyncWrites are those of the process.
 var asyncWrites = newSlots(newSlot)
 
 func newSlots(one func() (*slot, error)) *slots {
-	return &slots{free: make(chan *slot, keptSlots), one: one}
+	return &slots{free: make(chan *slot, mostSlots), one: one}
 }
 
 // take returns a slot, nil if none is to be had.
@@ -74,20 +75,16 @@ func (s *slots) take() *slot {
 		return one
 	default:
 	}
-	one, err := s.one()
-	if err != nil {
-		return nil // not for ever: a limit may allow it next time, and to ask takes less than a microsecond
+	if s.made.Add(1) <= mostSlots {
+		if one, err := s.one(); err == nil {
+			return one
+		}
 	}
-	return one
+	s.made.Add(-1)
+	return nil // not for ever: a limit may allow it next time, and to ask takes less than a microsecond
 }
 
-func (s *slots) put(one *slot) {
-	select {
-	case s.free <- one:
-	default:
-		one.close()
-	}
-}
+func (s *slots) put(one *slot) { s.free <- one }
 
 // A slot is the kernel's context of one write at a time.
 type slot struct {
@@ -159,11 +156,10 @@ func (s *slot) write(f *os.File, b []byte, off int64) (n int, err error) {
 	s.buffer.Pin(start)
 	defer s.buffer.Unpin()
 	s.request = iocb{
-		opcode: iocbPwrite, fd: uint32(f.Fd()), buf: uint64(uintptr(unsafe.Pointer(start))), bytes: uint64(len(b)), offset: off,
+		opcode: iocbPwrite, buf: uint64(uintptr(unsafe.Pointer(start))), bytes: uint64(len(b)), offset: off,
 		flags: iocbTellEvent, eventFD: s.number,
 	}
-	request := &s.request
-	if taken, _, _ := unix.Syscall(unix.SYS_IO_SUBMIT, s.context, 1, uintptr(unsafe.Pointer(&request))); taken != 1 {
+	if !s.submit(f) {
 		return 0, errRefused // the ordinary write says what is wrong with it
 	}
 	s.await()
@@ -175,6 +171,21 @@ func (s *slot) write(f *os.File, b []byte, off int64) (n int, err error) {
 	default:
 		return 0, errno
 	}
+}
+
+// submit hands the write to the kernel, which has a hold on the file from then on, and reports whether it was taken.
+func (s *slot) submit(f *os.File) (taken bool) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return false
+	}
+	request := &s.request
+	err = conn.Control(func(fd uintptr) { // whoever closes the file waits for this
+		request.fd = uint32(fd)
+		n, _, _ := unix.Syscall(unix.SYS_IO_SUBMIT, s.context, 1, uintptr(unsafe.Pointer(&request)))
+		taken = n == 1
+	})
+	return taken && err == nil
 }
 
 // idleYield is what a yield takes at most if nobody else had anything to do.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -105,7 +106,8 @@ func keepLock(f *os.File) (release func()) {
 		asyncWrites.off.Store(true)
 		return func() {}
 	}
-	return func() { _ = unix.MunmapPtr(at, blockSize) } // cannot fail
+	_ = unix.Madvise(unsafe.Slice((*byte)(at), blockSize), unix.MADV_DONTFORK) // a copy of this process, as C code may make one, does not keep it
+	return func() { _ = unix.MunmapPtr(at, blockSize) }                        // cannot fail
 }
 
 // blockSize is what is mapped of a file, however much is in it: a page, or a part of one.
