@@ -144,12 +144,6 @@ func newSlot() (*slot, error) {
 	return s, nil
 }
 
-// close gives a slot without a write back.
-func (s *slot) close() {
-	_, _, _ = unix.Syscall(unix.SYS_IO_DESTROY, s.context, 0, 0)
-	s.event.Close()
-}
-
 // write writes what it can of b and returns how much that was. It returns when the kernel is done with b, whatever happens.
 func (s *slot) write(f *os.File, b []byte, off int64) (n int, err error) {
 	start := unsafe.SliceData(b)
