@@ -3,7 +3,6 @@ package ha
 import (
 	"flag"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"runtime"
 	"runtime/debug"
@@ -14,10 +13,7 @@ import (
 	"github.com/baton-ha/baton/internal/planted"
 )
 
-var (
-	plantBugs = flag.String("planted", "", "plant the bugs in testdata/planted whose names match this, one after the other, and expect the simulator to find each")
-	simHunt   = flag.String("sim.hunt", "", "look for a fault in the scenarios whose names match this, and fail if there is none")
-)
+var simHunt = flag.String("sim.hunt", "", "look for a fault in the scenarios whose names match this, and fail if there is none")
 
 // hunted are the scenarios in which planted bugs are looked for.
 var hunted = []struct {
@@ -106,26 +102,12 @@ func TestHunt(t *testing.T) {
 //
 // Without the flag it only sees to it that each can be planted.
 func TestPlanted(t *testing.T) {
-	bugs, err := planted.Load(filepath.Join("testdata", "planted"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	wanted, err := regexp.Compile(*plantBugs)
-	if err != nil {
-		t.Fatal(err)
-	}
 	// Two bugs must show in the partitions that TestT4_NoOverlap survives: without the lease, and without the guard of a
 	// restarted voter, they bring two Actives about.
 	needed := map[string]string{"lease-from-raft": "^T4$", "no-restart-guard": "^T4 with a restart$"}
 	builds := make(chan struct{}, runtime.GOMAXPROCS(0)) // as many at a time
-	for _, b := range bugs {
-		if _, err := b.Plant(".."); err != nil {
-			t.Error(err)
-			continue
-		}
-		if *plantBugs == "" || !wanted.MatchString(b.Name) {
-			continue
-		}
+	_, wanted := planted.Wanted(t, "..")
+	for _, b := range wanted {
 		t.Run(b.Name, func(t *testing.T) {
 			t.Parallel()
 			builds <- struct{}{}

@@ -1,14 +1,11 @@
 package client_test
 
 import (
-	"flag"
 	"path/filepath"
 	"testing"
 
 	"github.com/baton-ha/baton/internal/planted"
 )
-
-var plantBugs = flag.String("planted", "", "plant the bugs in testdata/planted whose names match this, one after the other, and expect the test of each to fail")
 
 // plantedIn says in which test each planted bug must show.
 var plantedIn = map[string]string{
@@ -26,5 +23,5 @@ var plantedIn = map[string]string{
 //
 // Without the flag it only sees to it that each can be planted.
 func TestPlanted(t *testing.T) {
-	planted.Find(t, filepath.Join("..", ".."), plantedIn, *plantBugs)
+	planted.Find(t, filepath.Join("..", ".."), plantedIn)
 }

@@ -1,6 +1,7 @@
 package planted
 
 import (
+	"flag"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -8,31 +9,40 @@ import (
 	"testing"
 )
 
-// Find plants each bug of the directory testdata/planted of the package that is tested. Of those whose names match wanted, "" for none, it builds
-// the package's tests with one after the other, and expects that the test that in names for it fails. root is that of the module, from the package.
-func Find(t *testing.T, root string, in map[string]string, wanted string) {
-	bugs, err := Load(filepath.Join("testdata", "planted"))
+var match = flag.String("planted", "", "plant the bugs in testdata/planted whose names match this, one after the other, and expect the tests to find each")
+
+// Wanted returns the bugs of the directory testdata/planted of the package that is tested, and which of them the flag -planted asks for. It sees to it
+// that each can be planted. root is that of the module, from the package.
+func Wanted(t *testing.T, root string) (all, wanted []Bug) {
+	t.Helper()
+	all, err := Load(filepath.Join("testdata", "planted"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	match, err := regexp.Compile(wanted)
+	asked, err := regexp.Compile(*match)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, b := range bugs {
+	for _, b := range all {
 		if _, err := b.Plant(root); err != nil {
 			t.Error(err)
+		} else if *match != "" && asked.MatchString(b.Name) {
+			wanted = append(wanted, b)
 		}
-		test := in[b.Name]
-		if test == "" {
+	}
+	return all, wanted
+}
+
+// Find builds the package's tests with one wanted bug after the other, and expects that the test that in names for it fails.
+func Find(t *testing.T, root string, in map[string]string) {
+	all, wanted := Wanted(t, root)
+	for _, b := range all {
+		if in[b.Name] == "" {
 			t.Errorf("no test is named that finds %s", b.Name)
 		}
-		if wanted == "" || !match.MatchString(b.Name) {
-			continue
-		}
-		t.Run(b.Name, func(t *testing.T) {
-			Fails(t, b.Build(t, root), test)
-		})
+	}
+	for _, b := range wanted {
+		t.Run(b.Name, func(t *testing.T) { Fails(t, b.Build(t, root), in[b.Name]) })
 	}
 }
 
