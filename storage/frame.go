@@ -167,7 +167,7 @@ func (f *frameReader) next() (record, error) {
 			return record{}, corrupt(f.path, f.off, "checksum chain is broken: %08x follows %08x", sum, f.crc)
 		}
 	} else if want := crc32.Update(f.crc, castagnoli, rec.data); want != sum {
-		return record{}, corrupt(f.path, f.off, "checksum is %08x, record says %08x", want, sum)
+		return record{}, corrupt(f.path, f.off, "%w is %08x, record says %08x", errChecksum, want, sum)
 	}
 	f.crc, f.chained, f.off, f.ahead = sum, true, rec.end, f.ahead[len(b)+frameHead:]
 	return rec, nil
@@ -241,6 +241,9 @@ func (c *cursor) tagged(tag byte) uint64 {
 	c.b = c.b[1+n:]
 	return v
 }
+
+// errChecksum begins what is said of a record that is whole, but whose data are not those of its checksum and the one before it.
+var errChecksum = errors.New("checksum")
 
 var errRecord = errors.New("record does not hold what its type says")
 

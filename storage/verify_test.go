@@ -130,16 +130,21 @@ func harmsTo(content []byte, rnd *rand.Rand, each int) (out []harm) {
 	if len(content) == 0 {
 		return nil
 	}
-	for range each {
-		i := rnd.IntN(len(content))
+	flip := func(i, bit int) {
 		c := bytes.Clone(content)
-		c[i] ^= 1 << rnd.IntN(8)
+		c[i] ^= 1 << bit
 		out = append(out, harm{"flipped bit", i, i + 1, c})
+	}
+	for i := range 8 * min(len(content), 64) {
+		flip(i/8, i%8) // where each byte means something else
+	}
+	for range each {
+		flip(rnd.IntN(len(content)), rnd.IntN(8))
 
 		size := []int{512, 4096}[rnd.IntN(2)]
 		from := rnd.IntN(len(content)) / size * size
 		to := min(from+size, len(content))
-		c = bytes.Clone(content)
+		c := bytes.Clone(content)
 		clear(c[from:to])
 		out = append(out, harm{"zeroed sector", from, to, c})
 

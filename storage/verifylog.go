@@ -33,7 +33,7 @@ func (v *verification) log() error {
 			last = nil
 			continue
 		}
-		l := &logFile{v: v, s: s, f: f, size: size, tail: i == len(segs)-1}
+		l := &logFile{v: v, s: s, f: f, size: size, tail: i == len(segs)-1, follows: last != nil}
 		last, err = l.verify(last)
 		f.Close()
 		if err != nil {
@@ -58,7 +58,9 @@ type logFile struct {
 	f    vfs.File
 	size int64
 	tail bool // it is the last one
-	r    *frameReader
+	// follows: the checksum before it is known. Else nothing but its second record tells whether its first one says it right.
+	follows bool
+	r       *frameReader
 	n    int   // the number of the next record
 	told int64 // bytes of it that progress was told about
 }
@@ -162,30 +164,34 @@ func (l *logFile) goOn(at int64, why error) (bool, error) {
 		l.v.damage(l.s.path, at, l.size, "%v; nothing behind it was verified", ce.Err)
 		return false, nil
 	}
+	from := at
+	if l.n == 1 && !l.follows && errors.Is(why, errChecksum) {
+		from = 0 // either of the two records may be what is damaged
+	}
 	next, err := findBoundary(l.f, at, l.size, l.v.id.Incarnation, l.s.seq)
 	m := l.v.mark
 	switch marked := m != nil && m.seq == l.s.seq && at < int64(m.offset); {
 	case err != nil:
-		l.v.damage(l.s.path, at, l.size, "%v; behind it not all can be read: %v", ce.Err, err)
+		l.v.damage(l.s.path, from, l.size, "%v; behind it not all can be read: %v", ce.Err, err)
 		return false, nil
 	case l.tail && next < 0 && !marked && (m == nil || m.seq <= l.s.seq):
-		l.v.unfinished(l.s.path, at, l.size, "%v; nothing shows that it was durable", ce.Err)
+		l.v.unfinished(l.s.path, from, l.size, "%v; nothing shows that it was durable", ce.Err)
 		return false, nil
 	}
 	if end, ok := l.skip(at); ok {
 		l.n++
-		l.v.damage(l.s.path, at, end, "%v; the record behind it is right", ce.Err)
+		l.v.damage(l.s.path, from, end, "%v; the record behind it is right", ce.Err)
 		return true, nil
 	}
 	switch {
 	case next >= 0:
 		l.resume(next)
-		l.v.damage(l.s.path, at, next, "%v; the records up to the next boundary cannot be told apart", ce.Err)
+		l.v.damage(l.s.path, from, next, "%v; the records up to the next boundary cannot be told apart", ce.Err)
 		return true, nil
 	case l.tail && m != nil && m.seq == l.s.seq:
-		l.v.damage(l.s.path, at, int64(m.offset), "%v; it was durable up to offset %d", ce.Err, m.offset)
+		l.v.damage(l.s.path, from, int64(m.offset), "%v; it was durable up to offset %d", ce.Err, m.offset)
 	default:
-		l.v.damage(l.s.path, at, l.size, "%v; no boundary follows", ce.Err)
+		l.v.damage(l.s.path, from, l.size, "%v; no boundary follows", ce.Err)
 	}
 	return false, nil
 }
