@@ -7,8 +7,8 @@ import (
 )
 
 var (
-	// ErrLocked is returned by Open when the directory is open already, in this process or in another one. On Linux Open waits 2 s before that: of a process that
-	// was killed, the memory may have to be given back yet.
+	// ErrLocked is returned by Open when the directory is open already, in this process or in another one. On Linux Open waits 2 s before that, unless
+	// the other process is seen to live: of one that was killed, the memory may have to be given back yet.
 	ErrLocked = errors.New("storage: directory is locked by another user")
 	// ErrNoMember is returned by Inspect, Read and Verify when there is no directory, or an empty one. The error matches fs.ErrNotExist, too.
 	ErrNoMember = errors.New("storage: no member")

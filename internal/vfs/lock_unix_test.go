@@ -16,7 +16,7 @@ func TestLockGivenBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fd, err := unix.Dup(int(f.(lockedFile).Fd()))
+	fd, err := unix.Dup(int(f.(*lockedFile).Fd()))
 	if err != nil {
 		t.Fatal(err)
 	}

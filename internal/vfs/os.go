@@ -4,6 +4,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
+	"sync"
 	"time"
 )
 
@@ -26,12 +28,15 @@ func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 
 // Lock implements [FS].
 func (osFS) Lock(name string) (File, error) {
+	if fi, err := os.Stat(name); err == nil && ours.has(fi) {
+		return nil, ErrLocked
+	}
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	held, err := tryLock(f)
-	for began := time.Now(); held && time.Since(began) < lockPatience; {
+	for began := time.Now(); held && time.Since(began) < lockPatience && !heldByLiving(f); {
 		time.Sleep(lockPatience / 200)
 		held, err = tryLock(f)
 	}
@@ -44,19 +49,54 @@ func (osFS) Lock(name string) (File, error) {
 	case err != nil:
 		return nil, &fs.PathError{Op: "lock", Path: name, Err: err}
 	}
-	return lockedFile{osFile{f}, keepLock(f)}, nil
+	fi, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	locked := &lockedFile{osFile{f}, fi, keepLock(f)}
+	ours.add(locked)
+	return locked, nil
 }
 
 // A lockedFile gives its lock back when it is closed, although a process that was begun meanwhile may have its descriptor for a moment yet.
 type lockedFile struct {
 	osFile
+	info fs.FileInfo
 	kept func()
 }
 
-func (f lockedFile) Close() error {
+func (f *lockedFile) Close() error {
+	defer ours.remove(f)
 	f.kept()
 	unlock(f.File)
 	return f.osFile.Close()
+}
+
+// ours are the files that this process has locked. Lock opens none of them once more: to close that would give back a lock that is the process's.
+var ours lockedFiles
+
+type lockedFiles struct {
+	mu    sync.Mutex // guards files
+	files []*lockedFile
+}
+
+func (l *lockedFiles) has(fi fs.FileInfo) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.files, func(f *lockedFile) bool { return os.SameFile(f.info, fi) })
+}
+
+func (l *lockedFiles) add(f *lockedFile) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.files = append(l.files, f)
+}
+
+func (l *lockedFiles) remove(f *lockedFile) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.files = slices.DeleteFunc(l.files, func(g *lockedFile) bool { return g == f })
 }
 
 // Mkdir implements [FS].

@@ -9,10 +9,14 @@ import (
 
 // plantedIn says in which test each planted bug must show.
 var plantedIn = map[string]string{
-	"failure-unseen":   "TestDirectWrites",
-	"not-awaited":      "TestDirectWritesTogether",
-	"refused-for-good": "TestDirectWriteRefused",
-	"short-is-whole":   "TestDirectWrites",
+	"elsewhere-is-here": "TestLockFromElsewhere",
+	"failure-unseen":    "TestDirectWrites",
+	"killed-lives":      "TestLockOfTheLiving",
+	"living-awaited":    "TestLockOfTheLiving",
+	"locked-twice":      "TestLockTwice",
+	"not-awaited":       "TestDirectWritesTogether",
+	"refused-for-good":  "TestDirectWriteRefused",
+	"short-is-whole":    "TestDirectWrites",
 }
 
 // TestPlanted builds these tests with one planted bug after the other and expects its test to fail. Run it with:

@@ -27,7 +27,8 @@ type FS interface {
 	// to be synced.
 	OpenFile(name string, flag int, perm fs.FileMode) (File, error)
 	// Lock opens a file for writing, makes it if it is not there, and locks it for as long as it is open; or returns ErrLocked.
-	// Who gets the lock finds no write under way of who had it before, even if that was killed. It may wait for that, 2 s at most.
+	// Who gets the lock finds no write under way of who had it before, even if that was killed. It may wait for that, 2 s at most,
+	// but not for a process that is seen to live.
 	Lock(name string) (File, error)
 	// Mkdir, Rename, Remove, ReadDir, Stat and SameFile are those of package os.
 	Mkdir(name string, perm fs.FileMode) error
