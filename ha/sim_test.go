@@ -126,6 +126,7 @@ type simMember struct {
 	quick     int  // writes in a row that were to show that it answers again, and did
 	applies   []*core.Apply
 	applying  bool
+	hurried   int // applies that are through before their time came
 	fetches   []*core.Fetch
 	fetching  bool
 	stepping  bool // the loop is in the core
@@ -243,7 +244,7 @@ func (m *simMember) start(fresh bool) {
 	m.process.Begin()
 	m.scheduled, m.alarm, m.wakeAt = false, 0, 0
 	m.turns = m.step
-	m.writes, m.writing, m.written, m.applies, m.applying = nil, nil, nil, nil, false
+	m.writes, m.writing, m.written, m.applies, m.applying, m.hurried = nil, nil, nil, nil, false, 0
 	m.fetches, m.fetching, m.reads, m.asks = nil, false, simReads{}, nil
 	m.fencing = 0
 	m.asked, m.tenure, m.sending = nil, nil, map[int]*raftpb.Message{}
@@ -384,6 +385,9 @@ func (m *simMember) step() {
 		m.answer()
 	}
 	m.scheduled = false
+	if m.loop.Ripe() {
+		m.c.check.fail("%s: the loop sleeps for %v with a batch that waits for nothing", m.name, idle)
+	}
 	now := m.local()
 	if at := m.role.deadline(now); at != m.wakeAt {
 		m.wakeAt = at
@@ -427,9 +431,13 @@ func (m *simMember) hand(eff core.Effects) (done []log.Mail) {
 	return nil
 }
 
-// yield is where the goroutines of appenders run while a batch grows.
+// yield is where the goroutines of appenders run while a batch grows, and those that have just done what the loop asked for.
 func (m *simMember) yield() {
 	if t := m.tenure; t != nil && m.holds(t) && m.c.cfg.appendEvery > 0 && m.c.w.Chance(0.1) {
 		m.append(t.token)
+	}
+	if m.applying && m.applyEvery == 0 && m.c.w.Chance(0.02) {
+		m.hurried++
+		m.applyNext()
 	}
 }

@@ -84,6 +84,14 @@ func (m *simMember) apply() {
 }
 
 func (m *simMember) applied() {
+	if m.hurried > 0 {
+		m.hurried--
+		return
+	}
+	m.applyNext()
+}
+
+func (m *simMember) applyNext() {
 	a := m.applies[0]
 	m.applies, m.applying = slices.Delete(m.applies, 0, 1), false
 	if a.Snapshot != nil {

@@ -85,9 +85,9 @@ func (d *driver) turn() (idle time.Duration, err error) {
 	if err := d.step(now, events); err != nil {
 		return 0, err
 	}
-	b := d.ripe(now)
+	b, mail := d.ripe(now)
 	switch {
-	case b == nil && len(events) > 0:
+	case b == nil && (mail || len(events) > 0):
 		return 0, nil
 	case b == nil && d.crowd.awaited:
 		return max(1, min(d.core.Deadline(), d.ready+d.crowd.patience(d.core.Patience()))-now), nil
@@ -109,12 +109,15 @@ func (d *driver) turn() (idle time.Duration, err error) {
 // append who are about to, first of all those whose last appends have just been answered. So the
 // appenders that wait for one another's batches end up in one batch, which halves their waiting. Those that are in other processes
 // are waited for by the crowd.
-func (d *driver) ripe(now time.Duration) *pending {
+//
+// mail: something has come in meanwhile that is to be taken first, as it may answer more appenders. The loop may not have been woken for it
+// (see done), and would sleep with the batch.
+func (d *driver) ripe(now time.Duration) (b *pending, mail bool) {
 	for {
 		size := d.gather.size(d.core.Room)
 		if size == 0 {
 			d.ready, d.crowd.awaited = 0, false
-			return nil
+			return nil, false
 		}
 		if d.ready == 0 {
 			d.ready = now
@@ -122,7 +125,7 @@ func (d *driver) ripe(now time.Duration) *pending {
 		if size < FullBatch && now-d.ready < d.core.Patience() {
 			d.yield()
 			if d.inbox.waits() {
-				return nil // it may answer more appenders
+				return nil, true
 			}
 			if d.gather.size(d.core.Room) > size {
 				now = d.clock()
@@ -130,11 +133,11 @@ func (d *driver) ripe(now time.Duration) *pending {
 			}
 		}
 		if now-d.ready < d.crowd.patience(d.core.Patience()) && d.core.Underway() == 0 && d.crowd.await(size) && d.gather.await(d.crowd.target()) {
-			return nil
+			return nil, false
 		}
 		d.crowd.taken(size)
 		d.ready = 0
-		return d.gather.take(d.core.Room)
+		return d.gather.take(d.core.Room), false
 	}
 }
 
@@ -234,6 +237,9 @@ func (d *driver) init(maxPending int64, inboxBytes int) {
 
 // Turn is one turn. It returns how long the loop may sleep then unless it is woken, or 0 if it is to turn again at once.
 func (l *Loop) Turn() (idle time.Duration, err error) { return l.d.turn() }
+
+// Ripe reports whether there is a batch that could be proposed and waits for nobody. A loop that sleeps has none.
+func (l *Loop) Ripe() bool { return l.d.gather.size(l.d.core.Room) > 0 && !l.d.crowd.awaited }
 
 // Committed is [Log.Committed].
 func (l *Loop) Committed() (index uint64, ok bool) { return l.d.committed() }
