@@ -4,6 +4,7 @@
 //	go run ./cmd/catchup                                  # 2 GiB, all systems, one round: about 15 minutes
 //	go run ./cmd/catchup -systems baton -size 64MiB       # seconds
 //	go run ./cmd/catchup -systems baton-add               # a member that is added, and lacks everything
+//	go run ./cmd/catchup -systems baton -disks shared,each # one disk for all members, and one for each, in turn; as root
 //	go run ./cmd/catchup -systems baton -profile /tmp/p   # CPU and scheduler of each stretch
 //
 // It writes results/catchup.jsonl, the raw data, and results/catchup.md. Each system and class of writers is measured
@@ -32,20 +33,29 @@ import (
 	"github.com/baton-ha/baton/benchmarks/internal/systems/baton"
 	"github.com/baton-ha/baton/benchmarks/internal/systems/etcd"
 	"github.com/baton-ha/baton/benchmarks/internal/systems/hashiraft"
+	"github.com/baton-ha/baton/ha"
 )
 
 // A system can be measured.
 type system struct {
 	name  string
 	start func(harness.Options) (harness.Laggard, error)
+	dirs  []string // of the members
+	lags  string   // that of those which catches up; "": that is not known beforehand
 }
 
 // systems are in the order in which they take turns.
 var systems = []system{
-	{"baton", func(o harness.Options) (harness.Laggard, error) { return baton.Start(o, nil) }},
-	{"baton-add", func(o harness.Options) (harness.Laggard, error) { return baton.StartGrowing(o) }},
-	{"hraft-wal", func(o harness.Options) (harness.Laggard, error) { return hashiraft.Start(o, hashiraft.Settings{}) }},
-	{"etcd", func(o harness.Options) (harness.Laggard, error) { return etcd.Start(o) }},
+	{"baton", func(o harness.Options) (harness.Laggard, error) { return baton.Start(o, firstLeads) }, []string{"a", "b", "c"}, "b"},
+	{"baton-add", func(o harness.Options) (harness.Laggard, error) { return baton.StartGrowing(o) }, []string{"a", "b", "c", "new"}, "new"},
+	{"hraft-wal", func(o harness.Options) (harness.Laggard, error) { return hashiraft.Start(o, hashiraft.Settings{}) }, []string{"a", "b", "c"}, ""},
+	{"etcd", func(o harness.Options) (harness.Laggard, error) { return etcd.Start(o) }, []string{"m0", "m1", "m2"}, ""},
+}
+
+// firstLeads has the first member be the leader, so that it is the second one that will be away.
+func firstLeads(cfg *ha.Config, _ *baton.Machine) {
+	cfg.Members = slices.Clone(cfg.Members)
+	cfg.Members[0].Priority = 1
 }
 
 // classes are the writers whose appends are watched.
@@ -57,21 +67,27 @@ const childArg = "-measure-one"
 type order struct {
 	System  string
 	Dir     string
+	Disks   string
 	What    harness.CatchUp
 	Profile string
 }
 
+// An answer is what it has measured.
+type answer struct {
+	Got              harness.CaughtUp
+	CopyMiB, ReadMiB float64 // per second: what one core and the disk give, measured just before
+}
+
 // A record is a line of the raw data.
 type record struct {
-	Time    time.Time
-	Round   int
-	System  string
-	What    harness.CatchUp
-	Got     harness.CaughtUp
-	CopyMiB float64 // per second: what one core and the disk give, measured just before
-	ReadMiB float64
-	Before  harness.Probe
-	Err     string `json:",omitempty"`
+	Time   time.Time
+	Round  int
+	System string
+	Disks  string
+	What   harness.CatchUp
+	answer
+	Before harness.Probe
+	Err    string `json:",omitempty"`
 }
 
 func main() {
@@ -93,11 +109,15 @@ func child() error {
 	if err := json.NewDecoder(os.Stdin).Decode(&o); err != nil {
 		return err
 	}
-	answer := os.Stdout
+	out := os.Stdout
 	os.Stdout = os.Stderr // some of the peers print
 	i := slices.IndexFunc(systems, func(s system) bool { return s.name == o.System })
 	if i < 0 {
 		return fmt.Errorf("no system is named %q", o.System)
+	}
+	a, err := o.floor(systems[i])
+	if err != nil {
+		return err
 	}
 	sys, err := systems[i].start(harness.Options{Dir: o.Dir, Keep: o.What.Size})
 	if err != nil {
@@ -107,12 +127,33 @@ func child() error {
 	if o.Profile != "" {
 		around = func(what string) func() { return profile(filepath.Join(o.Profile, what)) }
 	}
-	got, err := o.What.Run(context.Background(), sys, o.Dir, around)
-	if err != nil {
+	if a.Got, err = o.What.Run(context.Background(), sys, o.Dir, around); err != nil {
 		return err
 	}
-	return json.NewEncoder(answer).Encode(got) // the members are stopped by the end of the process
+	return json.NewEncoder(out).Encode(a) // the members are stopped by the end of the process
 }
+
+// floor makes the disks, and measures what they give.
+func (o order) floor(s system) (a answer, err error) {
+	from, to := o.Dir, o.Dir
+	mounts := map[string][]string{eachDisk: s.dirs, apartDisk: {s.lags}}[o.Disks]
+	if err := mountEach(o.Dir, mounts, diskSize(o.What)); err != nil {
+		return a, err
+	}
+	if len(mounts) > 1 {
+		from = filepath.Join(o.Dir, mounts[0])
+	}
+	if len(mounts) > 0 {
+		to = filepath.Join(o.Dir, mounts[len(mounts)-1])
+	}
+	copied, read, err := harness.CopyFloor(from, to, o.What.Size)
+	a.CopyMiB, a.ReadMiB = copied/(1<<20), read/(1<<20)
+	return a, err
+}
+
+// diskSize is how large a disk in memory is: for what is missing, for what is appended meanwhile, and as much again of a checkpoint. It takes memory only as it is
+// written to.
+func diskSize(c harness.CatchUp) int64 { return 2*c.Size + 4<<30 }
 
 // profile writes a CPU profile, and a trace of half a second in the middle.
 func profile(path string) func() {
@@ -154,13 +195,15 @@ func run() error {
 	dir := flag.String("dir", os.TempDir(), "where the members' directories are made; must be on a disk")
 	results := flag.String("results", "results", "where the results are written")
 	prof := flag.String("profile", "", "directory for profiles; they slow it down")
+	disks := flag.String("disks", sharedDisk, "comma-separated, in turn: "+strings.Join(kinds, ", ")+
+		"; each: every member has a disk in memory; apart: only the one that lags. Those two take root")
 	only := flag.Int("writers", 0, "only the class with so many writers")
 	flag.Parse()
 	bytes, err := parseSize(*size)
 	if err != nil {
 		return err
 	}
-	if err := harness.CheckDisk(*dir); err != nil {
+	if err := errors.Join(harness.CheckDisk(*dir), checkKinds(strings.Split(*disks, ","), strings.Split(*names, ","))); err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -171,18 +214,19 @@ func run() error {
 			if *only != 0 && *only != class.Writers {
 				continue
 			}
+			what := harness.CatchUp{Class: class, Size: bytes, Record: 16 << 10, Readers: *readers, Quiet: *quiet, Limit: *limit}
 			for name := range strings.SplitSeq(*names, ",") {
-				r := record{Time: time.Now().UTC(), Round: round, System: name, What: harness.CatchUp{
-					Class: class, Size: bytes, Record: 16 << 10, Readers: *readers, Quiet: *quiet, Limit: *limit,
-				}}
-				if err := r.measure(ctx, *dir, *prof, *wait); err != nil {
-					r.Err = err.Error()
+				for kind := range strings.SplitSeq(*disks, ",") {
+					r := record{Time: time.Now().UTC(), Round: round, System: name, Disks: kind, What: what}
+					if err := r.measure(ctx, *dir, *prof, *wait); err != nil {
+						r.Err = err.Error()
+					}
+					if ctx.Err() != nil {
+						return context.Cause(ctx)
+					}
+					r.print(os.Stdout)
+					records = append(records, r)
 				}
-				if ctx.Err() != nil {
-					return context.Cause(ctx)
-				}
-				r.print(os.Stdout)
-				records = append(records, r)
 			}
 		}
 	}
@@ -208,14 +252,9 @@ func (r *record) measure(ctx context.Context, dir, prof string, wait time.Durati
 	if r.Before, err = harness.AwaitQuiet(ctx, dir, wait); err != nil {
 		return err
 	}
-	copied, read, err := harness.CopyFloor(dir, r.What.Size)
-	if err != nil {
-		return err
-	}
-	r.CopyMiB, r.ReadMiB = copied/(1<<20), read/(1<<20)
-	o := order{System: r.System, Dir: dir, What: r.What}
+	o := order{System: r.System, Dir: dir, Disks: r.Disks, What: r.What}
 	if prof != "" {
-		o.Profile = filepath.Join(prof, fmt.Sprintf("%s-%d", r.System, r.What.Class.Writers))
+		o.Profile = filepath.Join(prof, fmt.Sprintf("%s-%s-%d", r.System, r.Disks, r.What.Class.Writers))
 		if err := os.MkdirAll(o.Profile, 0o755); err != nil {
 			return err
 		}
@@ -232,10 +271,13 @@ func (r *record) measure(ctx context.Context, dir, prof string, wait time.Durati
 	cmd := exec.CommandContext(ctx, self, childArg)
 	cmd.Stdin, cmd.Stderr = strings.NewReader(string(in)), &said
 	cmd.WaitDelay = 5 * time.Second
+	if r.Disks != sharedDisk {
+		ownMounts(cmd)
+	}
 	out, err := cmd.Output()
 	if err != nil {
 		tail := said.String()
 		return fmt.Errorf("%w: %s", err, tail[max(0, len(tail)-2000):])
 	}
-	return json.Unmarshal(out, &r.Got)
+	return json.Unmarshal(out, &r.answer)
 }

@@ -36,16 +36,18 @@ func table(w io.Writer, records []record) {
 	fmt.Fprintf(w, "# Appends while a follower catches up, and while readers replay\n\n%s. Made by `go run ./cmd/catchup`.\n\n", harness.Machine())
 	fmt.Fprint(w, "Times as the median of all appends, p99 and the longest. ×: beside undisturbed. Copy: what the follower, or all readers together,\n"+
 		"got per second; in brackets beside what one core and the disk give (read a cold file, sum, send over loopback, sum, write, sync each MiB).\n"+
+		"Processors: how many of them the process keeps busy. Others: what part of all processors other processes take in user mode; more than a few per cent, and a row says little.\n"+
+		"Disks: shared by all members; each: one in memory for every member; apart: one in memory for the member that lags.\n"+
 		"Memory: the most of the process with all three members, mapped files not counted.\n\n")
-	fmt.Fprintln(w, "| writers | system | while | appends/s | p50 | p99 | max | copy MiB/s | memory MiB | roles lost |")
-	fmt.Fprintln(w, "|---|---|---|---|---|---|---|---|---|---|")
+	fmt.Fprintln(w, "| writers | system | disks | while | appends/s | p50 | p99 | max | copy MiB/s | processors | others | memory MiB | roles lost |")
+	fmt.Fprintln(w, "|---|---|---|---|---|---|---|---|---|---|---|---|---|")
 	for _, r := range records {
 		if r.Err != "" {
-			fmt.Fprintf(w, "| %d × %d B | %s | failed: %s |\n", r.What.Class.Writers, r.What.Class.Payload, r.System, r.Err)
+			fmt.Fprintf(w, "| %d × %d B | %s | %s | failed: %s |\n", r.What.Class.Writers, r.What.Class.Payload, r.System, r.Disks, r.Err)
 			continue
 		}
 		for _, row := range r.rows() {
-			fmt.Fprintf(w, "| %d × %d B | %s | %s |\n", r.What.Class.Writers, r.What.Class.Payload, r.System, row)
+			fmt.Fprintf(w, "| %d × %d B | %s | %s | %s |\n", r.What.Class.Writers, r.What.Class.Payload, r.System, r.Disks, row)
 		}
 	}
 }
@@ -72,15 +74,16 @@ func (r record) rows() (rows []string) {
 				copied += ", not done"
 			}
 		}
-		rows = append(rows, fmt.Sprintf("%s | %.0f (× %.2f) | %v | %v (× %.1f) | %v | %s | %d | %d", s.name, s.Rate.PerSecond, s.Rate.PerSecond/base.PerSecond,
-			round(s.Rate.P50), round(s.Rate.P99), float64(s.Rate.P99)/float64(max(base.P99, 1)), round(s.Rate.Max), copied, s.Memory>>20, s.Roles))
+		rows = append(rows, fmt.Sprintf("%s | %.0f (× %.2f) | %v | %v (× %.1f) | %v | %s | %.2f | %.0f %% | %d | %d", s.name, s.Rate.PerSecond, s.Rate.PerSecond/base.PerSecond,
+			round(s.Rate.P50), round(s.Rate.P99), float64(s.Rate.P99)/float64(max(base.P99, 1)), round(s.Rate.Max), copied,
+			s.Usage.CPU.Seconds()/s.Wall.Seconds(), 100*s.Usage.OthersUser, s.Memory>>20, s.Roles))
 	}
 	return rows
 }
 
 func (r record) print(w io.Writer) {
-	fmt.Fprintf(w, "round %d  %d × %d B  %s  (one core and the disk: copy %.0f MiB/s, read %.0f; filled with %.0f)\n",
-		r.Round, r.What.Class.Writers, r.What.Class.Payload, r.System, r.CopyMiB, r.ReadMiB, r.Got.FillMiB)
+	fmt.Fprintf(w, "round %d  %d × %d B  %s, %s  (one core and the disk: copy %.0f MiB/s, read %.0f; filled with %.0f)\n",
+		r.Round, r.What.Class.Writers, r.What.Class.Payload, r.System, r.Disks, r.CopyMiB, r.ReadMiB, r.Got.FillMiB)
 	if r.Err != "" {
 		fmt.Fprintf(w, "  failed: %s\n", r.Err)
 		return

@@ -28,6 +28,7 @@ type Stretch struct {
 	MiB     float64 // of those, per second
 	Memory  int64   // most of this process, which is all members and the writers: bytes, mapped files not counted
 	Roles   uint64  // how often the leader's role was given anew
+	Usage   Usage   // of this process, and of others beside it
 	Problem string  `json:",omitempty"`
 }
 
@@ -50,9 +51,10 @@ func (c CatchUp) Run(ctx context.Context, sys Laggard, dir string, around func(w
 		term := sys.Term()
 		memory.Next()
 		load.Next()
-		end := around(what)
+		end, began := around(what), TakeSample()
 		err := f()
 		w := load.Next()
+		d.Usage = TakeSample().Since(began)
 		end()
 		d.Wall, d.Memory, d.Roles = w.Wall(), memory.Next(), sys.Term()-term
 		d.MiB = float64(d.Bytes) / (1 << 20) / d.Wall.Seconds()
