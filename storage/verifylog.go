@@ -61,8 +61,8 @@ type logFile struct {
 	// follows: the checksum before it is known. Else nothing but its second record tells whether its first one says it right.
 	follows bool
 	r       *frameReader
-	n    int   // the number of the next record
-	told int64 // bytes of it that progress was told about
+	n       int   // the number of the next record
+	told    int64 // bytes of it that progress was told about
 }
 
 // verify verifies a segment. last is the end of the one before it, nil if that is not known; so is what it returns.
