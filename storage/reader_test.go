@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/baton-ha/baton/internal/faultfs"
 	"github.com/baton-ha/baton/internal/vfs"
 )
 
@@ -57,16 +58,26 @@ func (f *countedFile) Close() error {
 // TestReadOn: who reads the log in small pieces opens each segment once and reads each byte once, also beside others, and
 // from segments in which entries were overwritten.
 func TestReadOn(t *testing.T) {
-	t.Run("few at a time", func(t *testing.T) { readOn(t, func() uint64 { return 1 + rand.Uint64N(20_000) }, false) })
-	t.Run("past the page cache", func(t *testing.T) { readOn(t, func() uint64 { return pastCache + rand.Uint64N(20_000) }, true) })
+	few := func() uint64 { return 1 + rand.Uint64N(20_000) }
+	many := func() uint64 { return pastCache + rand.Uint64N(20_000) }
+	t.Run("few at a time", func(t *testing.T) { readOn(t, vfs.OS, t.TempDir(), few, false) })
+	t.Run("past the page cache", func(t *testing.T) { readOn(t, vfs.OS, t.TempDir(), many, true) })
+	// One that wants memory, offset and size in whole blocks, whatever the kernel does.
+	t.Run("few, strictly", func(t *testing.T) { readOn(t, faultfs.New(), "/", few, false) })
+	t.Run("past the page cache, strictly", func(t *testing.T) { readOn(t, faultfs.New(), "/", many, true) })
+	t.Run("where only the cache is", func(t *testing.T) {
+		s := faultfs.New()
+		s.NoDirect()
+		readOn(t, s, "/", many, true)
+	})
 }
 
 // readOn reads as many bytes at a time as budget says. past: that is past the page cache, if the log is written so.
-func readOn(t *testing.T, budget func() uint64, past bool) {
-	c := &countedFS{FS: vfs.OS}
+func readOn(t *testing.T, fs vfs.FS, dir string, budget func() uint64, past bool) {
+	c := &countedFS{FS: fs}
 	options := testOptions()
 	options.FS, options.SegmentSize = c, 256<<10
-	w, err := Open(filepath.Join(t.TempDir(), "m"), options)
+	w, err := Open(filepath.Join(dir, "m"), options)
 	must(t, err)
 	defer w.Close()
 	const n, size = 2000, 1000
@@ -108,8 +119,10 @@ func readOn(t *testing.T, budget func() uint64, past bool) {
 	switch all, direct := c.opened.Load(), c.direct.Load(); {
 	case past && w.direct() && direct < all:
 		t.Errorf("%d of %d files were opened to be read past the page cache", direct, all)
-	case !past && direct > readers: // the last segment is being written
+	case !past && direct > readers:
 		t.Errorf("%d files were opened to be read past the page cache", direct)
+	case w.direct() && direct == 0:
+		t.Error("the last segment, which is written past the page cache, was read through it")
 	}
 	if got, all := c.bytes.Load(), readers*held; got > all*5/4 {
 		t.Errorf("%d bytes were read of %d", got, all)
