@@ -171,6 +171,59 @@ func TestDirectWritesTogether(t *testing.T) {
 	}
 }
 
+// heldUp is what a slot waits on, which waits for more.
+type heldUp struct {
+	syscall.RawConn
+	waits, goOn chan struct{}
+}
+
+func (h heldUp) Read(look func(fd uintptr) bool) error {
+	h.waits <- struct{}{}
+	<-h.goOn
+	return h.RawConn.Read(look)
+}
+
+// TestDirectWriteUnderWay: nobody gets the slot of a write that is under way.
+func TestDirectWriteUnderWay(t *testing.T) {
+	slotsOf(t, newSlot)
+	s, err := newSlot()
+	if err != nil {
+		t.Skip(err)
+	}
+	h := heldUp{s.wait, make(chan struct{}), make(chan struct{})}
+	s.wait = h
+	asyncWrites.made.Add(1)
+	asyncWrites.put(s)
+	f, b := openDirect(t, os.O_RDWR), blocks(64, 'a')
+	for range 100 {
+		done := make(chan error)
+		go func() {
+			_, err := f.WriteAt(b, 0)
+			done <- err
+		}()
+		select {
+		case <-h.waits:
+			other := asyncWrites.take()
+			if other == s {
+				t.Error("the slot of a write that is under way is given to another")
+			}
+			if other != nil {
+				asyncWrites.put(other)
+			}
+			h.goOn <- struct{}{}
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			return
+		case err := <-done: // it was done before it was waited for
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	t.Skip("writes are done at once here")
+}
+
 // TestDirectWriteRefused: where the kernel or a limit refuses, the write is an ordinary one, and the next one may be none.
 func TestDirectWriteRefused(t *testing.T) {
 	var refuse error

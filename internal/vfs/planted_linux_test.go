@@ -17,6 +17,7 @@ var plantedIn = map[string]string{
 	"not-awaited":       "TestDirectWritesTogether",
 	"refused-for-good":  "TestDirectWriteRefused",
 	"short-is-whole":    "TestDirectWrites",
+	"slot-shared":       "TestDirectWriteUnderWay",
 }
 
 // TestPlanted builds these tests with one planted bug after the other and expects its test to fail. Run it with:
