@@ -82,14 +82,14 @@ func sleeps(stat []byte) bool {
 // the writes that come from a memory first, and its mappings then: so no such write is left when somebody else gets the lock. Without
 // a mapping, there are no such writes. The lock is no longer kept when release is called.
 func keepLock(f *os.File) (release func()) {
-	at, err := unix.MmapPtr(int(f.Fd()), 0, nil, blockSize, unix.PROT_NONE, unix.MAP_SHARED)
+	at, err := unix.MmapPtr(int(f.Fd()), 0, nil, mapped, unix.PROT_NONE, unix.MAP_SHARED)
 	if err != nil {
 		asyncWrites.off.Store(true)
 		return func() {}
 	}
-	_ = unix.Madvise(unsafe.Slice((*byte)(at), blockSize), unix.MADV_DONTFORK) // a copy of this process, as C code may make one, does not keep it
-	return func() { _ = unix.MunmapPtr(at, blockSize) }                        // cannot fail
+	_ = unix.Madvise(unsafe.Slice((*byte)(at), mapped), unix.MADV_DONTFORK) // a copy of this process, as C code may make one, does not keep it
+	return func() { _ = unix.MunmapPtr(at, blockSize) }                     // cannot fail
 }
 
-// blockSize is what is mapped of a file, however much is in it: a page, or a part of one.
-const blockSize = 4096
+// mapped is what is mapped of a file, in bytes, however much is in it: a page, or a part of one.
+const mapped = 4096

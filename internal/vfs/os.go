@@ -147,12 +147,27 @@ type directFile struct{ osFile }
 
 // ReadAt implements [File]. That of os.File would go on behind the end of the file, where no multiple of a block is.
 func (f directFile) ReadAt(b []byte, off int64) (int, error) {
-	n, err := pread(f.File, b, off)
-	if err == nil && n < len(b) {
-		err = io.EOF
-	}
-	return n, err
+	return readBlocks(b, off, func(b []byte, off int64) (int, error) { return pread(f.File, b, off) })
 }
+
+// readBlocks reads by a system call that may bring less than it is asked for, as before a block that the disk cannot read. Only less than whole blocks
+// is the end of the file, or nothing at all.
+func readBlocks(b []byte, off int64, read func(b []byte, off int64) (int, error)) (n int, err error) {
+	for n < len(b) {
+		m, err := read(b[n:], off+int64(n))
+		n += m
+		switch {
+		case err != nil:
+			return n, err
+		case m == 0, m%blockSize != 0:
+			return n, io.EOF
+		}
+	}
+	return n, nil
+}
+
+// blockSize is that of files that are read and written past the page cache.
+const blockSize = 4096
 
 // Ahead implements [File]. Linux would read into the page cache.
 func (f directFile) Ahead(off, size int64) {}

@@ -16,6 +16,7 @@ var plantedIn = map[string]string{
 	"locked-twice":      "TestLockTwice",
 	"not-awaited":       "TestDirectWritesTogether",
 	"refused-for-good":  "TestDirectWriteRefused",
+	"short-is-end":      "TestReadBlocks",
 	"short-is-whole":    "TestDirectWrites",
 	"slot-shared":       "TestDirectWriteUnderWay",
 }

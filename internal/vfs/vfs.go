@@ -43,8 +43,7 @@ type FS interface {
 
 // A File is an open file or directory. ReadAt, WriteAt and Stat may be called concurrently.
 type File interface {
-	// ReadAt and WriteAt of a file opened with Direct want memory, offset and size in multiples of 4096; ReadAt then ends
-	// at the end of the file, or before it.
+	// ReadAt and WriteAt of a file opened with Direct want memory, offset and size in multiples of 4096.
 	io.ReaderAt
 	io.WriterAt
 	io.Closer
