@@ -17,12 +17,14 @@ type fullDisk struct {
 	fs   *faultfs.FS
 	w    *WAL
 	last Space
+
+	segment int64
 }
 
 const diskSize = 1 << 20
 
 func newFullDisk(t *testing.T) *fullDisk {
-	f := &fullDisk{t: t, fs: faultfs.New(), last: -1}
+	f := &fullDisk{t: t, fs: faultfs.New(), segment: smallSegment}
 	f.fs.SetCapacity(diskSize)
 	f.open()
 	return f
@@ -30,7 +32,7 @@ func newFullDisk(t *testing.T) *fullDisk {
 
 func (f *fullDisk) open() {
 	o := testOptions()
-	o.FS, o.MinFree, o.Reserve = f.fs, 64<<10, 128<<10
+	o.FS, o.MinFree, o.Reserve, o.SegmentSize = f.fs, 64<<10, 128<<10, f.segment
 	w, err := Open(lifeDir, o)
 	must(f.t, err)
 	f.w, f.last = w, -1
@@ -39,6 +41,15 @@ func (f *fullDisk) open() {
 // leave makes the file of others so large that so many bytes are free, and looks how much room there is then.
 func (f *fullDisk) leave(free int64) (Space, error) {
 	f.t.Helper()
+	f.fill(free)
+	var why error
+	f.last, why = f.w.space(f.last)
+	return f.last, why
+}
+
+// fill makes the file of others so large that so many bytes are free.
+func (f *fullDisk) fill(free int64) {
+	f.t.Helper()
 	file, err := f.fs.OpenFile("/other", os.O_RDWR|os.O_CREATE, 0o600)
 	must(f.t, err)
 	must(f.t, file.Truncate(0))
@@ -46,9 +57,6 @@ func (f *fullDisk) leave(free int64) (Space, error) {
 		must(f.t, file.Reserve(size))
 	}
 	must(f.t, file.Close())
-	var why error
-	f.last, why = f.w.space(f.last)
-	return f.last, why
 }
 
 func (f *fullDisk) reserved() bool {
@@ -119,5 +127,54 @@ func TestReserve_Start(t *testing.T) {
 		t.Error("a start on a full disk keeps the reserve")
 	}
 	must(t, f.w.SaveSnapshot(snapshot(20, 2, "s"), body(payload(20, 2, 60<<10))))
+	must(t, f.w.Close())
+}
+
+// TestDiskFull_SmallerSegment: where the next segment does not fit, a half or a quarter of it does, and the log goes on in it. Where not even that does, nothing
+// is taken from the disk to find out.
+func TestDiskFull_SmallerSegment(t *testing.T) {
+	const segment = 64 << 10
+	f := newFullDisk(t)
+	must(t, f.w.Close())
+	f.segment = segment
+	f.open()
+	keep := int64(96<<10 + 128<<10) // one and a half of MinFree, and the reserve, which is not there yet
+	for _, step := range []struct{ free, want int64 }{
+		{keep + segment/4 - 1, 0}, {keep + segment/4, segment / 4}, {keep + segment/2, segment / 2}, {keep + segment - 1, segment / 2}, {keep + segment, segment},
+	} {
+		must(t, f.w.supply.close())
+		f.fill(step.free)
+		used := f.fs.Used()
+		err := f.w.supply.prepare()
+		if took := f.fs.Used() - used; took != step.want || (err == nil) != (step.want > 0) || err != nil && !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("%d bytes free: %d taken, want %d: %v", step.free, took, step.want, err)
+		}
+	}
+
+	must(t, f.w.supply.close())
+	f.fill(keep + segment*3/8)
+	last := uint64(1)
+	var ends []int64
+	for len(ends) < 2 {
+		segs := len(f.w.segs)
+		last++
+		must(t, f.w.Save(hard(2, 1, 1), entries(last, last+1, 2, 1000)))
+		if len(f.w.segs) > segs {
+			ends = append(ends, f.w.segs[segs-1].end)
+			f.fill(keep + segment*3/8)
+		}
+		if last > 1000 {
+			t.Fatal("no next segment is begun")
+		}
+	}
+	if first, second := ends[0], ends[1]; first < segment || second > segment/2 {
+		t.Errorf("segments end at %v", ends)
+	}
+	must(t, f.w.Close())
+	f.fill(0)
+	f.open() // a start does not take what is not there, either
+	if got, err := f.w.Entries(2, last+1, 1<<40); err != nil || sameEntries(got, entries(2, last+1, 2, 1000)) != nil {
+		t.Errorf("after a restart: %d entries, %v", len(got), err)
+	}
 	must(t, f.w.Close())
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 )
 
 // supply has the file for the next segment ready, and makes room in the last one. Files of segments that were given up are
@@ -17,12 +18,14 @@ type supply struct {
 	size   int64         // of a segment
 	stock  *atomic.Int64 // size of the file, 0 while there is none
 	make   func(path string, size int64) error
+	keep   func() int64         // bytes of the disk that must be free beside it
 	wake   chan struct{}        // 1: there is an order
 	looked chan struct{}        // 1: Watch is to see whether there is a file
 	room   atomic.Pointer[room] // of the last segment
 
 	mu    sync.Mutex // guards what follows; held while a file is made
 	have  bool
+	made  int64 // its size, if it is not larger
 	ready int64 // bytes of it that were written before
 }
 
@@ -59,6 +62,37 @@ func (s *supply) run(stop <-chan struct{}, fail func(error) error) {
 	}
 }
 
+// smallestPart is the part of a segment's size that the next one has at least: what is on its way must fit into the last six sixteenths.
+const smallestPart = 4
+
+// fit returns the size of a segment's file for which there is space, where have bytes of it are there: all of it, or on a small disk a half or a
+// quarter. To look before anything is taken matters: what then turns out not to fit was missing to everybody else meanwhile.
+func (s *supply) fit(have int64) (int64, error) {
+	free, ok := s.disk.Free(filepath.Dir(s.path))
+	if !ok {
+		return s.size, nil
+	}
+	for size := s.size; size >= s.size/smallestPart; size /= 2 {
+		if size <= have || size-have <= free-s.keep() {
+			return size, nil
+		}
+	}
+	return 0, fmt.Errorf("%d bytes are free, a segment takes at least %d, and %d must be left: %w", free, s.size/smallestPart, s.keep(), syscall.ENOSPC)
+}
+
+// enlarge gives a segment the size that it was to have, as far as there is space.
+func (s *supply) enlarge(path string) error {
+	fi, err := s.disk.Stat(path)
+	if err != nil {
+		return err
+	}
+	size, err := s.fit(fi.Size())
+	if err != nil {
+		return err
+	}
+	return s.disk.reserve(path, size)
+}
+
 // prepare makes the file if there is none. Its first blocks are written when it has become a segment.
 func (s *supply) prepare() error {
 	s.mu.Lock()
@@ -66,12 +100,16 @@ func (s *supply) prepare() error {
 	if s.have {
 		return nil
 	}
-	if err := s.make(s.path, s.size); err != nil {
+	size, err := s.fit(0)
+	if err != nil {
+		return err
+	}
+	if err := s.make(s.path, size); err != nil {
 		_ = s.disk.Remove(s.path) // it may hold the last blocks there are; if it is not there, neither does it hold any
 		return err
 	}
-	s.have, s.ready = true, 0
-	s.stock.Store(s.size)
+	s.have, s.made, s.ready = true, size, 0
+	s.stock.Store(size)
 	return nil
 }
 
@@ -96,7 +134,7 @@ func (s *supply) putBack(from string) {
 	defer s.mu.Unlock()
 	if s.disk.Rename(from, s.path) == nil {
 		s.have = true
-		s.stock.Store(max(s.size, s.ready))
+		s.stock.Store(max(s.made, s.ready))
 	}
 }
 
@@ -118,14 +156,17 @@ func (s *supply) retire(path string) error {
 	s.have, s.ready = true, fi.Size()
 	err = s.disk.syncDir(filepath.Dir(s.path))
 	if err == nil {
-		err = s.make(s.path, s.size)
+		s.made, err = s.fit(s.ready)
+	}
+	if err == nil {
+		err = s.make(s.path, s.made)
 	}
 	if err != nil { // nothing needs it
 		s.have = false
 		s.stock.Store(0)
 		return s.disk.Remove(s.path)
 	}
-	s.stock.Store(max(s.size, s.ready))
+	s.stock.Store(max(s.made, s.ready))
 	return nil
 }
 

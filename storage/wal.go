@@ -84,7 +84,7 @@ type WAL struct {
 	supply  supply
 	watched watched
 	minFree int64
-	reserve reserve // of Watch
+	reserve *reserve // of Watch
 
 	indexMu   sync.Mutex // guards what follows: what Entries sees
 	unpinned  *sync.Cond // a segment has no readers any more
@@ -184,7 +184,7 @@ func (w *WAL) saveLocked(p *raftpb.HardState, ents []*raftpb.Entry) error {
 		return err
 	}
 	w.tally.saves.Add(1)
-	if w.out.end() < w.segmentSize {
+	if w.out.end() < min(w.segmentSize, w.out.room.size) { // on a small disk it may have got less
 		return nil
 	}
 	return w.cutLocked()

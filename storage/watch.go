@@ -90,13 +90,16 @@ func (w *WAL) space(last Space) (Space, error) {
 	}
 	want := w.minFree
 	if last > SpaceEnough {
-		want += want / 2
+		want = wantAgain(want)
 	}
 	if err := w.scanty(want); err != nil {
 		return SpaceLow, err
 	}
 	return SpaceEnough, nil
 }
+
+// wantAgain is how much must be free where less than want was.
+func wantAgain(want int64) int64 { return want + want/2 }
 
 // watched are the files by which a directory is recognised.
 type watched struct {
