@@ -33,8 +33,14 @@ func (n *Node) serveCalls(ctx context.Context, st *transport.Stream) error {
 	serving.Go(func() { _ = replies.Run() })
 	in := callReader{n: n, st: st, messages: wire.NewMessages(st, wire.CallHead+wire.MaxCall), outside: outside}
 	take := func(b []byte) int { return in.take(b, d, replies) }
-	for wake := false; ; {
-		if wake && !in.messages.Waits() { // the last of those that have come together
+	wake := false
+	defer func() { // others may have appended to the same batch
+		if wake {
+			n.log.Wake()
+		}
+	}()
+	for {
+		if wake && !(in.messages.Waits() && replies.HasRoom() && in.small()) { // the last of those that are taken without waiting for anything
 			n.log.Wake()
 			wake = false
 		}
@@ -72,6 +78,12 @@ type callReader struct {
 	st       *transport.Stream
 	messages *wire.Messages
 	outside  bool // of one who is no member
+}
+
+// small reports whether a request that has come is small enough to be taken at once.
+func (r *callReader) small() bool {
+	size, err := r.messages.Size()
+	return err == nil && size-wire.CallHead <= smallCall
 }
 
 // nothing is done with what takes nothing.

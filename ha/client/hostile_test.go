@@ -41,6 +41,49 @@ func open(t *testing.T, m *session.Mux, kind string) *session.Stream {
 	return st
 }
 
+// TestT17_CallBeforeGarbage: what a caller sends behind a call, or does not send, does not keep the call's record waiting, nor those of others in the same batch. Nothing
+// else wakes the loop here for minutes.
+func TestT17_CallBeforeGarbage(t *testing.T) {
+	c := newCluster(t, 1, func(cfg *ha.Config) {
+		cfg.Heartbeat, cfg.ElectionTimeout = 2*time.Minute, 10*time.Minute
+	})
+	n, _ := c.active()
+	time.Sleep(300 * time.Millisecond) // the loop has a look soon after a start
+	m := stranger(t, c.addr(n.Status().Name), session.RoleClient)
+	for what, rest := range map[string][]byte{"garbage": {0, 0, 0, 1, 7}, "the half of one": {0, 0, 0, 50, 1, 2, 3}, "nothing": nil} {
+		st := open(t, m, wire.KindCall)
+		recv := func() wire.Reply {
+			b, err := st.Recv(wire.MaxCallMessage)
+			if err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			r, err := wire.ParseReply(b)
+			if err != nil || r.Code != wire.CallDone {
+				t.Fatalf("%s: code %d, %v", what, r.Code, err)
+			}
+			return r
+		}
+		send := func(b []byte) {
+			if _, err := st.Write(b); err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+		}
+		ask := wire.Request{Op: wire.OpSession}
+		send(ask.AppendMessage(nil))
+		s, err := wire.ParseSession(recv().Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := n.Stats().Log.Appended
+		q := wire.Request{Op: wire.OpCall, Session: s, Number: 1, Done: 0, Data: number(1)}
+		call := q.AppendMessage(nil)
+		send(call[:10]) // so that it is not taken while it comes
+		time.Sleep(20 * time.Millisecond)
+		send(append(call[10:], rest...))
+		eventually(t, what+" behind a call", func() bool { return n.Stats().Log.Appended > before })
+	}
+}
+
 // T17, T23: whatever clients do, it ends their own stream or session, what is held for them is bounded, and appends go on.
 func TestT17_HostileClients(t *testing.T) { // alone, since it looks at the memory of all
 	c := newCluster(t, 3, func(cfg *ha.Config) { cfg.MemoryBytes = 128 << 20 })

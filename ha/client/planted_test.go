@@ -14,6 +14,7 @@ var plantedIn = map[string]string{
 	"cursor-not-durable": "TestCursorDurable",
 	"part-unverified":    "TestLargeBatches",
 	"small-unverified":   "TestLargeBatches",
+	"call-asleep":        "TestT17_CallBeforeGarbage",
 	"tail-gap":           "TestT12_RemoteTails",
 	"tail-uncommitted":   "TestUncommitted",
 }
