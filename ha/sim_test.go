@@ -314,11 +314,28 @@ func (m *simMember) restore(want *raftpb.Snapshot) error {
 	return nil
 }
 
-// crash ends the member's process. What it was writing reaches the disk not at all, in part, or wholly.
+// crash ends the member's process. The others see their connections end, and are refused, mostly, when they dial again.
 func (m *simMember) crash() {
 	if !m.process.Up() {
 		return
 	}
+	m.die()
+	for _, o := range m.c.members {
+		if o == m || !o.process.Up() || m.c.cut[m.i][o.i] {
+			continue
+		}
+		dials := !m.c.cut[o.i][m.i] && m.c.w.Chance(0.7)
+		o.after(m.c.w.Between(100*time.Microsecond, 5*time.Millisecond), func() {
+			o.post(core.Unreachable{ID: m.id})
+			if at := o.local(); dials && !m.process.Up() { // refused, if nobody listens again yet
+				o.after(m.c.w.Between(0, time.Millisecond), func() { o.post(core.Gone{ID: m.id, At: at}) })
+			}
+		})
+	}
+}
+
+// die ends the member's process, and nobody hears of it. What it was writing reaches the disk not at all, in part, or wholly.
+func (m *simMember) die() {
 	m.endTenure()
 	for _, w := range m.writing {
 		if part := m.c.w.Rand.IntN(len(w.Entries) + 2); w.Snapshot == nil && part > 0 {
@@ -334,16 +351,6 @@ func (m *simMember) crash() {
 		m.disk.Damage()
 	}
 	m.process.End()
-	// The others see the connection end, and are refused when they dial again.
-	for _, o := range m.c.members {
-		if o != m && o.process.Up() && !m.c.cut[m.i][o.i] && !m.c.cut[o.i][m.i] && m.c.w.Chance(0.7) {
-			o.after(m.c.w.Between(100*time.Microsecond, 5*time.Millisecond), func() {
-				if at := o.local(); !m.process.Up() { // refused, if nobody listens again yet
-					o.after(m.c.w.Between(0, time.Millisecond), func() { o.post(core.Gone{ID: m.id, At: at}) })
-				}
-			})
-		}
-	}
 }
 
 // post puts something into the member's mailbox.

@@ -31,7 +31,9 @@ func restarted(seed uint64) *simCluster {
 			if o == a || !all && c.w.Chance(0.5) {
 				continue
 			}
-			o.crash()
+			if o.process.Up() {
+				o.die()
+			}
 			o.start(false)
 			switch when {
 			case 1: // before
