@@ -88,7 +88,7 @@ func keepLock(f *os.File) (release func()) {
 		return func() {}
 	}
 	_ = unix.Madvise(unsafe.Slice((*byte)(at), mapped), unix.MADV_DONTFORK) // a copy of this process, as C code may make one, does not keep it
-	return func() { _ = unix.MunmapPtr(at, blockSize) }                     // cannot fail
+	return func() { _ = unix.MunmapPtr(at, mapped) }                        // cannot fail
 }
 
 // mapped is what is mapped of a file, in bytes, however much is in it: a page, or a part of one.
