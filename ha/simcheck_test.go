@@ -28,11 +28,11 @@ type checker struct {
 	highest   uint64 // the last record that was acked, or read behind a barrier
 	acks      int
 	reads     int
-	answers   int               // to callers
-	unread    int               // reads that nobody answered
-	newest    fence.Token       // of the latest OnActive
-	lives     map[uint64]int    // of its process, by epoch
-	fenced    map[string]uint64 // the last epoch in which an OnFence has kept a member out
+	answers   int                // to callers
+	unread    int                // reads that nobody answered
+	newest    fence.Token        // of the latest OnActive
+	lives     map[uint64]simLife // that was active, by epoch
+	fenced    map[string]uint64  // the last epoch in which an OnFence has kept a member out
 	tenures   int
 	snapshots int // installed
 	adopted   int // checkpoints of leaders, by arbiters that have cut their log
@@ -40,7 +40,7 @@ type checker struct {
 
 func (k *checker) init(c *simCluster) {
 	*k = checker{
-		c: c, where: map[uint64]uint64{}, leads: map[uint64]uint64{}, epochs: map[uint64]log.Epoch{}, ended: map[uint64]error{}, sure: map[uint64]uint64{}, lives: map[uint64]int{}, fenced: map[string]uint64{},
+		c: c, where: map[uint64]uint64{}, leads: map[uint64]uint64{}, epochs: map[uint64]log.Epoch{}, ended: map[uint64]error{}, sure: map[uint64]uint64{}, lives: map[uint64]simLife{}, fenced: map[string]uint64{},
 	}
 }
 

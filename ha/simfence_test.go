@@ -62,25 +62,35 @@ func (k *checker) fencing(m *simMember, p Previous) {
 	if ok && e.Holder != p.Name {
 		k.fail("%s is told that %s was active in epoch %d, and it was %s", m.name, p.Name, p.Epoch, e.Holder)
 	}
-	for _, o := range k.c.members {
-		if o.name != p.Name || k.lives[p.Epoch] == 0 {
-			continue // or nobody became active in it
-		}
-		if alive := o.process.Up() && o.process.Life() == k.lives[p.Epoch]; alive && (p.Ended == EndedGone || p.Ended == EndedRestarted) {
-			k.fail("%s is told that the process of %s that was active in epoch %d is gone (%s), and it lives", m.name, o.name, p.Epoch, p.Ended)
-		} else if alive && o.tenure != nil && o.tenure.open {
-			k.fail("%s fences %s, which is active", m.name, o.name)
-		}
+	was, ok := k.lives[p.Epoch]
+	if !ok || !was.goesOn() {
+		return // likewise if nobody became active in it
+	}
+	if o := was.of; p.Ended == EndedGone || p.Ended == EndedRestarted {
+		k.fail("%s is told that the process of %s that was active in epoch %d is gone (%s), and it lives", m.name, o.name, p.Epoch, p.Ended)
+	} else if o.tenure != nil && o.tenure.open {
+		k.fail("%s fences %s, which is active", m.name, o.name)
 	}
 }
 
+// A simLife is one process of a member. Who has replaced a member has its name, and is another one.
+type simLife struct {
+	of   *simMember
+	life int
+}
+
+func (m *simMember) present() simLife { return simLife{m, m.process.Life()} }
+
+// goesOn reports whether the process lives.
+func (l simLife) goesOn() bool { return l.of.process.Up() && l.of.process.Life() == l.life }
+
 // keptOut sees OnActive being called, after the tenure of a token.
 func (k *checker) keptOut(m *simMember, last fence.Token) {
-	k.lives[m.role.phase.token.Epoch] = m.process.Life()
+	k.lives[m.role.phase.token.Epoch] = m.present()
 	if !k.c.cfg.fences || !last.Valid() {
 		return
 	}
-	if own := last.Holder == m.name && k.lives[last.Epoch] == m.process.Life(); !own && k.fenced[last.Holder] < last.Epoch {
+	if own := last.Holder == m.name && k.lives[last.Epoch] == m.present(); !own && k.fenced[last.Holder] < last.Epoch {
 		k.fail("%s becomes active, and no OnFence has kept %s out that was active in epoch %d", m.name, last.Holder, last.Epoch)
 	}
 }
