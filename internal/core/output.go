@@ -154,7 +154,9 @@ func (c *Core) write(now time.Duration, m *raftpb.Message) {
 	if w.empty() {
 		return
 	}
-	c.stall.write(now, w)
+	if c.stall.write(now, w); len(c.stall.writes) == 1 {
+		c.starving.busy(now)
+	}
 	c.eff.Writes = append(c.eff.Writes, w)
 }
 

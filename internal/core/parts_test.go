@@ -347,6 +347,8 @@ var parts = map[string]func() func(l line) (answer string, ok bool){
 				for now = s.wakeAt; now < l.time("until"); now = s.wakeAt {
 					s.awake(now, l.d.HasArg("busy"), now+4*s.heartbeat)
 				}
+			case "busy":
+				s.busy(now)
 			case "large":
 				s.large(now)
 			case "lapsed":
