@@ -154,9 +154,10 @@ func (c *Core) write(now time.Duration, m *raftpb.Message) {
 	if w.empty() {
 		return
 	}
-	if c.stall.write(now, w); len(c.stall.writes) == 1 {
+	if c.stall.idle() {
 		c.starving.busy(now)
 	}
+	c.stall.write(now, w)
 	c.eff.Writes = append(c.eff.Writes, w)
 }
 
