@@ -52,9 +52,18 @@ func (f *fullDisk) fill(free int64) {
 	f.t.Helper()
 	file, err := f.fs.OpenFile("/other", os.O_RDWR|os.O_CREATE, 0o600)
 	must(f.t, err)
-	must(f.t, file.Truncate(0))
-	if size := diskSize - f.fs.Used() - free; size > 0 {
-		must(f.t, file.Reserve(size))
+	for full := true; full; { // the log may make a file ahead meanwhile
+		fi, err := file.Stat()
+		must(f.t, err)
+		size := max(0, roundUp(fi.Size())+diskSize-f.fs.Used()-free)
+		if size > fi.Size() {
+			err = file.Reserve(size)
+		} else {
+			err = file.Truncate(size)
+		}
+		if full = errors.Is(err, syscall.ENOSPC); !full {
+			must(f.t, err)
+		}
 	}
 	must(f.t, file.Close())
 }
