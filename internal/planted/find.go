@@ -61,10 +61,13 @@ func (b Bug) Build(t *testing.T, root string, without ...string) (binary string)
 	return binary
 }
 
-// Fails expects a test of such a build to fail, with these flags.
+// chances is how often a test is run that may find a bug by chance, as where two goroutines must meet.
+const chances = "10"
+
+// Fails expects a test of such a build to fail, with these flags, once in some runs.
 func Fails(t *testing.T, binary, test string, flags ...string) {
 	t.Helper()
-	out, err := exec.Command(binary, append(flags, "-test.run=^"+test+"$", "-test.timeout=5m")...).CombinedOutput()
+	out, err := exec.Command(binary, append(flags, "-test.run=^"+test+"$", "-test.count="+chances, "-test.failfast", "-test.timeout=5m")...).CombinedOutput()
 	if !strings.Contains(string(out), "--- FAIL: "+test+" ") {
 		t.Errorf("%s does not find it: %v\n%s", test, err, out)
 	}
