@@ -92,9 +92,8 @@ func (d disk) openLocked(dir string, o Options, lock vfs.File) (*WAL, error) {
 	w := &WAL{disk: d, dir: dir, segmentSize: o.SegmentSize, logger: o.Logger, lock: lock, stop: make(chan struct{}), parts: map[snapID]bool{}}
 	w.unpinned, w.sweeping = sync.NewCond(&w.indexMu), make(chan struct{}, 1)
 	w.supply = supply{disk: d, path: filepath.Join(dir, walName, spareName), size: o.SegmentSize, make: d.reserve, stock: &w.tally.spare, wake: make(chan struct{}, 1),
-		looked: make(chan struct{}, 1)}
+		looked: make(chan struct{}, 1), keep: func() int64 { return wantAgain(w.minFree) + w.reserve.missing() }}
 	w.minFree, w.reserve = o.MinFree, d.newReserve(dir, max(o.Reserve, 0))
-	w.supply.keep = func() int64 { return wantAgain(w.minFree) + w.reserve.missing() }
 	if err := w.makeRoom(); err != nil {
 		return nil, err
 	}

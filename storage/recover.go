@@ -231,7 +231,11 @@ func (w *WAL) openLog(r *reading) (err error) {
 			return fmt.Errorf("storage: %s is not writable: %w", dir, err)
 		}
 	}
-	if err := w.supply.enlarge(tail.path); err != nil && !scarce(err) {
+	fi, err := w.disk.Stat(tail.path)
+	if err == nil {
+		_, err = w.supply.enlarge(tail.path, fi.Size())
+	}
+	if err != nil && !scarce(err) {
 		return fmt.Errorf("storage: %w", err)
 	}
 	if w.out, err = w.disk.newAppender(tail.path, tail.end, tail.crc, tail.end, &w.tally); err != nil {

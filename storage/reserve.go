@@ -65,10 +65,8 @@ func (r *reserve) balance(free, least, want int64) (int64, error) {
 		}
 		r.there.Store(true)
 		return free - r.size, nil
-	case !r.there.Load():
-		return free - r.size, nil
 	}
-	return free, nil
+	return free - r.missing(), nil
 }
 
 // missing is what it still takes.

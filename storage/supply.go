@@ -72,25 +72,21 @@ func (s *supply) fit(have int64) (int64, error) {
 	if !ok {
 		return s.size, nil
 	}
+	keep := s.keep()
 	for size := s.size; size >= s.size/smallestPart; size /= 2 {
-		if size <= have || size-have <= free-s.keep() {
+		if size <= have || size-have <= free-keep {
 			return size, nil
 		}
 	}
-	return 0, fmt.Errorf("%d bytes are free, a segment takes at least %d, and %d must be left: %w", free, s.size/smallestPart, s.keep(), syscall.ENOSPC)
+	return 0, fmt.Errorf("%d bytes are free, a segment takes at least %d, and %d must be left: %w", free, s.size/smallestPart, keep, syscall.ENOSPC)
 }
 
-// enlarge gives a segment the size that it was to have, as far as there is space.
-func (s *supply) enlarge(path string) error {
-	fi, err := s.disk.Stat(path)
-	if err != nil {
-		return err
+// enlarge makes a file, of which have bytes are there, as large as a segment is to be, as far as there is space, and returns that.
+func (s *supply) enlarge(path string, have int64) (size int64, err error) {
+	if size, err = s.fit(have); err == nil {
+		err = s.make(path, size)
 	}
-	size, err := s.fit(fi.Size())
-	if err != nil {
-		return err
-	}
-	return s.disk.reserve(path, size)
+	return size, err
 }
 
 // prepare makes the file if there is none. Its first blocks are written when it has become a segment.
@@ -100,11 +96,8 @@ func (s *supply) prepare() error {
 	if s.have {
 		return nil
 	}
-	size, err := s.fit(0)
+	size, err := s.enlarge(s.path, 0)
 	if err != nil {
-		return err
-	}
-	if err := s.make(s.path, size); err != nil {
 		_ = s.disk.Remove(s.path) // it may hold the last blocks there are; if it is not there, neither does it hold any
 		return err
 	}
@@ -156,10 +149,7 @@ func (s *supply) retire(path string) error {
 	s.have, s.ready = true, fi.Size()
 	err = s.disk.syncDir(filepath.Dir(s.path))
 	if err == nil {
-		s.made, err = s.fit(s.ready)
-	}
-	if err == nil {
-		err = s.make(s.path, s.made)
+		s.made, err = s.enlarge(s.path, s.ready)
 	}
 	if err != nil { // nothing needs it
 		s.have = false
