@@ -72,9 +72,7 @@ func (s *starvation) awake(now time.Duration, busy bool, calm time.Duration) {
 // busy takes note that something is under way again: as long as it is, this member is woken each heartbeat, and a pause is as long as it was. One that seemed shorter
 // would leave the rest to the disk.
 func (s *starvation) busy(now time.Duration) {
-	if s.wakeAt != 0 {
-		s.wakeAt = min(s.wakeAt, now+s.heartbeat)
-	}
+	s.wakeAt = min(s.wakeAt, now+s.heartbeat)
 }
 
 // owes reports whether there is a debt to speak of: it was woken late lately.
