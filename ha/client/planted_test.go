@@ -11,10 +11,10 @@ import (
 var plantedIn = map[string]string{
 	"append-repeated":    "TestAppendOpen",
 	"part-again":         "TestLargeBatches",
+	"call-asleep":        "TestT17_CallBeforeGarbage",
 	"cursor-not-durable": "TestCursorDurable",
 	"part-unverified":    "TestLargeBatches",
 	"small-unverified":   "TestLargeBatches",
-	"call-asleep":        "TestT17_CallBeforeGarbage",
 	"tail-gap":           "TestT12_RemoteTails",
 	"tail-uncommitted":   "TestUncommitted",
 }
