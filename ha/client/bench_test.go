@@ -1,18 +1,26 @@
 package client_test
 
 import (
+	"context"
 	"fmt"
 	"hash/crc32"
 	"io"
+	"iter"
 	"net"
 	"testing"
 
 	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/ha/client"
 )
 
 // BenchmarkTail reads a log from outside, over loopback, from a member that has it in memory; an iteration reads all of it. Compare
 // with BenchmarkLoopback.
-func BenchmarkTail(b *testing.B) {
+func BenchmarkTail(b *testing.B) { benchmarkTail(b, (*client.Client).Subscribe) }
+
+// BenchmarkTailBorrow is the same for who borrows the records.
+func BenchmarkTailBorrow(b *testing.B) { benchmarkTail(b, (*client.Client).Borrow) }
+
+func benchmarkTail(b *testing.B, tail func(*client.Client, context.Context, uint64) iter.Seq2[client.Entry, error]) {
 	for _, payload := range []int{128, 1 << 10, 16 << 10} {
 		b.Run(fmt.Sprintf("payload=%d", payload), func(b *testing.B) {
 			const size = 32 << 20
@@ -32,7 +40,7 @@ func BenchmarkTail(b *testing.B) {
 			b.SetBytes(int64(count * payload))
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := read(b.Context(), cl, 1, count); err != nil {
+				if err := readAll(tail(cl, b.Context(), 1), 1, count); err != nil {
 					b.Fatal(err)
 				}
 			}

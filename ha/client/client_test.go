@@ -124,10 +124,13 @@ func TestT12_RemoteTails(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var all sync.WaitGroup
-	for range readers {
+	for i := range readers {
 		all.Go(func() {
-			next := uint64(1)
-			for e, err := range cl.Subscribe(ctx, 0) {
+			records, next := cl.Subscribe(ctx, 0), uint64(1)
+			if i%2 == 0 {
+				records = cl.Borrow(ctx, 0)
+			}
+			for e, err := range records {
 				if err != nil {
 					t.Errorf("before record %d: %v", next, err)
 					return

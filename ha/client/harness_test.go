@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -185,8 +186,12 @@ func value(record []byte) uint64 { return binary.LittleEndian.Uint64(record) }
 
 // read reads so many records, and checks that they are one after the other and hold the numbers from first on.
 func read(ctx context.Context, c *client.Client, from uint64, count int) error {
+	return readAll(c.Subscribe(ctx, from), from, count)
+}
+
+func readAll(records iter.Seq2[client.Entry, error], from uint64, count int) error {
 	next := from
-	for e, err := range c.Subscribe(ctx, from) {
+	for e, err := range records {
 		if err != nil {
 			return err
 		}

@@ -13,6 +13,7 @@ var plantedIn = map[string]string{
 	"part-again":         "TestLargeBatches",
 	"call-asleep":        "TestT17_CallBeforeGarbage",
 	"cursor-not-durable": "TestCursorDurable",
+	"lent-twice":         "TestBorrow",
 	"part-unverified":    "TestLargeBatches",
 	"small-unverified":   "TestLargeBatches",
 	"tail-gap":           "TestT12_RemoteTails",

@@ -46,7 +46,7 @@ func TestAssembled(t *testing.T) {
 				return st.in.n == FirstWindow
 			})
 		}
-		st.Assemble()
+		st.Assemble(false)
 		for i, msg := range want {
 			if got, err := st.Recv(4 << 20); err != nil || !bytes.Equal(got, msg) {
 				t.Fatalf("late %v: message %d: %d bytes of %d, %v", late, i, len(got), len(msg), err)
@@ -77,7 +77,7 @@ func TestAssembledNoMoreThanTheWindow(t *testing.T) {
 		}
 	}}, nil)
 	st := open(t, e.dialler, "all")
-	st.Assemble()
+	st.Assemble(false)
 	waiting := func() (n int64) {
 		st.mu.Lock()
 		defer st.mu.Unlock()
@@ -121,7 +121,7 @@ func TestAssembledTooLarge(t *testing.T) {
 			return st.Send(make([]byte, 2<<20))
 		}}, nil)
 		st := open(t, e.dialler, "large")
-		st.Assemble()
+		st.Assemble(false)
 		if !waits {
 			if msg, err := st.Recv(100); string(msg) != "before" {
 				t.Fatal(msg, err)
@@ -166,7 +166,7 @@ func TestAssembledEnds(t *testing.T) {
 			return c.end(e, st)
 		}}, nil)
 		st := open(t, e.dialler, "some")
-		st.Assemble()
+		st.Assemble(false)
 		eventually(t, "all has come", func() bool { return e.dialler.c.Counts.Received.Load() == uint64(90+c.part) })
 		close(took)
 		<-st.Context().Done()
@@ -180,4 +180,53 @@ func TestAssembledEnds(t *testing.T) {
 		}
 		full(t, e.dialler.c.Budget, 64<<20)
 	}
+}
+
+// Memory of messages that are lent is used again, and not while one is looked at; what is too small or too large for that has its own.
+func TestAssembledLent(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int]int{
+		0: -1, 1: -1, FirstPiece / 16: -1, FirstPiece/16 + 1: 3, FirstPiece / 2: 1, FirstPiece/2 + 1: 0, FirstPiece: 0, FirstPiece + 1: -1,
+	} {
+		if got := classOf(n); got != want {
+			t.Errorf("%d bytes go into class %d, should be %d", n, got, want)
+		}
+	}
+	const rounds = 300
+	sizes := []int{FirstPiece, 0, FirstPiece/2 + 1, 5000, 3, FirstPiece / 3, FirstPiece + 1, 200 << 10}
+	message := func(i int) []byte { return bytes.Repeat([]byte{byte(i)}, sizes[i%len(sizes)]) }
+	e := join(t, map[string]Handler{"mixed": func(_ context.Context, st *Stream) error {
+		for i := range rounds * len(sizes) {
+			msg := message(i)
+			var err error
+			if i/len(sizes)%2 == 0 || len(msg) == 0 {
+				err = st.Send(msg)
+			} else {
+				err = st.SendSealed(Sealed{msg[:1], msg[1:]})
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}}, nil)
+	st := open(t, e.dialler, "mixed")
+	st.Assemble(true)
+	memory := map[*byte]bool{} // of the largest that is lent
+	for i := range rounds * len(sizes) {
+		got, err := st.Recv(4 << 20)
+		if err != nil || !bytes.Equal(got, message(i)) {
+			t.Fatalf("message %d: %d bytes, %v", i, len(got), err)
+		}
+		if len(got) == FirstPiece {
+			memory[&got[0]] = true
+		}
+	}
+	if len(memory) > rounds/2 {
+		t.Errorf("%d messages took %d pieces of memory", rounds, len(memory))
+	}
+	if _, err := st.Recv(1); err != io.EOF {
+		t.Fatal(err)
+	}
+	full(t, e.dialler.c.Budget, 64<<20)
 }

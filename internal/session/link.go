@@ -70,11 +70,23 @@ type counter struct {
 	wait  func() // before each; nil: nobody is told
 }
 
-func (c *counter) Read(b []byte) (int, error) {
+func (c *counter) Read(b []byte) (int, error) { return c.readPair(b, nil) }
+
+// A pairReader reads to b first, and to beyond what has come behind that, both in one call: what it returns may be more than b holds.
+type pairReader interface {
+	readPair(b, beyond []byte) (int, error)
+}
+
+// readPair is that of a pairReader, and reads only to b where there is none below.
+func (c *counter) readPair(b, beyond []byte) (n int, err error) {
 	if c.wait != nil {
 		c.wait()
 	}
-	n, err := c.r.Read(b)
+	if r, ok := c.r.(pairReader); ok {
+		n, err = r.readPair(b, beyond)
+	} else {
+		n, err = c.r.Read(b)
+	}
 	if n > 0 {
 		c.total.Add(int64(n))
 	}

@@ -16,9 +16,21 @@ func ReadNow(fd uintptr, b []byte) (n int, err error) { return call(syscall.SYS_
 // WriteNow writes what fits.
 func WriteNow(fd uintptr, b []byte) (n int, err error) { return call(syscall.SYS_WRITE, fd, b) }
 
+// ReadPairNow reads what is there to b, and what does not fit to beyond. Neither is empty.
+func ReadPairNow(fd uintptr, b, beyond []byte) (n int, err error) {
+	pair := [2]syscall.Iovec{{Base: &b[0]}, {Base: &beyond[0]}}
+	pair[0].SetLen(len(b))
+	pair[1].SetLen(len(beyond))
+	return again(syscall.SYS_READV, fd, unsafe.Pointer(&pair), len(pair))
+}
+
 func call(number, fd uintptr, b []byte) (n int, err error) {
+	return again(number, fd, unsafe.Pointer(unsafe.SliceData(b)), len(b))
+}
+
+func again(number, fd uintptr, p unsafe.Pointer, count int) (n int, err error) {
 	for {
-		n, _, errno := syscall.RawSyscall(number, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+		n, _, errno := syscall.RawSyscall(number, fd, uintptr(p), uintptr(count))
 		switch errno {
 		case 0:
 			return int(n), nil

@@ -9,6 +9,9 @@ import "syscall"
 // ReadNow reads what is there, from a socket that does not block.
 func ReadNow(fd uintptr, b []byte) (n int, err error) { return again(syscall.Read, fd, b) }
 
+// ReadPairNow is ReadNow: what does not fit into b is left to the next one.
+func ReadPairNow(fd uintptr, b, _ []byte) (n int, err error) { return ReadNow(fd, b) }
+
 // WriteNow writes what fits, to a socket that does not block.
 func WriteNow(fd uintptr, b []byte) (n int, err error) { return again(syscall.Write, fd, b) }
 

@@ -21,6 +21,7 @@ type source struct {
 	r     io.Reader
 	come  []byte // before that: was read already
 	brief bool   // the next read is of few bytes
+	room  []byte // memory of what is read behind a sealed frame
 }
 
 func (s *source) Read(b []byte) (int, error) {
@@ -33,6 +34,23 @@ func (s *source) Read(b []byte) (int, error) {
 		b, s.brief = b[:min(len(b), briefSize)], false
 	}
 	return s.r.Read(b)
+}
+
+// readTo reads to b, at least a byte, and in the same call a little of what is behind that: so there is one call for each frame, where all of it has come.
+// Nothing may have been read already.
+func (s *source) readTo(b []byte) (int, error) {
+	r, ok := s.r.(pairReader)
+	if !ok {
+		return s.r.Read(b)
+	}
+	if s.room == nil {
+		s.room = make([]byte, briefSize)
+	}
+	n, err := r.readPair(b, s.room)
+	if n > len(b) {
+		s.come, n = s.room[:n-len(b)], len(b)
+	}
+	return n, err
 }
 
 // come returns up to n of the bytes that were read already, at least one if none were. They are valid until the next call.
@@ -72,7 +90,7 @@ func (m *Mux) sealed(st *Stream, f Frame) error {
 		direct := len(b) >= min(n, directSize)
 		if direct {
 			var got int
-			got, err = r.in.Read(b)
+			got, err = r.in.readTo(b)
 			b = b[:got]
 		} else {
 			b, err = r.come(n)
@@ -85,7 +103,7 @@ func (m *Mux) sealed(st *Stream, f Frame) error {
 		}
 		m.heard.Add(1)
 		n -= len(b)
-		r.in.brief = n == 0
+		r.in.brief = n == 0 && f.Sealed >= directSize
 		st.put(b, direct)
 	}
 	return nil

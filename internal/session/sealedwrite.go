@@ -114,7 +114,7 @@ func (st *Stream) sealCopied(s *sealing, n int) error {
 		if err := st.enter(); err != nil {
 			return err
 		}
-		some := min(n, maxChunk)
+		some := min(n, fewSealed)
 		for b, sealed := range s.next(some) {
 			switch {
 			case m.err != nil || st.told:

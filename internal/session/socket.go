@@ -26,24 +26,32 @@ type socket struct {
 	b   []byte
 	n   int
 	err error
+
+	beyond []byte // what comes behind b goes there, unless it is empty
 }
 
 func newSocket(rc syscall.RawConn) *socket {
 	s := &socket{rc: rc}
 	s.try = func(fd uintptr) bool {
-		s.n, s.err = ReadNow(fd, s.b)
+		if len(s.beyond) > 0 {
+			s.n, s.err = ReadPairNow(fd, s.b, s.beyond)
+		} else {
+			s.n, s.err = ReadNow(fd, s.b)
+		}
 		return s.err != syscall.EAGAIN
 	}
 	return s
 }
 
-func (s *socket) Read(b []byte) (int, error) {
+func (s *socket) Read(b []byte) (int, error) { return s.readPair(b, nil) }
+
+func (s *socket) readPair(b, beyond []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
-	s.b = b
+	s.b, s.beyond = b, beyond
 	err := s.rc.Read(s.try)
-	s.b = nil
+	s.b, s.beyond = nil, nil
 	switch {
 	case err != nil:
 		return 0, err

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"iter"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -89,17 +90,9 @@ func (c *batonClient) Op(name string) func(context.Context, []byte) error {
 	case "Call":
 		return func(ctx context.Context, payload []byte) error { _, err := c.c.Call(ctx, payload); return err }
 	case "Tail": // until ctx ends, from the record on that the payload says
-		return func(ctx context.Context, from []byte) error {
-			for e, err := range c.c.Subscribe(ctx, binary.BigEndian.Uint64(from)) {
-				if err != nil {
-					return err
-				}
-				if e.Index%1024 == 0 {
-					c.read.Add(1024)
-				}
-			}
-			return nil
-		}
+		return c.tail(c.c.Subscribe)
+	case "Borrow": // likewise
+		return c.tail(c.c.Borrow)
 	case "Plain": // likewise, without any of baton
 		return func(ctx context.Context, _ []byte) error {
 			active, err := c.c.Active(ctx)
@@ -111,6 +104,20 @@ func (c *batonClient) Op(name string) func(context.Context, []byte) error {
 		}
 	}
 	return nil
+}
+
+func (c *batonClient) tail(records func(context.Context, uint64) iter.Seq2[client.Entry, error]) func(context.Context, []byte) error {
+	return func(ctx context.Context, from []byte) error {
+		for e, err := range records(ctx, binary.BigEndian.Uint64(from)) {
+			if err != nil {
+				return err
+			}
+			if e.Index%1024 == 0 {
+				c.read.Add(1024)
+			}
+		}
+		return nil
+	}
 }
 
 func (c *batonClient) Close() error {

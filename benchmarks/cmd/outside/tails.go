@@ -15,8 +15,8 @@ import (
 )
 
 // beside is what appends are measured beside, by the op of the client that it is: nothing at first, so that files and memory are warm, tails, which
-// begin where the log ends then, readers of plain TCP who get the same, and nothing again, which is what counts.
-var beside = [...]string{"", "Tail", "Plain", ""}
+// begin where the log ends then, such that borrow their records, readers of plain TCP who get the same, and nothing again, which is what counts.
+var beside = [...]string{"", "Tail", "Borrow", "Plain", ""}
 
 // An appending is what appends on the Active did beside something.
 type appending struct {
@@ -51,7 +51,7 @@ func (s settings) tails(ctx context.Context, count int) error {
 				seen[i] = append(seen[i], a)
 			}
 		}
-		for i, what := range []string{"nothing, to begin with", fmt.Sprintf("%d tails", count), fmt.Sprintf("%d readers of plain TCP", count), "nothing"} {
+		for i, what := range []string{"nothing, to begin with", fmt.Sprintf("%d tails", count), fmt.Sprintf("%d tails that borrow", count), fmt.Sprintf("%d readers of plain TCP", count), "nothing"} {
 			of := func(f func(a, alone appending) float64) float64 {
 				var v []float64
 				for round, a := range seen[i] {
