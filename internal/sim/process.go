@@ -38,7 +38,7 @@ func (p *Process) Life() int { return p.life }
 
 // After lets f happen to this life a while from now; if it is paused then, when it goes on.
 func (p *Process) After(d time.Duration, f func()) {
-	p.world.push(event{at: p.world.now + max(d, 0), do: f, process: p, life: p.life})
+	p.world.queue.push(p.world.now+max(d, 0), event{do: f, process: p, life: p.life})
 }
 
 // happen lets f happen to a life now. To who is dead nothing does.

@@ -16,7 +16,6 @@ type World struct {
 
 	now   time.Duration
 	queue events
-	seq   uint64
 	count int
 	trace uint64
 }
@@ -32,20 +31,18 @@ func (w *World) Now() time.Duration { return w.now }
 // After lets f happen a while from now. Things due at the same time happen in the order in which they
 // were asked for.
 func (w *World) After(d time.Duration, f func()) {
-	w.push(event{at: w.now + max(d, 0), do: f})
-}
-
-func (w *World) push(e event) {
-	w.seq++
-	e.seq = w.seq
-	w.queue.push(e)
+	w.queue.push(w.now+max(d, 0), event{do: f})
 }
 
 // Run lets everything happen that is due before a time, or until stop says so.
 func (w *World) Run(until time.Duration, stop func() bool) {
-	for len(w.queue) > 0 && w.queue[0].at < until {
+	for {
+		at, any := w.queue.next()
+		if !any || at >= until {
+			break
+		}
 		e := w.queue.pop()
-		w.now = e.at
+		w.now = at
 		w.count++
 		if e.process == nil {
 			e.do()
@@ -90,58 +87,60 @@ func (w *World) Between(lo, hi time.Duration) time.Duration {
 }
 
 type event struct {
-	at      time.Duration
-	seq     uint64
 	do      func()
 	process *Process // to whom it happens, nil: to nobody's life
 	life    int
 }
 
-func (e *event) before(o *event) bool { return e.at < o.at || e.at == o.at && e.seq < o.seq }
-
-// events is a heap of four children a node, the next event on top. It is the simulator's hottest place, and
-// container/heap would allocate for each event twice.
-type events []event
-
-func (q *events) push(e event) {
-	h := append(*q, e)
-	*q = h
-	i := len(h) - 1
-	for i > 0 {
-		up := (i - 1) / 4
-		if !e.before(&h[up]) {
-			break
-		}
-		h[i] = h[up]
-		i = up
-	}
-	h[i] = e
+// events are what is due, in order. They are the simulator's hottest place. Mostly a few dozen are due, and what is asked for comes before most of
+// them, so an ordered list of small places that hold no pointers is faster than a heap.
+type events struct {
+	order []due   // the last one is next
+	kept  []event // where the places are
+	free  []int   // places that are free
 }
 
+type due struct {
+	at    time.Duration
+	place int
+}
+
+// push adds an event behind all that are due at the same time or before.
+func (q *events) push(at time.Duration, e event) {
+	place := len(q.kept)
+	if n := len(q.free); n > 0 {
+		place, q.free = q.free[n-1], q.free[:n-1]
+		q.kept[place] = e
+	} else {
+		q.kept = append(q.kept, e)
+	}
+	lo, hi := 0, len(q.order)
+	for lo < hi {
+		if mid := int(uint(lo+hi) / 2); q.order[mid].at > at {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	q.order = append(q.order, due{})
+	copy(q.order[lo+1:], q.order[lo:])
+	q.order[lo] = due{at, place}
+}
+
+// next is when the next event is due, false if there is none.
+func (q *events) next() (time.Duration, bool) {
+	if len(q.order) == 0 {
+		return 0, false
+	}
+	return q.order[len(q.order)-1].at, true
+}
+
+// pop takes the next event.
 func (q *events) pop() event {
-	h := *q
-	top, last := h[0], h[len(h)-1]
-	h[len(h)-1] = event{}
-	h = h[:len(h)-1]
-	*q = h
-	if len(h) == 0 {
-		return top
-	}
-	i := 0
-	for {
-		least := &last
-		at := i
-		for child := 4*i + 1; child < min(4*i+5, len(h)); child++ {
-			if h[child].before(least) {
-				least, at = &h[child], child
-			}
-		}
-		if at == i {
-			break
-		}
-		h[i] = h[at]
-		i = at
-	}
-	h[i] = last
-	return top
+	n := len(q.order) - 1
+	place := q.order[n].place
+	q.order, q.free = q.order[:n], append(q.free, place)
+	e := q.kept[place]
+	q.kept[place] = event{}
+	return e
 }
