@@ -78,8 +78,8 @@ type simCluster struct {
 	cut     [][]bool                                                   // cut[from][to]
 	lose    func(from, to *simMember, msg *raftpb.Message, n int) bool // the n-th message from one to another, counted from 0
 	sent    [][]int
-	past    map[line]*[]*raftpb.Message // what may be repeated
-	lines   []line                      // the keys of past, in the order in which they came up
+	past    [][][kinds]*line // past[from][to][kind]
+	lines   []*line          // of past, in the order in which they came up
 	check   checker
 	value   uint64 // the last value that was appended
 	bulk    int    // bytes by which records are larger
@@ -164,7 +164,7 @@ type simTenure struct {
 
 // newSim starts a cluster.
 func newSim(cfg simConfig) *simCluster {
-	c := &simCluster{cfg: cfg, w: sim.NewWorld(cfg.seed), value: beforeValues, byID: map[uint64]*simMember{}, past: map[line]*[]*raftpb.Message{}}
+	c := &simCluster{cfg: cfg, w: sim.NewWorld(cfg.seed), value: beforeValues, byID: map[uint64]*simMember{}}
 	c.check.init(c)
 	var members []log.Member
 	for i := range cfg.members {
@@ -211,9 +211,10 @@ func (c *simCluster) addMember(name string, id uint64, disk *sim.Disk) *simMembe
 	m.safe, m.happens = *m.disk, simHappens{m.nudge, m.persisted, m.applied, m.fetched, m.appends}
 	c.members, c.byID[id] = append(c.members, m), m
 	for i := range c.cut {
-		c.cut[i], c.sent[i] = append(c.cut[i], false), append(c.sent[i], 0)
+		c.cut[i], c.sent[i], c.past[i] = append(c.cut[i], false), append(c.sent[i], 0), append(c.past[i], [kinds]*line{})
 	}
-	c.cut, c.sent = append(c.cut, make([]bool, len(c.members))), append(c.sent, make([]int, len(c.members)))
+	n := len(c.members)
+	c.cut, c.sent, c.past = append(c.cut, make([]bool, n)), append(c.sent, make([]int, n)), append(c.past, make([][kinds]*line, n))
 	return m
 }
 
@@ -389,7 +390,9 @@ func (m *simMember) step() {
 			m.process.End()
 			return
 		}
-		m.answer()
+		if idle <= 0 { // else it has done nothing
+			m.answer()
+		}
 	}
 	m.scheduled = false
 	if m.loop.Ripe() {

@@ -158,7 +158,7 @@ func (s *simCaller) answered(m *simMember, call *simCall, r log.Result) {
 	}
 	k.answers++
 	k.answered(m, call.value, r)
-	if at := k.where[call.value]; at != r.Index {
+	if at := k.place(call.value); at != r.Index {
 		k.fail("%s says that request %d with value %d is record %d, and it is record %d (G10)", m.name, call.number, call.value, r.Index, at)
 	}
 	if call.answered && call.result.Index != r.Index {

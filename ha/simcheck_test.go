@@ -16,11 +16,11 @@ type checker struct {
 
 	canon  []log.Entry          // the one log, as the first member that applied a record saw it
 	hashes []uint64             // the state machine's hash after each record
-	where  map[uint64]uint64    // value → index
+	where  []uint64             // the index of each value, counted from beforeValues; 0: none yet
 	leads  map[uint64]uint64    // who has led, by term
 	epochs map[uint64]log.Epoch // as started
 	ended  map[uint64]error     // values with a definite error
-	sure   map[uint64]uint64    // acked: index → value
+	sure   []uint64             // the value of each record that was acked, 0: it was not
 
 	room [8]byte // for a value
 
@@ -40,7 +40,7 @@ type checker struct {
 
 func (k *checker) init(c *simCluster) {
 	*k = checker{
-		c: c, where: map[uint64]uint64{}, leads: map[uint64]uint64{}, epochs: map[uint64]log.Epoch{}, ended: map[uint64]error{}, sure: map[uint64]uint64{}, lives: map[uint64]simLife{}, fenced: map[string]uint64{},
+		c: c, leads: map[uint64]uint64{}, epochs: map[uint64]log.Epoch{}, ended: map[uint64]error{}, lives: map[uint64]simLife{}, fenced: map[string]uint64{},
 	}
 }
 
@@ -72,10 +72,15 @@ func (k *checker) applied(m *simMember, e log.Entry) {
 		next := *m.sm
 		next.apply(e)
 		k.hashes = append(k.hashes, next.hash)
-		if at, twice := k.where[v]; twice {
+		if v <= beforeValues || v > k.c.value {
+			k.fail("record %d is value %d, which nobody has appended (G3)", e.Index, v)
+			return
+		}
+		if at := k.place(v); at != 0 {
 			k.fail("value %d is record %d and record %d (G3)", v, at, e.Index)
 		}
-		k.where[v] = e.Index
+		k.where = reaching(k.where, v-beforeValues)
+		k.where[v-beforeValues] = e.Index
 		if err, over := k.ended[v]; over {
 			k.fail("value %d became record %d after its append had failed with: %v (G3)", v, e.Index, err)
 		}
@@ -83,6 +88,22 @@ func (k *checker) applied(m *simMember, e log.Entry) {
 	if e.Index > 1 && m.sm.hash != k.hashes[e.Index-2] {
 		k.fail("%s has another state than its peers before record %d", m.name, e.Index)
 	}
+}
+
+// place is the index of a value's record, 0 if it is none.
+func (k *checker) place(v uint64) uint64 {
+	if at := v - beforeValues; at < uint64(len(k.where)) {
+		return k.where[at]
+	}
+	return 0
+}
+
+// reaching returns a slice that has a place i.
+func reaching(s []uint64, i uint64) []uint64 {
+	for uint64(len(s)) <= i {
+		s = append(s, 0)
+	}
+	return s
 }
 
 // restored sees a member that has taken a snapshot.
@@ -100,6 +121,7 @@ func (k *checker) acked(m *simMember, first uint64, values []uint64) {
 	for i, v := range values {
 		k.acks++
 		k.lastAcked = max(k.lastAcked, v)
+		k.sure = reaching(k.sure, last)
 		k.sure[first+uint64(i)] = v
 	}
 	if m.sm.last < last {
@@ -147,7 +169,7 @@ func (m *simMember) snapshotHas(index uint64) bool {
 // refused sees an append that ended with a definite error.
 func (k *checker) refused(v uint64, err error) {
 	k.ended[v] = err
-	if at, there := k.where[v]; there {
+	if at := k.place(v); at != 0 {
 		k.fail("the append of value %d failed with %v, and it is record %d (G3)", v, err, at)
 	}
 }
@@ -199,7 +221,7 @@ func (k *checker) leased(m *simMember, until time.Duration) {
 // end looks at the whole when the cluster has come to rest.
 func (k *checker) end() {
 	for i, v := range k.sure {
-		if int(i) > len(k.canon) || valueOf(k.canon[i-1]) != v {
+		if v != 0 && (i > len(k.canon) || valueOf(k.canon[i-1]) != v) {
 			k.fail("record %d was acknowledged with value %d and is gone (G1)", i, v)
 		}
 	}

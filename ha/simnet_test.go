@@ -130,23 +130,25 @@ func (c *simCluster) record(from, to *simMember, msg *raftpb.Message) {
 	if msg.GetType() == raftpb.MsgSnap {
 		return
 	}
-	l := line{from.i, to.i, msg.GetType()}
-	past := c.past[l]
-	if past == nil {
-		past = new([]*raftpb.Message)
-		c.past[l], c.lines = past, append(c.lines, l)
+	l := c.past[from.i][to.i][msg.GetType()]
+	if l == nil {
+		l = &line{from: from, to: to}
+		c.past[from.i][to.i][msg.GetType()], c.lines = l, append(c.lines, l)
 	}
-	*past = append(*past, msg)
-	if n := len(*past); n > 2*recorded {
-		*past = append((*past)[:0], (*past)[n-recorded:]...)
+	l.past = append(l.past, msg)
+	if n := len(l.past); n > 2*recorded {
+		l.past = append(l.past[:0], l.past[n-recorded:]...)
 	}
 }
 
-// line names what goes from one member to another, of one kind.
+// line is what went from one member to another, of one kind.
 type line struct {
-	from, to int
-	kind     raftpb.MessageType
+	from, to *simMember
+	past     []*raftpb.Message // what may be repeated
 }
+
+// kinds is how many kinds of messages there are.
+const kinds = int(raftpb.MsgForgetLeader) + 1
 
 // repeat delivers old messages again within a short time, any number of times, of every kind and in any order: each comes
 // after its successors. The network may be cut meanwhile.
@@ -154,9 +156,8 @@ func (c *simCluster) repeat(rounds int) {
 	for range rounds {
 		for _, i := range c.w.Rand.Perm(len(c.lines)) {
 			l := c.lines[i]
-			past := *c.past[l]
-			from, to, msg := c.members[l.from], c.members[l.to], past[c.w.Rand.IntN(len(past))]
-			c.w.After(c.w.Between(0, time.Duration(rounds)*time.Millisecond), func() { c.deliver(from, to, msg) })
+			msg := l.past[c.w.Rand.IntN(len(l.past))]
+			c.w.After(c.w.Between(0, time.Duration(rounds)*time.Millisecond), c.delivery(l.from, l.to, msg))
 		}
 	}
 }
