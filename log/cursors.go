@@ -98,7 +98,7 @@ func (l *Log) MoveCursor(ctx context.Context, move CursorMove) error {
 func (w *Store) view() (core.Position, <-chan struct{}, error) {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
-	return w.pos, w.changed, w.err
+	return w.pos, w.changeLocked(), w.err
 }
 
 // waitedForLocked reports whether a reader with a cursor may still need what is cut off at a candidate, so many bytes behind the end.

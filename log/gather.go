@@ -268,16 +268,22 @@ func (g *gatherer) nextLocked(room func(size int) bool) *line {
 	if g.alone.Load() != nil {
 		g.large.queue = append(g.large.queue, g.takeAlone()...)
 	}
-	lines := [2]*line{&g.small, &g.large}
-	if g.turn == &g.small {
-		lines = [2]*line{&g.large, &g.small}
+	first, second := &g.small, &g.large
+	if g.turn == first {
+		first, second = second, first
 	}
-	for _, l := range lines {
-		if len(l.queue) > 0 && room(l.queue[0].Size()) {
-			return l
-		}
+	switch {
+	case first.ready(room):
+		return first
+	case second.ready(room):
+		return second
 	}
 	return nil
+}
+
+// ready reports whether there is room for its oldest batch.
+func (l *line) ready(room func(size int) bool) bool {
+	return len(l.queue) > 0 && room(l.queue[0].Size())
 }
 
 // size returns the size in bytes of the batch that take would return, 0 if there is none.

@@ -145,7 +145,7 @@ func (b *inbox) take() (events []Mail, closed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	events = b.events
-	clear(b.spare[:cap(b.spare)])
+	clear(b.spare) // what turn has put behind it holds nothing
 	b.events, b.spare = b.spare[:0], events
 	if b.bytes > 0 {
 		b.bytes = 0

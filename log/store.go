@@ -34,7 +34,8 @@ type Store struct {
 	bytes   int              // of those
 	gone    int              // of those that were dropped, at most, and that the array of ents still holds
 	pos     core.Position    // committed up to here
-	changed chan struct{}    // closed and replaced when pos or base moves
+	changed chan struct{}    // closed and replaced when pos or base moves, if anybody waits for that
+	awaited atomic.Bool      // somebody may: set under the lock for readers, taken back under the one for writers
 	marks   []mark           // sparse, ascending
 	parted  []parted         // of entries in ents, ascending
 	err     error            // why no more will come
@@ -326,9 +327,21 @@ func (w *Store) commit(p core.Position, accepted []*raftpb.Entry) {
 	w.wakeLocked()
 }
 
+// changeLocked returns what is closed when pos or base moves.
+func (w *Store) changeLocked() <-chan struct{} {
+	if !w.awaited.Load() {
+		w.awaited.Store(true)
+	}
+	return w.changed
+}
+
+// wakeLocked wakes those who wait for a change. w.mu is held for writing.
 func (w *Store) wakeLocked() {
-	close(w.changed)
-	w.changed = make(chan struct{})
+	if w.awaited.Load() {
+		w.awaited.Store(false)
+		close(w.changed)
+		w.changed = make(chan struct{})
+	}
 }
 
 // stop makes subscribers that have read everything return err.

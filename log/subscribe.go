@@ -165,7 +165,7 @@ func (r *reader) readOn() (Piece, <-chan struct{}, error) {
 	w := r.store
 	for {
 		w.mu.RLock()
-		pos, b, changed, stopped := w.pos, w.base, w.changed, w.err
+		pos, b, changed, stopped := w.pos, w.base, w.changeLocked(), w.err
 		w.mu.RUnlock()
 		if first := firstRecord(b, pos); r.next < first {
 			return Piece{}, nil, &CompactedError{Index: r.next, First: first}
