@@ -41,7 +41,7 @@ type Fetched struct {
 // A shelf is the log as raft sees it: what is in memory, and what was fetched. It belongs to its core.
 type shelf struct {
 	Source
-	fetchBytes uint64 // that are read at a time: one message. Each member that lags costs twice that, beside what is sent to it
+	fetchBytes uint64 // that are read at a time: a piece (flow.go). Each member that lags costs twice that, beside what is sent to it
 
 	runs   []run
 	wanted []*Fetch // under way

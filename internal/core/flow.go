@@ -28,6 +28,10 @@ type flow struct {
 	rest    time.Duration // the pause, in parts of restUnit of what a piece takes
 }
 
+// pieceBytes is how large a piece is, if one entry is not larger: a disk that does one thing after the other has an append wait for all of it, to be read here and
+// to be written there.
+const pieceBytes = 512 << 10
+
 // A piece is what was put on the shelf at a time.
 type piece struct {
 	hi uint64
@@ -36,8 +40,8 @@ type piece struct {
 
 const (
 	liveFor    = 100 * time.Millisecond // for so long after a batch was committed, others are expected
-	idleAhead  = 2                      // pieces that are on their way beyond what the distance asks for, where nobody appends
-	maxPieces  = 32                     // on their way at most
+	idleAhead  = 4                      // pieces that are on their way beyond what the distance asks for, where nobody appends
+	maxPieces  = 64                     // on their way at most
 	restUnit   = 8                      // parts of what a piece takes, in which pauses are counted
 	restMost   = 9                      // the longest pause: the member gets nearly half of the time, whatever appends suffer
 	restMore   = 2                      // by which it grows after a piece
