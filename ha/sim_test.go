@@ -83,6 +83,7 @@ type simCluster struct {
 	check   checker
 	value   uint64 // the last value that was appended
 	bulk    int    // bytes by which records are larger
+	room    []byte // for a record
 	healed  bool
 	lost    int // directories of members that were born
 }
@@ -126,7 +127,8 @@ type simMember struct {
 	quick     int  // writes in a row that were to show that it answers again, and did
 	applies   []*core.Apply
 	applying  bool
-	hurried   int // applies that are through before their time came
+	hurried   int         // applies that are through before their time came
+	records   []log.Entry // of the last apply
 	fetches   []*core.Fetch
 	fetching  bool
 	stepping  bool // the loop is in the core

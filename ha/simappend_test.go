@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/baton-ha/baton/fence"
@@ -28,9 +29,9 @@ func (s *simMachine) apply(e log.Entry) {
 	s.hash = s.hash*1099511628211 ^ valueOf(e) ^ e.Index<<32
 }
 
-// answer is what it says to a record that it has just applied.
-func (s *simMachine) answer(e log.Entry) []byte {
-	return binary.LittleEndian.AppendUint64(nil, valueOf(e)^e.Index<<32)
+// answer appends what it says to a record that it has just applied.
+func (s *simMachine) answer(b []byte, e log.Entry) []byte {
+	return binary.LittleEndian.AppendUint64(b, valueOf(e)^e.Index<<32)
 }
 
 // WriteTo implements io.WriterTo; a simMachine is its own snapshot.
@@ -68,10 +69,12 @@ func (m *simMember) appends() {
 func (m *simMember) append(t fence.Token) uint64 {
 	m.c.value++
 	v := m.c.value
-	record := make([]byte, 16+m.c.w.Rand.IntN(64)+m.c.bulk)
+	record := slices.Grow(m.c.room[:0], 16+64+m.c.bulk)[:16+m.c.w.Rand.IntN(64)+m.c.bulk] // which the loop copies
+	m.c.room = record
 	binary.LittleEndian.PutUint64(record, v)
 	binary.LittleEndian.PutUint64(record[8:], t.Epoch)
 	if m.c.w.Chance(0.05) {
+		record := slices.Clone(record)
 		m.after(m.c.w.Between(0, 2*m.c.cfg.election), func() { m.arrive(t.Epoch, v, record) })
 	} else {
 		m.arrive(t.Epoch, v, record)

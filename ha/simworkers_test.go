@@ -100,12 +100,14 @@ func (m *simMember) applyNext() {
 		}
 		m.c.check.restored(m)
 	}
-	records := a.Records()
-	answers := make([][]byte, 0, len(records))
-	for _, e := range records {
+	m.records = a.AppendRecords(m.records[:0])
+	answers, room := make([][]byte, 0, len(m.records)), make([]byte, 0, 8*len(m.records))
+	for _, e := range m.records {
 		m.c.check.applied(m, e)
 		m.sm.apply(e)
-		answers = append(answers, m.sm.answer(e))
+		at := len(room)
+		room = m.sm.answer(room, e)
+		answers = append(answers, room[at:])
 	}
 	if err := m.loop.Applied(a, answers); err != nil { // as the applier does: the appenders do not wait for the loop
 		m.c.check.fail("%s: apply: %v", m.name, err)

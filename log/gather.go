@@ -288,6 +288,9 @@ func (l *line) ready(room func(size int) bool) bool {
 
 // size returns the size in bytes of the batch that take would return, 0 if there is none.
 func (g *gatherer) size(room func(size int) bool) int {
+	if g.waiting.Load() == 0 { // as on all members but the leader; who comes in this moment wakes the loop
+		return 0
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if l := g.nextLocked(room); l != nil {

@@ -22,7 +22,8 @@ func (d *driver) answer(writes []*core.Write) {
 	at, patient := d.clock(), true
 	for _, w := range writes {
 		freshly(w.Bytes)
-		d.inbox.leave(core.Written{Write: w, At: at}, 0)
+		w.At = at
+		d.inbox.leave(core.Written{Write: w}, 0)
 		patient = patient && w.Patient
 	}
 	if !patient || d.held.Load() {

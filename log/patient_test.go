@@ -43,8 +43,8 @@ func TestPatientMail(t *testing.T) {
 			t.Errorf("%s: nothing is in the mailbox", c.what)
 		}
 		for _, ev := range events {
-			if w, ok := ev.(core.Written); ok && w.At != 7 {
-				t.Errorf("%s: written at %v", c.what, w.At)
+			if w, ok := ev.(core.Written); ok && w.Write.At != 7 {
+				t.Errorf("%s: written at %v", c.what, w.Write.At)
 			}
 		}
 	}

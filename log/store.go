@@ -150,7 +150,11 @@ func (w *Store) Persist(writes []*core.Write) (err error) {
 		for n := len(ents); n > 0 && len(wr.Entries) > 0 && ents[n-1].GetIndex() >= wr.Entries[0].GetIndex(); n-- {
 			ents = ents[:n-1]
 		}
-		ents = append(ents, wr.Entries...)
+		if len(ents) == 0 {
+			ents = slices.Clip(wr.Entries) // mostly all there is
+		} else {
+			ents = append(ents, wr.Entries...)
+		}
 	}
 	return save()
 }

@@ -85,7 +85,7 @@ func (a *actor) step(events ...Event) {
 		if p.Snapshot != nil {
 			s.say("%s: restores the checkpoint at record %d", a.cfg.Name, p.Position.Index)
 		}
-		for _, r := range p.Records() {
+		for _, r := range p.AppendRecords(nil) {
 			s.say("%s: applies record %d of epoch %d: %s", a.cfg.Name, r.Index, r.Epoch, r.Data)
 		}
 		a.applies = append(a.applies, p)

@@ -1,7 +1,6 @@
 package core
 
 import (
-	"math"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -48,6 +47,7 @@ type Write struct {
 
 	Send  []*raftpb.Message // to the other members, once it is durable
 	Bytes int               // of the entries
+	At    time.Duration     // when it was durable, on this member's clock; set by who has written it. 0: when the core is told
 
 	// Patient: nothing follows from it at once, so that its [Written] may wait until the core is stepped for another reason, unless
 	// something that is committed was not handed out yet ([Core.Moved]).
@@ -87,9 +87,15 @@ type Apply struct {
 	batches1  [1]*Batch
 }
 
-// Records returns the accepted records. Their data is the log's.
-func (a *Apply) Records() []Entry {
-	records, _ := RecordsOf(a.Accepted, math.MaxInt)
+// AppendRecords appends the accepted records to others. Their data is the log's.
+func (a *Apply) AppendRecords(records []Entry) []Entry {
+	for _, e := range a.Accepted {
+		h, err := ParseHeader(e.GetData())
+		if err != nil {
+			panic(err) // it was accepted
+		}
+		records = AppendRecords(records, h, e.GetData())
+	}
 	return records
 }
 

@@ -35,11 +35,8 @@ type (
 	// StartEpoch asks the leader to open a new epoch for itself. ClusterID is the id the cluster gets
 	// if this is its first epoch.
 	StartEpoch struct{ ClusterID [16]byte }
-	// Written says that a [Write] is durable, at a time on this member's clock; zero: now. Writes are answered in their order.
-	Written struct {
-		Write *Write
-		At    time.Duration
-	}
+	// Written says that a [Write] is durable. Writes are answered in their order.
+	Written struct{ Write *Write }
 	// Writing says that the disk has got on with a [Write] that is not done, since the last time.
 	Writing struct{}
 	// Applied says that an [Apply] is done. Applies are answered in their order.

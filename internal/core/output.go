@@ -170,7 +170,8 @@ func willVote(m *raftpb.Message) bool {
 
 // written steps what had to wait for a write.
 func (c *Core) written(now time.Duration, ev Written) error {
-	w, at := ev.Write, cmp.Or(ev.At, now)
+	w := ev.Write
+	at := cmp.Or(w.At, now)
 	if err := c.stall.written(at, w); err != nil {
 		return err
 	}
