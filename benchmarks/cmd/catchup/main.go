@@ -1,7 +1,7 @@
 // Command catchup measures what appends cost while a follower that was away catches up from a cold disk, and while
 // readers replay the log, on baton and beside it on its peers.
 //
-//	go run ./cmd/catchup                                  # 2 GiB, all systems, one round: about 15 minutes
+//	go run ./cmd/catchup                                  # 2 GiB, all systems, one round: about 20 minutes
 //	go run ./cmd/catchup -systems baton -size 64MiB       # seconds
 //	go run ./cmd/catchup -systems baton-add               # a member that is added, and lacks everything
 //	go run ./cmd/catchup -systems baton -disks shared,each # one disk for all members, and one for each, in turn; as root
@@ -42,14 +42,15 @@ type system struct {
 	start func(harness.Options) (harness.Laggard, error)
 	dirs  []string // of the members
 	lags  string   // that of those which catches up; "": that is not known beforehand
+	joins bool     // that one is added
 }
 
 // systems are in the order in which they take turns.
 var systems = []system{
-	{"baton", func(o harness.Options) (harness.Laggard, error) { return baton.Start(o, firstLeads) }, []string{"a", "b", "c"}, "b"},
-	{"baton-add", func(o harness.Options) (harness.Laggard, error) { return baton.StartGrowing(o) }, []string{"a", "b", "c", "new"}, "new"},
-	{"hraft-wal", func(o harness.Options) (harness.Laggard, error) { return hashiraft.Start(o, hashiraft.Settings{}) }, []string{"a", "b", "c"}, ""},
-	{"etcd", func(o harness.Options) (harness.Laggard, error) { return etcd.Start(o) }, []string{"m0", "m1", "m2"}, ""},
+	{"baton", func(o harness.Options) (harness.Laggard, error) { return baton.Start(o, firstLeads) }, []string{"a", "b", "c"}, "b", false},
+	{"baton-add", func(o harness.Options) (harness.Laggard, error) { return baton.StartGrowing(o) }, []string{"a", "b", "c", "new"}, "new", true},
+	{"hraft-wal", func(o harness.Options) (harness.Laggard, error) { return hashiraft.Start(o, hashiraft.Settings{}) }, []string{"a", "b", "c"}, "", false},
+	{"etcd", func(o harness.Options) (harness.Laggard, error) { return etcd.Start(o) }, []string{"m0", "m1", "m2"}, "", false},
 }
 
 // firstLeads has the first member be the leader, so that it is the second one that will be away.
@@ -58,8 +59,8 @@ func firstLeads(cfg *ha.Config, _ *baton.Machine) {
 	cfg.Members[0].Priority = 1
 }
 
-// classes are the writers whose appends are watched.
-var classes = []harness.Class{{Payload: 128, Writers: 1}, {Payload: 1 << 10, Writers: 64}}
+// classes are the writers whose appends are watched. Without any it is seen how fast a copy is that nothing has to come before.
+var classes = []harness.Class{{Payload: 128, Writers: 1}, {Payload: 1 << 10, Writers: 64}, {}}
 
 const childArg = "-measure-one"
 
@@ -127,6 +128,7 @@ func child() error {
 	if o.Profile != "" {
 		around = func(what string) func() { return profile(filepath.Join(o.Profile, what)) }
 	}
+	o.What.Joins = systems[i].joins
 	if a.Got, err = o.What.Run(context.Background(), sys, o.Dir, around); err != nil {
 		return err
 	}
@@ -197,7 +199,7 @@ func run() error {
 	prof := flag.String("profile", "", "directory for profiles; they slow it down")
 	disks := flag.String("disks", sharedDisk, "comma-separated, in turn: "+strings.Join(kinds, ", ")+
 		"; each: every member has a disk in memory; apart: only the one that lags. Those two take root")
-	only := flag.Int("writers", 0, "only the class with so many writers")
+	only := flag.Int("writers", -1, "only the class with so many writers: 0, 1 or 64; -1: all")
 	flag.Parse()
 	bytes, err := parseSize(*size)
 	if err != nil {
@@ -211,7 +213,7 @@ func run() error {
 	var records []record
 	for round := 1; round <= *rounds; round++ {
 		for _, class := range classes {
-			if *only != 0 && *only != class.Writers {
+			if *only >= 0 && *only != class.Writers {
 				continue
 			}
 			what := harness.CatchUp{Class: class, Size: bytes, Record: 16 << 10, Readers: *readers, Quiet: *quiet, Limit: *limit}

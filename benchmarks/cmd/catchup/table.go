@@ -36,6 +36,7 @@ func table(w io.Writer, records []record) {
 	fmt.Fprintf(w, "# Appends while a follower catches up, and while readers replay\n\n%s. Made by `go run ./cmd/catchup`.\n\n", harness.Machine())
 	fmt.Fprint(w, "Times as the median of all appends, p99 and the longest. ×: beside undisturbed. Copy: what the follower, or all readers together,\n"+
 		"got per second; in brackets beside what one core and the disk give (read a cold file, sum, send over loopback, sum, write, sync each MiB).\n"+
+		"Away: one of two followers is stopped, and nothing is copied; an append then waits for the one that is left, instead of for the faster one.\n"+
 		"Processors: how many of them the process keeps busy. Others: what part of all processors other processes take in user mode; more than a few per cent, and a row says little.\n"+
 		"Disks: shared by all members; each: one in memory for every member; apart: one in memory for the member that lags.\n"+
 		"Memory: the most of the process with all three members, mapped files not counted.\n\n")
@@ -63,6 +64,7 @@ func (r record) rows() (rows []string) {
 		{"a follower catches up", r.Got.Follower, r.CopyMiB},
 		{"undisturbed again", r.Got.After, 0},
 		{fmt.Sprintf("%d readers replay", r.What.Readers), r.Got.Readers, r.ReadMiB},
+		{"a follower is away", r.Got.Away, 0},
 	} {
 		if s.Wall == 0 {
 			continue
@@ -74,7 +76,7 @@ func (r record) rows() (rows []string) {
 				copied += ", not done"
 			}
 		}
-		rows = append(rows, fmt.Sprintf("%s | %.0f (× %.2f) | %v | %v (× %.1f) | %v | %s | %.2f | %.0f %% | %d | %d", s.name, s.Rate.PerSecond, s.Rate.PerSecond/base.PerSecond,
+		rows = append(rows, fmt.Sprintf("%s | %.0f (× %.2f) | %v | %v (× %.1f) | %v | %s | %.2f | %.0f %% | %d | %d", s.name, s.Rate.PerSecond, s.Rate.PerSecond/max(base.PerSecond, 1),
 			round(s.Rate.P50), round(s.Rate.P99), float64(s.Rate.P99)/float64(max(base.P99, 1)), round(s.Rate.Max), copied,
 			s.Usage.CPU.Seconds()/s.Wall.Seconds(), 100*s.Usage.OthersUser, s.Memory>>20, s.Roles))
 	}
@@ -91,7 +93,7 @@ func (r record) print(w io.Writer) {
 	for _, row := range r.rows() {
 		fmt.Fprintf(w, "  %s\n", row)
 	}
-	for _, d := range []harness.Stretch{r.Got.Before, r.Got.Follower, r.Got.After, r.Got.Readers} {
+	for _, d := range []harness.Stretch{r.Got.Before, r.Got.Follower, r.Got.After, r.Got.Readers, r.Got.Away} {
 		if d.Problem != "" || d.Rate.LastError != "" {
 			fmt.Fprintf(w, "  %d errors, %s %s\n", d.Rate.Errors, d.Problem, d.Rate.LastError)
 		}

@@ -15,8 +15,9 @@ type CatchUp struct {
 	Size    int64         // bytes of payload that are appended while a follower is away, and that each reader replays
 	Record  int           // bytes of one of those records
 	Readers int           // of the log, on the leader's member; 0: none
-	Quiet   time.Duration // how long the undisturbed load is measured, before and after
+	Quiet   time.Duration // how long the undisturbed load is measured, before and after, and the one without a follower
 	Limit   time.Duration // how long the follower, and then the readers, are waited for
+	Joins   bool          // the follower is no member before, but is added; else another is away in the end, and nothing is copied
 }
 
 // A Stretch is what the writers saw of one stretch of time, and what it took.
@@ -34,8 +35,8 @@ type Stretch struct {
 
 // A CaughtUp is what was measured.
 type CaughtUp struct {
-	Before, Follower, After, Readers Stretch
-	FillMiB                          float64 // per second, while a follower is away
+	Before, Follower, After, Readers, Away Stretch
+	FillMiB                                float64 // per second, while a follower is away
 }
 
 // Run measures. around, if not nil, is called with what is about to happen, and what it returns at the end of that.
@@ -62,15 +63,19 @@ func (c CatchUp) Run(ctx context.Context, sys Laggard, dir string, around func(w
 	}
 	quiet := func() error { return sleep(ctx, c.Quiet) }
 
-	load = StartLoad(ctx, sys, c.Class)
-	if err := sleep(ctx, time.Second); err != nil {
+	// alone measures the load beside nothing.
+	alone := func(what string, d *Stretch) error {
+		load = StartLoad(ctx, sys, c.Class)
+		if err := sleep(ctx, time.Second); err != nil {
+			load.Stop()
+			return err
+		}
+		w, err := stretch(what, d, quiet)
 		load.Stop()
-		return out, err
+		d.Rate = w.Rate()
+		return err
 	}
-	before, err := stretch("before", &out.Before, quiet)
-	load.Stop()
-	out.Before.Rate = before.Rate()
-	if err != nil {
+	if err := alone("before", &out.Before); err != nil {
 		return out, err
 	}
 	if err := sys.StopOne(); err != nil {
@@ -128,7 +133,13 @@ func (c CatchUp) Run(ctx context.Context, sys Laggard, dir string, around func(w
 	if reading != nil {
 		out.Readers.Rate = reading.Rate()
 	}
-	return out, nil
+	if c.Joins {
+		return out, nil
+	}
+	if err := sys.StopOne(); err != nil {
+		return out, fmt.Errorf("stop a follower again: %w", err)
+	}
+	return out, alone("away", &out.Away)
 }
 
 // fill appends what the follower will lack.

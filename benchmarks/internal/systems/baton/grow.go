@@ -16,7 +16,7 @@ type Growing struct{ *System }
 // StartGrowing starts a cluster whose state is as large as what the newcomer shall lack.
 func StartGrowing(o harness.Options) (Growing, error) {
 	s, err := Start(o, func(cfg *ha.Config, m *Machine) {
-		m.State, cfg.CheckpointBytes = o.Keep, max(o.Keep/2, 1<<20) // one or two are written while the log is filled
+		m.State, cfg.CheckpointBytes = o.Keep, max(o.Keep*5/8, 1<<20) // one is written while the log is filled, and none just when the newcomer starts
 	})
 	return Growing{s}, err
 }
