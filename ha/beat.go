@@ -2,12 +2,14 @@ package ha
 
 import (
 	"context"
+	"sync"
 	"time"
 )
 
 // Each commit would wake every tail of this member, and each of those a reader elsewhere: with ten of them, and a thousand commits a second, that
-// is most of what they cost, and it is taken from the appends. So tails that have everything share a beat once there are several: what
-// is committed within one leaves together. What comes after a pause leaves at once, and who is behind does not wait.
+// is most of what they cost, and it is taken from the appends. So tails that have everything share a beat once there are several: who was given
+// something waits for the next beat, whether there is more already or not, and then all that was committed meanwhile leaves together. What comes after a
+// pause leaves at once, and who was given less than there was does not wait.
 
 const (
 	// beatPerTail is how much each tail beside the first adds to the beat.
@@ -23,18 +25,39 @@ func beatOf(tails int) time.Duration {
 
 // A beat is one tail's place in it.
 type beat struct {
-	live bool          // it had everything when it was looked at last
 	sent time.Duration // when it was given something last
+	cut  bool          // that was not all that there was
 }
 
-// await returns how long a tail is to wait before it is given what there is: until the next beat, if it has had everything and something
-// was given to it in this one. behind: there is something.
-func (b *beat) await(now, every time.Duration, behind bool) (wait time.Duration) {
-	due := b.live && behind
-	if b.live = !behind; !due || every == 0 || now-b.sent >= every {
+// await returns how long a tail is to wait before it looks for more: until the next beat, if it was given all that there was in this one.
+func (b beat) await(now, every time.Duration) (wait time.Duration) {
+	if b.cut || every == 0 || now-b.sent >= every {
 		return 0
 	}
 	return every - now%every // the same moment for all
+}
+
+// beats wakes all tails that wait for the next beat, by one timer. Its zero value is ready.
+type beats struct {
+	mu   sync.Mutex    // guards what follows
+	next chan struct{} // closed then; nil: nobody waits
+}
+
+// after returns what is closed at the next beat, after so much time, unless others wait for one already.
+func (b *beats) after(wait time.Duration) <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.next == nil {
+		next := make(chan struct{})
+		b.next = next
+		time.AfterFunc(wait, func() {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.next = nil
+			close(next)
+		})
+	}
+	return b.next
 }
 
 // ready waits until the client takes more, and then for the beat.
@@ -42,13 +65,9 @@ func (t *tail) ready(ctx context.Context, n *Node) (credit int64, err error) {
 	if credit, err = t.st.Ready(); err != nil {
 		return 0, err
 	}
-	index, _ := n.log.Position()
-	now := n.clock()
-	if wait := t.beat.await(now, beatOf(n.clients.tails.size()), t.sent.Load() < index); wait > 0 {
-		late := time.NewTimer(wait)
-		defer late.Stop()
+	if wait := t.beat.await(n.clock(), beatOf(n.clients.tails.size())); wait > 0 {
 		select {
-		case <-late.C:
+		case <-n.clients.beats.after(wait):
 		case <-ctx.Done():
 			return 0, context.Cause(ctx)
 		}

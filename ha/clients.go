@@ -37,6 +37,7 @@ var leaving = &transport.StreamError{Code: wire.CodeLeaving, Text: "this member 
 // clients is what is served to those who are no members.
 type clients struct {
 	tails tailSlots
+	beats beats
 }
 
 // serveClients begins to serve them.
@@ -154,7 +155,7 @@ func (n *Node) feedTail(ctx context.Context, t *tail, from uint64) error {
 		if err != nil {
 			return err
 		}
-		t.beat.sent = n.clock()
+		t.beat = beat{sent: n.clock(), cut: piece.Cut}
 	}
 	return nil
 }

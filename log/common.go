@@ -82,7 +82,7 @@ func (r *reader) readParts(ents []*raftpb.Entry, pos core.Position) error {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		r.open.common = c.readers > 1
-		if !r.takeKept(size) {
+		if r.takeKept(size) {
 			return nil
 		}
 	}
@@ -99,18 +99,20 @@ func (r *reader) readParts(ents []*raftpb.Entry, pos core.Position) error {
 	return nil
 }
 
-// takeKept takes what is kept from the reader's place on, and reports whether what is behind that belongs to the same piece.
-func (r *reader) takeKept(room int) (goesOn bool) {
+// takeKept takes what is kept from the reader's place on, if anything is. Nothing is put together behind it: that would be a small part of its own for each who comes a
+// little later than the one before, and is one for all when they come again.
+func (r *reader) takeKept(room int) (taken bool) {
 	for {
 		p := r.store.common.findLocked(r.next)
 		if p == nil {
+			return taken
+		}
+		if room -= len(p.Data); taken && (room < 0 || r.piece.Epoch != p.epoch) {
+			r.piece.Cut = true
 			return true
 		}
-		if room -= len(p.Data); len(r.piece.Parts) > 0 && (room < 0 || r.piece.Epoch != p.epoch) {
-			return false
-		}
 		r.piece.Epoch, r.piece.Parts = p.epoch, append(r.piece.Parts, p.Part)
-		r.next, r.raft = p.First+uint64(p.Count), p.raft
+		r.next, r.raft, taken = p.First+uint64(p.Count), p.raft, true
 	}
 }
 

@@ -47,6 +47,7 @@ type Piece struct {
 	Records []Entry
 	Epoch   uint64 // of the parts
 	Parts   []Part
+	Cut     bool // more was committed than is read at a time
 }
 
 // A Part is some records, encoded as they are in a batch: those of a large one as they are in the log's memory, and of small ones, one after the other, a copy that all
@@ -120,7 +121,7 @@ func (l *Log) pieces(ctx context.Context, r *reader, room func() (int64, error))
 type reader struct {
 	store   *Store
 	limit   int    // of the bytes that are read at a time
-	behind  bool   // there is more to read than was read last
+	behind  bool   // there was more to read than is read at a time
 	next    uint64 // record to be read next
 	raft    uint64 // raft index of the entry to look at next; 0: not known yet
 	piece   Piece
@@ -203,7 +204,7 @@ func (r *reader) readBetween(b core.Base, pos core.Position) error {
 			return err
 		}
 	}
-	r.behind = r.raft <= pos.Raft
+	r.behind = r.piece.Cut
 	return nil
 }
 
@@ -218,11 +219,13 @@ func (r *reader) readPiece(b core.Base, pos core.Position) error {
 	if err != nil {
 		return fmt.Errorf("read records from %d on: %w", r.next, err)
 	}
+	r.piece.Cut = len(ents) == 0 || ents[len(ents)-1].GetIndex() < pos.Raft
 	if r.part > 0 {
 		return r.readParts(ents, pos)
 	}
 	for _, e := range ents {
 		if len(r.piece.Records)*core.RecordSize > r.limit {
+			r.piece.Cut = true
 			break // of small records the descriptions take more than the content
 		}
 		if _, err := r.take(e, pos.Epochs, r.takeRecords); err != nil {

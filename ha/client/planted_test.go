@@ -11,6 +11,8 @@ import (
 var plantedIn = map[string]string{
 	"append-repeated":    "TestAppendOpen",
 	"part-again":         "TestLargeBatches",
+	"beat-forgotten":     "TestTailsShareBeats",
+	"beat-of-one":        "TestTailsShareBeats",
 	"call-asleep":        "TestT17_CallBeforeGarbage",
 	"cursor-not-durable": "TestCursorDurable",
 	"lent-twice":         "TestBorrow",
