@@ -24,7 +24,7 @@ const (
 	pieceBytes = 256 << 10              // that are read in a turn, if a batch is not larger
 	liveFor    = 100 * time.Millisecond // for so long after records were committed, others are expected
 	restFor    = 2                      // times as long as the work is the rest
-	shortRest  = 2 * time.Millisecond   // the least that is rested at a time
+	shortRest  = time.Millisecond       // the least that is rested at a time
 )
 
 func newTurns() *turns {
