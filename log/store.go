@@ -148,7 +148,7 @@ func (w *Store) Persist(writes []*core.Write) (err error) {
 		}
 		// What a later write of the group overwrites need not be written at all.
 		for n := len(ents); n > 0 && len(wr.Entries) > 0 && ents[n-1].GetIndex() >= wr.Entries[0].GetIndex(); n-- {
-			ents = ents[:n-1]
+			ents = ents[: n-1 : n-1] // what follows goes into an array of its own: this one is raft's, and messages may still hold what is in it
 		}
 		if len(ents) == 0 {
 			ents = slices.Clip(wr.Entries) // mostly all there is

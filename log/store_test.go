@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"runtime"
+	"slices"
 	"testing"
 	"weak"
 
@@ -98,6 +99,37 @@ func TestPersistSnapshotWithEntries(t *testing.T) {
 	}
 	if last, _ := w.LastIndex(); last != 11 {
 		t.Errorf("the store ends at %d, want 11", last)
+	}
+}
+
+// TestPersistOverwritten: of a group of writes in which a later one overwrites what an earlier one holds, the last is on disk, and each holds what raft has given it: messages to
+// others may hold the same.
+func TestPersistOverwritten(t *testing.T) {
+	disk := sim.NewDisk(Boot([]Member{{ID: 1, Name: "a"}}))
+	w, err := NewStore(disk, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries := func(first, last, term uint64) (ents []*raftpb.Entry) {
+		for i := first; i <= last; i++ {
+			ents = append(ents, &raftpb.Entry{Index: new(i), Term: new(term)})
+		}
+		return ents
+	}
+	old, replacing := entries(2, 5, 2), entries(3, 4, 3)
+	held, want := slices.Clone(old), append(old[:1:1], replacing...)
+	if err := w.Persist([]*core.Write{{Entries: old}, {Entries: replacing}}); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(old, held) {
+		t.Errorf("a write holds %v, and held %v before", old, held)
+	}
+	if last, _ := w.LastIndex(); last != 4 {
+		t.Errorf("the store ends at %d, want 4", last)
+	}
+	have, err := disk.Entries(2, 5, 1<<20)
+	if err != nil || !slices.Equal(have, want) {
+		t.Errorf("on disk is %v, want %v; %v", have, want, err)
 	}
 }
 
