@@ -82,7 +82,7 @@ func (l *Log) restoreOlder(newest *raftpb.Snapshot) (record uint64, err error) {
 			}
 		}
 		for rest := accepted; len(rest) > 0; {
-			records, n := core.RecordsOf(rest, applyBytes)
+			records, n := core.RecordsOf(nil, rest, applyBytes)
 			var given [][]byte
 			apply := func() error { return l.cfg.StateMachine.Apply(records) }
 			if l.answerer != nil {

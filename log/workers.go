@@ -114,7 +114,7 @@ func (l *Log) apply(caller calls.Caller, a *core.Apply) (answers [][]byte, err e
 		}
 	}
 	for rest := a.Accepted; len(rest) > 0; {
-		records, n := core.RecordsOf(rest, applyBytes)
+		records, n := core.RecordsOf(nil, rest, applyBytes)
 		given, err := l.give(caller, records)
 		if err != nil {
 			return nil, fmt.Errorf("state machine: apply records %d to %d: %w", records[0].Index, records[len(records)-1].Index, err)

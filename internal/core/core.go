@@ -94,10 +94,10 @@ func New(cfg Config, source Source, now time.Duration) (c *Core, err error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.InflightBytes = cmp.Or(cfg.InflightBytes, 32<<20)
+	cfg.MessageBytes, cfg.InflightBytes = cmp.Or(cfg.MessageBytes, 1<<20), cmp.Or(cfg.InflightBytes, 32<<20)
 	clocks := timing{cfg.Heartbeat, cfg.ElectionTimeout, cfg.MaxClockDrift}
 	c = &Core{
-		cfg: cfg, source: source, shelf: newShelf(source, min(cmp.Or(cfg.MessageBytes, pieceBytes), pieceBytes), cp.Position.Raft, last),
+		cfg: cfg, source: source, shelf: newShelf(source, min(cfg.MessageBytes, pieceBytes), cp.Position.Raft, last),
 		pos: cp.Position, members: membersOf(cp.Position.Roster),
 		voter: voter{timing: clocks, jitter: rand.New(rand.NewPCG(cfg.Seed, cfg.ID))},
 		lease: lease{timing: clocks, beatAt: now}, stall: stall{timing: clocks}, progress: progress{timing: clocks},
@@ -110,7 +110,7 @@ func New(cfg Config, source Source, now time.Duration) (c *Core, err error) {
 		Storage:                   &c.shelf,
 		Applied:                   cp.Position.Raft,
 		AsyncStorageWrites:        true,
-		MaxSizePerMsg:             cmp.Or(cfg.MessageBytes, 1<<20),
+		MaxSizePerMsg:             cfg.MessageBytes,
 		MaxCommittedSizePerReady:  cmp.Or(cfg.ApplyingBytes, 16<<20),
 		MaxUncommittedEntriesSize: cmp.Or(cfg.UncommittedBytes, 256<<20),
 		MaxInflightMsgs:           maxInflightMessages,

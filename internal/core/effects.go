@@ -1,6 +1,7 @@
 package core
 
 import (
+	"math"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -89,19 +90,13 @@ type Apply struct {
 
 // AppendRecords appends the accepted records to others. Their data is the log's.
 func (a *Apply) AppendRecords(records []Entry) []Entry {
-	for _, e := range a.Accepted {
-		h, err := ParseHeader(e.GetData())
-		if err != nil {
-			panic(err) // it was accepted
-		}
-		records = AppendRecords(records, h, e.GetData())
-	}
+	records, _ = RecordsOf(records, a.Accepted, math.MaxInt)
 	return records
 }
 
-// RecordsOf returns the records of the first of some accepted entries, and of how many: at least of one, and of more as
+// RecordsOf appends to others the records of the first of some accepted entries, and says of how many: at least of one, and of more as
 // long as what describes the records takes no more than a limit of bytes.
-func RecordsOf(accepted []*raftpb.Entry, limit int) (records []Entry, entries int) {
+func RecordsOf(records []Entry, accepted []*raftpb.Entry, limit int) (_ []Entry, entries int) {
 	for _, e := range accepted {
 		h, err := ParseHeader(e.GetData())
 		if err != nil {
