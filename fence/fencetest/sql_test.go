@@ -417,9 +417,19 @@ func TestSQL_Apply(t *testing.T) {
 		source := d.source(t)
 		db := open(t, d.driver, source)
 		f, j := fenced(t, d, db, level)
-		all, done := context.WithCancel(t.Context())
+		all, done := context.WithTimeout(t.Context(), time.Minute)
 		defer done()
 		var wg sync.WaitGroup
+		wg.Go(func() { // ends them when the last record is committed, however long that takes
+			defer done()
+			for all.Err() == nil {
+				if at, err := f.Position(all); err == nil && at == records {
+					time.Sleep(50 * time.Millisecond) // both see the last one
+					return
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+		})
 		for range 2 {
 			mine := reopen(t, d, open(t, d.driver, source), level, j.table)
 			wg.Go(func() {
@@ -431,9 +441,6 @@ func TestSQL_Apply(t *testing.T) {
 							return errors.New("at random")
 						case 1:
 							cancel()
-						}
-						if r.index == records {
-							defer time.AfterFunc(50*time.Millisecond, done) // both see the last one
 						}
 						return j.write(ctx, tx, r.index)
 					})
