@@ -61,7 +61,8 @@ func TestCrowd(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				disk := &soloDisk{Disk: sim.NewDisk(Boot([]Member{{ID: 1, Name: "a"}})), takes: commit}
-				s := must(openSolo(t, disk, nil))
+				// Whoever can append at a moment does, in whatever order the scheduler would run them.
+				s := must(openSolo(t, disk, nil, func(l *Log) { l.yield = synctest.Wait }))
 				test.run(s)
 				time.Sleep(2 * time.Second)
 				was := s.Stats()

@@ -202,7 +202,7 @@ func (s *solo) append(n int) (err error) {
 }
 
 // openSolo opens the log, with a checkpoint after each 1,000 bytes.
-func openSolo(t *testing.T, disk *soloDisk, sm StateMachine) (*solo, error) {
+func openSolo(t *testing.T, disk *soloDisk, sm StateMachine, change ...func(*Log)) (*solo, error) {
 	began := time.Now()
 	s := &solo{t: t, disk: disk, problems: map[string]error{}}
 	l, err := Open(Config{
@@ -214,6 +214,9 @@ func openSolo(t *testing.T, disk *soloDisk, sm StateMachine) (*solo, error) {
 		return nil, err
 	}
 	s.Log = l
+	for _, change := range change {
+		change(l)
+	}
 	l.Start(s)
 	for err = s.append(1); err != nil; err = s.append(1) {
 		if errors.Is(err, ErrClosed) {
