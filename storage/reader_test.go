@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/baton-ha/baton/internal/core"
 	"github.com/baton-ha/baton/internal/faultfs"
 	"github.com/baton-ha/baton/internal/vfs"
 )
@@ -59,7 +60,7 @@ func (f *countedFile) Close() error {
 // from segments in which entries were overwritten.
 func TestReadOn(t *testing.T) {
 	few := func() uint64 { return 1 + rand.Uint64N(20_000) }
-	many := func() uint64 { return pastCache + rand.Uint64N(20_000) }
+	many := func() uint64 { return core.PieceBytes + rand.Uint64N(20_000) } // as for a member that lags
 	t.Run("few at a time", func(t *testing.T) { readOn(t, vfs.OS, t.TempDir(), few, false) })
 	t.Run("past the page cache", func(t *testing.T) { readOn(t, vfs.OS, t.TempDir(), many, true) })
 	// One that wants memory, offset and size in whole blocks, whatever the kernel does.

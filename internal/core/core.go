@@ -97,7 +97,7 @@ func New(cfg Config, source Source, now time.Duration) (c *Core, err error) {
 	cfg.MessageBytes, cfg.InflightBytes = cmp.Or(cfg.MessageBytes, 1<<20), cmp.Or(cfg.InflightBytes, 32<<20)
 	clocks := timing{cfg.Heartbeat, cfg.ElectionTimeout, cfg.MaxClockDrift}
 	c = &Core{
-		cfg: cfg, source: source, shelf: newShelf(source, min(cfg.MessageBytes, pieceBytes), cp.Position.Raft, last),
+		cfg: cfg, source: source, shelf: newShelf(source, min(cfg.MessageBytes, PieceBytes), cp.Position.Raft, last),
 		pos: cp.Position, members: membersOf(cp.Position.Roster),
 		voter: voter{timing: clocks, jitter: rand.New(rand.NewPCG(cfg.Seed, cfg.ID))},
 		lease: lease{timing: clocks, beatAt: now}, stall: stall{timing: clocks}, progress: progress{timing: clocks},

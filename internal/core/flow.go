@@ -28,9 +28,9 @@ type flow struct {
 	rest    time.Duration // the pause, in parts of restUnit of what a piece takes
 }
 
-// pieceBytes is how large a piece is, if one entry is not larger: a disk that does one thing after the other has an append wait for all of it, to be read here and
+// PieceBytes is how large a piece is, if one entry is not larger: a disk that does one thing after the other has an append wait for all of it, to be read here and
 // to be written there.
-const pieceBytes = 512 << 10
+const PieceBytes = 512 << 10
 
 // A piece is what was put on the shelf at a time.
 type piece struct {
