@@ -1,5 +1,6 @@
 // Package ha makes a Go program highly available: of the processes that [Open] a [Node] of the same
-// cluster, exactly one at a time is Active, and the others are Standbys that follow its log.
+// cluster, one is Active, which another one becomes when it fails, and the others are Standbys that follow its log.
+// That no two are Active at a time has conditions, which are below.
 //
 //	node, err := ha.Open(ha.Config{
 //		Name: "a", Dir: "/var/lib/jobs", Cluster: "jobs",
