@@ -8,10 +8,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/baton-ha/baton/ha"
+	"github.com/baton-ha/baton/internal/testseed"
 )
 
 var (
-	killRounds  = flag.Int("kill.rounds", 2, "how often TestT16 kills the Active")
+	killRounds  = flag.Int("kill.rounds", 1, "how often TestT16 kills the Active alone")
+	killWays    = flag.Int("kill.ways", 1, "how often TestT16 kills the Active in each other way")
 	killWriters = flag.Int("kill.writers", 8, "how many goroutines of the Active append in TestT16")
 	killNoHeir  = flag.Bool("kill.noheir", false, "TestT16 has members without an heir of their memory (Config.NoHeir)")
 )
@@ -39,7 +43,10 @@ type witness struct {
 type line struct{ from, text string }
 
 // A term is when somebody was active: nanoseconds of this machine's clock. until, and when OnActive returned, is 0 if it was killed.
-type term struct{ from, until, returned int64 }
+type term struct {
+	from, until, returned int64
+	applied               uint64 // records, when OnActive began
+}
 
 // noOverlap checks that nobody became active before all others that did not die had ceased to be.
 func (w *witness) noOverlap() {
@@ -52,6 +59,27 @@ func (w *witness) noOverlap() {
 		}
 		if t.until > last {
 			last, by = t.until, epoch
+		}
+	}
+}
+
+// epochs checks that each record is of the epoch that it was appended in, and that each OnActive began when all of the epochs before it were applied, and no more.
+func (w *witness) epochs(log []ha.Entry) {
+	w.Helper()
+	before := map[uint64]uint64{} // the last record of earlier epochs
+	for _, e := range log {
+		if v := value(e.Data); v != 0 && v>>40 != e.Epoch {
+			w.Errorf("record %d, appended in epoch %d, is of epoch %d", e.Index, v>>40, e.Epoch)
+		}
+		for epoch := range w.terms {
+			if e.Epoch < epoch {
+				before[epoch] = max(before[epoch], e.Index)
+			}
+		}
+	}
+	for epoch, t := range w.terms {
+		if t.applied != before[epoch] {
+			w.Errorf("OnActive of epoch %d began when %d records were applied, and %d are of epochs before", epoch, t.applied, before[epoch])
 		}
 	}
 }
@@ -76,9 +104,9 @@ func (w *witness) take(l line) {
 		t := w.terms[a]
 		t.returned = int64(b)
 		w.terms[a] = t
-	case l.text[0] == 'R' && n == 2:
+	case l.text[0] == 'R' && n == 3:
 		t := w.terms[a]
-		t.from = int64(b)
+		t.from, t.applied = int64(b), c
 		w.terms[a] = t
 		if other := w.holders[a]; other != "" {
 			w.Errorf("%s and %s were active in epoch %d", other, l.from, a)
@@ -131,6 +159,19 @@ func (w *witness) until(what string, ok func() bool) {
 	}
 }
 
+// pause takes note of what comes for a while, if anything does.
+func (w *witness) pause(d time.Duration) {
+	over := time.After(d)
+	for {
+		select {
+		case l := <-w.lines:
+			w.take(l)
+		case <-over:
+			return
+		}
+	}
+}
+
 // start starts a member, and listens to it.
 func (w *witness) start(c *cluster, name string) {
 	delete(w.settled, name)
@@ -165,6 +206,9 @@ func (w *witness) listen(name string, p *process) {
 func (w *witness) kill(names ...string) (at time.Time) {
 	w.Helper()
 	at = time.Now()
+	for _, name := range names { // all at once: none is to see another one go
+		w.running[name].cmd.Process.Kill()
+	}
 	for _, name := range names {
 		w.running[name].kill()
 		delete(w.running, name)
@@ -185,19 +229,26 @@ func (w *witness) kill(names ...string) (at time.Time) {
 	return at
 }
 
-// TestT16_SigkillLoop kills the Active with SIGKILL under load, again and again: nothing acknowledged
-// is lost or doubled, all logs are equal, and the role is elsewhere soon. For the real thing:
+// TestT16_SigkillLoop kills the Active with SIGKILL under load, again and again, alone and not: nothing acknowledged
+// is lost or doubled, no record is of another epoch than the append it comes from, each Active has applied all of those
+// before it, no two are active, all logs are equal, and where a majority is left the role is elsewhere soon. For the real thing:
 //
-//	go test ./ha -run T16 -v -kill.rounds=20
+//	go test ./ha -run T16 -v -kill.rounds=20 -kill.ways=10
 func TestT16_SigkillLoop(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3, nil)
 	w := newWitness(t)
-	for _, m := range c.members {
-		w.start(c, m.Name)
+	start := func(names ...string) {
+		for _, name := range names {
+			w.start(c, name)
+		}
 	}
+	start(c.others()...)
 	const load = 200 // acknowledged appends between two kills
-	w.until("the first epoch is under load", func() bool { return w.acks >= load && len(w.settled) == 3 })
+	under := func() {
+		w.until("all are there, under load", func() bool { return w.acks >= load && len(w.settled) == 3 })
+	}
+	under()
 	var took []time.Duration
 	killed := map[uint64]time.Time{}
 	for range *killRounds {
@@ -206,21 +257,58 @@ func TestT16_SigkillLoop(t *testing.T) {
 		killed[old] = at
 		w.until("the next active acknowledges", func() bool { return w.epoch > old && w.acks > 0 })
 		took = append(took, w.firstAt.Sub(at))
-		w.start(c, victim)
-		w.until("the victim is back, under load", func() bool { return w.settled[victim] && w.acks >= load })
-		if *killRounds > 2 { // for the figure: a member that has just started helps in no election before an election timeout is over
-			over := time.Now().Add(c.config(victim).ElectionTimeout * 6 / 5)
-			w.until("the victim may vote", func() bool { return time.Now().After(over) })
+		start(victim)
+		under()
+		if *killRounds > 1 { // for the figure: a member that has just started helps in no election before an election timeout is over
+			w.pause(c.config(victim).ElectionTimeout * 6 / 5)
+		}
+	}
+	random := testseed.Rand(t)
+	ways := []func(first string){
+		func(first string) { // two, one after the other: the next one as it begins
+			old := w.epoch
+			w.kill(first)
+			w.until("the next is active", func() bool { return w.epoch > old })
+			next := w.active
+			w.kill(next)
+			start(next, first)
+		},
+		func(first string) { // with a standby, so that no majority is left
+			other := c.others(first)[random.IntN(2)]
+			w.kill(first, other)
+			start(other, first)
+		},
+		func(first string) { // all
+			w.kill(c.others()...)
+			start(c.others()...)
+		},
+		func(first string) { // and once more when it comes back, whatever it is doing
+			w.kill(first)
+			start(first)
+			w.pause(time.Duration(random.IntN(100)) * time.Millisecond)
+			w.kill(first)
+			start(first)
+		},
+	}
+	for range *killWays {
+		for _, kill := range ways {
+			old := w.epoch
+			kill(w.active)
+			w.until("there is a next active", func() bool { return w.epoch > old })
+			under()
 		}
 	}
 	w.kill(c.others()...)
-	if *killRounds > 2 {
+	w.noOverlap()
+	if *killRounds > 1 {
 		logSteps(t, replacements(t, c, killed))
 	}
 
 	// The members' directories are opened here: also a test of all of them being killed at once.
 	c.startAll()
 	w.ledger.check(c)
+	n, _ := c.active()
+	w.epochs(records(t, n, c.put(number(0))))
 	slices.Sort(took)
 	t.Logf("%d kills, %d appends acknowledged; from the kill to the next active's first acknowledged append: median %v, max %v, all %v",
 		len(took), len(w.ledger.acked), took[len(took)/2].Round(time.Millisecond/10), took[len(took)-1].Round(time.Millisecond/10),

@@ -67,7 +67,7 @@ func (c child) config() ha.Config {
 
 // run is the child's main. It ends with its standard input, so that it does not outlive the test.
 //
-// It prints "C" when it has caught up and may vote, "R epoch nanoseconds" when it is the Active, "E epoch nanoseconds" when its time is over, "F epoch nanoseconds" when OnActive returns, "A index value nanoseconds" for
+// It prints "C" when it has caught up and may vote, "R epoch nanoseconds records" when it is the Active and has applied so many, "E epoch nanoseconds" when its time is over, "F epoch nanoseconds" when OnActive returns, "A index value nanoseconds" for
 // each acknowledged append, "D value" for a definite error and "U value" for an unknown outcome. On its input it takes the lines "close", "standby",
 // which it answers with "S error" (Become), and "add name addr", "remove name" and "replace name", which it answers with "M name" once that is done.
 func (c child) run() {
@@ -95,12 +95,14 @@ func (c child) run() {
 		return
 	}
 	cfg := c.config()
-	cfg.StateMachine = new(counter)
+	applied := new(counter)
+	cfg.StateMachine = applied
 	ready := make(chan *ha.Node, 1)
 	cfg.OnActive = func(ctx context.Context, token fence.Token) error {
 		n := <-ready
 		ready <- n
-		say("R %d %d", token.Epoch, time.Now().UnixNano())
+		_, records := applied.value()
+		say("R %d %d %d", token.Epoch, time.Now().UnixNano(), records)
 		context.AfterFunc(ctx, func() { say("E %d %d", token.Epoch, time.Now().UnixNano()) })
 		var all sync.WaitGroup
 		for w := range c.Writers {
