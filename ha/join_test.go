@@ -145,6 +145,36 @@ func TestRemoved(t *testing.T) {
 	c.awaitSum(8, 2)
 }
 
+// TestRemoved_AtOnce: a member that was removed before it knew that it had been added stops, too, and does not wait for ever. With an empty
+// directory it can be added again.
+func TestRemoved_AtOnce(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2, quick)
+	c.joins("b")
+	all := c.members
+	c.members = all[:1]
+	c.start("a")
+	c.put(number(7))
+	c.members = all
+	c.start("b")
+	for range 5 {
+		c.ask("b is added", func(n *ha.Node) error { return n.AddMember(t.Context(), c.members[1]) })
+		c.ask("b is removed", func(n *ha.Node) error { return n.RemoveMember(t.Context(), "b") })
+		b := c.nodes["b"]
+		eventually(t, "b stops", func() bool { return b.Status().State == ha.Failed })
+		if err := b.Close(); !errors.Is(err, ha.ErrRemoved) {
+			t.Errorf("close of b: %v", err)
+		}
+		if err := os.RemoveAll(filepath.Join(c.dir, "b")); err != nil {
+			t.Fatal(err)
+		}
+		c.start("b")
+	}
+	c.ask("b is added", func(n *ha.Node) error { return n.AddMember(t.Context(), c.members[1]) })
+	c.works("b")
+	c.awaitSum(7, 1)
+}
+
 // TestReplaceMember: a member that has lost its directory comes back in its own place, with another one; the one that was lost is of no use
 // when it is found again.
 func TestReplaceMember(t *testing.T) {

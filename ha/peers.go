@@ -124,7 +124,13 @@ func (n *Node) introduce(h *transport.Hello) {
 func (n *Node) admit(h transport.Hello) error {
 	r := n.roster()
 	m, listed := r.Known(h.ID)
-	if h.Joining && !listed {
+	removed := func() error {
+		return fmt.Errorf("%s was %w, with the directory of incarnation %x", h.Name, transport.ErrRemoved, h.Incarnation)
+	}
+	switch {
+	case h.Joining && r.Left(h.ID):
+		return removed() // before it knew that it had been added
+	case h.Joining && !listed:
 		n.expect(h)
 		return nil // it may ask; to talk with it, it must be a peer
 	}
@@ -133,7 +139,7 @@ func (n *Node) admit(h transport.Hello) error {
 	}
 	switch later := n.believe(h); {
 	case r.Left(h.ID) && h.Born:
-		return fmt.Errorf("%s was %w, with the directory of incarnation %x", h.Name, transport.ErrRemoved, h.Incarnation)
+		return removed()
 	case later && !listed:
 		return nil // it is a peer by now, or still unknown
 	case !listed && r.has(h.Name):
