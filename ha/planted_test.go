@@ -52,6 +52,7 @@ var hunted = []struct {
 	{"members", func(seed uint64) *simCluster { return memberChanges(seed, 20*time.Second) }},
 	{"heard late", heardLate},
 	{"catching up", catchingUp},
+	{"outrun", outrun},
 	{"the recorder's disk stands", recorderStands},
 	{"restarted before a hand-over", restarted},
 	{"T4 with a restart", func(seed uint64) *simCluster { return t4(seed, 50, true) }},

@@ -99,3 +99,50 @@ func catchingUp(seed uint64) *simCluster {
 
 // TestG8_CatchesUpBesideAppends: a member that lags comes nearer while appends go on, which are seen without it now and then.
 func TestG8_CatchesUpBesideAppends(t *testing.T) { seeds(t, catchingUp) }
+
+// outrun lets a standby come back that gets less than is appended: those who append do so again as soon as they are answered, and the leader's disk is slow to read. It
+// comes to its end all the same, since appends are held back for it.
+func outrun(seed uint64) *simCluster {
+	cfg := defaultSim(seed)
+	cfg.calm, cfg.message, cfg.checkpoint, cfg.read, cfg.delay, cfg.appendEvery = true, 8<<10, 1<<30, 6*time.Millisecond, time.Millisecond, 0
+	c := newSim(cfg)
+	if !c.await("active", func() bool { return c.active() != nil }) {
+		return c
+	}
+	c.w.Run(c.w.Now()+time.Second, nil)
+	a := c.active()
+	if a == nil {
+		return c
+	}
+	away := c.members[(a.i+1)%len(c.members)]
+	away.crash()
+	c.bulk = 1 << 10
+	appending := true
+	var append func()
+	append = func() {
+		for t := a.tenure; appending && t != nil && a.holds(t) && len(a.asked) < outrunAppends; {
+			a.append(t.token)
+		}
+		if appending {
+			a.after(200*time.Microsecond, append)
+		}
+	}
+	append()
+	lacks := a.sm.last + 500
+	c.await("records that it lacks", func() bool { return a.sm.last >= lacks })
+	away.start(false)
+	c.await("member that has the log beside appends", func() bool {
+		has, _ := away.store.LastIndex()
+		last, _ := a.store.LastIndex()
+		return has+8 >= last
+	})
+	appending = false
+	c.finishAfterTwo()
+	return c
+}
+
+// outrunAppends are on their way at a time: more than old entries are in as long a time.
+const outrunAppends = 16
+
+// TestG8_OutrunHoldsAppends: a member that gets less than is appended catches up, since appends are held back for it.
+func TestG8_OutrunHoldsAppends(t *testing.T) { seeds(t, outrun) }

@@ -161,7 +161,11 @@ func (c *Core) Pinned() uint64 { return c.snapshots.pinned }
 // Deadline is when the core wants its next Tick.
 func (c *Core) Deadline() time.Duration {
 	if c.state == raft.StateLeader {
-		return min(c.lease.beatAt, c.starving.wakeAt, c.shelf.releaseAt, c.tidings.due())
+		due := min(c.lease.beatAt, c.starving.wakeAt, c.shelf.releaseAt, c.tidings.due())
+		if c.pace.held {
+			due = min(due, c.pace.heldTill)
+		}
+		return due
 	}
 	return min(c.voter.electAt, c.starving.wakeAt)
 }
@@ -207,6 +211,7 @@ func (c *Core) step(now time.Duration, events []Event) (err error) {
 		c.look(now)
 	}
 	c.release(now)
+	c.unhold(now)
 	if err := c.drain(now); err != nil {
 		return err
 	}

@@ -72,6 +72,7 @@ func newShelf(source Source, fetchBytes, inForce, last uint64) shelf {
 type run struct {
 	from, lo uint64
 	ents     []*raftpb.Entry
+	bytes    int  // of those
 	held     bool // raft does not see it yet (flow.go)
 	shared   bool // it may have been applied
 }
@@ -182,7 +183,11 @@ func (c *Core) fetched(f Fetched) error {
 		return fmt.Errorf("read raft entries [%d, %d): %w", f.Fetch.Lo, f.Fetch.Hi, f.Err)
 	}
 	if f.Fetch.Damage == nil { // else it is in memory, and is sent after the next heartbeat
-		s.runs = append(s.runs, run{from: f.Fetch.from, lo: f.Fetch.Lo, ents: f.Entries, held: true})
+		bytes := 0
+		for _, e := range f.Entries {
+			bytes += EntrySize(e)
+		}
+		s.runs = append(s.runs, run{from: f.Fetch.from, lo: f.Fetch.Lo, ents: f.Entries, bytes: bytes, held: true})
 	}
 	return nil
 }

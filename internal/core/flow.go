@@ -16,6 +16,8 @@ import (
 // pause. Where nobody appends there is none, and neither is there one where nothing is committed: then it may be this very
 // member that is waited for. And it is the shorter the more was appended since the piece before,
 // and there is none where that is a third of a piece: that much the member would get if it did not lag, and no more than that brings it no nearer.
+// Where even without a pause it does not get twice what is appended, more pieces are under way at a time: one after the other
+// may be less than what is appended, and then the member would lag for as long as anybody appends.
 
 // A flow is how old entries get on to one member that lags.
 type flow struct {
@@ -25,12 +27,16 @@ type flow struct {
 	lastOut time.Duration // when the last one left
 	given   uint64        // where that ends
 	beside  uint64        // bytes of this leader's batches that were committed by then
+	owed    int           // bytes that are to leave before the next batch is proposed (outrun.go)
 	rest    time.Duration // the pause, in parts of restUnit of what a piece takes
+	wide    int           // pieces that are on their way besides, since the member comes no nearer with fewer
+	fresh   float64       // what is appended between two pieces, as parts of one, on average
+	outrun  outrun        // whether it comes nearer
 }
 
 // PieceBytes is how large a piece is, if one entry is not larger: a disk that does one thing after the other has an append wait for all of it, to be read here and
-// to be written there.
-const PieceBytes = 512 << 10
+// to be written there. Two full batches fit in, also where the last record of each is a large one.
+const PieceBytes = 2*FullBatch + 32<<10
 
 // A piece is what was put on the shelf at a time.
 type piece struct {
@@ -46,6 +52,8 @@ const (
 	restMost   = 9                      // the longest pause: the member gets nearly half of the time, whatever appends suffer
 	restMore   = 2                      // by which it grows after a piece
 	gains      = 3                      // times as much as is appended, that the member gets without a pause
+	nears      = 2                      // times as much, below which more pieces are under way
+	freshPart  = 8                      // one part of so many of a new figure goes into an average: pieces and batches leave in bunches
 	shortTakes = 50 * time.Microsecond  // the least that a piece is taken to take
 )
 
@@ -75,22 +83,42 @@ func (f *flow) answered(now time.Duration, match uint64, strained bool, lost tim
 	f.pieces = slices.DeleteFunc(f.pieces, func(p piece) bool { return now-p.at > lost })
 }
 
-// ahead is how many pieces are on their way as the distance is long.
-func (f *flow) ahead() int { return 1 + int(min(f.trip/max(f.takes, shortTakes), maxPieces-1)) }
+// ahead is how many pieces are on their way as the distance is long, and for the member to come nearer.
+func (f *flow) ahead() int {
+	return 1 + f.wide + int(min(f.trip/max(f.takes, shortTakes), maxPieces-1))
+}
+
+// gave takes note of a piece that leaves to a member that lacks so many entries. fresh: as many bytes were committed since the one before, as parts
+// of the piece.
+func (f *flow) gave(now time.Duration, r *run, committed uint64, live bool, fresh float64, lacks uint64) {
+	f.given, f.lastOut, f.beside, f.owed = r.hi(), now, committed, max(f.owed-r.bytes, 0)
+	f.pieces = append(f.pieces, piece{hi: f.given, at: now})
+	f.fresh += (fresh - f.fresh) / freshPart
+	if live && nears*f.fresh > 1 {
+		f.wide = min(f.wide+1, idleAhead)
+	} else {
+		f.wide = max(f.wide-1, 0)
+	}
+	if f.wide == idleAhead {
+		f.outrun.look(now, lacks)
+	} else {
+		f.outrun = outrun{}
+	}
+}
 
 // room returns when the next piece may leave: now, later, or never without an answer. fresh: as many bytes were appended
-// since the one before, as parts of a piece.
+// since the one before, as parts of the piece.
 func (f *flow) room(now time.Duration, live bool, fresh float64) time.Duration {
 	ahead := f.ahead()
 	if !live {
-		ahead += idleAhead
+		ahead += idleAhead - f.wide
 	}
 	switch {
 	case len(f.pieces) >= ahead:
 		return now + never
 	case live:
 		pause := f.takes * f.rest / restUnit
-		return f.lastOut + f.takes + time.Duration(float64(pause)*(1-min(gains*fresh, 1)))
+		return f.lastOut + (f.takes+time.Duration(float64(pause)*(1-min(gains*fresh, 1))))/time.Duration(1+f.wide)
 	}
 	return now
 }
@@ -129,13 +157,14 @@ func (c *Core) release(now time.Duration) {
 		case i < 0 || !s.runs[i].held && f != nil && f.given >= s.runs[i].hi():
 			return
 		case f == nil:
-			f = &flow{rest: restMost} // live appends come first, also before it is known what they suffer
+			f = &flow{rest: restMost, beside: c.pace.committedBytes} // live appends come first, also before it is known what they suffer
 			if c.flows == nil {
 				c.flows = map[uint64]*flow{}
 			}
 			c.flows[id] = f
 		}
-		at := f.room(now, live, float64(c.pace.committedBytes-f.beside)/float64(s.fetchBytes))
+		fresh := float64(c.pace.committedBytes-f.beside) / float64(s.runs[i].bytes)
+		at := f.room(now, live, fresh)
 		if probing {
 			at = max(at, until)
 		}
@@ -145,8 +174,8 @@ func (c *Core) release(now time.Duration) {
 		}
 		c.probe.pieces++
 		s.runs[i].held = false
-		f.given, f.lastOut, f.beside = s.runs[i].hi(), now, c.pace.committedBytes
-		f.pieces = append(f.pieces, piece{hi: f.given, at: now})
+		last, _ := s.LastIndex()
+		f.gave(now, &s.runs[i], c.pace.committedBytes, live, fresh, last-p.Match)
 		again = append(again, id)
 	})
 	for _, id := range again { // as if it had answered a heartbeat, as it will anyway

@@ -88,7 +88,7 @@ func TestG8_CatchUpLeavesRoom(t *testing.T) {
 		{"nobody appends", 0, false, false, 0, pieces * answers, pieces*answers*11/10 + 20*time.Millisecond, 4 + idleAhead},
 		{"somebody appends, and does not suffer", 0, true, false, 0, pieces * answers, pieces * answers * 15 / 10, 4},
 		{"somebody appends, and suffers", 0, true, true, 0, pieces * answers * 20 / 10, pieces * answers * 24 / 10, 4},
-		{"somebody appends half as much as it gets, and suffers", 0, true, true, 128 << 20, pieces * answers, pieces * answers * 165 / 100, 4},
+		{"somebody appends half as much as it gets, and suffers", 0, true, true, 128 << 20, pieces * answers, pieces * answers * 165 / 100, 4 + idleAhead},
 		{"somebody suffers, far away", 20 * time.Millisecond, true, true, 0, pieces * answers * 22 / 10, pieces * answers * 35 / 10, 8},
 		{"nobody appends, far away", 20 * time.Millisecond, false, false, 0, pieces * answers, pieces * answers * 2, 18},
 	} {

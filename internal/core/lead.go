@@ -69,8 +69,9 @@ func (c *Core) watch(now time.Duration) bool {
 			s.last = p.Match
 			return
 		}
-		s.peers = append(s.peers, sighted{id: id, match: p.Match, restoring: p.State == tracker.StateSnapshot, observes: typ == raft.ProgressTypeLearner,
-			alive: c.lease.alive(id, now, aliveWithin*c.cfg.Heartbeat)})
+		f := c.flows[id]
+		s.peers = append(s.peers, sighted{id: id, match: p.Match, restoring: p.State == tracker.StateSnapshot, snapshot: p.PendingSnapshot,
+			observes: typ == raft.ProgressTypeLearner, alive: c.lease.alive(id, now, aliveWithin*c.cfg.Heartbeat), outrun: f != nil && f.outrun.vain})
 	})
 	waited := c.progress.watch(now, s, c.members.names)
 	c.report(c.progress.take())

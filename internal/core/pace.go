@@ -21,6 +21,8 @@ type pace struct {
 	committedBytes uint64        // of all that were
 	gap            time.Duration // between a commit after which none was under way and the next one proposed, on average; 0: not known
 	strain         yield.Strain  // whether they take longer than where no member lags
+	held           bool          // none is to be proposed before heldTill, for a member that is outrun (outrun.go)
+	heldTill       time.Duration
 }
 
 // FullBatch is the size in bytes from which a batch does not wait for more records.
@@ -100,6 +102,8 @@ func smooth(average *time.Duration, measured time.Duration) {
 func (p *pace) room(size int, idle bool) bool {
 	slow := idle && p.commitTime > slowNetwork*p.writeTime
 	switch {
+	case p.held:
+		return false
 	case p.batches == 0:
 		return true
 	case p.batches >= maxInflightBatches:

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -305,7 +306,10 @@ var parts = map[string]func() func(l line) (answer string, ok bool){
 					match, dead := strings.CutSuffix(match, "-silent")
 					match, restoring := strings.CutSuffix(match, "-restoring")
 					match, observes := strings.CutSuffix(match, "-observes")
-					s.peers = append(s.peers, sighted{id: l.parse(id), match: l.parse(match), alive: !dead, restoring: restoring, observes: observes})
+					match, outrun := strings.CutSuffix(match, "-outrun")
+					match, snapshot, _ := strings.Cut(match, "/")
+					s.peers = append(s.peers, sighted{id: l.parse(id), match: l.parse(match), alive: !dead, restoring: restoring, observes: observes,
+						outrun: outrun, snapshot: l.parse(cmp.Or(snapshot, "0"))})
 				}
 				waited := p.watch(now, s, func(ids []uint64) string { return strings.Trim(fmt.Sprint(ids), "[]") })
 				gives := p.givesWay(waited, 0)

@@ -19,8 +19,11 @@ func playFlow() func(l line) (string, bool) {
 		case "heartbeat":
 			f.heard(l.time("took"))
 		case "give": // a piece leaves
-			f.given, f.lastOut = l.number("to")+1, now
-			f.pieces = append(f.pieces, piece{hi: f.given, at: now})
+			r := run{lo: 1, ents: make([]*raftpb.Entry, l.number("to")), bytes: 100}
+			f.gave(now, &r, 0, l.d.HasArg("live"), float64(l.number("fresh"))/100, l.number("lacks"))
+			if f.wide > 0 || l.d.HasArg("fresh") {
+				return fmt.Sprintf("%d under way, %d at a time; in vain: %v", len(f.pieces), f.ahead(), f.outrun.vain), true
+			}
 		case "answer":
 			f.answered(now, l.number("has"), l.d.HasArg("strained"), 500*time.Millisecond)
 		case "steady": // pieces that take as long as they took, one after the other

@@ -23,6 +23,7 @@ const (
 	maxGiveWays   = 8                // doublings of the patience
 	peerPatience  = 10 * time.Second // beyond that, for one follower that a majority can do without
 	standAside    = 3                // election timeouts for which a leader that gave way does not campaign
+	caughtUp      = 1024             // entries that one may lack that has caught up
 	forgetGiveWay = 64               // election timeouts of commits after which it has its first patience again
 )
 
@@ -42,9 +43,11 @@ type progress struct {
 
 // A peerProgress is how far one follower is.
 type peerProgress struct {
-	match   uint64
-	movedAt time.Duration
-	told    bool
+	match    uint64
+	movedAt  time.Duration
+	snapshot uint64 // raft index of the last one that it was sent, since it had all; 0: none
+	outrun   bool   // more is appended than it takes, and it has not had all since
+	told     bool
 }
 
 // A sight is what a leader sees of its entries at a moment.
@@ -61,6 +64,8 @@ type sighted struct {
 	id        uint64
 	match     uint64 // the last entry it is known to have
 	restoring bool   // it is sent a snapshot
+	snapshot  uint64 // the raft index of that
+	outrun    bool   // it comes no nearer beside appends
 	observes  bool   // it has no vote: nothing is committed by it, however it gets on
 	alive     bool
 }
@@ -115,12 +120,25 @@ func (p *progress) follow(now time.Duration, f sighted, last uint64) {
 		was.movedAt = now
 	}
 	was.match = f.match
-	if told := now-was.movedAt > stuckPatience*p.election+peerPatience; told != was.told {
+	switch {
+	case f.match+caughtUp >= last:
+		was.snapshot, was.outrun = 0, false
+	case f.outrun, f.restoring && was.snapshot != 0 && f.match >= was.snapshot: // it had that one, and the log behind it was gone
+		was.outrun = true
+	}
+	if f.restoring {
+		was.snapshot = f.snapshot
+	}
+	stuck := now-was.movedAt > stuckPatience*p.election+peerPatience
+	if told := stuck || was.outrun; told != was.told {
 		was.told = told
 		problem := Problem{Kind: problemReplication, Peer: f.id}
-		if told {
+		switch {
+		case stuck:
 			problem.Err = fmt.Errorf("it answers heartbeats, and has taken no entry for %v: it has %d of %d",
 				(now - was.movedAt).Round(time.Millisecond), f.match, last)
+		case told:
+			problem.Err = fmt.Errorf("more is appended than it takes, and it comes no nearer: it has %d of %d", f.match, last)
 		}
 		p.problems = append(p.problems, problem)
 	}

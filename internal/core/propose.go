@@ -31,6 +31,7 @@ func (c *Core) propose(now time.Duration, b *Batch) {
 	}
 	c.fate.propose(now, b)
 	c.pace.begin(now, b)
+	c.hold(now, b)
 	c.probe.proposed(b)
 	if b.Size() > MaxSync {
 		c.starving.large(now)
