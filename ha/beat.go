@@ -12,15 +12,15 @@ import (
 // pause leaves at once, and who was given less than there was does not wait.
 
 const (
-	// beatPerTail is how much each tail beside the first adds to the beat.
-	beatPerTail = 500 * time.Microsecond
+	// beatPerReader is how much each reader beside the first adds to the beat.
+	beatPerReader = 500 * time.Microsecond
 	// longestBeat bounds what it adds to the age of a record.
 	longestBeat = 5 * time.Millisecond
 )
 
-// beatOf is how long a beat is with so many tails.
-func beatOf(tails int) time.Duration {
-	return min(time.Duration(max(tails-1, 0))*beatPerTail, longestBeat)
+// beatOf is how long a beat is with so many readers.
+func beatOf(readers int) time.Duration {
+	return min(time.Duration(max(readers-1, 0))*beatPerReader, longestBeat)
 }
 
 // A beat is one tail's place in it.
@@ -65,7 +65,7 @@ func (t *tail) ready(ctx context.Context, n *Node) (credit int64, err error) {
 	if credit, err = t.st.Ready(); err != nil {
 		return 0, err
 	}
-	if wait := t.beat.await(n.clock(), beatOf(n.clients.tails.size())); wait > 0 {
+	if wait := t.beat.await(n.clock(), beatOf(n.clients.tails.readers())); wait > 0 {
 		select {
 		case <-n.clients.beats.after(wait):
 		case <-ctx.Done():

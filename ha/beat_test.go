@@ -7,9 +7,9 @@ import (
 )
 
 func TestBeat(t *testing.T) {
-	for tails, want := range map[int]time.Duration{0: 0, 1: 0, 2: beatPerTail, 11: longestBeat, 1000: longestBeat} {
-		if got := beatOf(tails); got != want {
-			t.Errorf("%d tails: %v, should be %v", tails, got, want)
+	for readers, want := range map[int]time.Duration{0: 0, 1: 0, 2: beatPerReader, 11: longestBeat, 1000: longestBeat} {
+		if got := beatOf(readers); got != want {
+			t.Errorf("%d readers: %v, should be %v", readers, got, want)
 		}
 	}
 	const every, ms = 5 * time.Millisecond, time.Millisecond

@@ -20,7 +20,7 @@ type CallStats struct {
 	AnswerLost uint64 // ErrAnswerLost
 
 	Callers int // connections of clients and operators by which calls come, at present
-	Tails   int // clients and operators that read the log here, at present
+	Tails   int // streams on which clients and operators read the log here, at present; the readers of one client may share one
 }
 
 // callCounts counts calls by what they have come to.

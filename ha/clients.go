@@ -97,6 +97,7 @@ type tail struct {
 	st *transport.Stream
 	// Where it comes from: the host, and of a connection from there all of its address.
 	host, session string
+	readers       int // at the client, as it says
 
 	part  int           // bytes of the parts in which batches may be sent as they are, 0: they may not
 	sends atomic.Uint64 // twice how often something was sent to it, and one more while something is
@@ -114,12 +115,12 @@ func (n *Node) serveTail(ctx context.Context, st *transport.Stream) error {
 	if err != nil {
 		return err
 	}
-	from, parts, err := wire.ParseTailRequest(asked)
+	from, parts, readers, err := wire.ParseTailRequest(asked)
 	if err != nil {
 		return &transport.StreamError{Code: wire.CodeMalformed, Text: err.Error()}
 	}
 	from = max(from, 1)
-	t := &tail{st: st, host: hostOf(st.Remote()), session: st.Remote().String()}
+	t := &tail{st: st, host: hostOf(st.Remote()), session: st.Remote().String(), readers: readers}
 	if parts {
 		t.part = wire.TailPart
 	}

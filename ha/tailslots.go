@@ -20,6 +20,7 @@ type tailSlots struct {
 
 	mu   sync.Mutex // guards what follows
 	open []*tail    // in the order in which they came
+	read int        // readers of them
 }
 
 // size is how many tails there are.
@@ -27,6 +28,13 @@ func (s *tailSlots) size() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.open)
+}
+
+// readers is how many read them.
+func (s *tailSlots) readers() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.read
 }
 
 // take gives a tail a place, or says why there is none.
@@ -49,6 +57,7 @@ func (s *tailSlots) place(t *tail) (lost *tail, err error) {
 		s.removeLocked(lost)
 	}
 	s.open = append(s.open, t)
+	s.read += t.readers
 	return lost, nil
 }
 
@@ -62,6 +71,7 @@ func (s *tailSlots) give(t *tail) {
 func (s *tailSlots) removeLocked(t *tail) {
 	if i := slices.Index(s.open, t); i >= 0 {
 		s.open = slices.Delete(s.open, i, i+1)
+		s.read -= t.readers
 	}
 }
 

@@ -34,7 +34,7 @@ func TestTailsShareBeats(t *testing.T) {
 				return
 			}
 			defer st.Close()
-			if err := st.Send(wire.TailRequest(1, true)); err != nil {
+			if err := st.Send(wire.TailRequest(1, true, 1)); err != nil {
 				t.Error(err)
 				return
 			}

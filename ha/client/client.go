@@ -53,6 +53,7 @@ type Client struct {
 	lines    *lines.Queue // between us and the program's logger
 	sessions sessions
 	caller   *wire.Caller
+	company  company
 	end      context.CancelFunc // of sessions.life
 	wg       sync.WaitGroup
 
@@ -89,6 +90,7 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 		changed: make(chan struct{}), failed: map[string]error{},
 	}
 	c.caller = c.newCaller()
+	c.company.c = c
 	c.wg.Go(func() { c.follow(life) })
 	if err := c.await(ctx, func() bool { return c.known }); err != nil {
 		return nil, errors.Join(err, c.Close())
@@ -106,6 +108,7 @@ const readAhead = 2 << 20
 func (c *Client) Close() error {
 	c.end()
 	c.caller.Close()
+	c.company.close()
 	c.wg.Wait()
 	c.sessions.close()
 	ctx, cancel := context.WithTimeout(context.Background(), lastLines)

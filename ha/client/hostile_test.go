@@ -130,13 +130,13 @@ func TestT17_HostileClients(t *testing.T) { // alone, since it looks at the memo
 	busy := 0
 	for range 100 {
 		st := open(t, m, wire.KindTail)
-		if err := st.Send(wire.TailRequest(1, true)); err != nil {
+		if err := st.Send(wire.TailRequest(1, true, 1)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	eventually(t, "the member serves as many readers as it can", func() bool { return n.Stats().Log.Subscribers >= 64 })
 	st = open(t, m, wire.KindTail)
-	_ = st.Send(wire.TailRequest(1, true))
+	_ = st.Send(wire.TailRequest(1, true, 1))
 	if _, err := st.Recv(1 << 20); errors.Is(err, &session.StreamError{Code: session.StreamBusy}) {
 		busy++
 	}
@@ -151,7 +151,7 @@ func TestT17_HostileClients(t *testing.T) { // alone, since it looks at the memo
 
 	// Somebody else who wants one is served all the same, in place of one of them.
 	other := open(t, stranger(t, addr, session.RoleClient), wire.KindTail)
-	_ = other.Send(wire.TailRequest(1, true))
+	_ = other.Send(wire.TailRequest(1, true, 1))
 	if _, err := other.Recv(1 << 20); err != nil {
 		t.Errorf("one session keeps another one out: %v", err)
 	}
@@ -279,7 +279,7 @@ func TestUncommitted(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer st.Close()
-	if err := st.Send(wire.TailRequest(written+1, true)); err != nil {
+	if err := st.Send(wire.TailRequest(written+1, true, 1)); err != nil {
 		t.Fatal(err)
 	}
 	if b, err := st.Recv(1 << 20); !errors.Is(err, &session.StreamError{Code: wire.CodeOutOfTouch}) {

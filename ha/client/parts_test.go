@@ -121,7 +121,7 @@ func TestLargeBatches(t *testing.T) {
 
 	// One of an earlier version does not understand parts.
 	m := stranger(t, c.addr("a"), session.RoleClient)
-	for first, request := range map[byte][]byte{2: wire.TailRequest(2, true)[:9], 4: wire.TailRequest(2, true)} {
+	for first, request := range map[byte][]byte{2: wire.TailRequest(2, true, 1)[:9], 4: wire.TailRequest(2, true, 1)} {
 		st := open(t, m, wire.KindTail)
 		if err := st.Send(request); err != nil {
 			t.Fatal(err)

@@ -22,7 +22,8 @@ type Entry struct {
 // ends, or does not get on itself, from another one, at the record where it has stopped. The error comes once, last: the cause of ctx,
 // [ErrClosed], a *[CompactedError] when no member that can be asked holds the next record, or a refusal that does not pass.
 //
-// What is read ahead is at most 2 MiB and one record. Who reads slowly slows nobody.
+// What is read ahead is at most 2 MiB and one record; twice that for all those of one client together that have everything, and share what is sent.
+// Who reads slowly slows nobody.
 func (c *Client) Subscribe(ctx context.Context, from uint64) iter.Seq2[Entry, error] {
 	return c.tail(ctx, from, false)
 }
@@ -37,6 +38,8 @@ func (c *Client) tail(ctx context.Context, from uint64, lent bool) iter.Seq2[Ent
 	return func(yield func(Entry, error) bool) {
 		ctx, cancel := c.within(ctx)
 		defer cancel()
+		c.company.enter()
+		defer c.company.leave()
 		t := tailer{c: c, next: max(from, 1), yield: yield, lent: lent}
 		if err := t.run(ctx); err != nil {
 			yield(Entry{}, err)
@@ -92,8 +95,8 @@ func (t *tailer) round(ctx context.Context, pause *backoff) error {
 	refusals, all := 0, t.c.together(t.left)
 	for _, at := range all {
 		from := t.next
-		last = t.read(ctx, at)
 		t.left = at
+		last = t.read(ctx, at)
 		var compacted *CompactedError
 		switch {
 		case last == errEnough, ctx.Err() != nil:
@@ -118,44 +121,74 @@ func (t *tailer) round(ctx context.Context, pause *backoff) error {
 	return nil
 }
 
-// read reads from one member until that ends, whose error it returns.
+// read reads from one member until that ends, whose error it returns: for itself, and once all is read that there is, together with the client's other tails, until they part.
 func (t *tailer) read(ctx context.Context, at place) error {
+	for {
+		f, p, err := t.alone(ctx, at)
+		if err == nil {
+			err = t.follow(ctx, f, p)
+		}
+		if err != errAlone {
+			return err
+		}
+	}
+}
+
+// alone reads from one member until that ends, or others read on together, and returns where.
+func (t *tailer) alone(ctx context.Context, at place) (*feed, *page, error) {
 	st, err := t.c.sessions.open(ctx, at, wire.KindTail)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	defer st.Close()
 	st.Assemble(t.lent)
-	if err := st.Send(wire.TailRequest(t.next, !t.unsound)); err != nil {
-		return err
+	if err := st.Send(wire.TailRequest(t.next, !t.unsound, 1)); err != nil {
+		return nil, nil, err
 	}
 	t.unsound = false
 	for {
-		b, err := st.Recv(wire.MaxTailMessage)
-		if err != nil {
-			return err
-		}
-		m, err := wire.ParseTail(b, t.records)
-		if err != nil {
+		b, m, err := receive(st, t.records)
+		switch {
+		case err != nil:
 			t.unsound = errors.Is(err, wire.ErrUnsound)
-			st.Reset(session.StreamFailed, err.Error())
-			return err
-		}
-		if m.Compacted {
-			return &CompactedError{Index: m.Index, First: m.Held}
+			return nil, nil, err
+		case m.Compacted:
+			return nil, nil, &CompactedError{Index: m.Index, First: m.Held}
 		}
 		if t.records = m.Records; m.First != t.next {
-			return fmt.Errorf("%w: record %d comes where %d should", wire.ErrMalformed, m.First, t.next)
+			return nil, nil, fmt.Errorf("%w: record %d comes where %d should", wire.ErrMalformed, m.First, t.next)
 		}
-		for _, data := range m.Records {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			e := Entry{Index: t.next, Epoch: m.Epoch, Data: data}
-			t.next++
-			if !t.yield(e, nil) {
-				return errEnough
-			}
+		if err := t.give(ctx, m.Epoch, m.Records); err != nil {
+			return nil, nil, err
+		}
+		if f, p := t.c.company.join(t.next, at, len(b) < wire.TailPart/2); f != nil {
+			return f, p, nil
 		}
 	}
+}
+
+// receive returns the next message of a tail, and what it says, the records in the memory of records. One that says nothing ends the stream.
+func receive(st *session.Stream, records [][]byte) (b []byte, m wire.Tail, err error) {
+	if b, err = st.Recv(wire.MaxTailMessage); err != nil {
+		return nil, m, err
+	}
+	if m, err = wire.ParseTail(b, records); err != nil {
+		st.Reset(session.StreamFailed, err.Error())
+	}
+	return b, m, err
+}
+
+// give yields the next records, which are of one epoch.
+func (t *tailer) give(ctx context.Context, epoch uint64, records [][]byte) error {
+	for _, data := range records {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		e := Entry{Index: t.next, Epoch: epoch, Data: data}
+		t.next++
+		if !t.yield(e, nil) {
+			return errEnough
+		}
+	}
+	return nil
 }

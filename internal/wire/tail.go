@@ -9,7 +9,7 @@ import (
 
 // Messages of a tail; numbers are big-endian.
 //
-//	request    1, uint64 the first record that is wanted, flags: 1 it may come in parts; by the client, once
+//	request    1, uint64 the first record that is wanted, flags: 1 it may come in parts, uint8 how many read along, 0 as 1; by the client, once
 //	records    2, uint64 epoch, uint64 index of the first, uint32 count, and for each: uint32 length, bytes. All of one epoch,
 //	           and one after the other
 //	compacted  3, uint64 the record that is not held any more, uint64 the first that is; the last message
@@ -39,26 +39,33 @@ const (
 	MaxTailMessage = 64<<20 + RecordsHead + RecordHead
 )
 
-// TailRequest returns the request for records from one on, which may come in parts if parts says so.
-func TailRequest(from uint64, parts bool) []byte {
+// TailRequest returns the request for records from one on, which may come in parts if parts says so, and that so many read along at the client.
+func TailRequest(from uint64, parts bool, readers int) []byte {
 	flags := byte(0)
 	if parts {
 		flags = 1
 	}
-	return append(binary.BigEndian.AppendUint64([]byte{tailRequest}, from), flags)
+	return append(binary.BigEndian.AppendUint64([]byte{tailRequest}, from), flags, byte(min(max(readers, 1), 255)))
 }
 
 // ErrUnsound is wrapped, beside [ErrMalformed], by the error of a part that is not what was appended. The member has verified it, before something wrote
 // to it, and does so again when it is asked for records.
 var ErrUnsound = fmt.Errorf("%w: records are not what was appended: their checksum differs", ErrMalformed)
 
-// ParseTailRequest reads a request, and whether the client takes parts, which those of earlier versions do not say. What follows is a later
+// ParseTailRequest reads a request, and whether the client takes parts, and how many read along, which those of earlier versions do not say. What follows is a later
 // version's, and is let be.
-func ParseTailRequest(b []byte) (from uint64, parts bool, err error) {
+func ParseTailRequest(b []byte) (from uint64, parts bool, readers int, err error) {
 	if len(b) < requestSize || b[0] != tailRequest {
-		return 0, false, fmt.Errorf("%w: %d bytes are no request for records", ErrMalformed, len(b))
+		return 0, false, 0, fmt.Errorf("%w: %d bytes are no request for records", ErrMalformed, len(b))
 	}
-	return binary.BigEndian.Uint64(b[1:]), len(b) > requestSize && b[requestSize]&1 != 0, nil
+	from, readers = binary.BigEndian.Uint64(b[1:]), 1
+	if b = b[requestSize:]; len(b) > 0 {
+		parts = b[0]&1 != 0
+	}
+	if len(b) > 1 {
+		readers = max(1, int(b[1]))
+	}
+	return from, parts, readers, nil
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -30,13 +30,23 @@ func TestCluster(t *testing.T) {
 }
 
 func TestTail(t *testing.T) {
-	if from, parts, err := ParseTailRequest(append(TailRequest(9, true), "what is new"...)); from != 9 || !parts || err != nil {
-		t.Errorf("%d, %v, %v", from, parts, err)
+	for _, c := range []struct {
+		b       []byte
+		parts   bool
+		readers int
+	}{
+		{append(TailRequest(9, true, 10), "what is new"...), true, 10},
+		{TailRequest(9, false, 1000), false, 255},
+		{TailRequest(9, true, 0), true, 1},
+		{append(TailRequest(9, true, 1)[:10], 0), true, 1},
+		{TailRequest(9, true, 10)[:10], true, 1}, // of earlier versions
+		{TailRequest(9, true, 10)[:9], false, 1},
+	} {
+		if from, parts, readers, err := ParseTailRequest(c.b); from != 9 || parts != c.parts || readers != c.readers || err != nil {
+			t.Errorf("%x: %d, %v, %d, %v", c.b, from, parts, readers, err)
+		}
 	}
-	if from, parts, err := ParseTailRequest(TailRequest(9, true)[:9]); from != 9 || parts || err != nil {
-		t.Errorf("of an earlier version: %d, %v, %v", from, parts, err)
-	}
-	if _, _, err := ParseTailRequest(TailRequest(9, true)[:8]); !errors.Is(err, ErrMalformed) {
+	if _, _, _, err := ParseTailRequest(TailRequest(9, true, 1)[:8]); !errors.Is(err, ErrMalformed) {
 		t.Errorf("%v", err)
 	}
 	if m, err := ParseTail(Compacted(3, 8), nil); err != nil || !m.Compacted || m.Index != 3 || m.Held != 8 {
@@ -142,12 +152,12 @@ func FuzzMessages(f *testing.F) {
 	EndRecords(b, 1)
 	c, _ := (&Cluster{From: "a", Members: []Member{{Name: "a"}}}).Encode()
 	change, _ := Change{Op: OpAdd, Name: "d", Addr: strings.Repeat("x", MaxChangeText)}.Encode()
-	for _, b := range [][]byte{b, c, TailRequest(1, true), Compacted(1, 2), change, ChangeAnswer{Text: "x"}.Encode(),
+	for _, b := range [][]byte{b, c, TailRequest(1, true, 1), Compacted(1, 2), change, ChangeAnswer{Text: "x"}.Encode(),
 		ReportRequest{ReportEvents, true}.Encode(), AppendAnswer{Made, 1, 2, "x"}.Encode(), {1, 3, 0, 3, 'w', 'h', 'y'}} {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		_, _, _ = ParseTailRequest(b)
+		_, _, _, _ = ParseTailRequest(b)
 		_, _ = DecodeCluster(b)
 		_, _ = ParseCursorRequest(b)
 		_, _ = ParseCursorAnswer(b)
