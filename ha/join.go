@@ -51,6 +51,9 @@ type elsewhere struct {
 	version uint64     // of list
 	list    []transport.Peer
 	waiting map[string]newcomer // by name
+
+	said  map[uint64]string   // where members say that they are that the list has elsewhere, by id
+	found map[uint64]sighting // where they were found, by id
 }
 
 // A newcomer is a member that waits to be added, and has said so.
@@ -67,7 +70,11 @@ func (n *Node) sayList(h *transport.Hello) {
 	h.Heal = h.Joining && n.cfg.Heal
 	h.Roster = r.Version
 	for _, m := range slices.Concat(r.all(), r.Outgoing) {
-		if addr := r.addr(m); addr != "" && !slices.ContainsFunc(h.List, func(p transport.Peer) bool { return p.ID == m.ID }) {
+		addr := r.addr(m)
+		if m.ID == n.self.ID {
+			addr = n.self.Addr // the list may not have it yet
+		}
+		if addr != "" && !slices.ContainsFunc(h.List, func(p transport.Peer) bool { return p.ID == m.ID }) {
 			h.List = append(h.List, transport.Peer{ID: m.ID, Name: m.Name, Addr: addr})
 		}
 	}
@@ -107,6 +114,11 @@ func (n *Node) setPeers() ([]transport.Peer, error) {
 			if p.Name != n.self.Name && !slices.ContainsFunc(peers, func(q transport.Peer) bool { return q.Name == p.Name }) {
 				peers = append(peers, p)
 			}
+		}
+	}
+	for i, p := range peers {
+		if f, ok := e.found[p.ID]; ok && sameAddr(f.listed, p.Addr) { // else the list has learnt it
+			peers[i].Addr = f.at
 		}
 	}
 	return peers, n.net.SetPeers(peers)
@@ -182,16 +194,24 @@ func (n *Node) askAround(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	var asked sync.WaitGroup
+	var mu sync.Mutex // guards answers
+	answers := make(map[uint64][]string)
 	for _, p := range n.acquaintances() {
 		asked.Go(func() {
-			_, err := n.net.Probe(ctx, p) // what it says has been admitted already
+			h, err := n.net.Probe(ctx, p) // what it says has been admitted already
 			var refused *transport.RefusedError
-			if errors.As(err, &refused) {
+			switch {
+			case err == nil:
+				mu.Lock()
+				answers[h.ID] = append(answers[h.ID], p.Addr)
+				mu.Unlock()
+			case errors.As(err, &refused):
 				n.refused(p.Name, refused)
 			}
 		})
 	}
 	asked.Wait()
+	n.sight(answers)
 }
 
 // acquaintances are those at whose addresses somebody may be, whoever that is by now.
@@ -199,8 +219,14 @@ func (n *Node) acquaintances() (all []transport.Peer) {
 	e := &n.elsewhere
 	e.mu.Lock()
 	list := slices.Clone(e.list)
+	r := n.roster()
+	for id, addr := range e.said {
+		if m, ok := r.Known(id); ok {
+			list = append(list, transport.Peer{Name: m.Name, Addr: addr})
+		}
+	}
 	e.mu.Unlock()
-	list = append(list, n.roster().peers(n.self)...)
+	list = append(list, r.peers(n.self)...)
 	for _, m := range n.cfg.Members {
 		list = append(list, transport.Peer{Name: m.Name, Addr: m.Addr})
 	}

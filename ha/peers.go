@@ -122,6 +122,14 @@ func (n *Node) introduce(h *transport.Hello) {
 // admit decides whether to talk to another member: to one that is on the list, with the directory with which it is, or was met first. Who waits to
 // be added is remembered, and whoever knows a later list is believed.
 func (n *Node) admit(h transport.Hello) error {
+	err := n.judge(h)
+	if err == nil {
+		n.overhear(h)
+	}
+	return err
+}
+
+func (n *Node) judge(h transport.Hello) error {
 	r := n.roster()
 	m, listed := r.Known(h.ID)
 	removed := func() error {

@@ -60,13 +60,15 @@ var hunted = []struct {
 
 // plantedIn says in which test each planted bug must show that is outside what is simulated.
 var plantedIn = map[string]string{
-	"handler-error-definite": "TestHandleLater",
 	"changed-by-apply":       "TestMutate_ApplyWrites",
 	"checkpoint-stops":       "TestSnaperr",
+	"copy-sighted":           "TestWhereabouts",
 	"cursor-of-before":       "TestCursor_AfterAnElection",
 	"epoch-forgotten":        "TestStatus_ARestartedStandbyKnowsTheActive",
+	"handler-error-definite": "TestHandleLater",
 	"lease-timer-late":       "TestLeaseTimer",
 	"lost-before-chosen":     "TestRole",
+	"moved-unheard":          "TestMoved_Needed",
 	"reset-is-evidence":      "TestG4_AddressTaken",
 	"restore-epoch":          "TestBackupRestore",
 	"state-guessed":          "TestDrainedQueueIsAState",
