@@ -1,13 +1,22 @@
 package ha_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"flag"
+	"io"
+	"runtime"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/baton-ha/baton/ha"
 )
+
+var lagBytes = flag.Int64("lag.bytes", 32<<20, "how many bytes TestT21_BesideReaders lets a member lag")
 
 // far reads a member's first CompactedError.
 func far(t *testing.T, n *ha.Node) *ha.CompactedError {
@@ -118,6 +127,121 @@ func TestT21_LateMemberCatchesUpUnderLoad(t *testing.T) {
 			_, got := c.sums[name].value()
 			return got == int(last) && got >= want
 		})
+	}
+	c.closeAll()
+}
+
+// A member comes back that lacks a log of which little is in memory, while ten readers read it from its first record on and a backup is written, each to its
+// end, beside appends: no append fails, the role stays where it is, and no member takes more memory than it may. For gigabytes, with the appends' times:
+//
+//	go test ./ha -run T21_BesideReaders -v -lag.bytes=2147483648
+func TestT21_BesideReaders(t *testing.T) { // alone, since it looks at the memory of all
+	const budget = 32 << 20
+	c := newCluster(t, 3, func(cfg *ha.Config) {
+		steady(cfg)
+		cfg.MaxRecord, cfg.MemoryBytes, cfg.RetainBytes, cfg.CheckpointBytes = 1<<20, budget, 1<<40, max(1, *lagBytes/4)
+	})
+	c.bare = true // so that a backup is all of the log
+	c.startAll()
+	n, token := c.active()
+	late := c.others(token.Holder)[0]
+	c.stop(late)
+	record := slices.Concat(number(0), bytes.Repeat([]byte{'x'}, 16<<10))
+	for left := *lagBytes; left > 0; left -= 32 * int64(len(record)) {
+		if _, err := n.AppendBatch(t.Context(), token, slices.Repeat([][]byte{record}, 32)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lacks := n.Status().Index
+
+	var took []time.Duration
+	var appended atomic.Int64
+	small := func() {
+		began := time.Now()
+		if _, err := n.Append(context.Background(), token, number(0)); err != nil {
+			t.Errorf("append %d: %v", len(took), err)
+		}
+		took = append(took, time.Since(began))
+		appended.Add(1)
+	}
+	for range 200 {
+		small()
+	}
+	alone := took
+	took = nil
+
+	used := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before, most := used(), int64(0)
+	over := make(chan struct{})
+	var beside, through sync.WaitGroup
+	beside.Go(func() {
+		for {
+			select {
+			case <-over:
+				return
+			default:
+				small()
+			}
+		}
+	})
+	beside.Go(func() {
+		for {
+			select {
+			case <-over:
+				return
+			case <-time.After(50 * time.Millisecond):
+				most = max(most, used()-before)
+			}
+		}
+	})
+	began, at := time.Now(), appended.Load()
+	c.start(late)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for range 10 {
+		through.Go(func() {
+			next := uint64(1)
+			for e, err := range n.Subscribe(ctx, 1) {
+				if err != nil || e.Index != next || next <= lacks && !bytes.Equal(e.Data, record) {
+					t.Errorf("record %d: %d, %v", next, e.Index, err)
+					return
+				}
+				if next++; next > lacks {
+					return
+				}
+			}
+		})
+	}
+	through.Go(func() {
+		if info, err := n.Backup(ctx, io.Discard); err != nil || info.Index < lacks {
+			t.Errorf("backup: %+v, %v", info, err)
+		}
+	})
+	eventually(t, "the late member has caught up", func() bool { return c.nodes[late].Status().Index >= lacks })
+	caught := time.Since(began)
+	through.Wait()
+	all := time.Since(began)
+	eventually(t, "appends go on", func() bool { return appended.Load() > at })
+	close(over)
+	beside.Wait()
+	if err := n.Check(token); err != nil {
+		t.Errorf("the role has ended: %v", err)
+	}
+	if limit := int64(len(c.nodes) * budget); most > limit {
+		t.Errorf("%d bytes of memory are held besides, and %d members may have %d each", most, len(c.nodes), budget)
+	}
+	slices.Sort(alone)
+	slices.Sort(took)
+	t.Logf("%d bytes: caught up after %v, read ten times after %v, beside %d appends; median %v, p99 %v (alone %v, %v); memory held %.1f MiB", *lagBytes, caught, all, len(took),
+		took[len(took)/2], took[len(took)*99/100], alone[len(alone)/2], alone[len(alone)*99/100], float64(most)/(1<<20))
+	last := c.put(number(0))
+	for name, n := range c.nodes {
+		eventually(t, name+" has everything", func() bool { return n.Status().Index >= last })
 	}
 	c.closeAll()
 }
