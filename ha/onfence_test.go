@@ -27,7 +27,7 @@ func TestOnFence_Required(t *testing.T) {
 		func(context.Context) error { return nil },
 	}
 	c := newCluster(t, 1, func(cfg *ha.Config) {
-		cfg.FenceTimeout, cfg.CoolDown = 50*time.Millisecond, time.Millisecond
+		cfg.FenceTimeout, cfg.CoolDown = 500*time.Millisecond, time.Millisecond // enough for those that return at once
 		cfg.OnFence = func(ctx context.Context, p ha.Previous) error {
 			mu.Lock()
 			calls = append(calls, p)

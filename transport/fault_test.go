@@ -272,7 +272,9 @@ func TestNewestConnectionWins(t *testing.T) {
 // Strangers that fill the lobby and say nothing do not keep members out.
 func TestG8_FullLobby(t *testing.T) {
 	t.Parallel()
-	b := listen(t, config("b"))
+	c := config("b")
+	c.HandshakeTimeout = 2 * patience // nobody goes because of that
+	b := listen(t, c)
 	b.start(t, peerAt("a", "127.0.0.1:1"))
 	var strangers []net.Conn
 	for range 2 * maxHandshakes {
@@ -283,7 +285,7 @@ func TestG8_FullLobby(t *testing.T) {
 		defer c.Close()
 		strangers = append(strangers, c)
 	}
-	_ = strangers[0].SetReadDeadline(time.Now().Add(time.Second)) // less than the handshake may take
+	_ = strangers[0].SetReadDeadline(time.Now().Add(patience))
 	if _, err := strangers[0].Read(make([]byte, 1)); !session.HungUp(err) {
 		t.Errorf("the oldest of %d strangers may stay: %v", len(strangers), err)
 	}

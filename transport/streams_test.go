@@ -430,7 +430,9 @@ func descriptors(t testing.TB) int {
 
 // Strangers by the thousand, garbage, wrong roles, clients that vote: each is told or cut off, and nobody else notices.
 func TestT23_Strangers(t *testing.T) {
-	a, b := pair(t, config("a"), config("b"))
+	cb := config("b")
+	cb.HandshakeTimeout = 2 * patience // nobody goes because of that
+	a, b := pair(t, config("a"), cb)
 	handle(t, b, "echo", echo, everyRole...)
 	goroutines, fds := runtime.NumGoroutine(), descriptors(t)
 	control := func() *session.Link {
@@ -453,9 +455,7 @@ func TestT23_Strangers(t *testing.T) {
 			beats(t, "among silent ones", a, b)
 		}
 	}
-	if n := runtime.NumGoroutine() - goroutines; n > 4*maxHandshakes {
-		t.Errorf("%d silent connections have %d goroutines", len(silent), n)
-	}
+	eventually(t, "few have a goroutine", func() bool { return runtime.NumGoroutine()-goroutines <= 4*maxHandshakes }) // whose connection was closed ends when it gets to run
 	eventually(t, "few are open on this side", func() bool { return descriptors(t)-fds-len(silent) <= 2*maxHandshakes })
 	for _, c := range silent {
 		c.Close()

@@ -136,7 +136,7 @@ func TestCursorPins(t *testing.T) {
 // Without a majority no cursor is said to be saved (the planted bug "cursor-not-durable" does).
 func TestCursorDurable(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3, nil)
+	c := newCluster(t, 3, func(cfg *ha.Config) { cfg.Heartbeat, cfg.ElectionTimeout = 200*time.Millisecond, 15*time.Second }) // its role lasts until it is asked
 	n, _ := c.active()
 	c.put(number(1))
 	for _, m := range c.members {
