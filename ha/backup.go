@@ -26,7 +26,7 @@ var ErrNothing = log.ErrNothing
 // It is written in pieces of at most 256 KiB (but for records that are larger), by the caller's goroutine, and ends with checksums: one
 // that is cut off is noticed. A checkpoint is made for it, and then read from its file: appends, checkpoints and the
 // StateMachine go on, however long w takes. Without a StateMachine the log that is being read is kept meanwhile, four times
-// CheckpointBytes beyond RetainBytes at most; then the error matches [ErrCompacted]. Other errors are [ErrNothing], [ErrClosed],
+// CheckpointBytes beyond RetainBytes at most, and not while the disk is nearly full; then the error matches [ErrCompacted]. Other errors are [ErrNothing], [ErrClosed],
 // [ErrReentrant] within the StateMachine, the cause of ctx, that of a checkpoint that fails, a [storage.CorruptError], and those of w.
 // After an error what w has got is no backup.
 func (n *Node) Backup(ctx context.Context, w io.Writer) (BackupInfo, error) {

@@ -219,8 +219,8 @@ type Config struct {
 	// CacheBytes bounds the recent part of the log that is kept in memory. 0: an eighth of MemoryBytes.
 	CacheBytes int
 	// CheckpointBytes is after how much log a checkpoint is written, a snapshot of the state machine if
-	// there is one. 0: 64 MiB. While checkpoints fail, 16 times as much log is kept, at least 256 MiB; then
-	// appends get [ErrNoRoom].
+	// there is one, but not before as much log has come as the last one was large. 0: 64 MiB. While checkpoints fail, 16 times as much log is kept, at
+	// least 256 MiB, and as much as the last one was large; then appends get [ErrNoRoom].
 	CheckpointBytes int64
 	// RetainBytes is how much log is kept behind a checkpoint, at least, for subscribers and for
 	// members that lag. 0: 256 MiB.
@@ -244,7 +244,8 @@ type Config struct {
 	Version string
 
 	// SnapshotLimit is the most bytes a second at which this member sends snapshots, to all others together. 0: none. At least 1 MiB. Without it
-	// they are sent as fast as appends leave room for, and at 8 MiB a second at least.
+	// they are sent as fast as appends leave room for, and at 8 MiB a second at least, or as fast as records are appended if that is more. One that is sent
+	// more slowly may have to be followed by another, since the log behind it is not kept for ever.
 	SnapshotLimit int64
 
 	// Logger gets what happens, from a goroutine of its own: one that is slow delays nothing, and loses lines.

@@ -15,7 +15,7 @@ import (
 // instead, up to a bound, and it is tried again.
 type Checkpointer struct {
 	store   *Store
-	every   int64                // bytes of entries between two checkpoints
+	every   int64                // bytes of entries between two checkpoints, at least
 	bound   int64                // bytes of entries that are kept without a checkpoint while it fails
 	retain  int64                // bytes of entries kept behind a checkpoint, at least
 	keepFor time.Duration        // how long log is kept behind a checkpoint, at least, where there is room
@@ -50,8 +50,7 @@ const (
 	// minBound how many bytes at least.
 	boundCheckpoints = 16
 	minBound         = 256 << 20
-	// pinCheckpoints is how many times CheckpointBytes of log, and as many bytes again as a snapshot has, are kept behind the
-	// rest for members that catch up.
+	// pinCheckpoints is how many times as much log as lies between two checkpoints is kept behind the rest for members that catch up.
 	pinCheckpoints = 4
 	// The pauses between two attempts grow from the one to the other.
 	minCheckpointPause = time.Second
@@ -161,11 +160,22 @@ func (c *Checkpointer) Due(a *core.Apply, note func()) (Place, bool) {
 	if a.Snapshot != nil {
 		c.saved = c.last.total
 	}
-	if c.since < c.every || c.busy {
+	if c.since < c.intervalLocked() || c.busy {
 		return Place{}, false
 	}
 	c.busy, c.since = true, 0
 	return c.hereLocked(), true
+}
+
+// intervalLocked is how many bytes are applied between two checkpoints, at least: as many as the state is large, so that what is written for checkpoints is no more than
+// what is written for the log.
+func (c *Checkpointer) intervalLocked() int64 { return max(c.every, c.size) }
+
+// sized takes note of how large the state is that was restored.
+func (c *Checkpointer) sized(size int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.size = max(size, 0)
 }
 
 // fail takes note of why a checkpoint was not written, and returns when to try again.
@@ -203,7 +213,7 @@ func (c *Checkpointer) again() {
 func (c *Checkpointer) full() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	why, bound := c.failed, c.bound
+	why, bound := c.failed, c.bound+c.size
 	if why == nil {
 		why, bound = errNoEnd, bound+2*c.size
 	}
@@ -269,7 +279,7 @@ func (c *Checkpointer) cutBehind(total int64) cutPoint {
 	cut := c.made[0]
 	for _, p := range c.made {
 		behind := total - p.total
-		if behind >= c.retain && c.oldLocked(p) && !c.waitedForLocked(p, behind) && (c.mayCutLocked(p.base.Raft) || behind > c.retain+pinCheckpoints*c.every+c.size) {
+		if behind >= c.retain && c.oldLocked(p) && !c.waitedForLocked(p, behind) && (c.scarce || c.mayCutLocked(p.base.Raft) || behind > c.retain+pinCheckpoints*c.intervalLocked()) {
 			cut = p
 		}
 	}

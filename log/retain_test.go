@@ -1,6 +1,7 @@
 package log
 
 import (
+	"io"
 	"testing"
 	"time"
 
@@ -46,6 +47,70 @@ func TestRetainFor(t *testing.T) {
 		if got := save(step.at); got != step.base {
 			t.Errorf("a checkpoint at %d, %v later: the log begins behind %d, want %d", step.at, step.after, got, step.base)
 		}
+	}
+}
+
+// sizedBody is a state of so many bytes.
+type sizedBody int64
+
+func (n sizedBody) WriteTo(w io.Writer) (int64, error) {
+	written, err := w.Write(make([]byte, n))
+	return int64(written), err
+}
+
+// TestCheckpointInterval: checkpoints of a large state are as far apart as it is large, also after it was restored, and a member that catches up has the log behind
+// one of them until four times as much has come, unless there is little room on the disk.
+func TestCheckpointInterval(t *testing.T) {
+	const state = 1000
+	c := cutCore(t, sim.NewDisk(Boot(cutMembers)))
+	check := NewCheckpointer(c.store, 100, 1)
+	i := uint64(1)
+	apply := func(bytes int) (Place, bool) {
+		t.Helper()
+		i++
+		return check.Due(&core.Apply{Position: at(c, i), Term: 2, Bytes: bytes}, nil)
+	}
+	save := func(place Place) uint64 {
+		t.Helper()
+		if err := check.Save(place, sizedBody(state)); err != nil {
+			t.Fatal(err)
+		}
+		return c.store.oldest().Raft
+	}
+	place, due := apply(100)
+	if !due {
+		t.Fatal("the first one is not due: it is not known how large the state is")
+	}
+	save(place)
+	if _, due := apply(state - 1); due {
+		t.Errorf("the next one is due before as much was applied as the state is large")
+	}
+	if place, due = apply(1); !due {
+		t.Fatal("it is not due after as much was applied as the state is large")
+	}
+	save(place)
+	pinned := place.pos.Raft
+	c.store.pinned.Store(pinned)
+	for n := 1; n <= 2*pinCheckpoints; n++ {
+		place, _ := apply(state)
+		base := save(place)
+		if held := base <= pinned; held != (n <= pinCheckpoints+1) { // what is behind it counts
+			t.Errorf("%d checkpoints later the log begins behind %d, and is needed behind %d", n, base, pinned)
+		}
+	}
+	before := i
+	place, _ = apply(state)
+	save(place)
+	c.store.pinned.Store(before)
+	check.short(true)
+	place, _ = apply(state)
+	if base := save(place); base <= before {
+		t.Errorf("with little room on the disk the log begins behind %d, as it is needed", base)
+	}
+	check = NewCheckpointer(c.store, 100, 1)
+	check.sized(state)
+	if _, due := apply(state - 1); due {
+		t.Errorf("after a start one is due before as much was applied as the state is large")
 	}
 }
 

@@ -79,5 +79,6 @@ func (l *Log) restoreFrom(snap *raftpb.Snapshot, body io.Reader, size int64) (cp
 	if _, err := io.Copy(io.Discard, body); err != nil { // the end carries the checksum
 		return cp, fmt.Errorf("state machine: restore: %w", err)
 	}
+	l.check.sized(size)
 	return cp, nil
 }

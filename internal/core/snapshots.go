@@ -44,7 +44,7 @@ func (c *Core) pinLog(now time.Duration) {
 		}
 	})
 	c.snapshots.pinned = need
-	c.yielding.sent(sending)
+	c.yielding.sent(now, sending, c.pace.committedBytes)
 }
 
 // stepDown forgets what a leader knows.

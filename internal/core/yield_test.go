@@ -59,6 +59,12 @@ func TestG8_SnapshotsYield(t *testing.T) {
 	if calm := l.core.pace.strain.Calm; calm > 11*time.Millisecond/10 {
 		t.Errorf("what they take beside it is taken for what they take without: %v", calm)
 	}
+	l.now += 10 * time.Second
+	l.core.pace.committedBytes += 1 << 30
+	batches(200, 3*time.Millisecond)
+	if got, least := rate(0), int64(1<<30)/11; got < least {
+		t.Errorf("beside a GiB in ten seconds: %d bytes a second, want %d: the log behind it outgrows it", got, least)
+	}
 	l.step(SnapshotSent{Message: &raftpb.Message{Type: raftpb.MsgSnap.Enum(), From: new(uint64(1)), To: new(uint64(3)), Term: new(uint64(3)), Snapshot: l.held.snap}, OK: true})
 	l.now += time.Second
 	l.step(Tick{})

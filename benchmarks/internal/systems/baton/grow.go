@@ -17,6 +17,7 @@ type Growing struct{ *System }
 func StartGrowing(o harness.Options) (Growing, error) {
 	s, err := Start(o, func(cfg *ha.Config, m *Machine) {
 		m.State, cfg.CheckpointBytes = o.Keep, max(o.Keep*5/8, 1<<20) // one is written while the log is filled, and none just when the newcomer starts
+		cfg.RetainBytes = 0                                           // it gets a snapshot: to keep all that is appended would fill the disk
 	})
 	return Growing{s}, err
 }
