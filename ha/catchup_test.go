@@ -179,6 +179,11 @@ func TestT21_BesideReaders(t *testing.T) { // alone, since it looks at the memor
 	before, most := used(), int64(0)
 	over := make(chan struct{})
 	var beside, through sync.WaitGroup
+	end := sync.OnceFunc(func() {
+		close(over)
+		beside.Wait()
+	})
+	defer end()
 	beside.Go(func() {
 		for {
 			select {
@@ -201,16 +206,16 @@ func TestT21_BesideReaders(t *testing.T) { // alone, since it looks at the memor
 	})
 	began, at := time.Now(), appended.Load()
 	c.start(late)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
+	var read atomic.Int64
 	for range 10 {
 		through.Go(func() {
 			next := uint64(1)
-			for e, err := range n.Subscribe(ctx, 1) {
+			for e, err := range n.Subscribe(t.Context(), 1) {
 				if err != nil || e.Index != next || next <= lacks && !bytes.Equal(e.Data, record) {
 					t.Errorf("record %d: %d, %v", next, e.Index, err)
 					return
 				}
+				read.Add(1)
 				if next++; next > lacks {
 					return
 				}
@@ -218,17 +223,24 @@ func TestT21_BesideReaders(t *testing.T) { // alone, since it looks at the memor
 		})
 	}
 	through.Go(func() {
-		if info, err := n.Backup(ctx, io.Discard); err != nil || info.Index < lacks {
+		if info, err := n.Backup(t.Context(), io.Discard); err != nil || info.Index < lacks {
 			t.Errorf("backup: %+v, %v", info, err)
 		}
 	})
-	eventually(t, "the late member has caught up", func() bool { return c.nodes[late].Status().Index >= lacks })
+	for index := uint64(0); index < lacks; index = c.nodes[late].Status().Index { // as long as it takes
+		eventually(t, "the late member comes nearer", func() bool { return c.nodes[late].Status().Index > index })
+	}
 	caught := time.Since(began)
+	for was := int64(0); was < 10*int64(lacks); was = read.Load() {
+		eventually(t, "somebody reads on", func() bool { return read.Load() > was || t.Failed() })
+		if t.Failed() {
+			break
+		}
+	}
 	through.Wait()
 	all := time.Since(began)
 	eventually(t, "appends go on", func() bool { return appended.Load() > at })
-	close(over)
-	beside.Wait()
+	end()
 	if err := n.Check(token); err != nil {
 		t.Errorf("the role has ended: %v", err)
 	}
