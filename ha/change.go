@@ -206,7 +206,9 @@ func (n *Node) patience() time.Duration {
 
 // someone returns another member, each in turn: one that is not reached by the others knows of no leader, and can ask.
 func (n *Node) someone(try int) string {
-	peers := n.roster().peers(n.self)
+	n.elsewhere.mu.Lock()
+	peers := n.peersLocked()
+	n.elsewhere.mu.Unlock()
 	if len(peers) == 0 {
 		return ""
 	}

@@ -103,10 +103,15 @@ func (n *Node) believe(h transport.Hello) (later bool) {
 
 // setPeers tells the transport whom this member talks to, and returns them.
 func (n *Node) setPeers() ([]transport.Peer, error) {
-	e := &n.elsewhere
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	r := n.roster()
+	n.elsewhere.mu.Lock()
+	defer n.elsewhere.mu.Unlock()
+	peers := n.peersLocked()
+	return peers, n.net.SetPeers(peers)
+}
+
+// peersLocked returns whom this member talks to. The caller has elsewhere.mu.
+func (n *Node) peersLocked() []transport.Peer {
+	e, r := &n.elsewhere, n.roster()
 	peers := r.peers(n.self)
 	if e.version > r.Version {
 		peers = nil
@@ -121,7 +126,7 @@ func (n *Node) setPeers() ([]transport.Peer, error) {
 			peers[i].Addr = f.at
 		}
 	}
-	return peers, n.net.SetPeers(peers)
+	return peers
 }
 
 // expect takes note of a member that waits to be added.

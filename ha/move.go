@@ -14,8 +14,8 @@ import (
 func (n *Node) move(ctx context.Context) {
 	for {
 		changed := *n.changed.Load()
-		m, listed := n.roster().Find(n.self.ID)
-		if listed && m.Addr != "" && !sameAddr(m.Addr, n.self.Addr) {
+		addr, listed := n.listedAt()
+		if addr != "" && !sameAddr(addr, n.self.Addr) {
 			err := n.change(ctx, wire.Change{Op: wire.OpAddr, Name: n.cfg.Name, Addr: n.self.Addr})
 			var refused *MembershipError
 			n.problem("", problemMoved, err)
@@ -34,4 +34,21 @@ func (n *Node) move(ctx context.Context) {
 		}
 		pause.Stop()
 	}
+}
+
+// listedAt returns where this member is by the latest list that it knows of, its own or, as long as it has not caught up, another member's.
+func (n *Node) listedAt() (addr string, listed bool) {
+	r := n.roster()
+	e := &n.elsewhere
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.version > r.Version {
+		for _, p := range e.list {
+			if p.ID == n.self.ID {
+				return p.Addr, true
+			}
+		}
+	}
+	m, listed := r.Find(n.self.ID)
+	return m.Addr, listed
 }
