@@ -75,7 +75,7 @@ func (g ground) heal(h transport.Hello, lost bool) (c log.MemberChange, err erro
 	}
 	well, voters := 0, g.list.Voters()
 	for _, id := range voters {
-		if o, _ := g.list.Find(id); o.Name != h.Name && g.missing(id, maxLag) == "" {
+		if o, _ := g.list.Find(id); o.Name != h.Name && g.missing(id, keepsUp) == "" {
 			well++
 		}
 	}

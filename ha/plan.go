@@ -119,7 +119,7 @@ func (g ground) promote(name string) (c log.MemberChange, err error) {
 	if err != nil || m.Kind.Votes() {
 		return c, err
 	}
-	if why := g.missing(m.ID, promotedLag); why != "" {
+	if why := g.missing(m.ID, caughtUp); why != "" {
 		return c, refuse(ErrNotCaughtUp, "%s %s", name, why)
 	}
 	for _, old := range g.list.Members {
@@ -134,6 +134,12 @@ func (g ground) promote(name string) (c log.MemberChange, err error) {
 
 // promotedLag is how many entries a member may lack that gets a vote: so few that it has them before they could be waited for.
 const promotedLag = 64
+
+// caughtUp reports whether a member may get a vote: it has nearly all, or what it lacks is on its way to it, as it always is to one that is far away.
+func caughtUp(p log.PeerView) bool { return p.Behind <= promotedLag || p.Lacks == 0 }
+
+// keepsUp reports whether a member has so much of the log that it can be counted on.
+func keepsUp(p log.PeerView) bool { return p.Behind <= maxLag }
 
 // demote plans a Demote. A member that waits for its promotion does so no more.
 func (g ground) demote(name string) (c log.MemberChange, err error) {
@@ -239,7 +245,7 @@ func (g ground) majority(which string, voters []uint64) error {
 	there := 0
 	var missing []string
 	for _, id := range voters {
-		if why := g.missing(id, maxLag); why != "" {
+		if why := g.missing(id, keepsUp); why != "" {
 			missing = append(missing, g.list.nameOf(id)+" "+why)
 		} else {
 			there++
@@ -252,8 +258,8 @@ func (g ground) majority(which string, voters []uint64) error {
 		len(voters), which, there, len(voters)/2+1, strings.Join(missing, ", "))
 }
 
-// missing says what a member lacks to be counted on, "" if nothing: that it answers, and has the log but for a few entries.
-func (g ground) missing(id, lag uint64) string {
+// missing says what a member lacks to be counted on, "" if nothing: that it answers, and has enough of the log.
+func (g ground) missing(id uint64, enough func(log.PeerView) bool) string {
 	if id == g.self {
 		return ""
 	}
@@ -264,7 +270,7 @@ func (g ground) missing(id, lag uint64) string {
 			return "has not answered in this term"
 		case p.Heard <= g.now-silentBeats*g.heartbeat:
 			return fmt.Sprintf("has not answered for %v", (g.now - p.Heard).Round(time.Millisecond))
-		case p.Behind > lag:
+		case !enough(p):
 			return fmt.Sprintf("lacks %d entries", p.Behind)
 		default:
 			return ""
@@ -277,7 +283,7 @@ func (g ground) missing(id, lag uint64) string {
 func (g ground) unfinished() string {
 	var waits []string
 	for _, m := range slices.Concat(g.list.Members, g.list.Outgoing) {
-		if why := g.missing(m.ID, maxLag); why != "" && m.Kind.Votes() && !slices.ContainsFunc(waits, func(w string) bool { return strings.HasPrefix(w, m.Name+" ") }) {
+		if why := g.missing(m.ID, keepsUp); why != "" && m.Kind.Votes() && !slices.ContainsFunc(waits, func(w string) bool { return strings.HasPrefix(w, m.Name+" ") }) {
 			waits = append(waits, m.Name+" "+why)
 		}
 	}

@@ -20,7 +20,7 @@ func planFor(voters string, behind map[string]uint64, silent ...string) ground {
 	list := log.Roster{Version: 9}
 	for i, name := range strings.Fields(voters + " o j") {
 		m := log.Member{ID: uint64(name[0] - 'a' + 1), Name: name, Addr: fmt.Sprintf("%s:%d", name, i), Incarnation: 5}
-		p := log.PeerView{ID: m.ID, Heard: g.now - 10*time.Millisecond, Behind: behind[name]}
+		p := log.PeerView{ID: m.ID, Heard: g.now - 10*time.Millisecond, Behind: behind[name], Lacks: behind[name]}
 		if slices.Contains(silent, name) {
 			p.Heard = g.now - time.Minute
 		}
@@ -38,6 +38,14 @@ func planFor(voters string, behind map[string]uint64, silent ...string) ground {
 	}
 	slices.SortFunc(list.Members, func(a, b log.Member) int { return int(a.ID) - int(b.ID) })
 	g.list = &roster{Roster: list}
+	return g
+}
+
+// lacking has all lack so many of the entries that have been there for a while.
+func (g ground) lacking(n uint64) ground {
+	for i := range g.view.Others {
+		g.view.Others[i].Lacks = n
+	}
 	return g
 }
 
@@ -95,6 +103,7 @@ func TestPlan(t *testing.T) {
 		{planFor("a b c", all), func(g ground) (log.MemberChange, error) { return g.promote("b") }, ""},
 		{planFor("a b c", all), func(g ground) (log.MemberChange, error) { return g.promote("o") }, "o voter at o:3 0"},
 		{planFor("a b c", map[string]uint64{"j": 65}), func(g ground) (log.MemberChange, error) { return g.promote("j") }, "it has not caught up: j lacks 65 entries"},
+		{planFor("a b c", map[string]uint64{"j": 65}).lacking(0), func(g ground) (log.MemberChange, error) { return g.promote("j") }, "j voter at j:4 0"},
 		{planFor("a b c", all, "j"), func(g ground) (log.MemberChange, error) { return g.promote("j") }, "it has not caught up: j has not answered for 1m0s"},
 		{planFor("a b", all, "b"), func(g ground) (log.MemberChange, error) { return g.promote("j") },
 			"the cluster would lose its majority: of the 2 voters that there are 1 are there with all of the log, and it takes 2: b has not answered for 1m0s"},

@@ -53,6 +53,7 @@ var hunted = []struct {
 	{"heard late", heardLate},
 	{"catching up", catchingUp},
 	{"outrun", outrun},
+	{"far away", farAway},
 	{"the recorder's disk stands", recorderStands},
 	{"restarted before a hand-over", restarted},
 	{"T4 with a restart", func(seed uint64) *simCluster { return t4(seed, 50, true) }},

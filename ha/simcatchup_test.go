@@ -5,6 +5,9 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/baton-ha/baton/internal/core"
+	"github.com/baton-ha/baton/log"
 )
 
 // This file simulates a member that was away and catches up beside appends: it comes to its end while they go on, and now and then a batch has
@@ -99,6 +102,53 @@ func catchingUp(seed uint64) *simCluster {
 
 // TestG8_CatchesUpBesideAppends: a member that lags comes nearer while appends go on, which are seen without it now and then.
 func TestG8_CatchesUpBesideAppends(t *testing.T) { seeds(t, catchingUp) }
+
+// farAway lets a member join from far away beside appends that never pause: it always lacks more entries than one may lack that has caught up, as so many are on their
+// way to it. It gets its vote all the same.
+func farAway(seed uint64) *simCluster {
+	cfg := defaultSim(seed)
+	cfg.heartbeat, cfg.election = 100*time.Millisecond, time.Second
+	cfg.calm, cfg.changes, cfg.checkpoint, cfg.delay, cfg.appendEvery = true, 10000*time.Hour, 1<<30, 200*time.Microsecond, 0
+	c := newSim(cfg)
+	if !c.await("active", func() bool { return c.active() != nil }) {
+		return c
+	}
+	c.w.Run(c.w.Now()+time.Second, nil)
+	a := c.active()
+	if a == nil {
+		return c
+	}
+	appending := true
+	var append func()
+	append = func() {
+		if t := a.tenure; appending && t != nil && a.holds(t) && len(a.asked) == 0 {
+			a.append(t.token)
+		}
+		if appending {
+			a.after(200*time.Microsecond, append)
+		}
+	}
+	append()
+	joins := c.newcomer("n", true, log.KindVoter)
+	c.byID[joins.ID].far = cfg.election / 8
+	c.ask(a, core.MemberChange{Base: a.core.Roster().Version, Put: []log.Member{joins}})
+	c.await("vote of a member that is far away", func() bool {
+		g := a.ground()
+		if o, ok := g.list.Find(joins.ID); ok && o.Kind.Votes() {
+			return true
+		}
+		if change, err := g.promote("n"); err == nil && !g.list.Joint() {
+			c.ask(a, change)
+		}
+		return false
+	})
+	appending = false
+	c.finishAfterTwo()
+	return c
+}
+
+// TestT11_FarAway: a member that joins from far away gets its vote beside appends.
+func TestT11_FarAway(t *testing.T) { seeds(t, farAway) }
 
 // outrun lets a standby come back that gets less than is appended: those who append do so again as soon as they are answered, and the leader's disk is slow to read. It
 // comes to its end all the same, since appends are held back for it.

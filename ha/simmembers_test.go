@@ -22,6 +22,7 @@ type simMembership struct {
 	arbiter bool          // its process is an arbiter's
 	number  uint64        // of its directory
 	readsAt time.Duration // before which its disk reads no old entries
+	far     time.Duration // by which messages to it and from it take longer
 }
 
 // leading is a member that leads, nil if none does.

@@ -42,7 +42,7 @@ func (c *simCluster) carry(from *simMember, msg *raftpb.Message) {
 		times = 2
 	}
 	for range times {
-		d := c.w.Between(50*time.Microsecond, c.cfg.delay)
+		d := c.w.Between(50*time.Microsecond, c.cfg.delay) + from.far + to.far
 		if !c.healed && c.w.Chance(c.cfg.late) {
 			d = c.w.Between(0, 2*time.Second)
 		}

@@ -61,7 +61,7 @@ func (n *Node) tendOnce(ctx context.Context, r *roster) (left bool) {
 		waits := false
 		err := n.reshapeBy(ctx, fmt.Sprintf("make a %v of %q", m.Becomes, m.Name), func(g ground) (log.MemberChange, error) {
 			now, ok := g.list.Find(m.ID)
-			waits = ok && now.Joining && g.missing(m.ID, promotedLag) != ""
+			waits = ok && now.Joining && g.missing(m.ID, caughtUp) != ""
 			if !ok || !now.Joining || waits {
 				return log.MemberChange{}, nil
 			}

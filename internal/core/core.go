@@ -59,6 +59,7 @@ type Core struct {
 	fate      fate       // what becomes of them
 	stall     stall      // how the disk and the state machine get on
 	progress  progress   // how the entries get on, if this member leads
+	lately    lately     // how far they were, if this member leads
 	starving  starvation // how this member gets to run
 	snapshots snapshots
 	yielding  yielding         // how fast those are sent
@@ -301,6 +302,7 @@ func (c *Core) look(now time.Duration) {
 	if term := st.HardState.GetTerm(); term != c.term || st.RaftState != c.state {
 		// A new term, or a new role in it: nothing of an old lease counts.
 		c.lease.forget()
+		c.lately = lately{}
 		if st.RaftState == raft.StateLeader && !was {
 			c.lease.beatAt = 0
 		}

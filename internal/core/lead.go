@@ -73,6 +73,7 @@ func (c *Core) watch(now time.Duration) bool {
 		s.peers = append(s.peers, sighted{id: id, match: p.Match, restoring: p.State == tracker.StateSnapshot, snapshot: p.PendingSnapshot,
 			observes: typ == raft.ProgressTypeLearner, alive: c.lease.alive(id, now, aliveWithin*c.cfg.Heartbeat), outrun: f != nil && f.outrun.vain})
 	})
+	c.lately.note(now, c.cfg.ElectionTimeout, s.last)
 	waited := c.progress.watch(now, s, c.members.names)
 	c.report(c.progress.take())
 	return c.progress.givesWay(waited, s.bytes) && now < c.lease.until

@@ -33,6 +33,7 @@ type PeerView struct {
 	ID      uint64
 	Heard   time.Duration // when the heartbeat was sent that it has answered last
 	Behind  uint64        // entries that are here and not known to be there
+	Lacks   uint64        // of those, the ones that have been here for half an election timeout or more
 	Guarded bool          // it helps in no election yet, not even for itself
 	Starved bool          // it does not get to run in time
 }
@@ -73,6 +74,7 @@ func (c *Core) View(now time.Duration) View {
 	for _, list := range [...][]PeerView{v.Peers, v.Others} {
 		for i, p := range list {
 			list[i].Behind = last - min(p.Behind, last)
+			list[i].Lacks = c.lately.lacks(now, c.cfg.ElectionTimeout, p.Behind, list[i].Behind)
 		}
 	}
 	return v

@@ -20,8 +20,8 @@ func TestView(t *testing.T) {
 	l.from(3, raftpb.MsgAppResp, laggingEntries-1, c.term)
 	last := uint64(laggingEntries) // with the entry of its term
 	want := fmt.Sprint([]PeerView{
-		{ID: 2, Heard: stamp, Behind: last, Guarded: true},
-		{ID: 3, Heard: stamp, Behind: 1, Starved: true},
+		{ID: 2, Heard: stamp, Behind: last, Lacks: last, Guarded: true},
+		{ID: 3, Heard: stamp, Behind: 1, Lacks: 1, Starved: true},
 	})
 	v := c.View(l.now)
 	if got := fmt.Sprint(v.Peers); got != want {
