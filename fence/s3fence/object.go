@@ -239,19 +239,25 @@ func (o *Object) put(ctx context.Context, t fence.Token, id string, at head, bod
 
 // head looks until it has seen the same twice. Not every store answers HEAD in one step: one that puts the answer together from
 // several parts may give the ETag of a version that has just come, and the token of the one before. With that a condition would
-// hold that should not. Two answers in a row that are alike, of which the second was asked for after the first had come, are of one version.
+// hold that should not. Two answers in a row that are alike, of which the second was asked for after the first had come, are of one version. So it is with damage: that
+// what is said of an object does not agree may be because it is of two versions.
 func (o *Object) head(ctx context.Context) (head, error) {
 	h, err := o.look(ctx)
 	for range looks {
-		if err != nil || h == (head{}) {
+		if err != nil && !errors.Is(err, ErrDamaged) || err == nil && h == (head{}) {
 			return h, err
 		}
-		was := h
-		if h, err = o.look(ctx); err == nil && h == was {
-			return h, nil
+		was, fault := h, err
+		if h, err = o.look(ctx); h == was && alike(err, fault) {
+			return h, err
 		}
 	}
 	return h, errors.Join(err, errBusy)
+}
+
+// alike reports whether two answers have the same fault, or none.
+func alike(a, b error) bool {
+	return a == nil && b == nil || a != nil && b != nil && a.Error() == b.Error()
 }
 
 // looks is how often an object may be another one each time it is looked at.

@@ -2,6 +2,7 @@ package s3fence
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -25,6 +26,15 @@ type Reader struct {
 // store's. Close what it returns.
 func (o *Object) Get(ctx context.Context) (*Reader, error) {
 	r, err := o.get(ctx, "")
+	for range looks { // as in head
+		if !errors.Is(err, ErrDamaged) {
+			break
+		}
+		fault := err
+		if r, err = o.get(ctx, ""); err != nil && alike(err, fault) {
+			break
+		}
+	}
 	if statusOf(err) == http.StatusNotFound || err == nil && r.Size < 0 {
 		if err == nil {
 			r.Close()

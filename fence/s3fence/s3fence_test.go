@@ -479,3 +479,82 @@ func TestMixedHead(t *testing.T) {
 	}
 	inOrder(t, s)
 }
+
+// A torn client's answers have the size of one version and the metadata of the next, as long as there is something to write in between.
+type torn struct {
+	*client
+	between []func()
+}
+
+func (c *torn) tear() {
+	if len(c.between) > 0 {
+		c.between[0]()
+		c.between = c.between[1:]
+	}
+}
+
+func (c *torn) HeadObject(ctx context.Context, in *s3.HeadObjectInput, opts ...func(*s3.Options)) (*s3.HeadObjectOutput, error) {
+	size := int64(0)
+	if out, err := c.client.HeadObject(ctx, in, opts...); err == nil {
+		size = aws.ToInt64(out.ContentLength)
+	}
+	c.tear()
+	out, err := c.client.HeadObject(ctx, in, opts...)
+	if err == nil {
+		out.ContentLength = &size
+	}
+	return out, err
+}
+
+func (c *torn) GetObject(ctx context.Context, in *s3.GetObjectInput, opts ...func(*s3.Options)) (*s3.GetObjectOutput, error) {
+	size := int64(0)
+	if out, err := c.client.GetObject(ctx, in, opts...); err == nil {
+		size = aws.ToInt64(out.ContentLength)
+	}
+	c.tear()
+	out, err := c.client.GetObject(ctx, in, opts...)
+	if err == nil {
+		out.ContentLength = &size
+	}
+	return out, err
+}
+
+// An object that becomes another one while a store puts its answer together is not damaged; one that stays so is.
+func TestTornAnswers(t *testing.T) {
+	s := newStore()
+	writer := object(t, &client{store: s})
+	grow := func(epoch uint64, text string) func() {
+		return func() {
+			if err := put(t, writer, epoch, text); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	grow(1, "1")()
+	c := &torn{client: &client{store: s}, between: []func(){grow(2, "22"), grow(3, "333")}}
+	o, err := New(c, "bucket", "key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tok, err := o.Token(t.Context()); err != nil || tok.Epoch != 3 {
+		t.Errorf("the token is %v, %v", tok, err)
+	}
+	c.between = []func(){grow(4, "4444"), grow(5, "55555")}
+	r, err := o.Get(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if got, err := io.ReadAll(r); err != nil || string(got) != "55555" {
+		t.Errorf("it reads %q, %v", got, err)
+	}
+	cut := *s.objects["key"]
+	cut.body = cut.body[1:]
+	s.objects["key"] = &cut
+	if _, err := o.Token(t.Context()); !errors.Is(err, ErrDamaged) {
+		t.Errorf("the token of a damaged one: %v", err)
+	}
+	if _, err := o.Get(t.Context()); !errors.Is(err, ErrDamaged) {
+		t.Errorf("a damaged one: %v", err)
+	}
+}
