@@ -120,6 +120,9 @@ func (n *Node) tellLeadership(now time.Duration, l log.Leadership) {
 		case log.EndGone:
 			c.why = fmt.Sprintf("%s's connections ended and its address refuses new ones, so its process is gone", e.Peer)
 		case log.EndSilent:
+			if l.After.Leader == n.self.ID {
+				break // it has led itself
+			}
 			c.why = fmt.Sprintf("%s was not heard for %v", e.Peer, (now - c.heard).Round(time.Millisecond))
 		}
 		if c.why != "" {

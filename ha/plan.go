@@ -23,6 +23,7 @@ type ground struct {
 	leading        bool
 	self           uint64
 	now, heartbeat time.Duration
+	said           map[uint64]string // where members say that they are, by id
 }
 
 // errHandOver says that this member must hand over before the change can be made.
@@ -204,12 +205,18 @@ func (g ground) advertise(name, where string) (c log.MemberChange, err error) {
 // finds everybody.
 func (g ground) complete(c *log.MemberChange) {
 	c.Base = g.list.Version
+	addrOf := func(m log.Member) string {
+		if m.Addr == "" && g.said[m.ID] != "" {
+			return g.said[m.ID] // it knows better than this member's configuration
+		}
+		return g.list.addr(m)
+	}
 	for i, m := range c.Put {
-		c.Put[i].Addr = g.list.addr(m)
+		c.Put[i].Addr = addrOf(m)
 	}
 	for _, m := range g.list.Members {
 		listed := slices.Contains(c.Remove, m.ID) || slices.ContainsFunc(c.Put, func(o log.Member) bool { return o.ID == m.ID })
-		if addr := g.list.addr(m); m.Addr == "" && addr != "" && !listed {
+		if addr := addrOf(m); m.Addr == "" && addr != "" && !listed {
 			m.Addr = addr
 			c.Put = append(c.Put, m)
 		}

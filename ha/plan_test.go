@@ -187,3 +187,18 @@ func TestPlan_Complete(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestPlan_Said: a change writes into the list where those are whom the list does not say it of: as they say themselves, else as this member is configured.
+func TestPlan_Said(t *testing.T) {
+	g := planFor("a b c", nil)
+	for i := range g.list.Members {
+		g.list.Members[i].Addr = ""
+	}
+	g.list.Members[2].Addr = "c:2"
+	g.list.hints = []Member{{Name: "a", Addr: "a:0"}, {Name: "b", Addr: "b:1"}, {Name: "j", Addr: "j:4"}}
+	g.said = map[uint64]string{2: "b:9", 3: "c:9"}
+	c := log.MemberChange{Put: []log.Member{g.list.Members[0]}}
+	if g.complete(&c); shown(c, nil) != "a voter at a:0 0, b voter at b:9 0, j observer becomes voter at j:4 0" {
+		t.Errorf("%s", shown(c, nil))
+	}
+}

@@ -36,6 +36,7 @@ func (n *Node) ground(ctx context.Context) (ground, error) {
 		if !g.leading {
 			return g, errMoved
 		}
+		g.said = n.elsewhere.sayings()
 		return g, nil
 	case <-ctx.Done():
 		return ground{}, context.Cause(ctx)

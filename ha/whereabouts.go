@@ -15,6 +15,13 @@ import (
 // A sighting is of a member that is not where the list has it.
 type sighting struct{ listed, at string }
 
+// sayings returns where members say that they are that are not where the list has them, or this member's configuration if the list does not say it.
+func (e *elsewhere) sayings() map[uint64]string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return maps.Clone(e.said)
+}
+
 // overhear takes note of where a member that is listed says that it is.
 func (n *Node) overhear(h transport.Hello) {
 	r := n.roster()
