@@ -2,7 +2,6 @@ package ha
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/baton-ha/baton/internal/wire"
@@ -17,11 +16,10 @@ func (n *Node) move(ctx context.Context) {
 		addr, listed := n.listedAt()
 		if addr != "" && !sameAddr(addr, n.self.Addr) {
 			err := n.change(ctx, wire.Change{Op: wire.OpAddr, Name: n.cfg.Name, Addr: n.self.Addr})
-			var refused *MembershipError
 			n.problem("", problemMoved, err)
-			if err == nil || ctx.Err() != nil || errors.As(err, &refused) && refused.Err == nil {
+			if err == nil || ctx.Err() != nil {
 				return
-			}
+			} // what is refused now may be allowed later
 		} else if s := n.Status(); listed && s.Leader != "" && s.Lag.Records == 0 {
 			return
 		}
