@@ -65,17 +65,38 @@ func sizeOf(ents []*raftpb.Entry) (size int) {
 // lonely is how many pieces leave at most without a batch beside nothing: a probe comes after four of them, or times as many as are on their way at a time.
 const lonely = 32
 
+// begun starts a simulation, and returns who is active after a while, nil if nobody is.
+func begun(cfg simConfig) (*simCluster, *simMember) {
+	c := newSim(cfg)
+	if !c.await("active", func() bool { return c.active() != nil }) {
+		return c, nil
+	}
+	c.w.Run(c.w.Now()+time.Second, nil)
+	return c, c.active()
+}
+
+// keepAppending has so many appends of an active member under way all the time, until stop is called.
+func (m *simMember) keepAppending(many int) (stop func()) {
+	appending := true
+	var again func()
+	again = func() {
+		for t := m.tenure; appending && t != nil && m.holds(t) && len(m.asked) < many; {
+			m.append(t.token)
+		}
+		if appending {
+			m.after(200*time.Microsecond, again)
+		}
+	}
+	again()
+	return func() { appending = false }
+}
+
 // catchingUp lets a standby come back that lacks some hundred pieces, beside appends. Its disk reads at once, so that nothing but a probe keeps a piece back for
 // as long as a batch takes.
 func catchingUp(seed uint64) *simCluster {
 	cfg := defaultSim(seed)
 	cfg.calm, cfg.message, cfg.checkpoint, cfg.read, cfg.delay = true, 8<<10, 1<<30, 100*time.Microsecond, 200*time.Microsecond
-	c := newSim(cfg)
-	if !c.await("active", func() bool { return c.active() != nil }) {
-		return c
-	}
-	c.w.Run(c.w.Now()+time.Second, nil)
-	a := c.active()
+	c, a := begun(cfg)
 	if a == nil {
 		return c
 	}
@@ -109,26 +130,11 @@ func farAway(seed uint64) *simCluster {
 	cfg := defaultSim(seed)
 	cfg.heartbeat, cfg.election = 100*time.Millisecond, time.Second
 	cfg.calm, cfg.changes, cfg.checkpoint, cfg.delay, cfg.appendEvery = true, 10000*time.Hour, 1<<30, 200*time.Microsecond, 0
-	c := newSim(cfg)
-	if !c.await("active", func() bool { return c.active() != nil }) {
-		return c
-	}
-	c.w.Run(c.w.Now()+time.Second, nil)
-	a := c.active()
+	c, a := begun(cfg)
 	if a == nil {
 		return c
 	}
-	appending := true
-	var append func()
-	append = func() {
-		if t := a.tenure; appending && t != nil && a.holds(t) && len(a.asked) == 0 {
-			a.append(t.token)
-		}
-		if appending {
-			a.after(200*time.Microsecond, append)
-		}
-	}
-	append()
+	stop := a.keepAppending(1)
 	joins := c.newcomer("n", true, log.KindVoter)
 	c.byID[joins.ID].far = cfg.election / 8
 	c.ask(a, core.MemberChange{Base: a.core.Roster().Version, Put: []log.Member{joins}})
@@ -142,7 +148,7 @@ func farAway(seed uint64) *simCluster {
 		}
 		return false
 	})
-	appending = false
+	stop()
 	c.finishAfterTwo()
 	return c
 }
@@ -155,29 +161,14 @@ func TestT11_FarAway(t *testing.T) { seeds(t, farAway) }
 func outrun(seed uint64) *simCluster {
 	cfg := defaultSim(seed)
 	cfg.calm, cfg.message, cfg.checkpoint, cfg.read, cfg.delay, cfg.appendEvery = true, 8<<10, 1<<30, 6*time.Millisecond, time.Millisecond, 0
-	c := newSim(cfg)
-	if !c.await("active", func() bool { return c.active() != nil }) {
-		return c
-	}
-	c.w.Run(c.w.Now()+time.Second, nil)
-	a := c.active()
+	c, a := begun(cfg)
 	if a == nil {
 		return c
 	}
 	away := c.members[(a.i+1)%len(c.members)]
 	away.crash()
 	c.bulk = 1 << 10
-	appending := true
-	var append func()
-	append = func() {
-		for t := a.tenure; appending && t != nil && a.holds(t) && len(a.asked) < outrunAppends; {
-			a.append(t.token)
-		}
-		if appending {
-			a.after(200*time.Microsecond, append)
-		}
-	}
-	append()
+	stop := a.keepAppending(outrunAppends)
 	lacks := a.sm.last + 500
 	c.await("records that it lacks", func() bool { return a.sm.last >= lacks })
 	away.start(false)
@@ -186,7 +177,7 @@ func outrun(seed uint64) *simCluster {
 		last, _ := a.store.LastIndex()
 		return has+8 >= last
 	})
-	appending = false
+	stop()
 	c.finishAfterTwo()
 	return c
 }
