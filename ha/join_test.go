@@ -145,10 +145,8 @@ func TestRemoved(t *testing.T) {
 	c.awaitSum(8, 2)
 }
 
-// TestRemoved_AtOnce: a member that was removed before it knew that it had been added stops, too, and does not wait for ever. With an empty
-// directory it can be added again.
-func TestRemoved_AtOnce(t *testing.T) {
-	t.Parallel()
+// withNewcomer is a cluster of a, with a record, and of b, which waits to be added.
+func withNewcomer(t *testing.T) *cluster {
 	c := newCluster(t, 2, quick)
 	c.joins("b")
 	all := c.members
@@ -157,6 +155,14 @@ func TestRemoved_AtOnce(t *testing.T) {
 	c.put(number(7))
 	c.members = all
 	c.start("b")
+	return c
+}
+
+// TestRemoved_AtOnce: a member that was removed before it knew that it had been added stops, too, and does not wait for ever. With an empty
+// directory it can be added again.
+func TestRemoved_AtOnce(t *testing.T) {
+	t.Parallel()
+	c := withNewcomer(t)
 	for range 5 {
 		c.ask("b is added", func(n *ha.Node) error { return n.AddMember(t.Context(), c.members[1]) })
 		c.ask("b is removed", func(n *ha.Node) error { return n.RemoveMember(t.Context(), "b") })

@@ -66,17 +66,10 @@ func TestMoved_Needed(t *testing.T) {
 // TestMoved_Newcomer: a member that moves after it was added, and before it knows it, is found.
 func TestMoved_Newcomer(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 2, quick)
-	c.joins("b")
-	all := slices.Clone(c.members)
-	c.members = all[:1]
-	c.start("a")
-	c.put(number(7))
-	c.members = all
-	c.start("b")
-	c.ask("b is added", func(n *ha.Node) error { return n.AddMember(t.Context(), all[1]) })
+	c := withNewcomer(t)
+	c.ask("b is added", func(n *ha.Node) error { return n.AddMember(t.Context(), c.members[1]) })
 	c.stop("b")
-	c.members = slices.Clone(all)
+	c.members = slices.Clone(c.members)
 	c.members[1].Addr = loopback.Addr(t)
 	c.start("b")
 	c.works("b")

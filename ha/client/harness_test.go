@@ -74,13 +74,18 @@ func (c *cluster) start(name string) {
 
 func (c *cluster) stop(name string) {
 	c.t.Helper()
-	c.mu.Lock()
-	n := c.nodes[name]
-	delete(c.nodes, name)
-	c.mu.Unlock()
-	if err := n.Close(); err != nil {
+	if err := c.take(name).Close(); err != nil {
 		c.t.Errorf("close %s: %v", name, err)
 	}
+}
+
+// take takes a member out of the cluster's, for whoever calls to close.
+func (c *cluster) take(name string) *ha.Node {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.nodes[name]
+	delete(c.nodes, name)
+	return n
 }
 
 // stopAll closes all members, the Active last: it would hand over to one that closes, too, and wait for that.

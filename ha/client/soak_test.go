@@ -147,11 +147,7 @@ func (c *cluster) soak(i int) {
 		again(t, "d is added", func(ctx context.Context) error { return cl.AddMember(ctx, d) })
 		again(t, "d is removed", func(ctx context.Context) error { return cl.RemoveMember(ctx, d.Name) })
 		eventually(t, "d has stopped", func() bool { return c.node(d.Name).Status().State == ha.Failed })
-		c.mu.Lock()
-		gone := c.nodes[d.Name]
-		delete(c.nodes, d.Name)
-		c.mu.Unlock()
-		_ = gone.Close() // it says that it was removed
+		_ = c.take(d.Name).Close() // it says that it was removed
 		c.members = slices.Clip(c.members[:3])
 		if err := os.RemoveAll(filepath.Join(c.dir, d.Name)); err != nil {
 			t.Error(err)
